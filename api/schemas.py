@@ -374,8 +374,8 @@ class LabelCreate(ApiModel):
     grade: Annotated[float, Field(ge=0, le=1)]
     """From 0 (wrong) to 1 (right)."""
     tier: Name | None = None
-    by: Literal["doubt", "chance"] | None = None
-    """How the answer was sampled, as the sample says; labels by doubt are excluded from figures and training."""
+    by: Literal["doubt", "chance", "judged"] | None = None
+    """How the answer was sampled, as the sample says; figures and training leave out doubt and judged."""
 
 
 class LabelObject(ApiModel):
@@ -396,15 +396,16 @@ class MessageToLabel(ApiModel):
 
 
 class AnswerToLabel(ApiModel):
-    """A query and its final answer."""
+    """A query and its final answer, or one of a pair that a judge compared."""
 
     object: Literal["answer"]
     batch_id: str
     custom_id: str
     tier: str
-    model: str
+    model: str | None
+    """None for an answer that is labeled blind."""
     confidence: float | None
-    by: Literal["doubt", "chance"]
+    by: Literal["doubt", "chance", "judged"]
     messages: list[MessageToLabel]
     answer: str
 

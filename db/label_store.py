@@ -17,8 +17,8 @@ AT_ONCE = 2000
 
 
 WEB, UNCERTAIN = "web", "web-uncertain"
-"""Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful.
-A figure over the latter is one of doubtful answers, not of all (`labels.source`)."""
+"""Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful
+or because a judge compared it. A figure over the latter is not one of all answers (`labels.source`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,12 @@ async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, sa
 
 
 async def sample_to_label(engine: AsyncEngine, tenant: str, *, by: str, rows: int) -> Sequence[Row[Any]]:
-    """Answers of the tenant that stand and wait for a label. ``by`` is doubt, chance, or mixed: both in turns."""
+    """Answers of the tenant that wait for a label. ``by`` is judged, doubt, chance, or mixed: the last two in turns.
+
+    Judged ones are both answers of pairs that an LLM judge compared; the others are final answers.
+    """
+    if by == "judged":
+        return await fetch(engine, report("judged_to_label"), tenant=tenant, rows=rows)
     return await fetch(engine, report("sample_to_label"), tenant=tenant, by=by, rows=rows)
 
 

@@ -37,14 +37,15 @@ async def page_file(name: str) -> Response:
 @router.get("/v1/pointsman/labels/sample", operation_id="sample_to_label", response_model=LabelSample)
 async def sample(
     request: Request,
-    by: Literal["mixed", "doubt", "chance"] = "mixed",
+    by: Literal["mixed", "doubt", "chance", "judged"] = "mixed",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
     """Answers without a label, from the tenant's newest batches.
 
     ``doubt``: the answers with the lowest confidence; their labels are excluded from quality figures unless requested.
-    ``chance``: a uniform sample, as quality figures need it. ``mixed``: both in turns. Send each answer's ``by`` back
-    with its label.
+    ``chance``: a uniform sample, as quality figures need it. ``mixed``: both in turns. ``judged``: both answers of 30
+    random pairs of each pilot that an LLM judge compared, blind; the report then says how far the judge agrees with
+    people. Send each answer's ``by`` back with its label.
     """
     rows = await sample_to_label(get_state(request).engine, get_tenant(request), by=by, rows=limit)
     data = [
@@ -53,9 +54,10 @@ async def sample(
             "batch_id": row.batch_id,
             "custom_id": row.custom_id,
             "tier": row.tier,
-            "model": row.model,
-            "confidence": row.confidence,
-            "by": row.by,
+            # A judged pair is labeled blind.
+            "model": None if by == "judged" else row.model,
+            "confidence": None if by == "judged" else row.confidence,
+            "by": by if by == "judged" else row.by,
             "messages": list(_messages(row.body)),
             "answer": _answer(row.response),
         }
@@ -77,7 +79,7 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
     if tier is None or tier not in row.tiers:
         tiers = ", ".join(row.tiers) or "no tier"
         raise bad_request(f"There is no such answer: the line was answered by {tiers}.", param="tier")
-    source = UNCERTAIN if body.by == "doubt" else WEB
+    source = UNCERTAIN if body.by in ("doubt", "judged") else WEB
     await label(
         service.engine,
         [Label(row.query_id, tier, body.grade)],

@@ -1,7 +1,7 @@
-"""What is known of a batch's quality: floor, pilot, certificate, audits."""
+"""What is known of a batch's quality: floor, pilot, certificate, audits, and labels of what its judge saw."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +11,24 @@ from db.reports import run_report
 
 FEWEST_AUDITS: Final = 30
 """From fewer audits no quality is stated: the certificate's own estimate stands."""
+
+RISK: Final = 0.05
+"""Of intervals and bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAgreement:
+    """How far the LLM judge agrees with people, by their labels of pairs that it judged. Bounds are at 95 %."""
+
+    offered: int
+    """Judged pairs whose answers may be labeled, drawn at random."""
+    labeled: int
+    agreed: int
+    """Of ``labeled``, the pairs of which people and the judge say the same: worse, as good, or better."""
+    interval: tuple[float, float]
+    """Of the share of pairs that they agree on (Clopper–Pearson)."""
+    missed: float | None
+    """At most this share of the losses that people see is not seen by the judge; None where people see no loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,21 @@ class QualityFigures:
     audited_interval: tuple[float, float] | None
     decided_at: datetime | None
     breached_at: datetime | None
+    judge_agreement: JudgeAgreement | None = None
+    """None until judged pairs are labeled."""
+
+    @property
+    def labeled_bound(self) -> float | None:
+        """The quality that is certified if the judge misses as much as people's labels say at most; None without them.
+
+        The certificate's bound on the loss takes the share ``missed`` into account that the judge's own contradictions
+        can hide; the larger of the two shares counts.
+        """
+        missed = None if self.judge_agreement is None else self.judge_agreement.missed
+        if missed is None or self.certificate is None or (bound := self.certificate.get("loss_bound")) is None:
+            return None
+        known = self.certificate["grader"]["missed"]
+        return 0.0 if missed >= 1.0 else max(0.0, 1.0 - bound * (1.0 - known) / (1.0 - max(missed, known)))
 
     @property
     def standing(self) -> str:
@@ -83,6 +116,8 @@ async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | 
         return None
     row = rows[0]
     quality, interval = _audited(row.audit_losses or ())
+    offered = len(((row.certificate or {}).get("judge") or {}).get("to_label", ()))
+    labels = await run_report(engine, "judged_labels", batch_id=batch_id) if offered else ()
     return QualityFigures(
         floor=row.floor,
         confidence=row.confidence,
@@ -97,7 +132,18 @@ async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | 
         audited_interval=interval,
         decided_at=row.decided_at,
         breached_at=row.breached_at,
+        judge_agreement=judge_agreement([(row.judged, row.labeled) for row in labels], offered=offered),
     )
+
+
+def judge_agreement(pairs: Sequence[tuple[float, float]], *, offered: int) -> JudgeAgreement | None:
+    """Of ``pairs``, each the loss by the judge and by people, -1 to 1. None without any."""
+    if not pairs:
+        return None
+    agreed = sum((judged > 0) - (judged < 0) == (labeled > 0) - (labeled < 0) for judged, labeled in pairs)
+    unseen = [1.0 - min(max(judged, 0.0), labeled) / labeled for judged, labeled in pairs if labeled > 0]
+    missed = _share_bounds(sum(unseen), len(unseen), risk=2 * RISK)[1] if unseen else None
+    return JudgeAgreement(offered, len(pairs), agreed, _share_bounds(agreed, len(pairs)), missed)
 
 
 def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
@@ -118,6 +164,8 @@ def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
         "audits": quality.audits,
         "audit_cost_usd": quality.audit_usd,
         "quality_breached_at": None if quality.breached_at is None else quality.breached_at.isoformat(),
+        "judge_agreement": None if quality.judge_agreement is None else asdict(quality.judge_agreement),
+        "quality_bound_by_labels": quality.labeled_bound,
     }
 
 
@@ -141,11 +189,15 @@ def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float]
     n = len(losses)
     if n < FEWEST_AUDITS:
         return None, None
-    from scipy.stats import beta  # half a second that most commands do without
-
     least = -1.0 if min(losses) < 0 else 0.0
-    lost = sum((loss - least) / (1.0 - least) for loss in losses)
-    low = float(beta.ppf(0.025, lost, n - lost + 1)) if lost > 0 else 0.0
-    high = float(beta.ppf(0.975, lost + 1, n - lost)) if lost < n else 1.0
+    low, high = _share_bounds(sum((loss - least) / (1.0 - least) for loss in losses), n)
     quality = 1.0 - sum(losses) / n
     return quality, (1.0 - least - high * (1.0 - least), 1.0 - least - low * (1.0 - least))
+
+
+def _share_bounds(hits: float, n: int, *, risk: float = RISK) -> tuple[float, float]:
+    """Clopper–Pearson's interval of a share, half of ``risk`` on each side."""
+    from scipy.stats import beta  # half a second that most commands do without
+
+    low = float(beta.ppf(risk / 2, hits, n - hits + 1)) if hits > 0 else 0.0
+    return low, float(beta.ppf(1 - risk / 2, hits + 1, n - hits)) if hits < n else 1.0

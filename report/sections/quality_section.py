@@ -1,6 +1,6 @@
 """Cost and quality of the batch beside baselines."""
 
-from db.reports.batch_quality import outside_certificate
+from db.reports.batch_quality import QualityFigures, outside_certificate
 from db.reports.batch_report import BatchReport, labelled_right
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
@@ -78,6 +78,7 @@ def _certificate(report: BatchReport) -> list[Table]:
         rows.append(["pairs judged in both orders", f"{judge['pairs']:,}, {judge['abstained']:,} abstained"])
         rows.append(["of which the judge contradicts itself", f"{judge['disagreeing']:,}"])
         rows.append(["losses that this may hide, at most", percent(certificate.get("grader", {}).get("missed", 1.0))])
+        rows += _by_people(quality)
     if command := certificate.get("command"):
         failed = f"; {command['error']}" if command["error"] else ""
         rows.append(["answers graded by the command", f"{command['graded']:,}{failed}"])
@@ -88,3 +89,20 @@ def _certificate(report: BatchReport) -> list[Table]:
     if quality.breached_at is not None:
         rows.append(["broken since", f"{quality.breached_at:%Y-%m-%d %H:%M:%S} UTC"])
     return [Table("Quality floor", ["figure", "value"], rows, frozenset({"figure", "value"}))]
+
+
+def _by_people(quality: QualityFigures) -> list[list[str]]:
+    """What labels of judged pairs say of the judge, and of the floor."""
+    found = quality.judge_agreement
+    if found is None:
+        return [["judged pairs labeled by people", 'none yet; label them at /label, "compared by the judge"']]
+    agreed = f"{found.agreed:,} of {found.labeled:,}, {' to '.join(map(percent, found.interval))}"
+    rows = [
+        ["judged pairs labeled by people", f"{found.labeled:,} of {found.offered:,}"],
+        ["of which the judge agrees", agreed],
+    ]
+    if found.missed is not None:
+        rows.append(["losses that people see and the judge misses, at most", percent(found.missed)])
+    if (bound := quality.labeled_bound) is not None:
+        rows.append(["quality by people's labels, at least", percent(bound)])
+    return rows

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import structlog
 
@@ -18,6 +19,9 @@ from tasks.pilot.sample import SampledQuery
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
+
+PAIRS_TO_LABEL: Final = 30
+"""Judged pairs of a pilot that people may label, to see how far the judge agrees with them."""
 
 
 def grader_kind(sample: Sequence[SampledQuery], chosen: GraderChoice | None, fleet: Fleet) -> GraderKind:
@@ -97,6 +101,7 @@ def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> Grad
     abstained, same, unreached = 0, 0, False
     grades = []
     found: list[float] = []
+    judged: dict[str, dict[str, Any]] = {}
     for query in sample:
         own = []
         for answer in query.answers:
@@ -114,6 +119,8 @@ def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> Grad
             found.append(inconsistency(first, second))
             loss = judged_loss(first, second)
             own.append(1.0 - (loss if query.gold is None else max(loss, 0.0)))
+            reference = query.answers[-1].tier if query.gold is None else None
+            judged[digest] = {"query_id": query.query_id, "tier": answer.tier, "reference": reference, "loss": loss}
         grades.append(own)
     notes = {
         "pairs": len(found),
@@ -121,6 +128,8 @@ def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> Grad
         "inconsistency": sum(found) / len(found) if found else None,
         "abstained": abstained,
         "same_text": same,
+        # By the digests, which are random.
+        "to_label": [judged[digest] for digest in sorted(judged)[:PAIRS_TO_LABEL]],
     }
     return GradedSample(GraderKind.JUDGE, grades, abstained, unreached, found, {"judge": notes})
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from db.batch_writer import BatchSpec
+from db.label_store import Label, answered, label, sample_to_label
 from db.pilots import Pilots, TakenPilot
 from db.reports.batch_stats import Batch
 from db.reports.json_views import cost_usd
@@ -25,6 +26,7 @@ from tasks.pilot import decide_pilot as decision
 from tasks.pilot import judging
 from tasks.pilot.answer_audit import audit_answer
 from tasks.pilot.decide_pilot import DECISION_LEASE_S, decide_pilot
+from tasks.pilot.grading import PAIRS_TO_LABEL
 from tasks.pilot.judging import known_verdicts
 from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
@@ -112,8 +114,35 @@ def test_free_text_is_judged_in_both_orders_several_pairs_to_a_call_and_paid_in_
             assert 0.0 < grader["missed"] < 0.5
             (budget,) = await bench.rows("SELECT reserved_usd FROM budgets WHERE batch_id = :id", id=batch.id)
             assert budget.reserved_usd == 0
+            await label_as_the_judge(judge["to_label"], batch, context)
 
     on_bench(story)
+
+
+async def label_as_the_judge(pairs: list[dict[str, Any]], batch: Batch, context: WorkerContext) -> None:
+    """People see both answers of each pair, and agree with the judge on all but the first."""
+    assert len(pairs) == PAIRS_TO_LABEL
+    offered = await sample_to_label(context.engine, "default", by="judged", rows=100)
+    known = await answered(context.engine, batch.id, [row.custom_id for row in offered])
+    ids = {custom_id: row.query_id for custom_id, row in known.items()}
+    sides = {(pair["query_id"], tier) for pair in pairs for tier in (pair["tier"], pair["reference"])}
+    assert {(ids[row.custom_id], row.tier) for row in offered} == sides
+    assert all(row.response for row in offered)
+    wrong = {(pair["query_id"], pair["tier"]) for pair in pairs if pair["loss"] > 0}
+    better = {(pair["query_id"], pair["reference"]) for pair in pairs if pair["loss"] < 0}
+    same = next(pair for pair in pairs if pair["loss"] == 0)
+    labels = [Label(id_, tier, float((id_, tier) not in wrong | better)) for id_, tier in sides]
+    await label(context.engine, labels, source="web-uncertain", said_by="test")
+    found = (await account(batch, context)).quality
+    assert found is not None
+    assert found.judge_agreement is not None
+    assert (found.judge_agreement.labeled, found.judge_agreement.agreed) == (len(pairs), len(pairs))
+    await label(context.engine, [Label(same["query_id"], same["tier"], 0.0)], source="web-uncertain", said_by="test")
+    found = (await account(batch, context)).quality
+    assert found is not None
+    assert found.judge_agreement is not None
+    assert found.judge_agreement.agreed == len(pairs) - 1
+    assert await sample_to_label(context.engine, "default", by="judged", rows=100) == []
 
 
 def test_a_worker_that_is_killed_in_the_middle_has_no_verdict_paid_twice(

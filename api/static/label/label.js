@@ -22,7 +22,7 @@ async function next() {
 function show(answer) {
   shown = answer;
   byId("answer-title").textContent = shown.custom_id;
-  byId("meta").textContent = [shown.tier, shown.model, shown.confidence === null ? "not judged" : `confidence ${shown.confidence.toFixed(2)}`, shown.by === "doubt" ? "low confidence" : "random sample"].join(" · ");
+  byId("meta").textContent = shown.by === "judged" ? "one of two answers, shown blind" : [shown.tier, shown.model, shown.confidence === null ? "not judged" : `confidence ${shown.confidence.toFixed(2)}`, shown.by === "doubt" ? "low confidence" : "random sample"].join(" · ");
   byId("question").replaceChildren(...shown.messages.map(({ role, text }) => h("pre", { tabindex: "0", role: "region", "aria-label": `Question, ${role}` }, h("span", { class: "role" }, role), text)));
   byId("text").textContent = shown.answer || "(empty)";
   byId("progress").textContent = `${labeled} labeled · ${waiting.length} more loaded`;

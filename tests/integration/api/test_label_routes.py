@@ -9,6 +9,7 @@ from db.label_store import count_uncertain, labelled_log
 from db.reports import run_report
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.ledger_fixtures import WHY
 
 
 def answered(served: Served, client: httpx.Client, *ids: str, failing: int = 0) -> str:
@@ -194,3 +195,29 @@ def test_the_page_holds_no_data_and_lets_nothing_in(client: httpx.Client) -> Non
     for name in ("label.js", "label.css"):
         assert client.get(f"/label/{name}").headers["content-security-policy"]
     assert client.get("/label/none.js").status_code == 404
+
+
+def test_answers_that_a_judge_compared_are_shown_blind(served: Served, client: httpx.Client) -> None:
+    public_id = str(create(client, upload(client, [line("compared"), line("other")])["id"])["id"])
+    until(client, public_id, "in_progress")
+    served.answer(public_id, why=WHY._replace(kind="judge"))
+
+    async def story(bench: Any) -> None:
+        await bench.rows_as_owner(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, decided_at, certificate)"
+            " SELECT q.batch_id, 0.9, 0.95, 1, 0.01, 'decided', now(), jsonb_build_object('judge', jsonb_build_object("
+            "   'to_label', jsonb_build_array(jsonb_build_object('query_id', q.id, 'tier', 'small', 'loss', 0.5))))"
+            " FROM queries AS q JOIN prompts AS p ON p.query_id = q.id WHERE p.custom_id = 'compared' RETURNING 1"
+        )
+
+    served.play(story)
+    (shown,) = sample(client, by="judged")
+    assert (shown["custom_id"], shown["by"], shown["model"], shown["confidence"]) == ("compared", "judged", None, None)
+    assert shown["answer"]
+    say(client, public_id, "compared", grade=0, tier=shown["tier"], by="judged")
+    assert sample(client, by="judged") == []
+
+    async def after(bench: Any) -> list[str]:
+        return [row.source for row in await bench.rows("SELECT source FROM labels")]
+
+    assert served.play(after) == ["web-uncertain"], "it is not a label of a random answer"
