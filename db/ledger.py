@@ -22,6 +22,7 @@ from db.ledger_types import ID_BLOCK, CallIntent, CallResult, Claim, QueuedQuery
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
 from routing.answer_checks.repair import RepairRecord
+from routing.answer_lengths import AnswerLengths
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
 PROBE_S: Final = 30.0
@@ -111,6 +112,11 @@ class Ledger:
         return {
             row.id: float(row.unspent_usd) for row in await self._named("batch_budget_left", batch_ids=list(batch_ids))
         }
+
+    async def answer_lengths(self, batch_ids: Sequence[int]) -> dict[int, AnswerLengths]:
+        """What the forecast of each batch knew of its answers."""
+        rows = await self._named("read_answer_lengths", batch_ids=list(batch_ids))
+        return {row.id: AnswerLengths.from_json(row.answer_lengths or ()) for row in rows}
 
     async def open_queries(self, batch_ids: Sequence[int]) -> dict[int, int]:
         """How many queries of each batch have not ended."""

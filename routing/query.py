@@ -69,6 +69,24 @@ class Query:
         return f"prompt-{digest.hexdigest()}"
 
     @property
+    def shape(self) -> str:
+        """The shape of its answer, with the cap and the effort that it sets; "" where it says nothing of them.
+
+        Answers of one shape within a workload are about as long (see `routing.answer_lengths`).
+        """
+        expects = self.expects
+        if expects is NO_EXPECTATION and self.max_tokens is None and self.effort is None:
+            return ""
+        form = "text"
+        if expects.choices:
+            form = "choice"
+        elif expects.json_schema is not None or expects.json_object:
+            form = "json"
+        elif expects.regex:
+            form = "pattern"
+        return " ".join(str(part) for part in (form, self.max_tokens, self.effort) if part is not None)
+
+    @property
     def measured(self) -> PromptSize:
         """The size of the whole body; without one, of the texts alone."""
         return self.size or size_of_text(self.text, self.system)

@@ -39,6 +39,7 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
             for tier in forecast.tiers
         },
         "basis": dict(forecast.basis),
+        "answer_lengths": [list(row) for row in forecast.answer_lengths],
         "pilot": None
         if forecast.pilot_queries == 0
         else {
@@ -55,10 +56,13 @@ def _interval(interval: ForecastInterval, digits: int) -> dict[str, float]:
 
 def _tier(tier: TierForecast) -> dict[str, Any]:
     return {
-        "estimated_call_usd": None if tier.estimated_call_usd is None else round(tier.estimated_call_usd, 9),
+        "prompt_usd": round(tier.prompt_usd, 9),
         "doubted_share": round(tier.doubted_share, 4),
+        "completion_tokens": round(tier.completion_tokens, 1),
         "reasoning_tokens": round(tier.reasoning_tokens, 1),
+        "top_tokens": None if tier.top_tokens is None else round(tier.top_tokens, 1),
         "latency_s": round(tier.latency_s, 3),
+        "measured_calls": tier.measured_calls,
         "backlog": round(tier.backlog, 1),
         "takes_s": round(tier.takes_s, 1),
         "bound_by": tier.bound_by,

@@ -63,6 +63,19 @@ class Forecaster:
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, history, load)
 
+    def grader_warning(self) -> str | None:
+        """What is wrong with the grader that the user names, for these lines, and the fix; None where nothing is."""
+        if self.pilot is None or self.pilot.grader is not GraderChoice.EXACT or not self.sample.lines:
+            return None
+        free = sum(b'"expects"' not in (line.options or b"") for line in self.sample.lines)
+        if 2 * free <= len(self.sample.lines):
+            return None
+        return (
+            "--grader exact compares word for word: two sentences hardly ever match, and each that differs counts as a "
+            "loss. fix: for answers of more than a few words use --grader judge (or none: the grader is then chosen by "
+            "the answers)"
+        )
+
     async def plan(self) -> Mapping[str, Any] | None:
         """The forecast as stored with the batch; None where it fails."""
         from evaluation.data.dataset_errors import EvaluationError
@@ -110,7 +123,9 @@ class Forecaster:
         cap_usd = self.fleet.budgets.batch_usd if self.cap_usd is None else self.cap_usd
         if cap_usd is not None and (self.policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
             share_usd = cap_usd * count / total
-            affordable = fit_to_share(affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd)
+            affordable = fit_to_share(
+                affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd, lengths=history.lengths
+            )
         pilot = None if self.pilot is None else self._pilot(self.pilot, affordable, total=total)
         result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
         return replace(result, over_cap=seen - total)

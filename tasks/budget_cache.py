@@ -5,6 +5,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from routing.answer_lengths import AnswerLengths
+
 KEPT_BATCHES: Final = 1000
 
 
@@ -18,6 +20,8 @@ class BatchBudgetState:
     unspent_usd: float = math.inf
     """What was left of its budgets when that was last read; infinite where it has none."""
     read_at: float = float("-inf")
+    lengths: AnswerLengths | None = None
+    """What its forecast knew of the answers; None as long as nobody asked."""
     spared_usd: float = 0.0
     """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones. A message that came
     twice counts twice; the budget itself is held at each claim."""

@@ -9,6 +9,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from routing.answer_lengths import COLD_CAP, LEAST_CAP
 from routing.outcome import Usage
 
 TYPICAL_COMPLETION_TOKENS: Final = 256
@@ -16,9 +17,6 @@ TYPICAL_COMPLETION_TOKENS: Final = 256
 
 LEAST_ANSWERS: Final = 16
 """Of fewer answers nothing is concluded."""
-
-COLD_CAP: Final = 2_048
-"""Tokens that most answers stay below, as long as none are known."""
 
 LONGER_BY: Final = 4
 """An answer that was cut off is asked again with so many times the room, up to all that there is."""
@@ -31,8 +29,6 @@ MARGIN: Final = 1.25
 EARLY_MARGIN: Final = 2.0
 MANY_ANSWERS: Final = 64
 """Above the longest of 99 in 100: an answer that is cut off is paid, and asked again."""
-
-LEAST_CAP: Final = 64
 
 _WEIGHT: Final = 0.05
 """How much one call moves the ratio of a deployment."""
@@ -95,15 +91,18 @@ class UsageEstimates:
         """The usual length of its answers; None while none is known."""
         return self._completions.get(deployment)
 
-    def learned_cap(self, batch_id: int, deployment: str) -> int:
+    def learned_cap(self, batch_id: int, deployment: str, *, cold_cap: int = COLD_CAP) -> int:
         """A cap that 99 of 100 answers of this batch there stay below.
 
-        While too few are known, that of the deployment's other answers; without any, `COLD_CAP`.
+        While too few are known, ``cold_cap``: what earlier batches say of such answers. Where that is nothing, the cap
+        of the deployment's other answers, if there are enough.
         """
-        for lengths in (self._lengths.get((batch_id, deployment)), self._of_all.get(deployment)):
-            if lengths is not None and lengths.cap is not None:
-                return lengths.cap
-        return COLD_CAP
+        own, others = self._lengths.get((batch_id, deployment)), self._of_all.get(deployment)
+        if own is not None and own.cap is not None:
+            return own.cap
+        if cold_cap == COLD_CAP and others is not None and others.cap is not None:
+            return others.cap
+        return cold_cap
 
     def _of(self, batch_id: int, deployment: str) -> AnswerLengths:
         key = (batch_id, deployment)

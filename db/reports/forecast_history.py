@@ -1,21 +1,26 @@
 """What was, and what is under way: what a prediction builds on."""
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.worker_registry import WorkerRegistry
+from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
-from routing.forecast.forecast_types import ForecastHistory, QueueLoad
+from routing.forecast.forecast_types import CallLatency, ForecastHistory, QueueLoad
 from routing.outcome import Usage
 
 BATCHES: Final = 20
-ROWS_EACH: Final = 2000
+VERDICTS_EACH: Final = 2000
+CALLS_EACH: Final = 500
 """Of each batch: enough to know a mean, and read in a moment however large it was."""
+
+LEAST_PROMPT_RATIO: Final = 0.1
+"""Of a prompt that was in a cache as a whole."""
 
 ALIKE: Final = 10
 """By how much a batch may be larger or smaller for its time to be comparable."""
@@ -27,35 +32,67 @@ async def load_history(engine: AsyncEngine, fleet: Fleet, *, total: int) -> Fore
     plans = {row.id: row.plan or {} for row in batches}
     if not plans:
         return ForecastHistory()
-    verdicts = await run_report(engine, "forecast_verdicts", batch_ids=list(plans), each=ROWS_EACH)
-    calls: dict[str, int] = defaultdict(int)
-    waited_ms: dict[str, float] = defaultdict(float)
-    reasoned: dict[str, float] = defaultdict(float)
-    ratios: dict[str, list[float]] = defaultdict(list)
-    for row in await run_report(engine, "forecast_calls", batch_ids=list(plans), each=ROWS_EACH):
-        calls[row.tier] += row.calls
-        waited_ms[row.tier] += row.calls * row.latency_ms
-        reasoned[row.tier] += row.calls * row.reasoning_tokens
-        if estimated_usd := plans[row.batch_id].get("tiers", {}).get(row.tier, {}).get("estimated_call_usd"):
-            ratios[row.tier].append((row.cost_usd - _reasoning_usd(row, fleet)) / estimated_usd)
+    verdicts = await run_report(engine, "forecast_verdicts", batch_ids=list(plans), each=VERDICTS_EACH)
+    rows = await run_report(engine, "forecast_calls", batch_ids=list(plans), each=CALLS_EACH)
+    lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
+    for row in rows:
+        text_tokens = row.completion_tokens - row.reasoning_tokens
+        group = LengthGroup(row.tier, row.workload, row.shape)
+        lengths[group].append(LengthRecord(text_tokens, row.reasoning_tokens, row.answers))
     return ForecastHistory(
         verdicts={row.tier: (row.judged, row.passed) for row in verdicts},
-        latencies={tier: (count, waited_ms[tier] / count / 1000.0) for tier, count in calls.items()},
-        cost_ratios=dict(ratios),
-        reasoning_tokens={tier: reasoned[tier] / count for tier, count in calls.items()},
+        latencies={tier: _latency(some) for tier, some in _grouped(rows, lambda row: row.tier).items()},
+        lengths=AnswerLengths(lengths),
+        prompt_ratios=_prompt_ratios(rows, plans, fleet),
         time_ratios=[
             row.wall_s / estimated_s
             for row in batches
-            if (estimated_s := plans[row.id].get("estimated_s")) and total / ALIKE <= row.total <= total * ALIKE
+            if (estimated_s := plans[row.id].get("estimated_s"))
+            and total / ALIKE <= row.total <= total * ALIKE
+            and all(tier.get("measured_calls") for tier in plans[row.id]["tiers"].values())
         ],
     )
 
 
-def _reasoning_usd(row: Row[Any], fleet: Fleet) -> float:
-    """What the reasoning of an answer cost on average, at the price of the tier's first model."""
-    if row.tier not in fleet.tiers:
-        return 0.0
-    return fleet.deployments(row.tier)[0].price.cost_usd(Usage(completion_tokens=round(row.reasoning_tokens)))
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def _grouped(rows: Sequence[Row[Any]], key: Callable[[Row[Any]], _Key]) -> Mapping[_Key, Sequence[Row[Any]]]:
+    found: dict[_Key, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        found[key(row)].append(row)
+    return found
+
+
+def _mean(rows: Sequence[Row[Any]], column: str) -> float:
+    """Over the answers behind ``rows``."""
+    return float(sum(row.answers * getattr(row, column) for row in rows) / sum(row.answers for row in rows))
+
+
+def _latency(rows: Sequence[Row[Any]]) -> CallLatency:
+    """By least squares over all answers behind ``rows``, of whose groups the sums of squares are known."""
+    mean_ms, mean_tokens = _mean(rows, "latency_ms"), _mean(rows, "completion_tokens")
+    squares = products = 0.0
+    for row in rows:
+        apart = row.completion_tokens - mean_tokens
+        squares += row.tokens_squared + row.answers * apart**2
+        products += row.ms_by_tokens + row.answers * apart * (row.latency_ms - mean_ms)
+    s_per_token = max(0.0, products / squares / 1000.0) if squares > 0 else 0.0
+    return CallLatency(sum(row.answers for row in rows), mean_ms / 1000.0, mean_tokens, s_per_token)
+
+
+def _prompt_ratios(
+    rows: Sequence[Row[Any]], plans: Mapping[int, Mapping[str, Any]], fleet: Fleet
+) -> Mapping[str, Sequence[float]]:
+    """By tier: what is left of the cost of its calls without the answers, at its first model's price, over the plan."""
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for (batch_id, tier), some in _grouped(rows, lambda row: (row.batch_id, row.tier)).items():
+        planned_usd = plans[batch_id].get("tiers", {}).get(tier, {}).get("prompt_usd")
+        if planned_usd and tier in fleet.tiers:
+            answer = Usage(completion_tokens=round(_mean(some, "completion_tokens")))
+            prompt_usd = _mean(some, "cost_usd") - fleet.deployments(tier)[0].price.cost_usd(answer)
+            ratios[tier].append(max(LEAST_PROMPT_RATIO, prompt_usd / planned_usd))
+    return ratios
 
 
 async def load_queues(engine: AsyncEngine, fleet: Fleet, *, otherwise: Mapping[str, int]) -> QueueLoad:

@@ -4,9 +4,10 @@ from typing import Final
 
 from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.threshold_action import extra_calls
+from routing.answer_lengths import AnswerLengths
 from routing.budget.query_budget import worst_usd
+from routing.context_window import completion_cap
 from routing.fleet import Fleet, Model
-from routing.heuristics.heuristic_router import expected_completion_tokens
 from routing.outcome import Usage
 from routing.policy.case import RoutingCase, RoutingContext
 
@@ -26,14 +27,14 @@ def serving(case: RoutingCase, tier: str, context: RoutingContext) -> Model | No
     return next((model for model in models if case.category in model.categories), models[0])
 
 
-def usual_usage(case: RoutingCase, model: Model) -> Usage:
+def usual_usage(case: RoutingCase, model: Model, lengths: AnswerLengths) -> Usage:
     """The estimated tokens of one call of ``model``."""
-    return Usage(case.query.measured.expected(model), expected_completion_tokens(case.features, case.query))
+    return Usage(case.query.measured.expected(model), lengths.expected(case, model).completion_tokens)
 
 
-def expected_usd(case: RoutingCase, model: Model) -> float:
+def expected_usd(case: RoutingCase, model: Model, lengths: AnswerLengths) -> float:
     """What one call of ``model`` for the query is expected to cost, in dollars."""
-    return model.price.cost_usd(usual_usage(case, model))
+    return model.price.cost_usd(usual_usage(case, model, lengths))
 
 
 VERIFICATION_TOKENS: Final = 60
@@ -42,18 +43,19 @@ VERIFICATION_TOKENS: Final = 60
 VERDICT_TOKENS: Final = 4
 
 
-def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet) -> float:
+def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet, lengths: AnswerLengths) -> float:
     """What the confidence of one answer of ``model`` is expected to cost beyond its call, where it may still climb."""
     calls = extra_calls(model, fleet)
     if calls == 0:
         return 0.0
     if fleet.confidence_of(model).source is ConfidenceSource.SELF_CONSISTENCY:
-        return calls * expected_usd(case, model)
-    usage = usual_usage(case, model)
+        return calls * expected_usd(case, model, lengths)
+    usage = usual_usage(case, model, lengths)
     shown = Usage(usage.total_tokens + VERIFICATION_TOKENS, VERDICT_TOKENS)
     return calls * fleet.verifier_of(model).price.cost_usd(shown)
 
 
-def reserved_usd(case: RoutingCase, model: Model) -> float:
-    """What is reserved for one call of ``model``: the worst case, in dollars."""
-    return worst_usd(case.query, model)
+def reserved_usd(case: RoutingCase, model: Model, lengths: AnswerLengths) -> float:
+    """What is reserved for one call of ``model`` where a budget is tight: the worst case under its cap, in dollars."""
+    cap = min(completion_cap(case.query, model), lengths.cold_cap(case.query, model.tier))
+    return worst_usd(case.query, model, cap=cap)

@@ -8,9 +8,10 @@ harder never ends at the cheaper one. What not even the cheapest tiers can pay f
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
 from routing.budget.cost_estimate import expected_usd, reserved_usd, serving
 from routing.budget.query_budget import fit_to_query_budget, reservation_usd
 from routing.context_window import fitting
@@ -45,6 +46,8 @@ class DegradingBudget:
     open_queries: int
     spared_usd: float = 0.0
     """What earlier chunks left of their shares."""
+    lengths: AnswerLengths = field(default=UNKNOWN_LENGTHS, compare=False)
+    """What its forecast knew of the answers."""
 
     def share_usd(self, count: int) -> float:
         """What ``count`` of the open queries may cost together."""
@@ -75,7 +78,9 @@ def fit_to_budgets(
             places.setdefault(budget.batch, []).append(place)
     for batch, some in places.items():
         chunk = [decisions[place] for place in some]
-        lowered = fit_to_share(chunk, batch.share_usd(len(some)), context, unspent_usd=batch.unspent_usd)
+        lowered = fit_to_share(
+            chunk, batch.share_usd(len(some)), context, unspent_usd=batch.unspent_usd, lengths=batch.lengths
+        )
         for place, decision in zip(some, lowered, strict=True):
             fitted[place] = decision
     return [
@@ -110,7 +115,12 @@ def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: f
 
 
 def fit_to_share(
-    decisions: Sequence[Decision], share_usd: float, context: RoutingContext, *, unspent_usd: float = math.inf
+    decisions: Sequence[Decision],
+    share_usd: float,
+    context: RoutingContext,
+    *,
+    unspent_usd: float = math.inf,
+    lengths: AnswerLengths = UNKNOWN_LENGTHS,
 ) -> list[Decision]:
     """``decisions``, the least hard lowered until they are expected to cost ``share_usd`` together, each with its cost.
 
@@ -118,12 +128,12 @@ def fit_to_share(
     as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
     cheap draws of a budget that is nearly too small without the expensive ones.
     """
-    candidates = [_candidate(decision, context) for decision in decisions]
+    candidates = [_candidate(decision, context, lengths) for decision in decisions]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
     rungs = [candidate.rungs[place] for candidate, place in zip(candidates, places, strict=True)]
     spare_usd = -math.inf if any(places) else share_usd - sum(rung.expected_usd for rung in rungs)
     return [
-        _lowered(_fairly_drawn(decision, context, spare_usd, unspent_usd), rung, context)
+        _lowered(_fairly_drawn(decision, context, lengths, spare_usd, unspent_usd), rung, context)
         for decision, rung in zip(decisions, rungs, strict=True)
     ]
 
@@ -141,18 +151,18 @@ def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
     return None
 
 
-def _candidate(decision: Decision, context: RoutingContext) -> Candidate:
-    rungs = _rungs(decision.case, decision.tier, context)
+def _candidate(decision: Decision, context: RoutingContext, lengths: AnswerLengths) -> Candidate:
+    rungs = _rungs(decision.case, decision.tier, context, lengths)
     return Candidate(decision.score, rungs[:1] if decision.case.pin is not None else rungs)
 
 
-def _rungs(case: RoutingCase, tier: str, context: RoutingContext) -> tuple[Rung, ...]:
+def _rungs(case: RoutingCase, tier: str, context: RoutingContext, lengths: AnswerLengths) -> tuple[Rung, ...]:
     """``tier`` and what is below it, each cheaper than the one before."""
     ladder = context.ladder
     names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
     found: list[Rung] = []
     for name in names:
-        rung = _rung(case, name, context)
+        rung = _rung(case, name, context, lengths)
         if rung is None:
             if name == tier:  # it fits nowhere: there is nothing to reckon with
                 found.append(Rung(name, 0.0, 0.0))
@@ -162,16 +172,20 @@ def _rungs(case: RoutingCase, tier: str, context: RoutingContext) -> tuple[Rung,
     return tuple(found)
 
 
-def _rung(case: RoutingCase, tier: str, context: RoutingContext) -> Rung | None:
-    model = serving(case, tier, context)
-    return None if model is None else Rung(tier, expected_usd(case, model), reserved_usd(case, model))
+def _rung(case: RoutingCase, tier: str, context: RoutingContext, lengths: AnswerLengths) -> Rung | None:
+    if (model := serving(case, tier, context)) is None:
+        return None
+    return Rung(tier, expected_usd(case, model, lengths), reserved_usd(case, model, lengths))
 
 
-def _fairly_drawn(decision: Decision, context: RoutingContext, spare_usd: float, unspent_usd: float) -> Decision:
+def _fairly_drawn(
+    decision: Decision, context: RoutingContext, lengths: AnswerLengths, spare_usd: float, unspent_usd: float
+) -> Decision:
     """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
     if decision.propensity == 1.0:
         return decision
-    draws = {rung.tier: rung for tier in context.ladder if (rung := _rung(decision.case, tier, context)) is not None}
+    rungs = (_rung(decision.case, tier, context, lengths) for tier in context.ladder)
+    draws = {rung.tier: rung for rung in rungs if rung is not None}
     bound_usd = draws[decision.tier].expected_usd + spare_usd
     fair = all(one.expected_usd <= bound_usd and one.reserved_usd <= unspent_usd for one in draws.values())
     return decision if fair else decision._replace(propensity=1.0)

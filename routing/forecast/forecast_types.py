@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NamedTuple
 
+from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
 from routing.fleet import Model
 
 START_S: Final = 2.0
@@ -22,14 +23,26 @@ class ForecastHistory:
 
     verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Tier → answers that were judged, and how many of them were passed on."""
-    latencies: Mapping[str, tuple[int, float]] = field(default_factory=dict)
-    """Tier → complete calls, and their mean latency in seconds."""
-    cost_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Tier → for each batch that had a plan: a call's mean cost without its reasoning, over its estimate."""
-    reasoning_tokens: Mapping[str, float] = field(default_factory=dict)
-    """Tier → reasoning tokens of an answer, on average."""
+    latencies: Mapping[str, "CallLatency"] = field(default_factory=dict)
+    """By tier."""
+    lengths: AnswerLengths = UNKNOWN_LENGTHS
+    prompt_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Tier → for each batch that had a plan: what a call's prompt cost in the mean, over its estimate."""
     time_ratios: Sequence[float] = ()
-    """For each batch of about this size that had a plan: the time it took over `Forecast.estimated_s`."""
+    """For each batch of about this size with a plan by measured latencies: its time over `Forecast.estimated_s`."""
+
+
+class CallLatency(NamedTuple):
+    """How long the complete calls of a tier took: linear in the tokens of the answer."""
+
+    calls: int
+    mean_s: float
+    mean_tokens: float = 0.0
+    s_per_token: float = 0.0
+
+    def of(self, tokens: float) -> float:
+        """In seconds, for an answer of ``tokens``; no less than a fifth of the mean."""
+        return max(self.mean_s / 5, self.mean_s + self.s_per_token * (tokens - self.mean_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +86,22 @@ class TierForecast:
     calls: float
     answers: float
     cost_usd: float
-    estimated_call_usd: float | None
-    """A call's cost by its estimated tokens alone: without reasoning, and not yet corrected by earlier batches."""
+    prompt_usd: float
+    """What a call's prompt costs by its estimated tokens, not yet corrected by earlier batches."""
     doubted_share: float
     latency_s: float
+    measured_calls: int
+    """Earlier calls behind the latency; 0 where it is assumed."""
     backlog: float
     """Calls of other batches that are before it."""
     takes_s: float
     bound_by: str
     """What lets it go no faster."""
+    completion_tokens: float = 0.0
+    """Expected tokens of an answer, the reasoning included."""
     reasoning_tokens: float = 0.0
-    """Expected reasoning tokens of an answer."""
+    top_tokens: float | None = None
+    """What the top tier's answers to the same queries would take; None where it gave none to such queries yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,8 @@ class Forecast:
     """What these cost, with their grades; part of the cost."""
     grade_usd: float = 0.0
     """What the judge of their answers costs; part of that."""
+    answer_lengths: Sequence[Sequence[Any]] = ()
+    """What is known of answers of its shapes, as `AnswerLengths.from_json` reads it."""
 
 
 def interval(expected: float, spread: float) -> ForecastInterval:

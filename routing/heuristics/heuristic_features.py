@@ -24,10 +24,23 @@ LONG_TOKENS: Final = 2_000
 LONG_CONTEXT_TOKENS: Final = 24_000
 """From here a query is of the category ``long_context``."""
 
+MOST_OUTPUT_WORDS: Final = 2_000
+"""What is longer is a text that the query speaks of: no model answers at such length."""
+
 _LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-h]\))[ \t]", re.MULTILINE)
 _LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
 _MATHS_SIGN: Final = re.compile("[∑∫√≤≥≠∞∂∇∈∀∃π×÷±²³]")
-_LENGTH: Final = re.compile(r"(\d\d{0,4})[- ]+\w{0,12} ?(?:word|wört|wort|mots|palabras|sentence|paragraph|page|seite)")
+_LENGTH: Final = re.compile(
+    r"(?<![\w.])(\d{1,5}|one|single|two|three)[- ]+\w{0,12} ?"
+    r"(word|wört|wort(?!h)|mots|palabras|sentence|paragraph|page|seite)"
+)
+_LENGTH_NUMBERS: Final = {"one": 1, "single": 1, "two": 2, "three": 3}
+_LENGTH_WORDS: Final = {"sentence": 20, "paragraph": 90, "page": 400, "seite": 400}
+_LABEL: Final = re.compile(
+    r"(?:label|letter|category)\W{0,3}only\b"
+    r"|(?:only|answer with|reply with|respond with)(?: with)? (?:the |a |one )?(?:\w+ )?(?:label|letter|category)\b"
+)
+LABEL_WORDS: Final = 2
 _CODE_SIGNS: Final = ("```", "=>", "();", "</", "&&", "};")
 _CODE_WORDS: Final = ("def ", "#include", "function(", "console.", "select ", "import ", "public ", "return ", "const ")
 _UNMARKED: Final = bytes(code for code in range(256) if chr(code) not in "`;>&<=^\\$[")
@@ -81,7 +94,7 @@ class Features(NamedTuple):
 
 
 def extract_features(query: Query) -> Features:
-    """The features of ``query``. Its system text counts for talk of code and mathematics only."""
+    """The features of ``query``. Its system text counts for talk of code and mathematics, and the length asked for."""
     text = query.text
     if len(text) > SCAN_CHARS:
         text = _excerpt(text)
@@ -102,7 +115,9 @@ def extract_features(query: Query) -> Features:
     has_code = code_marks + signs[signals.CODE] >= 2
     maths_marks = _maths_marks(text) if marked or strange else 0
     has_maths = maths_marks + signs[signals.MATHS] >= 2
-    output_words = _output_words(lower) if own[signals.LENGTH] else 0
+    output_words = 0
+    if signs[signals.LENGTH]:
+        output_words = _output_words(f"{query.system[:SYSTEM_SCAN_CHARS].lower()}\n{lower}" if query.system else lower)
     addresses_router = (marked or own[signals.BAIT] > 0) and _addresses_router(lower, own)
     # By place, as keywords would take as long again as all of the conditions above.
     return Features(
@@ -150,18 +165,16 @@ def _maths_marks(text: str) -> int:
 
 
 def _output_words(lower: str) -> int:
+    if _LABEL.search(lower) is not None:
+        return LABEL_WORDS
     found = _LENGTH.search(lower)
     if found is None:
         return 0
-    asked = int(found.group(1))
-    unit = found.group(0)
-    if "sentence" in unit:
-        return asked * 20
-    if "paragraph" in unit:
-        return asked * 90
-    if "page" in unit or "seite" in unit:
-        return asked * 400
-    return asked
+    asked, unit = found.groups()
+    if asked in _LENGTH_NUMBERS and unit in ("page", "seite"):
+        return 0  # of a text that is spoken of
+    number = _LENGTH_NUMBERS.get(asked) or int(asked)
+    return min(number * _LENGTH_WORDS.get(unit, 1), MOST_OUTPUT_WORDS)
 
 
 def _addresses_router(lower: str, signs: Signs) -> bool:

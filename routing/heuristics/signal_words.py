@@ -38,7 +38,7 @@ _WORDS: Final[dict[int, str]] = {
         ecuación derivada matriz probabilidad calcula calcular triángulo
     """,
     signals.LENGTH: """
-        word words sentence sentences paragraph paragraphs page pages bullet bullets lines
+        word words sentence sentences paragraph paragraphs page pages bullet bullets lines label letter category
         wort wörter wörtern sätze sätzen absätze seiten mots phrases paragraphes palabras frases párrafos páginas
     """,
     signals.ROUTER: """

@@ -12,6 +12,7 @@ from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCE
 from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, is_sound, judge
 from routing.answer_checks.repair import ASK_TOKENS, REPAIR, repair_body, repair_pays
 from routing.answer_checks.shape_correction import Correction, corrected
+from routing.answer_lengths import COLD_CAP
 from routing.context_window import fits, fitting
 from routing.fleet import Model
 from routing.outcome import Completion, Usage
@@ -22,7 +23,7 @@ from tasks.pilot.pilot_judge import judge_with_pilot
 from tasks.repair_log import RepairKey
 from tasks.stages.answer_confidence import EXTEND, Ask, raw_confidence
 from tasks.stages.logprobs import with_logprobs
-from tasks.usage_estimates import COLD_CAP, LONGER_BY
+from tasks.usage_estimates import LONGER_BY
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()

@@ -163,6 +163,8 @@ def _to_tier(query: QueuedQuery, decision: Decision, fleet: Fleet, *, version: s
     detail: dict[str, Any] = {"category": decision.case.category, "p_ok": dict(decision.p_ok)}
     if workload := decision.case.query.workload or decision.case.query.template:
         detail["workload"] = workload
+    if shape := decision.case.query.shape:
+        detail["shape"] = shape
     if decision.p_ok and version is not None:
         detail["version"] = version
     wait_s = wave_wait_s(query, decision.case.query, decision.tier, fleet)

@@ -12,8 +12,9 @@ from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.fleet import BudgetPolicy
-from routing.forecast.forecast_types import Forecast, ForecastHistory, QueueLoad
+from routing.forecast.forecast_types import CallLatency, Forecast, ForecastHistory, QueueLoad
 from routing.lifecycle import ROUTE
+from routing.outcome import Usage
 from routing.pilot import PilotSpec
 from settings import Settings
 from submission.forecast_json import forecast_as_json
@@ -171,12 +172,17 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         await planned(bench, settings)
         await answer_all(bench)
         past = await load_history(bench.engine, bench.fleet, total=4)
-        assert past.latencies == {"small": (4, 0.012)}
+        (call,) = await bench.rows("SELECT DISTINCT cost_usd, completion_tokens FROM calls")
+        assert past.latencies == {"small": CallLatency(4, 0.012, call.completion_tokens)}
+        assert past.lengths.of_shapes([""]) == [["small", "", "", call.completion_tokens, 0.0, 4]]
         (batch,) = await bench.rows("SELECT plan FROM batches")
-        (call,) = await bench.rows("SELECT DISTINCT cost_usd FROM calls")
-        estimated_usd = batch.plan["tiers"]["small"]["estimated_call_usd"]
-        assert past.cost_ratios["small"] == pytest.approx([float(call.cost_usd) / estimated_usd])
-        assert len(past.time_ratios) == 1
+        answer_usd = bench.fleet.deployments("small")[0].price.cost_usd(Usage(0, call.completion_tokens))
+        ratio = (float(call.cost_usd) - answer_usd) / batch.plan["tiers"]["small"]["prompt_usd"]
+        assert past.prompt_ratios["small"] == pytest.approx([ratio], rel=0.01)
+        assert past.time_ratios == [], "its latencies were assumed: the measured ones set right what they missed"
+        await planned(bench, settings)
+        await answer_all(bench)
+        assert len((await load_history(bench.engine, bench.fleet, total=4)).time_ratios) == 1
         assert (await load_history(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
 
     on_bench(story)
@@ -188,7 +194,8 @@ def test_calls_of_other_lanes_teach_a_plan_nothing(on_bench: OnBench, settings: 
         await answer_all(bench)
         await as_owner(bench, "UPDATE calls SET lane = 'batch', latency_ms = NULL, cost_usd = cost_usd / 2")
         past = await load_history(bench.engine, bench.fleet, total=4)
-        assert (past.latencies, past.cost_ratios) == ({}, {})
+        assert (past.latencies, past.prompt_ratios) == ({}, {})
+        assert past.lengths.of_shapes([""]) == []
 
     on_bench(story)
 

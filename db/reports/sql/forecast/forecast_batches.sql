@@ -2,5 +2,6 @@
 SELECT b.id, b.plan, b.total, extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s
 FROM batches AS b
 WHERE b.fleet = :fleet AND b.simulated = :simulated AND b.ended_at IS NOT NULL AND b.cancelled_at IS NULL
+  AND b.source <> '/v1/chat/completions'
 ORDER BY b.id DESC
 LIMIT :batches

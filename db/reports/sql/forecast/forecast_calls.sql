@@ -1,16 +1,38 @@
--- Cost and latency of complete answers, per batch and tier, from the first few thousand calls of each batch.
--- The calls that only judge or repair an answer are part of its cost, and not answers of their own. Those of other lanes
--- than standard have other prices, and no latency of their own.
-SELECT c.batch_id, c.tier, count(*) FILTER (WHERE c.is_answer) AS calls,
-       (sum(c.cost_usd) / nullif(count(*) FILTER (WHERE c.is_answer), 0))::double precision AS cost_usd,
-       (avg(c.reasoning_tokens) FILTER (WHERE c.is_answer))::double precision AS reasoning_tokens,
-       (avg(c.latency_ms) FILTER (WHERE c.is_answer))::double precision AS latency_ms
-FROM unnest(CAST(:batch_ids AS bigint[])) AS b (id)
-CROSS JOIN LATERAL (
-    SELECT batch_id, tier, cost_usd, latency_ms, coalesce(reasoning_tokens, 0) AS reasoning_tokens,
-           purpose IN ('answer', 'hedge', 'extend') AS is_answer FROM calls
-    WHERE batch_id = b.id AND outcome = 'ok' AND purpose <> 'route' AND lane IS NULL
-    LIMIT :each
-) AS c
-GROUP BY c.batch_id, c.tier
-HAVING count(*) FILTER (WHERE c.is_answer) > 0
+-- Answers per batch, tier, workload and shape: what they cost, took and waited, of the first calls of each batch.
+--
+-- A query's workload and shape are what its routing noted; a system prompt that one of them alone has is no workload.
+-- A repair is part of an answer's cost, and no answer of its own. Calls of other lanes than standard have other prices,
+-- and no latency of their own.
+WITH noted AS (
+    SELECT c.*, coalesce(r.workload, '') AS workload, coalesce(r.shape, '') AS shape
+    FROM unnest(CAST(:batch_ids AS bigint[])) AS b (id)
+    CROSS JOIN LATERAL (
+        SELECT batch_id, query_id, tier, cost_usd, latency_ms, coalesce(completion_tokens, 0) AS completion_tokens,
+               coalesce(reasoning_tokens, 0) AS reasoning_tokens, purpose <> 'repair' AS is_answer
+        FROM calls
+        WHERE batch_id = b.id AND outcome = 'ok' AND lane IS NULL AND purpose IN ('answer', 'hedge', 'extend', 'repair')
+        LIMIT :each
+    ) AS c
+    LEFT JOIN LATERAL (
+        SELECT d.detail ->> 'workload' AS workload, d.detail ->> 'shape' AS shape
+        FROM decisions AS d
+        WHERE d.query_id = c.query_id AND d.kind = 'route'
+        ORDER BY d.id DESC
+        LIMIT 1
+    ) AS r ON true
+),
+named AS (
+    SELECT noted.*, CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY batch_id, tier, workload) = 1
+                         THEN '' ELSE workload END AS of_workload
+    FROM noted
+)
+SELECT batch_id, tier, of_workload AS workload, shape, count(*) FILTER (WHERE is_answer) AS answers,
+       (sum(cost_usd) / nullif(count(*) FILTER (WHERE is_answer), 0))::double precision AS cost_usd,
+       (avg(completion_tokens) FILTER (WHERE is_answer))::double precision AS completion_tokens,
+       (avg(reasoning_tokens) FILTER (WHERE is_answer))::double precision AS reasoning_tokens,
+       (avg(latency_ms) FILTER (WHERE is_answer))::double precision AS latency_ms,
+       coalesce(regr_sxx(latency_ms, completion_tokens) FILTER (WHERE is_answer), 0) AS tokens_squared,
+       coalesce(regr_sxy(latency_ms, completion_tokens) FILTER (WHERE is_answer), 0) AS ms_by_tokens
+FROM named
+GROUP BY batch_id, tier, of_workload, shape
+HAVING count(*) FILTER (WHERE is_answer) > 0

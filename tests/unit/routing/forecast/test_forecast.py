@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
+from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
 from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import START_S, ExpectedPilot, Forecast, ForecastHistory, QueueLoad
+from routing.forecast.forecast_types import START_S, CallLatency, ExpectedPilot, Forecast, ForecastHistory, QueueLoad
 from routing.policy.case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import small_fleet
@@ -35,6 +36,20 @@ def predict(
 ) -> Forecast:
     decisions = [to(tier, query, fleet) for tier in tiers]
     return forecast(decisions, total=total, fleet=fleet, past=past, load=load, pilot=pilot)
+
+
+def of(tier: str, query: Query = QUERY) -> LengthGroup:
+    return LengthGroup(tier, query.workload, query.shape)
+
+
+def answers(*batches: float, reasoning: float = 0.0) -> list[LengthRecord]:
+    """Ten batches of many answers, whose mean lengths are ``batches`` in turn."""
+    return [LengthRecord(batches[number % len(batches)], reasoning, 10_000) for number in range(10)]
+
+
+def known(query: Query = QUERY, **tokens: float) -> AnswerLengths:
+    """By tier."""
+    return AnswerLengths({of(tier, query): answers(mean) for tier, mean in tokens.items()})
 
 
 def test_calls_follow_the_doubts_up_the_ladder() -> None:
@@ -82,15 +97,16 @@ def test_earlier_plans_set_the_lengths_right_and_narrow_the_interval() -> None:
         return told.cost_usd.high / told.cost_usd.low
 
     unknown = predict("large")
-    known = predict("large", past=ForecastHistory(cost_ratios={"large": [2.0] * 9}))
-    assert known.cost_usd.expected == pytest.approx(unknown.cost_usd.expected * 2.0, rel=0.1)
-    assert width(known) < width(unknown)
+    learned = predict("large", past=ForecastHistory(lengths=known(large=120.0)))
+    assert learned.cost_usd.expected > unknown.cost_usd.expected * 1.4
+    assert learned.tiers[0].completion_tokens == pytest.approx(120, rel=0.02)
+    assert width(learned) < width(unknown)
 
 
 @pytest.mark.parametrize("first", ["small", "large"])
 def test_the_interval_of_two_queries_holds_nine_of_ten_batches_like_them(first: str) -> None:
     draw, ladder = random.Random(1), {"small": 0.2, "medium": 0.1, "large": 0.0}
-    past = replace(JUDGED, cost_ratios={tier: [1.0] * 200 for tier in FLEET.tiers})  # the mean lengths are known
+    past = replace(JUDGED, lengths=known(**dict.fromkeys(FLEET.tiers, 75.0)))  # the mean lengths are known
     told = predict(first, first, total=2, past=past).cost_usd
     usd = {tier.tier: tier.cost_usd / tier.calls for tier in predict(first, past=past).tiers}
     held = 0
@@ -107,8 +123,8 @@ def test_the_interval_of_two_queries_holds_nine_of_ten_batches_like_them(first: 
 
 
 def test_plans_that_erred_to_both_sides_keep_the_interval_wide() -> None:
-    steady = predict("large", past=ForecastHistory(cost_ratios={"large": [1.0] * 10}))
-    erratic = predict("large", past=ForecastHistory(cost_ratios={"large": [0.5, 2.0] * 5}))
+    steady = predict("large", past=ForecastHistory(lengths=known(large=100.0)))
+    erratic = predict("large", past=ForecastHistory(lengths=AnswerLengths({of("large"): answers(50.0, 200.0)})))
     assert erratic.cost_usd.high > steady.cost_usd.high
     assert erratic.cost_usd.low < steady.cost_usd.low
 
@@ -121,7 +137,7 @@ def test_a_larger_sample_of_a_mixed_batch_narrows_the_interval() -> None:
 
 
 def test_time_goes_with_slots_latency_and_what_is_before_it() -> None:
-    measured = ForecastHistory(latencies={"large": (100, 2.0)})
+    measured = ForecastHistory(latencies={"large": CallLatency(100, 2.0)})
     told = predict("large", past=measured, load=QueueLoad({"large": 10}))
     assert told.finish_s.expected == pytest.approx(1000 * 2.0 / 10 + 2.0 + START_S)
     assert told.bound_by == "10 slots of large"
@@ -134,7 +150,9 @@ def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
         name: replace(model, requests_per_min=60) if model.tier == "large" else model
         for name, model in FLEET.models.items()
     }
-    told = predict("large", fleet=replace(FLEET, models=models), past=ForecastHistory(latencies={"large": (100, 0.1)}))
+    told = predict(
+        "large", fleet=replace(FLEET, models=models), past=ForecastHistory(latencies={"large": CallLatency(100, 0.1)})
+    )
     assert told.finish_s.expected == pytest.approx(1000 / 2 + 0.1 + START_S), "two models of 60 a minute each"
     assert told.bound_by == "the limits of maxi, maxi-maths"
 
@@ -190,11 +208,9 @@ def test_a_trial_costs_its_pilot_alone_and_a_judge_adds_to_it() -> None:
 
 def test_what_a_judge_costs_is_learned_with_the_length_of_the_answers() -> None:
     pilot = ExpectedPilot(100, stops=True, judge=FLEET.deployments("large")[0])
-    shorter = ForecastHistory(cost_ratios={"small": [0.1] * 50})
-    assert (
-        predict(*["small"] * 10, pilot=pilot, past=shorter).grade_usd
-        < 0.2 * predict(*["small"] * 10, pilot=pilot).grade_usd
-    )
+    shorter = ForecastHistory(lengths=known(large=5.0))
+    unknown = predict(*["small"] * 10, pilot=pilot)
+    assert predict(*["small"] * 10, pilot=pilot, past=shorter).grade_usd < 0.7 * unknown.grade_usd
 
 
 def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
@@ -206,18 +222,32 @@ def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
 
 
 def test_each_rung_has_the_reasoning_that_its_answers_took() -> None:
-    past = replace(JUDGED, reasoning_tokens={"small": 200.0, "large": 3_000.0}, cost_ratios={"large": [2.0] * 9})
-    without, reasoned = predict("small", past=replace(past, reasoning_tokens={})), predict("small", past=past)
+    def past(small: float, large: float) -> ForecastHistory:
+        lengths = {of("small"): answers(80.0, reasoning=small), of("large"): answers(80.0, reasoning=large)}
+        return replace(JUDGED, lengths=AnswerLengths(lengths))
+
+    without, reasoned = predict("small", past=past(0.0, 0.0)), predict("small", past=past(200.0, 3_000.0))
     price = FLEET.deployments("large")[0].price
     more = {tier.tier: tier.cost_usd for tier in reasoned.tiers}["large"]
     less = {tier.tier: tier.cost_usd for tier in without.tiers}["large"]
-    # About 20 of 1,000 queries are asked there; earlier cost ratios are without reasoning, and do not multiply it.
+    # About 20 of 1,000 queries are asked there.
     assert more - less == pytest.approx(20 * 3_000 * price.output_usd_per_mtok / 1e6, rel=0.02)
     assert {tier.tier: tier.reasoning_tokens for tier in reasoned.tiers} == {"small": 200, "medium": 0, "large": 3_000}
     assert reasoned.basis["reasoning"] == "small 200 tokens an answer, large 3,000 tokens an answer"
     assert reasoned.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in reasoned.tiers))
-    estimates = [[tier.estimated_call_usd for tier in told.tiers] for told in (without, reasoned)]
-    assert estimates[0] == estimates[1]
     assert reasoned.baseline_usd > without.baseline_usd
-    top = predict("large", past=past)
+    top = predict("large", past=past(200.0, 3_000.0))
     assert top.cost_usd.expected == pytest.approx(top.baseline_usd)
+
+
+def test_a_prompt_that_costs_less_than_estimated_is_corrected_and_its_answer_is_not() -> None:
+    cached = predict("large", past=ForecastHistory(prompt_ratios={"large": [0.5] * 9}))
+    plain = predict("large", past=ForecastHistory())
+    saved = plain.cost_usd.expected - cached.cost_usd.expected
+    assert saved == pytest.approx(0.5 * 1000 * plain.tiers[0].prompt_usd, rel=0.1)
+
+
+def test_a_longer_answer_takes_longer_where_it_did_before() -> None:
+    past = ForecastHistory(latencies={"large": CallLatency(100, 2.0, 100.0, 0.01)}, lengths=known(large=300.0))
+    assert predict("large", past=past).tiers[0].latency_s == pytest.approx(4.0, rel=0.05)
+    assert CallLatency(100, 2.0, 1000.0, 0.01).of(1) == pytest.approx(0.4)

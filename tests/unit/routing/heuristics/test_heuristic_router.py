@@ -4,7 +4,13 @@ import pytest
 
 from routing.fleet import Fleet
 from routing.heuristics.heuristic_features import extract_features
-from routing.heuristics.heuristic_router import LadderRoles, difficulty, expected_completion_tokens, heuristic_vote
+from routing.heuristics.heuristic_router import (
+    PATTERN_TOKENS,
+    LadderRoles,
+    difficulty,
+    expected_completion_tokens,
+    heuristic_vote,
+)
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Expectation, Query
 
@@ -104,7 +110,13 @@ def test_difficulty_grows_with_each_sign_and_stays_within_one() -> None:
         ("Write 200 words about dogs.", None, 270),
         ("Write 200 words about dogs.", 50, 50),
         ("Hi", 10, 10),
-        ("Answer each:\n1. what\n2. why", None, 320),
+        ("Answer each:\n1. what\n2. why", None, 115),
+        ("They can fit 2 boxes worth of stuff.", None, 75),
+        ("He edits 1000 sentences a week.", None, 2700),
+        ("Which team is it for: billing or bugs? Answer with the one word.", None, 1),
+        ("Explain it in two sentences.", None, 54),
+        ("Is it spam or fine? Reply with the label only.", None, 3),
+        ("James read one page of his letter.", None, 75),
     ],
 )
 def test_the_expected_answer_is_as_long_as_asked_and_no_longer_than_its_cap(
@@ -117,3 +129,5 @@ def test_the_expected_answer_is_as_long_as_asked_and_no_longer_than_its_cap(
 def test_the_expected_answer_is_no_longer_than_the_longest_choice() -> None:
     query = Query("Is it a bug?\n1. yes\n2. no", expects=Expectation(choices=("bug", "shipping")))
     assert expected_completion_tokens(extract_features(query), query) == 5
+    dated = Query("When?", expects=Expectation(regex=r"\d{4}-\d\d-\d\d"))
+    assert expected_completion_tokens(extract_features(dated), dated) == PATTERN_TOKENS

@@ -1,0 +1,78 @@
+"""How long an answer is expected to be: by the guess where nothing is known, else by what is most alike."""
+
+import math
+
+import pytest
+
+from routing.answer_lengths import CAP_TIMES, COLD_CAP, LEAST_CAP, AnswerLengths, LengthGroup, LengthRecord
+from routing.heuristics.heuristic_router import TEXT_TOKENS
+from routing.policy.case import RoutingContext
+from routing.query import Expectation, Query
+from tests.fleets import small_fleet
+
+FLEET = small_fleet()
+CONTEXT = RoutingContext(FLEET)
+TEXT = Query("Explain how tides come about.")
+LABEL = Query("Is it spam?", expects=Expectation(choices=("spam", "fine")))
+
+
+def tokens(lengths: AnswerLengths, query: Query, tier: str = "small") -> float:
+    return lengths.expected(CONTEXT.analyze(query), FLEET.deployments(tier)[0]).tokens
+
+
+def of(query: Query, *means: float, tier: str = "small", answers: int = 100) -> AnswerLengths:
+    group = LengthGroup(tier, query.workload, query.shape)
+    records = [LengthRecord(mean, 0.0, answers) for mean in means]
+    return AnswerLengths({group: records} if records else {})
+
+
+def test_without_a_record_it_is_the_guess() -> None:
+    assert tokens(AnswerLengths(), TEXT) == pytest.approx(TEXT_TOKENS)
+    assert tokens(AnswerLengths(), LABEL) == pytest.approx(3)
+
+
+def test_batches_of_free_text_say_nothing_of_labels_nor_labels_of_free_text() -> None:
+    assert tokens(of(TEXT, *[400.0] * 20), LABEL) == pytest.approx(3)
+    assert tokens(of(LABEL, *[1.0] * 20), TEXT) == pytest.approx(TEXT_TOKENS)
+
+
+def test_earlier_batches_outweigh_the_guess_as_they_grow() -> None:
+    told = [tokens(of(TEXT, *[10.0] * batches), TEXT) for batches in (0, 1, 2, 10)]
+    assert told == sorted(told, reverse=True)
+    assert told[1] < 20
+    assert told[-1] == pytest.approx(10, rel=0.1)
+    assert tokens(of(TEXT, 10.0, answers=1), TEXT) > 1.5 * told[1], "one answer is no batch"
+
+
+def test_another_tier_counts_for_more_than_another_workload() -> None:
+    here = Query(TEXT.text, workload="tides")
+    other_tier = tokens(of(here, 10.0, tier="large"), here)
+    other_workload = tokens(of(Query("x", workload="tickets"), 10.0), here)
+    assert 10 < tokens(of(here, 10.0), here) < other_tier < other_workload < TEXT_TOKENS
+
+
+def test_it_is_no_longer_than_the_querys_cap() -> None:
+    capped = Query(TEXT.text, max_tokens=20)
+    assert tokens(of(capped, 50.0), capped) == 20
+    assert capped.shape == "text 20"
+
+
+def test_batches_that_differ_leave_it_wide() -> None:
+    case, model = CONTEXT.analyze(TEXT), FLEET.deployments("small")[0]
+    steady, erratic = of(TEXT, *[100.0] * 8), of(TEXT, *[30.0, 300.0] * 4)
+    assert steady.expected(case, model).spread < 0.5 * erratic.expected(case, model).spread
+
+
+def test_a_cap_of_known_answers_is_tighter_than_the_cold_one() -> None:
+    assert AnswerLengths().cold_cap(TEXT, "small") == COLD_CAP
+    assert of(TEXT, 50.0).cold_cap(TEXT, "small") == CAP_TIMES * 50
+    assert of(TEXT, 50.0).cold_cap(TEXT, "large") == COLD_CAP
+    assert of(LABEL, 1.0).cold_cap(LABEL, "small") == LEAST_CAP
+    assert of(TEXT, 3_000.0).cold_cap(TEXT, "small") == COLD_CAP
+
+
+def test_what_a_batch_stores_of_its_shapes_says_the_same_when_it_is_read() -> None:
+    known = of(TEXT, 20.0, 40.0)
+    read = AnswerLengths.from_json(known.of_shapes([TEXT.shape]))
+    assert known.of_shapes([LABEL.shape]) == []
+    assert math.log(tokens(read, TEXT) / tokens(known, TEXT)) == pytest.approx(0, abs=0.1)
