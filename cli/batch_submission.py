@@ -59,23 +59,6 @@ class Submission:
 
     async def submit(self, source: Source, engine: AsyncEngine, fleet: Fleet, *, shows_id: bool = True) -> SubmitResult:
         """Submits the source with a forecast; rejected lines go to a file of their own. Raises InvalidInput."""
-        try:
-            result = await self._submit(source, engine, fleet)
-        except IdempotencyConflict as error:
-            raise UsageError(str(error), hint="Give each file its own key.") from error
-        self.public_id = result.public_id  # at once, for an interrupt from here on
-        name = f"{result.public_id}: " if shows_id else ""
-        if not result.duplicate:
-            notice(f"{name}{queries(result.total)} accepted")
-        else:
-            warn(f"{name}{queries(result.total)} submitted earlier with this key; nothing new was submitted")
-        if result.rejected:
-            self.rejections = {"rejected": len(result.rejected), "rejected_file": str(source.rejected_path)}
-            notice(f"{plural(len(result.rejected), 'invalid line')} written to {source.rejected_path}")
-        return result
-
-    async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet) -> SubmitResult:
-        spec = replace(self.spec, metadata=source.metadata)
         forecaster = Forecaster(
             self.settings,
             fleet,
@@ -84,6 +67,25 @@ class Submission:
             policy=self.spec.budget_policy,
             pilot=self.spec.pilot,
         )
+        try:
+            result = await self._submit(source, engine, fleet, forecaster)
+        except IdempotencyConflict as error:
+            raise UsageError(str(error), hint="Give each file its own key.") from error
+        self.public_id = result.public_id  # at once, for an interrupt from here on
+        name = f"{result.public_id}: " if shows_id else ""
+        if not result.duplicate:
+            notice(f"{name}{queries(result.total)} accepted")
+        else:
+            warn(f"{name}{queries(result.total)} submitted earlier with this key; nothing new was submitted")
+        if (problem := forecaster.grader_warning()) is not None:
+            warn(problem)
+        if result.rejected:
+            self.rejections = {"rejected": len(result.rejected), "rejected_file": str(source.rejected_path)}
+            notice(f"{plural(len(result.rejected), 'invalid line')} written to {source.rejected_path}")
+        return result
+
+    async def _submit(self, source: Source, engine: AsyncEngine, fleet: Fleet, forecaster: Forecaster) -> SubmitResult:
+        spec = replace(self.spec, metadata=source.metadata)
         if not self.skip_invalid:
             return await submit(source.lines(fleet), engine=engine, fleet=fleet, spec=spec, forecaster=forecaster)
         with RejectedFile(source.rejected_path) as rejected:

@@ -4,14 +4,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import duration
 from db.reports.batch_quality import outside_certificate
-from db.reports.batch_stats import BatchFigures, LaneFigures
+from db.reports.batch_stats import BatchFigures, LaneFigures, Progress
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
 
@@ -44,6 +46,14 @@ def show(figures: BatchFigures, console: Console) -> None:
         example = shlex.quote(f"{progress.public_id}/{plain(figures.failures[0].example)}")
         console.print(f"{'':<11}details: `pointsman explain {example}`", style="dim")
         console.print(f"{'':<11}to retry after a fix: `pointsman resume {progress.public_id}`", style="dim")
+
+
+def exit_by_answers(progress: Progress) -> None:
+    """Ends a command that waited for a batch with the code of the batch; what its user cancelled did not fail."""
+    if not progress.done:
+        raise typer.Exit(ExitCode.FAILURE)
+    if progress.failed:
+        raise typer.Exit(ExitCode.UNANSWERED)
 
 
 def _tiers(figures: BatchFigures) -> Table:
@@ -90,7 +100,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {figures.queries_per_s:,.1f} queries/s"),
         ("Calls", _calls(figures)),
         ("Cost", f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"),
-        ("Baseline", f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"),
+        ("Baseline", _baseline(figures)),
         ("Saving", _saving(figures.saving_usd, figures.saving_share)),
     ]
     if (second := figures.second_baseline) is not None:
@@ -122,13 +132,20 @@ def not_paid(figures: BatchFigures) -> str:
 
 
 def _calls(figures: BatchFigures) -> str:
-    text = f"{figures.calls:,}, {figures.failed_calls:,} failed"
+    text = f"{figures.calls - figures.unsent_calls:,}, {figures.failed_calls - figures.unsent_calls:,} failed"
+    if figures.unsent_calls:
+        text += f"; {figures.unsent_calls:,} more were never sent"
     if figures.open_calls:
         text += f", {figures.open_calls:,} without an outcome yet (counted at their worst case)"
     if figures.latency_ms:
         p50, p95, p99 = figures.latency_ms
         text += f"; latency p50 {p50:,.0f} ms, p95 {p95:,.0f} ms, p99 {p99:,.0f} ms"
     return text
+
+
+def _baseline(figures: BatchFigures) -> str:
+    text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"
+    return f"{text} ({figures.baseline_lengths.words})" if figures.progress.done else text
 
 
 def _router_share(figures: BatchFigures) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import ExitCode, UsageError
-from cli.console import emit, err, out, plain, plural, queries, table
+from cli.console import emit, err, out, plain, plural, queries, table, warn
 from cli.deadline_table import deadline_table
 from cli.progress import duration
 from cli.query_source import Source
@@ -51,6 +51,8 @@ def show_forecast(
         forecast["basis"]["earlier batches"] = "not used, the embedded Postgres is down (`pointsman up` starts it)"
     report = dry_run_report(forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages)
     _show(report, forecast, as_json=as_json)
+    if (problem := forecaster.grader_warning()) is not None:
+        warn(problem)
     if read.followers:
         err.print(f"{queries(read.followers)} not counted: each gets the answer of an identical query")
     if as_json:

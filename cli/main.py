@@ -41,7 +41,11 @@ app = typer.Typer(
 
 @app.callback()
 def pointsman(is_version: version.VersionOption = False) -> None:
-    """Route high-volume batches of LLM queries to the cheapest tier that answers them well."""
+    """Route high-volume batches of LLM queries to the cheapest tier that answers them well.
+
+    Exit codes: 0 done, 1 failed, 2 invalid options or input, 3 a dry run expects more than the budget, 4 the batch has
+    ended and some queries have no answer, 130 interrupted.
+    """
 
 
 for group in (
@@ -80,7 +84,7 @@ def _run() -> None:
 
 
 def main() -> None:
-    """Runs the command and exits: 0 done, 1 failed, 2 invalid options or input, 3 over budget, 130 interrupted."""
+    """Runs the command and exits with an `ExitCode`."""
     configure_command_logging()
     try:
         _run()

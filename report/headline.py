@@ -70,7 +70,11 @@ def cards(report: BatchReport) -> Sequence[Card]:
     return (
         Card("Answered", f"{progress.done:,}", f"of {progress.total:,}{others}"),
         Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing"),
-        Card("Baseline", usd(figures.baseline_cost_usd), f"if {figures.baseline_model} had answered every query"),
+        Card(
+            "Baseline",
+            usd(figures.baseline_cost_usd),
+            f"if {figures.baseline_model} had answered every query; {figures.baseline_lengths.words}",
+        ),
         Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving))),
         *_second_baseline(figures.second_baseline),
         *(

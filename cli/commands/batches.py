@@ -32,7 +32,7 @@ from cli.table_options import (
 from cli.worker_stack import refuse_other_fleet
 from db.ledger import Ledger
 from db.reports import run_report
-from db.reports.batch_stats import Progress, batch_figures, batch_progress
+from db.reports.batch_stats import BatchFigures, Progress, batch_figures, batch_progress
 from db.reports.json_views import batch_as_json
 from db.tenants import DEFAULT_TENANT, Tenants
 from db.worker_registry import WorkerRegistry
@@ -65,7 +65,8 @@ def submit(
 ) -> None:
     """Submit FILE for workers that run now or later.
 
-    `pointsman up` starts them.
+    `pointsman up` starts them. Exit codes with --wait: 0 when every query is answered, 4 when some have no answer,
+    1 when none has; without it 0 once the batch is submitted.
     """
     check_name(tenant)
     settings = read_settings(fleet)
@@ -96,13 +97,14 @@ def submit(
     async def is_open(engine: AsyncEngine) -> bool:
         return not (await batch_progress(engine, (await resolve_batch(engine, submission.public_id)).id)).ended
 
-    async def outcome(engine: AsyncEngine) -> dict[str, Any]:
+    async def outcome(engine: AsyncEngine) -> BatchFigures:
         batch = await resolve_batch(engine, submission.public_id)
         await submission.wait(engine, batch, checked)
         figures = await batch_figures(engine, batch)
         batch_summary.show(figures, err if as_json else out)
-        return batch_as_json(figures)
+        return figures
 
+    figures: BatchFigures | None = None
     try:
         with open_source(source, mapping) as rows:
             if not skip_invalid:
@@ -113,11 +115,14 @@ def submit(
                 # With services of its own, this command would keep the stack that it waits for from starting.
                 while not stack_serves(settings):
                     time.sleep(0.5)
-            report |= with_database(settings, outcome)
+            figures = with_database(settings, outcome)
+            report |= batch_as_json(figures)
     except KeyboardInterrupt:
         raise submission.interrupted() from None
     if as_json:
         emit(report)
+    if figures is not None:
+        batch_summary.exit_by_answers(figures.progress)
 
 
 @app.command()

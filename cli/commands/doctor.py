@@ -97,6 +97,7 @@ def _checks(settings: Settings, *, start: bool, probe: bool, cluster: bool) -> I
                 yield from cluster_checks(settings, fleet)
             yield from _router(settings, fleet)
             yield from _providers(settings, fleet, probe=probe)
+            yield from _resting(settings, fleet)
 
 
 def _traces(environ: Mapping[str, str]) -> CheckResult:
@@ -185,6 +186,33 @@ def _redis(url: str, owner: str) -> CheckResult:
         fix = "Set maxmemory-policy noeviction: other policies drop messages, which then arrive late."
         return warn("redis", f"{found}, maxmemory-policy {policy}", fix)
     return ok("redis", found)
+
+
+def _resting(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
+    """Deployments that workers leave alone for now: after a rate limit, or with an open circuit breaker."""
+    from providers.health.circuit_breaker import CircuitState
+    from providers.health.status_report import DeploymentState, overview
+    from redis_client import AWAY, connect
+
+    async def ask(url: str) -> Mapping[str, DeploymentState]:
+        async with connect(url, patience_s=5) as client:
+            return await overview(client, list(fleet.models.values()), prefix=settings.key_prefix)
+
+    if settings.redis is None:
+        return
+    try:
+        states = asyncio.run(ask(settings.redis))
+    except AWAY:
+        return  # the check of Redis reports it
+    for name, state in states.items():
+        where = f"{name} at {fleet.models[name].provider}"
+        if state.rest_s > 0:
+            fix = "Its provider asked for it: lower its limits in the fleet, or raise the account's."
+            yield warn("deployment", f"{where} rests for {state.rest_s:,.0f} s", fix)
+        if state.circuit is not CircuitState.CLOSED:
+            probed = f", probed in {state.probe_in_s:,.0f} s" if state.probe_in_s else ""
+            fix = "Its calls fail: `pointsman explain` of a query shows why; `pointsman doctor --probe` asks it."
+            yield warn("deployment", f"{where}: circuit breaker {state.circuit.value.replace('_', ' ')}{probed}", fix)
 
 
 _FIXED: Final = {

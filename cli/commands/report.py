@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli.command_errors import UsageError
 from cli.console import notice, plain
 from cli.output_files import STDOUT, check_writable, open_atomically
-from cli.param_types import BatchArgument, FileOption
+from cli.param_types import BatchArgument, FileOption, JsonOption
 from cli.resources import read_settings, resolve_batch, with_database
 from db.reports.batch_report import BatchReport, load_batch_report
 from db.reports.json_views import batch_report_as_json
@@ -53,6 +53,7 @@ def report(
     form: Annotated[
         ReportFormat | None, typer.Option("--format", help="Default: from the suffix of FILE; Markdown for stdout.")
     ] = None,
+    as_json: JsonOption = False,
     rows: Annotated[
         int, typer.Option("--rows", "-n", min=1, max=1000, help="Number of most expensive and least confident queries.")
     ] = 10,
@@ -81,7 +82,9 @@ def report(
     """
     path = output or STDOUT
     check_writable(path)
-    chosen = form or _format_of(path)
+    if as_json and form not in (None, ReportFormat.JSON):
+        raise UsageError(f"--json and --format {form} differ.", hint="Give one of them.")
+    chosen = ReportFormat.JSON if as_json else form or _format_of(path)
 
     async def work(engine: AsyncEngine) -> BatchReport:
         found = await resolve_batch(engine, batch)

@@ -14,7 +14,7 @@ import typer
 from cli import batch_summary
 from cli.batch_options import BatchOptionGroup, ConfidenceOption, GraderOption
 from cli.batch_submission import Submission, check_against_fleet, fleet_flag
-from cli.command_errors import ExitCode, UsageError
+from cli.command_errors import UsageError
 from cli.console import emit, err, notice, out, warn
 from cli.input_files import STDIN, SqlInput
 from cli.option_groups import with_option_groups
@@ -80,8 +80,8 @@ def run(
 ) -> None:
     """Start the stack, submit FILE, print the report.
 
-    Exit codes: 0 when every query has ended and at least one is answered, 1 on failure, 2 for invalid
-    input or options, 130 on Ctrl-C; the batch can then be continued.
+    Exit codes: 0 when every query is answered, 4 when some have no answer, 1 when none has or the command failed, 2 for
+    invalid input or options, 130 on Ctrl-C; the batch can then be continued.
     """
     if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
@@ -190,8 +190,7 @@ def _answer(
     if as_json:
         written = {"output": str(output) if output else None, "elapsed_s": round(time.monotonic() - began, 3)}
         emit(batch_as_json(figures) | submission.rejections | written)
-    if figures.progress.done == 0:
-        raise typer.Exit(ExitCode.FAILURE)
+    batch_summary.exit_by_answers(figures.progress)
 
 
 @contextmanager

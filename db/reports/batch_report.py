@@ -1,7 +1,7 @@
 """The whole account of a batch, as ``pointsman report`` shows it: one statement of db/reports/sql/ per section."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -14,6 +14,7 @@ from db.audit_seals import AuditReport, verify
 from db.reports import run_report
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures
 from db.reports.forecast_vs_actual import forecast_vs_actual
+from db.reports.length_ratios import as_params, length_ratios
 from routing.price_list import ListedModel, PriceList, columns
 
 SLOTS: Final = 48
@@ -319,13 +320,15 @@ async def load_batch_report(
 
 async def _priced(engine: AsyncEngine, batch: Batch) -> dict[str, Row[Any]]:
     prices = batch.price_list
+    alone = {tier: replace(prices.first(tier), model="") for tier in prices.tiers}
     rows = await run_report(
         engine,
         "batch_baselines",
         batch_id=batch.id,
         ladder=list(prices.ladder),
-        tiers=list(prices.tiers),
-        **columns([prices.first(tier) for tier in prices.tiers]),
+        tiers=list(alone),
+        **columns(list(alone.values())),
+        **as_params(await length_ratios(engine, batch.id, alone, top=prices.ladder[-1], plan=batch.plan)),
     )
     return {row.tier: row for row in rows}
 

@@ -1,5 +1,6 @@
 """A batch in figures: how far it is, what it cost, and what it saved."""
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.reports.batch_quality import QualityFigures, batch_quality
+from db.reports.length_ratios import LengthRatio, LengthSource, as_params, length_ratios
 from db.worker_registry import ALIVE_S
+from routing.outcome import UNSENT
 from routing.price_list import ListedModel, PriceList, columns
 
 _TOP: Final = "top"
@@ -211,6 +214,28 @@ class SecondBaseline:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineLengths:
+    """By which completion tokens the answers of a baseline are counted; in answers."""
+
+    own: int = 0
+    """Those of its own answer."""
+    pairs: int = 0
+    """By how much longer its answers to other queries of the batch were than the tier's."""
+    earlier_batches: int = 0
+    """By its answers to such queries in earlier batches."""
+    assumed: int = 0
+    """Those of the answer that was taken, for nothing is known of its own."""
+
+    @property
+    def words(self) -> str:
+        """For people: ``lengths: 12 its own, 126 assumed equal``."""
+        names = {"own": "its own", "pairs": "by this batch", "earlier_batches": "by earlier batches"}
+        counts = {**names, "assumed": "assumed equal"}
+        known = (f"{getattr(self, name):,} {what}" for name, what in counts.items() if getattr(self, name))
+        return "lengths: " + (", ".join(known) or "none")
+
+
+@dataclass(frozen=True, slots=True)
 class BatchFigures:
     """The whole account of a batch; ``batch_costs.sql`` defines the baseline."""
 
@@ -235,6 +260,9 @@ class BatchFigures:
     """None without a quality floor."""
     workloads: tuple[WorkloadFigures, ...] = ()
     """The most expensive first."""
+    baseline_lengths: BaselineLengths = BaselineLengths()
+    unsent_calls: int = 0
+    """Of the failed ones: those that never reached a model."""
     second_baseline: SecondBaseline | None = None
     """None where neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
@@ -322,6 +350,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     baselines = {_TOP: replace(prices.top, model="")}
     if second is not None:
         baselines[_SECOND] = replace(second, tier=None)
+    ratios = await length_ratios(engine, batch.id, baselines, top=_TOP, plan=batch.plan)
     (costs,) = await run_report(
         engine,
         "batch_costs",
@@ -330,7 +359,12 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         tiers=[model.tier for model in baselines.values()],
         models=[model.model for model in baselines.values()],
         **columns(list(baselines.values())),
+        **as_params(ratios),
+        unsent=sorted(UNSENT),
     )
+    baseline_usd: dict[str, float] = defaultdict(float)
+    for part in costs.baselines:
+        baseline_usd[part["name"]] += part["usd"]
     tiers = [_tier(row) for row in await run_report(engine, "batch_tiers", batch_id=batch.id)]
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
@@ -349,19 +383,31 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         calls=costs.calls,
         open_calls=costs.open_calls,
         failed_calls=costs.failed_calls,
+        unsent_calls=costs.unsent_calls,
         prompt_tokens=costs.prompt_tokens,
         completion_tokens=costs.completion_tokens,
         cost_usd=cost_usd,
         router_cost_usd=_usd(costs.router_cost_usd),
-        baseline_cost_usd=_usd(costs.baselines_usd.get(_TOP, 0.0)),
+        baseline_cost_usd=_usd(baseline_usd[_TOP]),
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=await batch_quality(engine, batch.id),
         lanes=_by_lane(await run_report(engine, "batch_lanes", batch_id=batch.id)),
         followers={row.tier: row.queries for row in not_paid},
         not_paid_usd=_usd(sum(row.usd for row in not_paid)),
-        second_baseline=None if second is None else _second(second, costs.baselines_usd.get(_SECOND, 0.0), cost_usd),
+        baseline_lengths=_lengths(costs.baselines, ratios),
+        second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], cost_usd),
     )
+
+
+def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio]) -> BaselineLengths:
+    """Of the top tier's baseline."""
+    sources = {one.tier: one.source.value for one in ratios if one.baseline == _TOP}
+    counts: Counter[str] = Counter()
+    for part in parts:
+        if part["name"] == _TOP:
+            counts["own" if part["is_own"] else sources.get(part["tier"], LengthSource.ASSUMED)] += part["answers"]
+    return BaselineLengths(**counts)
 
 
 def _by_lane(rows: Sequence[Row[Any]]) -> tuple[LaneFigures, ...]:

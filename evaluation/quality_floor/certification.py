@@ -128,10 +128,10 @@ class Certificate:
     sample_ids: tuple[str, ...]
     seed: int
     batch_size: int
-    pilot_cost: float
-    """What the pilot's calls and grades cost, in calls to the top tier."""
-    cost_per_query: float
-    """What a query of the rest is expected to cost, in calls to the top tier."""
+    pilot_cost_usd: float
+    """What the pilot's calls and grades cost."""
+    cost_per_query_usd: float
+    """What a query of the rest is expected to cost."""
     net_saving: float
     """Expected share of the batch's cost by the top tier alone, with the pilot and the graders paid."""
     start_shares: tuple[float, ...]
@@ -259,7 +259,8 @@ def certify(
         raise ValueError(f"a pilot needs queries with one answer by each of {len(tiers)} tiers")
     n, n_tiers = len(pilot), len(tiers)
     usd = _mean_usd(pilot)
-    pilot_cost = float((n * usd.sum() + grading_usd) / usd[-1])
+    top_usd = float(usd[-1])
+    pilot_usd = float(n * usd.sum() + grading_usd)
     rest = max(batch_size - n, 1)
     decided = rest_share(pilot=n, batch_size=batch_size)
     shares = (0.0,) * (n_tiers - 1) + (1.0,)
@@ -277,9 +278,9 @@ def certify(
         sample_ids=tuple(query.id for query in pilot),
         seed=seed,
         batch_size=batch_size,
-        pilot_cost=pilot_cost,
-        cost_per_query=1.0,
-        net_saving=1.0 - (pilot_cost + max(batch_size - n, 0)) / max(batch_size, 1),
+        pilot_cost_usd=pilot_usd,
+        cost_per_query_usd=top_usd,
+        net_saving=1.0 - (pilot_usd / top_usd + max(batch_size - n, 0)) / max(batch_size, 1),
         start_shares=shares,
         accept_shares=shares,
         method=METHOD,
@@ -309,8 +310,8 @@ def certify(
         loss_bound=decided * float(chosen.bounds[place]) / (1.0 - grader.missed),
         loss_estimate=decided * float(chosen.losses[place]),
         rest_loss_bound=float(chosen.bounds[place]) / (1.0 - grader.missed),
-        cost_per_query=float(chosen.costs[place]),
-        net_saving=float(1.0 - (pilot_cost + rest * chosen.costs[place]) / batch_size),
+        cost_per_query_usd=float(chosen.costs[place]) * top_usd,
+        net_saving=float(1.0 - (pilot_usd / top_usd + rest * chosen.costs[place]) / batch_size),
         start_shares=starts,
         accept_shares=accepts,
     )

@@ -4,7 +4,7 @@ from db.reports.batch_quality import QualityFigures, outside_certificate
 from db.reports.batch_report import BatchReport, labelled_right
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
-from report.formatting import percent, percent_of, usd
+from report.formatting import percent, percent_of, plain, usd
 from report.headline import standing_of
 
 
@@ -16,7 +16,8 @@ def quality(report: BatchReport) -> Section:
     chart = None if measured else report.picture
     paragraphs = [
         "Baselines are policies that ignore the query. Their costs are for the same answers: the tier's actual cost "
-        "where it was called, otherwise the answer's tokens at the price of its first model."
+        "where it was called, otherwise the answer's tokens at the price of its first model, as much longer or shorter "
+        f"as its answers are where that is known. Always {plain(figures.top_tier)}, {figures.baseline_lengths.words}."
     ]
     drawings: list[Figure] = []
     expected: dict[str, str] = {}

@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 import redis_client
+from cli.commands.doctor import _resting
 from providers.health.circuit_breaker import CircuitState
 from providers.health.monitor import FRESH_S
 from providers.limits.admission_control import AdmissionController, Denied, Grant
@@ -21,6 +22,7 @@ from redis_client import connect
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 from routing.price import Price
+from settings import Settings
 from workers.embedded.redis import start_redis
 
 pytestmark = pytest.mark.usefixtures("patient")
@@ -238,8 +240,8 @@ def test_a_cancelled_waiter_loses_nothing(redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("shared", "rested"), [(False, {"a"}), (True, {"a", "b"})], ids=["its own limit", "the account's"]
 )
-def test_retry_after_holds_at_all_workers_for_whatever_shares_the_limit(
-    redis_url: str, shared: bool, rested: set[str]
+def test_retry_after_holds_at_all_workers_for_whatever_shares_the_limit_and_doctor_names_it(
+    redis_url: str, settings: Settings, shared: bool, rested: set[str]
 ) -> None:
     async def story() -> None:
         the_fleet = fleet()
@@ -266,6 +268,9 @@ def test_retry_after_holds_at_all_workers_for_whatever_shares_the_limit(
                 assert not isinstance(answer, Denied) or 15 < answer.wait_s <= 30.01
 
     run(story)
+    found = [result.found for result in _resting(replace(settings, key_prefix="pointsman:"), fleet())]
+    assert {text.partition(" at ")[0] for text in found} == rested
+    assert all(" rests for " in text for text in found)
 
 
 def test_a_shorter_retry_after_does_not_shorten_a_rest(redis_url: str) -> None:

@@ -268,7 +268,8 @@ def test_controls_are_priced_as_the_baseline_is(load: LoadReport) -> None:
     price = lambda prompt, cached, out: 0.5 * ((prompt - cached) * 2 + cached * 1 + out * 10) / 1e6  # noqa: E731
     small = 0.0001 + 0.0002 + 0.00003  # what it really charged: it was asked for all three answers
     assert costs["always small"] == pytest.approx(small)
-    large = price(1000, 400, 500) + 0.007 + price(100, 0, 100)
+    longer = (1.8 + 8) / 9  # as test_report_statements.py has it
+    large = price(1000, 400, longer * 500) + 0.007 + price(100, 0, longer * 100)
     assert costs["at random, each rung alike"] == pytest.approx((small + large) / 2)
     assert costs["the same shares, dealt blindly"] == pytest.approx((2 * small + large) / 3)
 
@@ -386,6 +387,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
     prices = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
     given = {"batch_id": 1, "rows": 5, "slots": 4, "with_text": False, "seen_within_s": 6}
     given |= {"names": ["top"], "tiers": ["small"], "models": [""], "ladder": ["small"], **prices}
+    given |= {"ratio_names": ["top"], "ratio_tiers": ["small"], "ratios": [1.0], "unsent": ["never_sent"]}
     asked = text(f"EXPLAIN {statement(name).text}")
     engine = create_engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:

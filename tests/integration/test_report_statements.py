@@ -12,7 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli import timeline_view
 from db.engine import make_engine
 from db.reports import run_report
-from db.reports.batch_stats import Batch, BatchFigures, batch_figures, batch_progress, find_batch, newest_batch
+from db.reports.batch_stats import (
+    BaselineLengths,
+    Batch,
+    BatchFigures,
+    batch_figures,
+    batch_progress,
+    find_batch,
+    newest_batch,
+)
 from db.reports.json_views import batch_as_json, timeline_as_json
 from db.reports.query_timeline import find_queries, query_events
 from db.reports.results import result_lines
@@ -154,12 +162,42 @@ def test_the_cost_is_that_of_every_call_at_its_worst_where_unknown(ask_of: Ask) 
 
 def test_the_baseline_prices_answered_queries_at_the_top_tier(ask_of: Ask) -> None:
     figures = ask_of(_figures)
-    easy = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + 500 * 10.0) / 1e6
+    longer = (1.8 + 8) / 9  # one query was answered by both, eight count as if they were as long
+    easy = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + longer * 500 * 10.0) / 1e6
     hard = 0.007  # it came to the top tier: what it really cost there
-    doubtful = 0.5 * (100 * 2.0 + 100 * 10.0) / 1e6
+    doubtful = 0.5 * (100 * 2.0 + longer * 100 * 10.0) / 1e6
     assert figures.baseline_cost_usd == pytest.approx(easy + hard + doubtful)
+    assert figures.baseline_lengths == BaselineLengths(own=1, assumed=2)
     assert figures.saving_usd == pytest.approx(figures.baseline_cost_usd - figures.cost_usd)
     assert figures.router_share_of_saving is None  # nothing was saved
+
+
+MORE_PAIRS = """
+INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
+                   price_version, outcome, completion_tokens, cost_usd, finished_at)
+SELECT 100 + 10 * n + top, 1, 1000 + n, 1, CASE top WHEN 1 THEN 'audit' ELSE 'answer' END,
+       CASE top WHEN 1 THEN 'large' ELSE 'small' END, 'd', 'sim', 'm', 1, 'v', 'ok', 500 + 400 * top, 0, now()
+FROM generate_series(1, 91) AS n, generate_series(0, 1) AS top
+"""
+EARLIER = """UPDATE batches SET plan = '{"tiers": {"small": {"top_tokens": 1100}}}' WHERE id = 1"""
+
+
+@pytest.mark.parametrize(
+    ("known", "longer", "lengths"),
+    [
+        (MORE_PAIRS, (92 * 1.8 + 8) / 100, BaselineLengths(own=1, pairs=2)),
+        (EARLIER, (1.8 + 50 * 3.0) / 51, BaselineLengths(own=1, earlier_batches=2)),
+    ],
+)
+def test_the_baseline_counts_the_top_tiers_own_lengths_where_they_are_known(
+    ask_of: Ask, database_url: str, known: str, longer: float, lengths: BaselineLengths
+) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(known)
+    figures = ask_of(_figures)
+    counted = 0.5 * (700 * 2.0 + 400 * 1.0 + longer * 600 * 10.0) / 1e6
+    assert figures.baseline_cost_usd == pytest.approx(0.007 + counted)
+    assert figures.baseline_lengths == lengths
 
 
 def test_each_tier_has_its_answers_calls_and_latencies(ask_of: Ask) -> None:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import typer
 from rich.console import Console
 
 from cli import batch_summary
 from cli.batch_summary import _deviation
 from db.reports.batch_quality import QualityFigures
-from db.reports.batch_stats import BatchFigures, FailureReason, Progress, TierFigures
+from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, Progress, TierFigures
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = BatchFigures(
@@ -84,6 +85,29 @@ def test_a_batch_that_cost_more_than_the_top_tier_alone_says_so() -> None:
     text = shown(replace(FIGURES, cost_usd=1.2))
     assert "none: the batch cost $0.200000 (20.0 %) more than the baseline" in text
     assert "of the saving" not in text
+
+
+@pytest.mark.parametrize(("done", "failed", "code"), [(1000, 0, 0), (990, 10, 4), (0, 1000, 1)])
+def test_a_command_that_waited_ends_with_the_code_of_its_batch(done: int, failed: int, code: int) -> None:
+    progress = replace(FIGURES.progress, done=done, failed=failed)
+    if code == 0:
+        batch_summary.exit_by_answers(progress)
+    else:
+        with pytest.raises(typer.Exit) as ended:
+            batch_summary.exit_by_answers(progress)
+        assert ended.value.exit_code == code
+
+
+def test_calls_that_were_never_sent_are_counted_apart() -> None:
+    assert "Calls      1,100, 10 failed; latency" in shown(FIGURES)
+    refused = replace(FIGURES, calls=603, failed_calls=303, unsent_calls=303)
+    assert "Calls      300, 0 failed; 303 more were never sent; latency" in shown(refused)
+
+
+def test_the_baseline_says_by_whose_lengths_it_is_counted() -> None:
+    lengths = BaselineLengths(own=90, assumed=900)
+    text = shown(replace(FIGURES, baseline_lengths=lengths))
+    assert "if maxi had answered every query (lengths: 90 its own, 900 assumed equal)" in text
 
 
 def test_a_batch_without_answers_has_no_saving() -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import typer
 from sqlalchemy.exc import OperationalError, ProgrammingError
+from typer.testing import CliRunner
 
 from cli.batch_options import BatchOptionGroup
 from cli.batch_submission import Submission, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
-from cli.main import main
+from cli.main import app, main
 from db.migration_errors import NotOurRole, NotOurSchema, NotOurTables
 from fleet_config import FleetError, Problem
 from routing.fleet import Fleet
@@ -26,6 +27,14 @@ class _Refused(Exception):
     def __init__(self, message: str, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+
+
+def test_every_exit_code_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("one of these exit codes")[2].partition("\n\n`")[0]
+    assert [int(row.split("|")[1]) for row in table.splitlines()[4:]] == sorted(ExitCode)
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert all(f" {code} " in " ".join(shown.split()) for code in ExitCode)
 
 
 def _operational(message: str, state: str | None = None) -> OperationalError:

@@ -2,13 +2,18 @@
 -- give well, over the queries for which it logged an expectation at every rung (`measured`).
 --
 -- The cost follows the baseline in batch_costs.sql: the last complete call of the query at the tier if there is one,
--- else the tokens of the call that gave the answer at the price of the tier's first model. The expectation is the
+-- else the tokens of the call that gave the answer at the price of the tier's first model, with the same `ratios` of
+-- lengths. The expectation is the
 -- router's own for each query and tier, also for the tier that answered, so that all tiers are measured alike.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:tiers AS text[]), CAST(:input_usd_per_mtok AS numeric[]), CAST(:cached_usd_per_mtok AS numeric[]),
                 CAST(:output_usd_per_mtok AS numeric[]), CAST(:multipliers AS numeric[]))
          AS p (tier, input_usd, cached_usd, output_usd, multiplier)
+),
+longer AS (
+    SELECT * FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratios AS double precision[]))
+         AS l (name, tier, ratio)
 ),
 c AS MATERIALIZED (
     SELECT id, query_id, tier, outcome, purpose, coalesce(cost_usd, reserved_usd) AS cost_usd,
@@ -20,7 +25,7 @@ c AS MATERIALIZED (
 at_tier AS (
     SELECT DISTINCT ON (query_id, tier) query_id, tier, cost_usd
     FROM c
-    WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')
+    WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend', 'audit')
     ORDER BY query_id, tier, id DESC
 ),
 own_prompt AS (  -- a repair's prompt holds the answer that it repairs (see batch_costs.sql)
@@ -59,9 +64,10 @@ priced AS (
            a.p_here IS NOT NULL AND a.p_ok ?& CAST(:ladder AS text[]) AS measured,
            coalesce(t.cost_usd, p.multiplier / 1000000 * (
                (a.prompt_tokens - a.cached_tokens) * p.input_usd + a.cached_tokens * p.cached_usd
-               + a.completion_tokens * p.output_usd)) AS cost_usd
+               + a.completion_tokens * p.output_usd * coalesce(l.ratio, 1)::numeric)) AS cost_usd
     FROM answered AS a
     CROSS JOIN price AS p
+    LEFT JOIN longer AS l ON l.name = p.tier AND l.tier = a.tier AND a.tier <> p.tier
     LEFT JOIN at_tier AS t ON t.query_id = a.query_id AND t.tier = p.tier
 )
 SELECT tier, count(*) AS answers, sum(cost_usd) AS cost_usd,

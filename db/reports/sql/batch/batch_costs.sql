@@ -1,15 +1,20 @@
 -- The cost of a batch, the cost of its routers, and the cost of the same answers at each baseline, by its name.
 --
 -- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of the last complete call there
--- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price.
--- A query without an answer adds nothing to a baseline, so the saving is rather under- than overstated. Nor does a
--- follower: the saving of not asking it is not a merit of the routing.
+-- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price,
+-- those of the completion times how much longer the baseline's answers are (`ratios`, by the tier of the answer: see
+-- batch_length_ratios.sql). A query without an answer adds nothing to a baseline, so the saving is rather under- than
+-- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
                 CAST(:input_usd_per_mtok AS numeric[]), CAST(:cached_usd_per_mtok AS numeric[]),
                 CAST(:output_usd_per_mtok AS numeric[]), CAST(:multipliers AS numeric[]))
          AS p (name, tier, model, input_usd, cached_usd, output_usd, multiplier)
+),
+longer AS (
+    SELECT * FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratios AS double precision[]))
+         AS l (name, tier, ratio)
 ),
 c AS MATERIALIZED (
     SELECT id, query_id, purpose, tier, model, outcome, lane, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
@@ -27,7 +32,7 @@ own_prompt AS (
     GROUP BY c.query_id, c.tier
 ),
 answered AS (
-    SELECT a.query_id, c.completion_tokens, coalesce(own.prompt_tokens, c.prompt_tokens) AS prompt_tokens,
+    SELECT a.query_id, c.tier, c.model, c.completion_tokens, coalesce(own.prompt_tokens, c.prompt_tokens) AS prompt_tokens,
            coalesce(own.cached_tokens, c.cached_tokens) AS cached_tokens
     FROM answers AS a
     JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
@@ -37,24 +42,33 @@ called AS (
     SELECT DISTINCT ON (p.name, c.query_id) p.name, c.query_id, c.cost_usd
     FROM c
     JOIN price AS p ON c.tier = p.tier OR c.model = p.model
-    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge', 'extend') AND c.query_id IS NOT NULL AND c.lane IS NULL
+    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge', 'extend', 'audit') AND c.query_id IS NOT NULL
+      AND c.lane IS NULL
     ORDER BY p.name, c.query_id, c.id DESC
 ),
 baseline AS (
-    SELECT p.name, sum(coalesce(t.cost_usd, p.multiplier / 1000000 * (
+    SELECT p.name, c.tier, t.query_id IS NOT NULL OR c.is_own AS is_own, count(*) AS answers,
+           sum(coalesce(t.cost_usd, p.multiplier / 1000000 * (
                (c.prompt_tokens - c.cached_tokens) * p.input_usd
                + c.cached_tokens * p.cached_usd
-               + c.completion_tokens * p.output_usd))) AS usd
-    FROM answered AS c
+               + c.completion_tokens * p.output_usd
+                   * CASE WHEN c.is_own THEN 1 ELSE coalesce(l.ratio, 1)::numeric END))) AS usd
+    FROM (
+        SELECT a.*, p.name, (a.tier = p.tier OR a.model = p.model) IS TRUE AS is_own
+        FROM answered AS a
+        CROSS JOIN price AS p
+    ) AS c
+    JOIN price AS p ON p.name = c.name
     JOIN queries AS q ON q.id = c.query_id AND q.state = 'done'
-    CROSS JOIN price AS p
     LEFT JOIN called AS t ON t.query_id = c.query_id AND t.name = p.name
-    GROUP BY p.name
+    LEFT JOIN longer AS l ON l.name = p.name AND l.tier = c.tier
+    GROUP BY p.name, c.tier, t.query_id IS NOT NULL OR c.is_own
 ),
 spent AS (
     SELECT count(*) AS calls,
            count(*) FILTER (WHERE outcome IS NULL) AS open_calls,
            count(*) FILTER (WHERE outcome <> 'ok') AS failed_calls,
+           count(*) FILTER (WHERE outcome = ANY(CAST(:unsent AS text[]))) AS unsent_calls,
            sum(cost_usd) AS usd,
            sum(cost_usd) FILTER (WHERE purpose = 'route') AS router_usd,
            sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
@@ -62,9 +76,9 @@ spent AS (
                FILTER (WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')) AS latency_ms
     FROM c
 )
-SELECT s.calls, s.open_calls, s.failed_calls,
+SELECT s.calls, s.open_calls, s.failed_calls, s.unsent_calls,
        coalesce(s.usd, 0) AS cost_usd, coalesce(s.router_usd, 0) AS router_cost_usd,
-       coalesce((SELECT jsonb_object_agg(b.name, b.usd) FROM baseline AS b), '{}') AS baselines_usd,
+       coalesce((SELECT jsonb_agg(to_jsonb(b)) FROM baseline AS b), '[]') AS baselines,
        coalesce(s.prompt_tokens, 0)::bigint AS prompt_tokens,
        coalesce(s.completion_tokens, 0)::bigint AS completion_tokens,
        s.latency_ms

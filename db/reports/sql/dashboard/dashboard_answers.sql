@@ -1,9 +1,8 @@
 -- Answers within a period by tenant, ten seconds and tier, and the cost of the same answers at the top tier.
 --
--- The baseline is that of batch_costs.sql, by the batch's own price list: the real cost of the last complete call at
--- the top tier if there is one, else the tokens of the call that gave the answer at the price of the top tier's first
--- model. Only the fallback takes
--- an answer from below the top tier after a call there.
+-- The baseline is that of batch_costs.sql with all lengths assumed equal, by the batch's own price list: the real cost
+-- of the last complete call at the top tier if there is one, else the tokens of the call that gave the answer at the
+-- price of the top tier's first model. Only the fallback takes an answer from below the top tier after a call there.
 SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(*) AS n,
        sum(coalesce(t.cost_usd, l.multiplier / 1000000 * (
            (coalesce(own.prompt_tokens, c.prompt_tokens, 0) - coalesce(own.cached_tokens, c.cached_tokens, 0))
