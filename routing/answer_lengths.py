@@ -25,8 +25,10 @@ TIER_SPREAD: Final = 0.45
 """The same from one tier to another for the same queries, on these sets."""
 
 BATCH_SPREAD: Final = 0.2
-UNNAMED_SPREAD: Final = 0.35
-"""The same from one batch to the next of a workload, and of queries without one, until several are known."""
+"""The same from one batch to the next of a workload, until several are known."""
+
+UNNAMED_SPREAD: Final = 0.7
+"""The same of queries that name no workload: the next batch may be of another one."""
 
 ANSWER_SPREAD: Final = 1.0
 """Standard deviation of one answer's length about the mean, relative to it: 0.99 on 784 questions of GSM8K."""
@@ -131,7 +133,7 @@ class AnswerLengths:
         for known in self._by_shape.get(own.shape, ()):
             apart = TIER_SPREAD**2 * (known.group.tier != own.tier)
             if known.group.workload == own.workload:
-                next_variance = known.next_variance
+                next_variance = known.next_variance if own.workload else max(next_variance, known.next_variance)
             else:
                 apart += WORKLOAD_SPREAD**2
             weight += (precision := 1.0 / (known.variance + apart))

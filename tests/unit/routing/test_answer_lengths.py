@@ -58,9 +58,14 @@ def test_it_is_no_longer_than_the_querys_cap() -> None:
 
 
 def test_batches_that_differ_leave_it_wide() -> None:
-    case, model = CONTEXT.analyze(TEXT), FLEET.deployments("small")[0]
-    steady, erratic = of(TEXT, *[100.0] * 8), of(TEXT, *[30.0, 300.0] * 4)
-    assert steady.expected(case, model).spread < 0.5 * erratic.expected(case, model).spread
+    model = FLEET.deployments("small")[0]
+
+    def spread(query: Query, *means: float) -> float:
+        return of(query, *means).expected(CONTEXT.analyze(query), model).spread
+
+    named = Query(TEXT.text, workload="tides")
+    assert spread(named, *[100.0] * 8) < 0.5 * spread(named, *[30.0, 300.0] * 4)
+    assert spread(named, *[100.0] * 8) < 0.5 * spread(TEXT, *[100.0] * 8), "the next one may be of another workload"
 
 
 def test_a_cap_of_known_answers_is_tighter_than_the_cold_one() -> None:
@@ -75,4 +80,4 @@ def test_what_a_batch_stores_of_its_shapes_says_the_same_when_it_is_read() -> No
     known = of(TEXT, 20.0, 40.0)
     read = AnswerLengths.from_json(known.of_shapes([TEXT.shape]))
     assert known.of_shapes([LABEL.shape]) == []
-    assert math.log(tokens(read, TEXT) / tokens(known, TEXT)) == pytest.approx(0, abs=0.1)
+    assert math.log(tokens(read, TEXT) / tokens(known, TEXT)) == pytest.approx(0, abs=0.2)

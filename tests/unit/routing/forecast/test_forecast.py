@@ -17,7 +17,7 @@ from tests.fleets import small_fleet
 
 FLEET = small_fleet()
 LOAD = QueueLoad({name: tier.concurrency for name, tier in FLEET.tiers.items()})
-QUERY = Query("Explain how tides come about.", max_tokens=500)
+QUERY = Query("Explain how tides come about.", max_tokens=500, workload="tides")
 JUDGED = ForecastHistory(verdicts={"small": (10_000, 2_000), "medium": (10_000, 1_000)})
 
 
