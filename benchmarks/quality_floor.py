@@ -28,6 +28,7 @@ Prices: the cheapest tier costs 0.06 of the top, tiers between lie on a geometri
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
@@ -339,7 +340,7 @@ def measure(
     """Runs ``draws`` pilots, over ``jobs`` processes; those that ``checkpoint`` has are not run again."""
     global _work
     _work = work  # forked processes find it here
-    key = f"{work.name} {setting}"
+    key = f"{work.name} {setting} {_version(work)}"
     found = _known(checkpoint, key)
     seeds = [seed for seed in range(draws) if seed not in found]
     with threadpool_limits(1), ExitStack() as stack:  # threads of BLAS would only wait for each other
@@ -359,6 +360,16 @@ def measure(
         summary(work, setting, target, [found[seed][place] for seed in range(draws)])
         for place, target in enumerate(setting.targets)
     ]
+
+
+def _version(work: Workload) -> str:
+    """A digest of the workload's data and of all code that a draw runs: draws of others do not count."""
+    digest = hashlib.sha256()
+    for path in (Path(__file__), *sorted((ROOT / "evaluation").rglob("*.py"))):
+        digest.update(path.read_bytes())
+    for array in (work.costs, work.correct, work.agreement):
+        digest.update(b"" if array is None else array.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _known(checkpoint: Path | None, key: str) -> dict[int, list[Draw]]:
