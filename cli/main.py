@@ -6,33 +6,14 @@ import sys
 import typer
 
 from cli.command_errors import ExitCode, describe_error, exit_quietly
-from cli.commands import (
-    audit,
-    batches,
-    budget,
-    calibrate_confidence,
-    check_fleet,
-    doctor,
-    drift,
-    explain,
-    keys,
-    label,
-    learn,
-    purge,
-    reconcile,
-    render,
-    report,
-    routers,
-    run,
-    shadow,
-    stack,
-    version,
-)
+from cli.commands import version
 from cli.console import emit, err
+from cli.lazy_commands import LazyGroup
 from telemetry.logging import configure_command_logging
 
 app = typer.Typer(
     name="pointsman",
+    cls=LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -46,31 +27,6 @@ def pointsman(is_version: version.VersionOption = False) -> None:
     Exit codes: 0 done, 1 failed, 2 invalid options or input, 3 a dry run expects more than the budget, 4 the batch has
     ended and some queries have no answer, 130 interrupted.
     """
-
-
-for group in (
-    run,
-    batches,
-    budget,
-    explain,
-    label,
-    report,
-    stack,
-    doctor,
-    check_fleet,
-    keys,
-    purge,
-    reconcile,
-    routers,
-    learn,
-    calibrate_confidence,
-    shadow,
-    drift,
-    version,
-):
-    app.add_typer(group.app)
-app.add_typer(audit.app, name="audit")
-app.add_typer(render.app, name="render")
 
 
 def _run() -> None:

@@ -14,7 +14,6 @@ from typing import Final
 
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
-from redis_client import SentinelAddress
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 from settings import STACK_FILE, Settings, without_password
@@ -371,6 +370,8 @@ def reaches_broker(url: str) -> bool:
     from amqp.exceptions import AMQPError  # with kombu, which a stack on the embedded Redis does not need
     from kombu.connection import Connection
     from kombu.exceptions import OperationalError
+
+    from redis_client import SentinelAddress
 
     options: dict[str, object] = {"socket_connect_timeout": _CONNECT_S, "socket_timeout": _CONNECT_S}
     if (sentinels := SentinelAddress.parse(url)) is not None:

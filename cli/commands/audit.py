@@ -13,12 +13,14 @@ from cli.resources import open_database, read_settings, resolve_batch, with_data
 from db.audit_seals import AuditReport, verify
 from db.auditor_login import InvalidLoginName, add_auditor
 
-app = typer.Typer(help="Verify the routing log; create auditors' logins.", no_args_is_help=True)
+app = typer.Typer()
+audit = typer.Typer(help="Verify the routing log; create auditors' logins.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
 
 _SHOWN = 20
 
 
-@app.command("verify")
+@audit.command("verify")
 def verify_batch(
     batch: Annotated[str, typer.Argument(metavar="BATCH")],
     head: Annotated[
@@ -66,7 +68,7 @@ def _show(batch: str, audit: AuditReport) -> None:
         out.print(f"last hash: {audit.head}")
 
 
-@app.command()
+@audit.command()
 def login(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The login to create, or to give a new password.")],
 ) -> None:

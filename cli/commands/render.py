@@ -15,7 +15,9 @@ from cli.param_types import FileOption, FleetOption
 from cli.resources import read_settings
 from settings import check_fleet
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer()
+render = typer.Typer(help="Write the files to run a fleet in containers.", no_args_is_help=True)
+app.add_typer(render, name="render")
 
 _IMAGE: Final = re.compile(r"[a-z0-9]+([._:/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 DEFAULT_IMAGE: Final = "registry.example.com/pointsman:0.1.0"
@@ -27,12 +29,7 @@ FolderOption = Annotated[
 ImageOption = Annotated[str, typer.Option("--image", metavar="NAME:TAG", help="The image that the cluster pulls.")]
 
 
-@app.callback()
-def render() -> None:
-    """Write the files to run a fleet in containers."""
-
-
-@app.command()
+@render.command()
 def compose(fleet: FleetOption = None, output: FileOption = None) -> None:
     """Write docker-compose.yml for a fleet: one service per stage, and the keys of its providers as secrets.
 
@@ -49,7 +46,7 @@ def compose(fleet: FleetOption = None, output: FileOption = None) -> None:
     notice(f"{output}: {len(plan.workers)} stages of the fleet {plan.fleet}")
 
 
-@app.command()
+@render.command()
 def kubernetes(output: FolderOption, fleet: FleetOption = None, image: ImageOption = DEFAULT_IMAGE) -> None:
     """Write the Kubernetes objects for a fleet, with a kustomization.yaml for them."""
     if not _IMAGE.fullmatch(image):
