@@ -20,7 +20,7 @@ KEY_TTL_S: Final = 0.5
 """How long a revoked key may still be accepted."""
 _MAX_KEYS: Final = 10_000
 
-_NO_KEY: Final = KeyLock(hash=b"\0" * 32, tenant="", requests_per_min=None)
+_NO_KEY: Final = KeyLock(id="", hash=b"\0" * 32, tenant="", requests_per_min=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Principal:
     role: Role = Role.VIEWER
     is_by_proxy: bool = False
     """Whether a trusted proxy named the user, who sent no key."""
+    key_id: str | None = None
+    """The part of the key that may be shown; that of the user's row where a proxy named one."""
 
 
 class Authenticator:
@@ -60,7 +62,7 @@ class Authenticator:
         if id_ is None and self._proxy is not None and (identity := self._proxy.identity(headers, peer)):
             if (user := await self._find_identity(identity)) is None:
                 raise unauthorized("This user has no access: `pointsman keys create NAME --identity USER` gives it.")
-            return Principal(user.tenant, user.requests_per_min, user.name, user.role, is_by_proxy=True)
+            return _principal(user, is_by_proxy=True)
         if self._keyless and not await self._has_keys():
             if not is_local_program(headers):
                 raise ApiError(
@@ -85,7 +87,7 @@ class Authenticator:
         # Also for an unknown key, so that both take the same time.
         if not hmac.compare_digest(found.hash, key_hash(key)):
             raise unauthorized("Incorrect API key provided, or it was revoked.")
-        return Principal(found.tenant, found.requests_per_min, found.name, found.role)
+        return _principal(found)
 
     async def is_still(
         self, principal: Principal, headers: Headers, is_own_user: Callable[[], bool], peer: str | None = None
@@ -100,3 +102,7 @@ class Authenticator:
 
     async def _read_key(self, id_: str) -> KeyLock | None:
         return await self._tenants.lock(id_)
+
+
+def _principal(key: KeyLock, *, is_by_proxy: bool = False) -> Principal:
+    return Principal(key.tenant, key.requests_per_min, key.name, key.role, is_by_proxy, key.id)

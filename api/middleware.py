@@ -103,7 +103,7 @@ async def _send_status(body: bytes, send: Send) -> None:
 
 
 class RequestMiddleware:
-    """ASGI middleware. Routes find the tenant in ``request.state.tenant``."""
+    """ASGI middleware. Routes find who asks in ``request.state.principal``."""
 
     def __init__(
         self,
@@ -143,9 +143,8 @@ class RequestMiddleware:
                 held = HeldBody(service.bodies, principal.tenant)
                 receive = bounded(scope, receive, held)
                 scope["state"].update(
-                    tenant=principal.tenant,
+                    principal=principal,
                     held_body=held,
-                    key_name=principal.key_name,
                     recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
                 )
             await self._app(scope, receive, response)

@@ -4,7 +4,7 @@ from typing import Final
 
 from api.auth import Principal
 from api.http_errors import ApiError
-from db.tenants import Role
+from db.tenants import DEFAULT_TENANT, Role
 
 _RANKS: Final = {role: rank for rank, role in enumerate(Role)}
 _READS: Final = frozenset({"GET", "HEAD"})
@@ -20,6 +20,11 @@ def required_role(method: str, path: str) -> Role:
     if path.startswith(_ADMIN_READS if method in _READS else _ADMIN):
         return Role.ADMIN
     return Role.VIEWER if method in _READS else Role.OPERATOR
+
+
+def sees_all_tenants(principal: Principal) -> bool:
+    """Whether figures over all tenants are for ``principal``: an operator or admin of the tenant `default`."""
+    return principal.tenant == DEFAULT_TENANT and _RANKS[principal.role] >= _RANKS[Role.OPERATOR]
 
 
 def check_role(principal: Principal, method: str, path: str, *, is_page: bool) -> None:

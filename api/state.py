@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
 from api.api_config import ApiConfig
-from api.auth import Authenticator
+from api.auth import Authenticator, Principal
 from api.batch_object import ENDED, batch_object, is_finalized, status_of
 from api.completion_waiter import CompletionWaiter
 from api.dashboard.collector import DashboardCollector
@@ -141,10 +141,15 @@ def get_state(request: Request) -> AppState:
     return service
 
 
+def get_principal(request: Request) -> Principal:
+    """Who asks, as the middleware found it."""
+    principal: Principal = request.state.principal
+    return principal
+
+
 def get_tenant(request: Request) -> str:
-    """The tenant of the request, as the middleware found it."""
-    tenant: str = request.state.tenant
-    return tenant
+    """The tenant of the request."""
+    return get_principal(request).tenant
 
 
 def get_recheck(request: Request) -> Callable[[], Awaitable[bool]]:

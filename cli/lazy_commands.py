@@ -20,6 +20,7 @@ MODULES: Final = {
     "keys": ("keys",),
     "purge": ("purge",),
     "reconcile": ("reconcile",),
+    "spend": ("spend",),
     "routers": ("train", "evaluate", "calibrate", "routers"),
     "learn": ("off-policy", "retrain"),
     "calibrate_confidence": ("calibrate-confidence",),

@@ -64,6 +64,8 @@ class ApiBatchRequest:
     window_s: int
     fingerprint: str
     """What makes a request the same as another."""
+    key_id: str | None = None
+    """The API key that creates it, by the part that may be shown."""
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
     cap_usd: float | None = None
@@ -111,6 +113,7 @@ class ApiBatchTask:
     tries: int
     cancelling: bool
     traceparent: str | None = None
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,7 @@ class ApiBatches:
         return ApiBatchTask(
             public_id=row.public_id,
             tenant=row.tenant,
+            key_id=row.key_id,
             endpoint=row.endpoint,
             input_file_id=row.input_file_id,
             filename=row.filename,
@@ -264,6 +265,7 @@ def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
     return {
         "public_id": request.public_id,
         "tenant": request.tenant,
+        "key_id": request.key_id,
         "input_file_id": request.input_file_id,
         "endpoint": request.endpoint,
         "completion_window": request.completion_window,

@@ -91,6 +91,8 @@ class BatchSpec:
 
     source: str
     tenant: str = "default"
+    key_id: str | None = None
+    """The API key that submits it, by the part that may be shown; None without one."""
     idempotency_key: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
@@ -417,6 +419,7 @@ async def _close(
             "id": batch_id,
             "public_id": opened.public_id,
             "tenant": order.tenant,
+            "key_id": order.key_id,
             "key": order.idempotency_key,
             "source": order.source,
             "endpoint": opened.endpoint.value,

@@ -61,6 +61,7 @@ class ApiKey:
 class KeyLock:
     """What a key is held against."""
 
+    id: str
     hash: bytes = field(repr=False)
     tenant: str
     requests_per_min: int | None
@@ -194,4 +195,4 @@ class Tenants:
 
 
 def _lock(row: Row[Any]) -> KeyLock:
-    return KeyLock(bytes(row.hash), row.tenant, row.requests_per_min, row.name, Role(row.role))
+    return KeyLock(row.id, bytes(row.hash), row.tenant, row.requests_per_min, row.name, Role(row.role))

@@ -121,6 +121,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
     spec = BatchSpec(
         source=work.filename or "api",
         tenant=work.tenant,
+        key_id=work.key_id,
         idempotency_key=f"api:{work.public_id}",
         metadata=work.metadata,
         priority=work.priority,

@@ -13,7 +13,7 @@ from api.http_errors import ApiError, bad_request, conflict, not_found
 from api.responses import json_response, raw_json
 from api.routes.file_routes import page_object
 from api.schemas import BatchCreate, BatchList, BatchObject, BatchOptions
-from api.state import AppState, get_state, get_tenant
+from api.state import AppState, get_principal, get_state, get_tenant
 from api.tenant_shares import quota_reached
 from db import api_batch_types
 from db.api_batches import TooManyOpenBatches
@@ -61,6 +61,7 @@ async def create_batch(
         row_mapping=None if options.rows is None else options.rows.model_dump(exclude_none=True),
         idempotency_key=idempotency_key,
         fingerprint=_fingerprint(body),
+        key_id=get_principal(request).key_id,
         retried=is_retry(x_stainless_retry_count),
         traceparent=read_traceparent(request.headers.get("traceparent")),
     )

@@ -16,7 +16,7 @@ from api.chat_stream import chat_chunks
 from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
-from api.state import AppState, get_held_body, get_state, get_tenant
+from api.state import AppState, get_held_body, get_principal, get_state, get_tenant
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
@@ -200,6 +200,7 @@ async def _submit(
     spec = BatchSpec(
         source=CHAT_SOURCE,
         tenant=tenant,
+        key_id=get_principal(request).key_id,
         idempotency_key=f"chat:{idempotency_key}" if idempotency_key else None,
         priority=_PRIORITY,
         public_id=f"batch_{secrets.token_hex(12)}",

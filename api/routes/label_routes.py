@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 from api.http_errors import ApiError, bad_request
 from api.responses import json_response
 from api.schemas import LabelCreate, LabelObject, LabelSample
-from api.state import get_state, get_tenant
+from api.state import get_principal, get_state, get_tenant
 from api.static_pages import Pages
 from db.label_store import UNCERTAIN, WEB, Label, answered, label, sample_to_label
 
@@ -84,7 +84,7 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
         service.engine,
         [Label(row.query_id, tier, body.grade)],
         source=source,
-        said_by=request.state.key_name or tenant,
+        said_by=get_principal(request).key_name or tenant,
     )
     return json_response(
         {

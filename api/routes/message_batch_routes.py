@@ -31,7 +31,7 @@ from api.routes.batch_routes import (
 )
 from api.routes.chat_routes import read_body
 from api.routes.file_routes import page_object
-from api.state import AppState, get_state, get_tenant
+from api.state import AppState, get_principal, get_state, get_tenant
 from db.api_batch_types import ApiBatch, ApiBatchRequest
 from db.reports.results import message_results
 from endpoints.endpoint import Endpoint
@@ -95,6 +95,7 @@ async def create_message_batch(
         completion_window=_WINDOW,
         window_s=window_s(_WINDOW),
         fingerprint=hashlib.sha256(data).hexdigest(),
+        key_id=get_principal(request).key_id,
         idempotency_key=idempotency_key,
         retried=is_retry(x_stainless_retry_count),
         traceparent=read_traceparent(request.headers.get("traceparent")),

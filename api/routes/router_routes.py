@@ -11,7 +11,7 @@ from api.dashboard.router_info import evaluation_card
 from api.http_errors import ApiError, conflict
 from api.responses import JSON_OBJECT, json_response
 from api.schemas import Name
-from api.state import AppState, get_state, get_tenant
+from api.state import AppState, get_principal, get_state, get_tenant
 from db import router_registry
 from db.tenants import DEFAULT_TENANT
 
@@ -76,7 +76,7 @@ async def _routers(service: AppState) -> Mapping[str, Any]:
 
 
 def _by(request: Request) -> str:
-    return request.state.key_name or DEFAULT_TENANT
+    return get_principal(request).key_name or DEFAULT_TENANT
 
 
 def _fleet_state(request: Request) -> AppState:

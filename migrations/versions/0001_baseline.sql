@@ -38,6 +38,7 @@ CREATE TABLE batches (
     id bigserial CONSTRAINT pk_batches PRIMARY KEY,
     public_id text NOT NULL CONSTRAINT uq_batches_public_id UNIQUE,
     tenant text NOT NULL DEFAULT 'default',
+    key_id text,
     idempotency_key text,
     source text NOT NULL,
     endpoint text NOT NULL DEFAULT '/v1/chat/completions',
@@ -73,6 +74,7 @@ CREATE INDEX ix_batches_unsealed ON batches (id)
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
 CREATE INDEX ix_batches_no_chat ON batches (tenant, created_at) WHERE source <> '/v1/chat/completions';
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
+COMMENT ON COLUMN batches.key_id IS 'the API key that submitted it, by the part that may be shown; null where none did';
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
 COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
 COMMENT ON COLUMN batches.content_sha256 IS 'of its lines: an idempotency key belongs to one content';
@@ -85,8 +87,8 @@ COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claim
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
 GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline),
-    INSERT (id, public_id, tenant, idempotency_key, source, endpoint, metadata, total, content_sha256, first_query_id,
-            last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
+    INSERT (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256,
+            first_query_id, last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
             expires_at, deadline)
     ON batches TO pointsman_app;
 
@@ -572,6 +574,31 @@ COMMENT ON TABLE kept_calls IS 'The sums of calls whose rows were purged.';
 COMMENT ON COLUMN kept_calls.lane IS 'how they were bought: standard, flex or batch';
 GRANT SELECT ON kept_calls TO pointsman_app, pointsman_auditor;
 
+-- spend_daily -------------------------------------------------------------------------------------------------------
+
+CREATE TABLE spend_daily (
+    day date NOT NULL,
+    tenant text NOT NULL,
+    simulated boolean NOT NULL,
+    key_id text NOT NULL,
+    workload text NOT NULL,
+    tier text NOT NULL,
+    calls bigint NOT NULL,
+    prompt_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    cost_usd numeric(18, 9) NOT NULL,
+    summed_at timestamptz NOT NULL,
+    CONSTRAINT pk_spend_daily PRIMARY KEY (day, tenant, simulated, key_id, workload, tier)
+);
+COMMENT ON TABLE spend_daily IS
+    'What calls with a result cost, by the UTC day of their begin; the feeder sums a day anew when one of its calls ends.';
+COMMENT ON COLUMN spend_daily.key_id IS 'the API key that submitted the batch; empty where none did';
+COMMENT ON COLUMN spend_daily.workload IS
+    'as the routing noted it; empty where it noted none, and for all but the 100 costliest of a tenant''s day';
+COMMENT ON COLUMN spend_daily.summed_at IS 'calls that ended until then are in its day';
+GRANT SELECT, INSERT, UPDATE, DELETE ON spend_daily TO pointsman_app;
+GRANT SELECT ON spend_daily TO pointsman_auditor;
+
 -- labels ------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE labels (
@@ -747,6 +774,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON file_pieces TO pointsman_app;
 CREATE TABLE api_batches (
     public_id text CONSTRAINT pk_api_batches PRIMARY KEY,
     tenant text NOT NULL,
+    key_id text,
     input_file_id text,
     endpoint text NOT NULL,
     completion_window text NOT NULL,
@@ -786,6 +814,7 @@ CREATE INDEX ix_api_batches_unfinished ON api_batches (created_at)
     WHERE status = 'validating' OR status = 'accepted' AND finalized_at IS NULL;
 CREATE INDEX ix_api_batches_input_file_id ON api_batches (input_file_id) WHERE status = 'validating';
 COMMENT ON COLUMN api_batches.public_id IS 'that of its row in batches, once it is accepted';
+COMMENT ON COLUMN api_batches.key_id IS 'the API key that created it, by the part that may be shown; null where none did';
 COMMENT ON COLUMN api_batches.input_file_id IS 'null for a batch that did not come over HTTP';
 COMMENT ON COLUMN api_batches.cap_usd IS 'as requested; null for the default of the fleet';
 COMMENT ON COLUMN api_batches.pilot IS 'the quality floor that was asked for';

@@ -19,6 +19,7 @@ from db import failpoints
 from db.audit_seals import seal_ended
 from db.leader_election import LeaderElection
 from db.orphan_cleanup import delete_orphans
+from db.spend import sum_spend
 from db.statement_errors import StatementFailed, is_transient
 from db.worker_registry import WorkerRegistry
 from routing.lifecycle import ROUTE, MoveKind, State
@@ -57,6 +58,12 @@ MONTHS_EVERY_S = 3600.0
 LEFTOVERS_EVERY_S = 600.0
 """Between two looks for what deposits left that died between their commits. It is in nobody's way."""
 
+SPEND_EVERY_S = 60.0
+"""Between two sums of what the calls of a day cost."""
+
+SPEND_REST = 50.0
+"""After a sum, which reads all calls of its days, the feeder waits this many times the sum's duration."""
+
 STALL_THRESHOLD_S = 5.0
 """A pause this long between two rounds means that Postgres, or this process, stood still."""
 
@@ -91,11 +98,13 @@ class Feeder:
     sealing: PeriodicTask = field(init=False)
     tidying: PeriodicTask = field(init=False)
     adding: PeriodicTask = field(init=False)
+    summing: PeriodicTask = field(init=False)
 
     def __post_init__(self) -> None:
         self.sealing = PeriodicTask("sealing", self._seal)
         self.tidying = PeriodicTask("tidying", self._clean_orphans, LEFTOVERS_EVERY_S)
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
+        self.summing = PeriodicTask("summing_spend", self._sum_spend, SPEND_EVERY_S, rest=SPEND_REST)
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -213,7 +222,7 @@ class Feeder:
         await self.waves.advance(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
-        for errand in (self.sealing, self.tidying, self.adding):
+        for errand in (self.sealing, self.tidying, self.adding, self.summing):
             errand.maybe_start()
         if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)
@@ -233,6 +242,9 @@ class Feeder:
     async def _clean_orphans(self) -> None:
         if removed := await delete_orphans(self.context.engine):
             log.warning("leftovers_removed", queries=removed)
+
+    async def _sum_spend(self) -> None:
+        await sum_spend(self.context.engine)
 
     async def _return_lost(self) -> None:
         for stage, pace in self.paces.items():

@@ -17,6 +17,8 @@ class PeriodicTask:
     name: str
     work: Callable[[], Awaitable[object]]
     every_s: float = 0.0
+    rest: float = 0.0
+    """After a run it waits at least this many times the run's duration."""
     due_at: float = 0.0
     """On the monotonic clock."""
     task: "asyncio.Task[None] | None" = None
@@ -30,7 +32,10 @@ class PeriodicTask:
             self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        began = time.monotonic()
         try:
             await self.work()
         except Exception as error:
             log.warning(f"{self.name}_failed", error=type(error).__name__)
+        ended = time.monotonic()
+        self.due_at = max(self.due_at, ended + self.rest * (ended - began))

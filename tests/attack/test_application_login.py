@@ -222,6 +222,7 @@ REFUSED = {
     "a batch taken away": "DELETE FROM batches",
     "another public id": "UPDATE batches SET public_id = 'batch_other'",
     "another tenant": "UPDATE batches SET tenant = 'other'",
+    "another key": "UPDATE batches SET key_id = 'other'",
     "another source": "UPDATE batches SET source = 'other'",
     "a real batch that is called simulated": "UPDATE batches SET simulated = true",
     "other ids of its queries": "UPDATE batches SET first_query_id = 0",

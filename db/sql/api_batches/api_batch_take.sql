@@ -13,7 +13,7 @@ WITH taken AS (
         FOR UPDATE SKIP LOCKED)
     RETURNING *
 )
-SELECT t.public_id, t.tenant, t.endpoint, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy,
+SELECT t.public_id, t.tenant, t.key_id, t.endpoint, t.input_file_id, f.filename, t.metadata, t.cap_usd, t.budget_policy,
        t.priority, t.dedup, t.pilot, t.row_mapping, t.tries, t.cancelling_at, t.traceparent,
        t.created_at + make_interval(secs => t.window_s) AS expires_at
 FROM taken AS t

@@ -1,6 +1,7 @@
 """Work beside other work."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -45,6 +46,16 @@ def test_a_run_that_is_not_over_is_waited_for() -> None:
         errand.maybe_start()
         assert errand.task is not first
         await over(errand)
+
+    asyncio.run(story())
+
+
+def test_a_long_run_is_followed_by_a_longer_rest() -> None:
+    async def story() -> None:
+        errand = PeriodicTask("summing", lambda: asyncio.sleep(0.05), rest=50.0)
+        errand.maybe_start()
+        await over(errand)
+        assert errand.due_at >= time.monotonic() + 2.0
 
     asyncio.run(story())
 

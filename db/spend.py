@@ -1,0 +1,108 @@
+"""Spend: what calls cost, by day, tenant, API key, workload and tier, summed beside the queue and never by it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import groupby
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import transaction
+from db.reports import run_report
+from db.sql import statement
+
+MAX_DAYS: Final = 366
+MOST_ROWS: Final = 1000
+"""The costliest tenants, keys or workloads that are shown."""
+
+
+class SpendBy(StrEnum):
+    """What spend is split by."""
+
+    TENANT = "tenant"
+    KEY = "key"
+    WORKLOAD = "workload"
+    TIER = "tier"
+    DAY = "day"
+
+
+async def sum_spend(engine: AsyncEngine) -> int:
+    """Sums the days anew on which a call got its result since the last time. Returns how many days.
+
+    The same calls give the same sums, however often; all days are summed, or none.
+    """
+    async with transaction(engine) as connection:
+        # A worker's session has settings for a few rows by key (`db.engine.KEY_LOOKUP_SETTINGS`); here it is many.
+        for setting in ("enable_seqscan = on", "enable_mergejoin = on", "plan_cache_mode = force_custom_plan"):
+            await connection.execute(text(f"SET LOCAL {setting}"))
+        changed = (await connection.execute(statement("spend_days"))).all()
+        if changed:
+            days = {"days": [row.day for row in changed], "looked_at": changed[0].looked_at}
+            await connection.execute(statement("sum_spend"), days)
+    return len(changed)
+
+
+async def spend(
+    engine: AsyncEngine,
+    *,
+    by: SpendBy,
+    days: int,
+    simulated: bool,
+    tenant: str | None,
+    workload: str | None = None,
+) -> Mapping[str, Any]:
+    """Spend of the last ``days`` UTC days as JSON, of real or of simulated batches; ``tenant`` None: of all tenants.
+
+    `sum_spend` has summed it as of ``summed_at``; a day without a call is not in ``data``.
+    """
+    rows = await run_report(
+        engine,
+        "spend",
+        by=by.value,
+        days=days,
+        simulated=simulated,
+        tenant=tenant,
+        workload=workload,
+        rows=None if by is SpendBy.DAY else MOST_ROWS,
+    )
+    today = datetime.now(UTC).date()
+    return {
+        "object": "list",
+        "by": by.value,
+        "from": today - timedelta(days=days - 1),
+        "to": today,
+        "simulated": simulated,
+        "tenant": tenant,
+        "summed_at": rows[0].summed_at if rows else None,
+        "calls": rows[0].all_calls if rows else 0,
+        "cost_usd": float(rows[0].all_usd) if rows else 0.0,
+        "data": _by_day(rows) if by is SpendBy.DAY else [_row(row, by) for row in rows],
+    }
+
+
+def _row(row: Row[Any], by: SpendBy) -> dict[str, Any]:
+    match by:
+        case SpendBy.TENANT:
+            named = {"tenant": row.tenant}
+        case SpendBy.KEY:
+            named = {"key": row.key or None, "name": row.name, "tenant": row.tenant}
+        case SpendBy.WORKLOAD:
+            named = {"workload": row.workload or None, "tenant": row.tenant}
+        case _:
+            named = {"tier": row.tier}
+    return named | _figures([row])
+
+
+def _by_day(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    days = [(day, list(tiers)) for day, tiers in groupby(rows, key=lambda row: row.day)]
+    return [
+        {"day": day, **_figures(tiers), "tiers": {row.tier: float(row.cost_usd) for row in tiers}}
+        for day, tiers in days
+    ]
+
+
+def _figures(rows: Sequence[Row[Any]]) -> dict[str, Any]:
+    counts = {name: sum(getattr(row, name) for row in rows) for name in ("calls", "prompt_tokens", "completion_tokens")}
+    return counts | {"cost_usd": float(sum(row.cost_usd for row in rows))}
