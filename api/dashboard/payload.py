@@ -10,7 +10,6 @@ from sqlalchemy import Row
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.counters import DashboardCounters
 from api.dashboard.rolling_window import KEPT, STEP
-from db.reports.batch_quality import QualityFigures
 from evaluation.production.data_drift import stability_index
 from providers.health.status_report import DeploymentState
 from routing.fleet import Fleet, Model
@@ -118,7 +117,7 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "cancelled_at": batch.cancelled_at,
                 "paused_at": batch.paused_at,
                 "ended_at": batch.ended_at,
-                "quality": _quality(figures.seen.qualities.get(batch.id)),
+                "quality": quality.summary() if (quality := figures.seen.qualities.get(batch.id)) else None,
             }
         )
     return batches
@@ -148,24 +147,6 @@ def _saved(calls: Row[Any] | None) -> dict[str, float | None]:
     if calls is None:
         return {"cost_usd": None, "saved_usd": None}
     return {"cost_usd": float(calls.cost_usd), "saved_usd": float(calls.list_usd - calls.cost_usd)}
-
-
-def _quality(quality: QualityFigures | None) -> dict[str, Any] | None:
-    """The floor of a batch, its certificate's state, and the quality as measured; None without a floor."""
-    if quality is None:
-        return None
-    certificate = quality.certificate or {}
-    return {
-        "floor": quality.floor,
-        "confidence": quality.confidence,
-        "standing": quality.standing,
-        "policy": certificate.get("policy"),
-        "measured": quality.measured,
-        "interval": quality.interval,
-        "pilot_queries": quality.pilot_queries,
-        "audits": quality.audits,
-        "breached_at": quality.breached_at,
-    }
 
 
 def _chats(figures: DashboardCollector, tenant: str) -> dict[str, Any] | None:

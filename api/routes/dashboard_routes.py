@@ -6,9 +6,12 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, strip_nul
-from api.state import get_recheck, get_state, get_tenant
+from api.roles import sees_all_tenants
+from api.state import get_principal, get_recheck, get_state, get_tenant
 from api.static_pages import Pages
 from db.reports import run_report
+from db.reports.workload import workload_figures
+from db.spend import MAX_DAYS, SpendBy, spend
 
 router = APIRouter(tags=["dashboard"])
 
@@ -48,6 +51,49 @@ async def live(request: Request) -> Response:
     """The same data as server-sent events, about one per second."""
     events = get_state(request).live.watch(get_tenant(request), is_valid=get_recheck(request))
     return StreamingResponse(events, media_type="text/event-stream")
+
+
+@router.get("/v1/pointsman/spend", operation_id="spend", response_class=Response, responses=JSON_OBJECT)
+async def spend_of(
+    request: Request, by: SpendBy = SpendBy.DAY, days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 30
+) -> Response:
+    """What calls cost, by tenant, API key, workload, tier or UTC day: the tenant's own.
+
+    For an operator or admin of the tenant `default` it is that of all tenants.
+    """
+    service, principal = get_state(request), get_principal(request)
+    tenant = None if sees_all_tenants(principal) else principal.tenant
+    return json_response(
+        await spend(service.engine, by=by, days=days, simulated=service.fleet.simulated, tenant=tenant)
+    )
+
+
+@router.get("/v1/pointsman/workload", operation_id="workload", response_class=Response, responses=JSON_OBJECT)
+async def workload(
+    request: Request,
+    name: Annotated[str, Query(min_length=1, max_length=512)],
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 30,
+) -> Response:
+    """A workload of the tenant over its batches: spend by day, grades by day and tier, certificates of the newest."""
+    service, tenant = get_state(request), get_tenant(request)
+    figures = await workload_figures(
+        service.engine, strip_nul(name), tenant=tenant, simulated=service.fleet.simulated, days=days
+    )
+    return json_response({**figures, "tiers": list(service.fleet.tiers)})
+
+
+@router.get("/v1/pointsman/me", operation_id="me", response_class=Response, responses=JSON_OBJECT)
+async def me(request: Request) -> Response:
+    """Who asks: the tenant, the key and its role."""
+    principal = get_principal(request)
+    return json_response(
+        {
+            "tenant": principal.tenant,
+            "role": principal.role,
+            "key": principal.key_id,
+            "name": principal.key_name or None,
+        }
+    )
 
 
 @router.get("/v1/pointsman/queries", operation_id="find_queries", response_class=Response, responses=JSON_OBJECT)

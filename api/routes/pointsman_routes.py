@@ -16,7 +16,8 @@ from db.api_batch_types import ApiBatch
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.budget_balance import batch_budget
 from db.reports.json_views import batch_as_json, timeline_as_json
-from db.reports.query_timeline import find_queries, query_events
+from db.reports.query_timeline import SEARCH_S, SearchTooSlow, find_queries, query_events, search_queries
+from routing.lifecycle import State
 
 router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
 
@@ -47,6 +48,37 @@ async def explain_line(
     if not found:
         raise ApiError(404, "The batch has no line with this custom_id.", param="custom_id")
     return json_response(timeline_as_json(found[0], await query_events(service.engine, found[0].id)))
+
+
+Part = Annotated[str | None, Query(min_length=1, max_length=512)]
+
+
+@router.get("/batches/{batch_id}/queries", operation_id="search_batch", response_class=Response, responses=JSON_OBJECT)
+async def search_batch(
+    request: Request,
+    batch_id: str,
+    custom_id: Part = None,
+    reason: Part = None,
+    state: State | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> Response:
+    """The queries of a batch by state, part of the custom_id and part of a reason in the log, in the file's order."""
+    service = get_state(request)
+    ledger_id = await _require_lines(service, batch_id, tenant=get_tenant(request))
+    try:
+        rows = await search_queries(
+            service.engine,
+            ledger_id,
+            custom_id=custom_id and strip_nul(custom_id),
+            reason=reason and strip_nul(reason),
+            state=state and state.value,
+            rows=limit + 1,
+        )
+    except SearchTooSlow:
+        message = f"Searching the batch took longer than {SEARCH_S} s. Add a state or a custom_id, or ask for fewer."
+        raise ApiError(503, message, kind="server_error", code="search_too_slow", should_retry=False) from None
+    found = [dict(row._mapping) for row in rows[:limit]]
+    return json_response({"object": "list", "data": found, "has_more": len(rows) > limit})
 
 
 @router.post("/batches/{batch_id}/pause", operation_id="pause_batch", response_model=BatchObject)
@@ -137,8 +169,9 @@ async def _pause(service: AppState, seconds: float) -> None:
         pass
 
 
-async def _require_lines(service: AppState, public_id: str, *, tenant: str) -> None:
-    _require_id((await service.status(public_id, tenant=tenant)).batch)
+async def _require_lines(service: AppState, public_id: str, *, tenant: str) -> int:
+    """The ledger's id of a batch as it was at most ``status_ttl_s`` ago. Raises ApiError while it has no lines."""
+    return _require_id((await service.status(public_id, tenant=tenant)).batch)
 
 
 async def _ledger_id(service: AppState, public_id: str, *, tenant: str) -> int:

@@ -88,6 +88,20 @@ class QualityFigures:
         stated = None if self.certificate is None else self.certificate.get("quality_interval")
         return None if stated is None else (stated[0], stated[1])
 
+    def summary(self) -> dict[str, Any]:
+        """The floor, the certificate's state, and the quality as measured."""
+        return {
+            "floor": self.floor,
+            "confidence": self.confidence,
+            "standing": self.standing,
+            "policy": (self.certificate or {}).get("policy"),
+            "measured": self.measured,
+            "interval": self.interval,
+            "pilot_queries": self.pilot_queries,
+            "audits": self.audits,
+            "breached_at": self.breached_at,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class RecentQuality:

@@ -293,6 +293,34 @@ def test_the_page_of_a_batch_has_the_figures_of_its_report(stage: Stage) -> None
     stage.until(stage.is_live)
 
 
+def test_queries_of_a_batch_are_found_on_its_page(stage: Stage) -> None:
+    stage.driver.find_element("id", f"{stage.batch}-page").click()
+    stage.until(lambda: stage.table("tiers"))
+    # A reason of a climb, in the copies whose name ends in -11.
+    (some,) = stage.rows(
+        "SELECT left(w.reason, 12) AS part, count(DISTINCT p.query_id) AS n"
+        " FROM (SELECT reasons[1] AS reason FROM decisions WHERE kind = 'fallback' ORDER BY id LIMIT 1) AS w"
+        " JOIN decisions AS d ON strpos(array_to_string(d.reasons, '; '), left(w.reason, 12)) > 0"
+        " JOIN prompts AS p ON p.query_id = d.query_id AND p.custom_id LIKE '%-11' GROUP BY 1"
+    )
+    stage.driver.find_element("id", "custom-id").send_keys("-11")
+    stage.driver.find_element("id", "reason").send_keys(some["part"].upper(), Keys.ENTER)
+    stage.until(lambda: f"{some['n']:,} found." == stage.text("#found"))
+    assert len(stage.cells("#matches tbody tr")) == some["n"] > 0
+    name = stage.cells("#matches tbody tr")[0][0]
+    stage.driver.find_element("css selector", "#matches tbody button").click()
+    stage.until(lambda: name in stage.text("#timeline .outcome"))
+    assert stage.driver.find_elements("css selector", "#timeline .map svg")
+    for size, dark, picture in ((WIDE, False, "search"), (WIDE, True, "search-dark"), (NARROW, False, "search-narrow")):
+        stage.look(size, dark=dark)
+        assert stage.axe() == []
+        assert stage.script("return document.documentElement.scrollWidth") <= size[0]
+        stage.picture(f"batch-{picture}", size, dark=dark, of="section[aria-labelledby=queries-title]")
+    stage.look(WIDE)
+    stage.driver.find_element("link text", "Live").click()
+    stage.until(stage.is_live)
+
+
 def test_a_query_is_found_by_its_custom_id_and_its_track_is_drawn(stage: Stage) -> None:
     (row,) = stage.rows(
         "SELECT p.custom_id, q.id FROM queries AS q JOIN prompts AS p ON p.query_id = q.id"
@@ -349,7 +377,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
     stage.driver.get(stage.url)
     stage.until(lambda: stage.is_live() and stage.table("providers"))
     order = []
-    for _ in range(14):
+    for _ in range(16):
         stage.driver.switch_to.active_element.send_keys(Keys.TAB)
         order.append(focused(stage))
         visible = stage.script(
@@ -370,6 +398,7 @@ def test_the_keyboard_reaches_everything_in_the_order_of_reading(stage: Stage) -
         f"{stage.batch}-page",
         f"{stage.batch}-0",  # download
         "span",
+        "split",
         "label answers",
         "custom-id",
         "Find",
@@ -439,34 +468,37 @@ def fill(stage: Stage, fields: dict[str, str], *, check: str = "") -> None:
         stage.until(lambda: check in stage.text("#did"), patience_s=60)
 
 
-def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["the dashboard", "its page"])
+def test_a_batch_is_paused_resumed_cancelled_and_downloaded(stage: Stage, tmp_path: Path, where: str) -> None:
     file = tmp_path / "held.txt"
     file.write_text("".join(f"Explain the number {n} in detail.\n" for n in range(300)))
     submitted = stage.command("submit", str(file), "--budget", "0.002", "--budget-policy", "hold", "--json")
     batch = json.loads(submitted.splitlines()[-1])["batch_id"]
     downloads = tmp_path / "downloads"
     stage.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+    if where == "its page":
+        stage.driver.get(f"{stage.url}/batch.html#{batch}")
 
     def press(words: str) -> None:
-        button = f'#batches button[aria-label="{words} held.txt, {batch}"]'
-        # Later: a script whose click opens a dialog does not return.
-        click = "const b = document.querySelector(arguments[0]); b && setTimeout(() => b.click()); return Boolean(b)"
-        stage.until(lambda: stage.script(click, button))
+        press_later(stage, f'button[aria-label="{words} held.txt, {batch}"]')
 
     def stands(column: str) -> bool:
         (row,) = stage.rows(f"SELECT {column} IS NOT NULL AS set FROM batches WHERE public_id = '{batch}'")
         return bool(row["set"])
 
     def status() -> str:
+        if where == "its page":
+            return stage.text("#facts dd:last-child").rpartition("; ")[2]
         return next(row[-1] for name, row in stage.table("batches").items() if batch in name)
 
     press("pause")
     stage.until(lambda: "paused" in stage.text("#did"))
     assert stands("paused_at")
     stage.until(lambda: status().startswith("paused"))
+    page, section = ("batch", "batch-title") if where == "its page" else ("dashboard", "batches-title")
     for size, dark, name in ((WIDE, False, "actions"), (WIDE, True, "actions-dark"), (NARROW, False, "actions-narrow")):
         stage.look(size, dark=dark)
-        stage.picture(f"dashboard-{name}", size, dark=dark, of="section[aria-labelledby=batches-title]")
+        stage.picture(f"{page}-{name}", size, dark=dark, of=f"section[aria-labelledby={section}]")
         assert stage.script("return document.documentElement.scrollWidth") <= size[0]
     stage.look(WIDE)
     press("resume")
@@ -487,7 +519,7 @@ def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: S
     press("cancel")
     WebDriverWait(stage.driver, 60).until(alert_is_present()).accept()
     stage.until(lambda: stands("cancelled_at"))
-    stage.until(lambda: status().startswith("cancelled"))
+    stage.until(lambda: status() == "ended" if where == "its page" else status().startswith("cancelled"))
     (cancelled,) = stage.rows(
         "SELECT count(*) AS n FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
         f" WHERE b.public_id = '{batch}' AND q.state = 'cancelled'"
@@ -501,6 +533,70 @@ def test_a_batch_is_paused_resumed_cancelled_and_downloaded_on_the_page(stage: S
     stage.until(downloaded)
     errors = stage.until(lambda: next(iter(downloads.glob(f"{batch}.errors*.jsonl")), None))
     stage.until(lambda: errors.read_text().count("\n") == cancelled["n"])
+    if where == "its page":
+        stage.driver.find_element("link text", "Live").click()
+        stage.until(stage.is_live)
+
+
+def test_failed_queries_start_again_at_a_press(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "poor.txt"
+    file.write_text("".join(f"Explain the number {n} in detail.\n" for n in range(20)))
+    submitted = stage.command("submit", str(file), "--budget", "0", "--budget-policy", "fail", "--json")
+    batch = json.loads(submitted.splitlines()[-1])["batch_id"]
+    stage.driver.get(f"{stage.url}/batch.html#{batch}")
+    stage.until(lambda: "0 done, 20 failed" in stage.text("#facts"))
+    press_later(stage, f'button[aria-label="retry failed poor.txt, {batch}"]')
+    stage.until(lambda: "start again" in stage.text("#did"))
+    (resumed,) = stage.rows(
+        "SELECT count(*) AS n FROM decisions AS d JOIN batches AS b ON b.id = d.batch_id"
+        f" WHERE b.public_id = '{batch}' AND d.kind = 'resume'"
+    )
+    assert resumed["n"] == 20
+    stage.driver.find_element("link text", "Live").click()
+    stage.until(stage.is_live)
+    press_later(stage, f'#batches button[aria-label="retry failed poor.txt, {batch}"]')  # they failed again
+    stage.until(lambda: "start again" in stage.text("#did"))
+
+
+def test_spend_on_the_page_is_that_of_sql(stage: Stage) -> None:
+    (calls,) = stage.rows("SELECT count(*) AS n, sum(cost_usd) AS usd FROM calls WHERE outcome IS NOT NULL")
+
+    def shown() -> bool:  # the feeder sums once a minute; another split reads anew
+        for split in ("key", "tenant"):
+            stage.script("document.querySelector(`input[name=split][value=${arguments[0]}]`).click()", split)
+        time.sleep(1.0)
+        return f"in {calls['n']:,} calls" in stage.text("#spend .lead")
+
+    stage.until(shown)
+    assert number(stage.text("#spend .lead b")) == pytest.approx(float(calls["usd"]), rel=0.002)
+    assert stage.text("#spend .bars li .source") == "default"
+    tiers = stage.rows("SELECT tier, sum(cost_usd) AS usd FROM calls WHERE outcome IS NOT NULL GROUP BY 1")
+    legend = [each.text.split() for each in stage.driver.find_elements("css selector", "#spend .legend li")]
+    assert {tier: number(usd) for tier, usd in legend} == {
+        row["tier"]: pytest.approx(float(row["usd"]), rel=0.002, abs=5e-5) for row in tiers
+    }
+    for size, dark, name in ((WIDE, False, "spend"), (WIDE, True, "spend-dark"), (NARROW, False, "spend-narrow")):
+        stage.look(size, dark=dark)
+        stage.picture(f"dashboard-{name}", size, dark=dark, of="section[aria-labelledby=spend-title]")
+    stage.look(WIDE)
+    (top, *_) = stage.rows(
+        "SELECT workload, sum(calls) AS calls, sum(cost_usd) AS usd FROM spend_daily"
+        " WHERE workload <> '' GROUP BY 1 ORDER BY usd DESC"
+    )
+    stage.script("document.querySelector('input[name=split][value=workload]').click()")
+    stage.until(lambda: stage.driver.find_element("link text", top["workload"])).click()
+    stage.until(lambda: f"in {top['calls']:,} calls" in stage.text("#spend .lead"))
+    assert number(stage.text("#spend .lead b")) == pytest.approx(float(top["usd"]), rel=0.002)
+    assert "was labeled" in stage.text("#grades")
+    assert "None yet" in stage.text("#certificates")
+    for size, dark, name in ((WIDE, False, "light"), (WIDE, True, "dark"), (NARROW, False, "narrow")):
+        stage.look(size, dark=dark)
+        assert stage.axe() == []
+        assert stage.script("return document.documentElement.scrollWidth") <= size[0]
+        stage.picture(f"workload-{name}", size, dark=dark)
+    stage.look(WIDE)
+    stage.driver.find_element("link text", "Live").click()
+    stage.until(stage.is_live)
 
 
 def test_a_lost_connection_is_reported_and_comes_back_by_itself(stage: Stage) -> None:
@@ -529,6 +625,33 @@ def test_with_keys_each_tenant_sees_its_own_and_the_key_is_in_no_address(stage: 
     assert all(key not in each for each in asked)
     assert stage.script("return Object.values(sessionStorage)") == [key]
     assert stage.script("return localStorage.length + document.cookie.length") == 0
+
+
+def test_a_viewer_is_offered_nothing_that_would_be_refused(stage: Stage) -> None:
+    key = stage.command("keys", "create", "looker", "--role", "viewer").strip().split()[-1]
+    stage.script("sessionStorage.setItem('pointsman-key', arguments[0])", key)
+    stage.driver.get(stage.url)
+    buttons = (
+        "return [...document.querySelectorAll('main button')]"
+        ".filter((b) => b.checkVisibility()).map((b) => b.textContent)"
+    )
+    stage.until(lambda: "download" in stage.script(buttons))
+    assert set(stage.script(buttons)) == {"download", "Find"}
+    stage.driver.get(f"{stage.url}/batch.html#{stage.batch}")
+    stage.until(lambda: "download" in stage.script(buttons))
+    assert set(stage.script(buttons)) == {"download", "Find"}
+    stage.driver.get(f"{stage.url}/admin.html")
+    stage.until(lambda: stage.table("routers"))
+    assert stage.script(buttons) == []
+    assert not stage.driver.find_element("id", "keys-panel").is_displayed()
+    stage.driver.get(f"{stage.url}/submit.html")
+    stage.until(lambda: "may only read" in stage.text("#did"))
+    assert stage.script(buttons) == []
+    stage.driver.get(stage.url.replace("/dashboard", "/label"))
+    stage.until(lambda: "may only read" in stage.text("#news"))
+    assert [each.split()[-1] for each in stage.script(buttons)] == ["Skip", "Undo"]
+    stage.driver.get(stage.url)
+    stage.until(stage.is_live)
 
 
 def test_an_admin_manages_keys_and_routers_on_the_page(stage: Stage) -> None:
@@ -569,9 +692,15 @@ def test_an_admin_manages_keys_and_routers_on_the_page(stage: Stage) -> None:
     assert stage.rows("SELECT 1 FROM api_keys WHERE name = 'reader' AND revoked_at IS NULL") == []
 
 
-def press_and_accept(stage: Stage, selector: str) -> None:
+def press_later(stage: Stage, selector: str) -> None:
+    """Presses a button as soon as it is there."""
     # Later: a script whose click opens a dialog does not return.
-    stage.script("const b = document.querySelector(arguments[0]); setTimeout(() => b.click())", selector)
+    click = "const b = document.querySelector(arguments[0]); b && setTimeout(() => b.click()); return Boolean(b)"
+    stage.until(lambda: stage.script(click, selector))
+
+
+def press_and_accept(stage: Stage, selector: str) -> None:
+    press_later(stage, selector)
     WebDriverWait(stage.driver, 60).until(alert_is_present()).accept()
 
 

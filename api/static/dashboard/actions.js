@@ -1,6 +1,7 @@
-// What a reader with a key can do to a batch: pause, resume, cancel, download its answers.
+// What a key can do to a batch: a viewer's downloads its answers, an operator's also pauses, resumes and cancels it.
 import { byId, h } from "./dom.js";
 import { errorMessage, request } from "./key.js";
+import { may } from "./role.js";
 
 const say = (batch, words) => { byId("did").textContent = `${batch.source} (${batch.id}): ${words}`; };
 
@@ -57,9 +58,9 @@ export function actions(batch) {
     h("button", { type: "button", id: `${batch.id}-${place++}`, "aria-label": `${words} ${batch.source}, ${batch.id}`, onclick: act }, words);
   if (batch.ended_at) {
     return h("span", { class: "actions" }, button("download", () => download(batch)),
-      batch.failed ? button("retry failed", () => post(batch, own(batch, "resume"), "failed queries start again")) : null);
+      batch.failed && may("operator") ? button("retry failed", () => post(batch, own(batch, "resume"), "failed queries start again")) : null);
   }
-  if (batch.cancelled_at) return null;
+  if (batch.cancelled_at || !may("operator")) return null;
   return h("span", { class: "actions" },
     batch.paused_at ? button("resume", () => post(batch, own(batch, "resume"), "resumed")) : button("pause", () => post(batch, own(batch, "pause"), "paused")),
     button("cancel", () => cancel(batch)), batch.held ? button("raise budget", () => raise(batch)) : null);

@@ -3,6 +3,7 @@ import { byId, h, table } from "./dom.js";
 import { NONE, count } from "./format.js";
 import { asked } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
+import { learnRole, may } from "./role.js";
 
 const say = (words) => { byId("did").textContent = words; };
 const day = (at) => new Date(typeof at === "number" ? at * 1000 : at).toISOString().slice(0, 16).replace("T", " ");
@@ -33,13 +34,14 @@ function routers({ promoted, routers: rows, history }) {
     && change(`${name} serves; running workers load it within seconds`, `/v1/pointsman/routers/${encodeURIComponent(name)}/promote`, "POST", routers);
   const all = [{ name: "default", evaluation: null }, ...rows];
   const tiers = [...new Set(all.flatMap((row) => Object.keys(row.evaluation?.tiers ?? {})))];
-  byId("routers").replaceChildren(table("Routers", ["router", ["added", "left"], ["held-out lines"], "APGR", ...tiers.map((tier) => `Brier at ${tier}`), "change"],
+  byId("routers").replaceChildren(table("Routers", ["router", ["added", "left"], ["held-out lines"], "APGR", ...tiers.map((tier) => `Brier at ${tier}`), ...(may("admin") ? ["change"] : [])],
     all.map((row) => [
       h("span", {}, row.name, " ", row.name === promoted ? h("span", { class: "tag" }, "serves") : null),
       [row.added_at ? `${day(row.added_at)} by ${row.added_by}` : "shipped", "left"],
       row.evaluation ? count(row.evaluation.lines) : NONE, fixed(row.evaluation?.apgr),
       ...tiers.map((tier) => fixed(row.evaluation?.tiers[tier]?.brier)),
-      row.name === promoted ? "" : button("promote", row.name, () => act(row.name))])));
+      ...(may("admin") ? [row.name === promoted ? "" : button("promote", row.name, () => act(row.name))] : [])])));
+  byId("rollback").hidden = !may("admin");
   byId("rollback").disabled = !history.some((one) => !one.undone_at);
   byId("history").replaceChildren(history.length ? table("Promotions", ["router", "promoted", "undone"],
     history.toReversed().map((one) => [one.name, `${day(one.promoted_at)} by ${one.promoted_by}`, one.undone_at ? `${day(one.undone_at)} by ${one.undone_by}` : NONE]))
@@ -56,11 +58,14 @@ function keys({ data }) {
 
 const loadKeys = () => load("/v1/pointsman/keys", keys, "keys");
 
-function loadAll() {
+async function loadAll() {
   for (const id of ["routers", "history", "keys", "made"]) byId(id).replaceChildren();
+  byId("rollback").hidden = true;
   say("");
+  await learnRole();
+  byId("keys-panel").hidden = !may("admin");
   load("/v1/pointsman/routers", routers, "routers");
-  loadKeys();
+  if (may("admin")) loadKeys();
 }
 
 byId("rollback").addEventListener("click", () => confirm("Return to the router that served before?")

@@ -4,9 +4,14 @@ import { byId, draw, h, redraw, table } from "./dom.js";
 import { NONE, count, duration, latency, money, percent } from "./format.js";
 import { asked } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
+import { useTiers, workloadLink } from "./panels.js";
+import { learnRole } from "./role.js";
+import { showTimeline } from "./timeline.js";
 
 const EVERY_MS = 3000;
+const FOUND = 50;
 const id = decodeURIComponent(location.hash.slice(1));
+let ladder = [];
 const fact = (name, ...content) => [h("dt", {}, name), h("dd", {}, content)];
 const empty = (words) => h("p", { class: "empty" }, words);
 
@@ -34,7 +39,7 @@ const tiers = (rows) => table("Tiers", ["tier", "answers", "calls", "failed call
   name, count(tier.answered), count(tier.calls), count(tier.failed_calls), money(tier.cost_usd), latency(tier.latency_ms?.p50), latency(tier.latency_ms?.p95)]));
 
 const workloads = (rows) => (rows.length ? table("Workloads", ["workload", "queries", "answered", "escalated", "cost", "labels", "grade"], rows.map((one) => [
-  one.workload || "none noted", count(one.queries), count(one.answered), count(one.escalated), money(one.cost_usd), count(one.labels), one.grade === null ? NONE : percent(one.grade)]))
+  workloadLink(one.workload), count(one.queries), count(one.answered), count(one.escalated), money(one.cost_usd), count(one.labels), one.grade === null ? NONE : percent(one.grade)]))
   : empty("None yet."));
 
 const failures = (rows) => (rows.length ? table("Failed lines", ["reason", ["state", "left"], "lines", ["for example", "left"]], rows.map((one) => [
@@ -47,6 +52,8 @@ async function load() {
     document.title = `${report.source} · Pointsman`;
     byId("batch-title").textContent = report.source;
     byId("of").textContent = `${report.batch_id}${report.simulated ? ", simulated" : ""}`;
+    ladder = Object.keys(report.tiers);
+    useTiers(ladder);
     draw("sum", report, sum);
     draw("tiers", report.tiers, tiers);
     draw("workloads", report.workloads, workloads);
@@ -58,6 +65,31 @@ async function load() {
   setTimeout(load, EVERY_MS);
 }
 
+const matches = (rows) => table("Queries found", [["custom_id", "left"], ["state", "left"], ["tier", "left narrow-off"], ["escalations", "narrow-off"], ["reason", "left"]], rows.map((row) => [
+  h("button", { type: "button", "aria-label": `Timeline of ${row.custom_id}`, onclick: () => showTimeline(id, row.custom_id, ladder) }, row.custom_id),
+  [row.state, "left"], [row.tier ?? NONE, "left narrow-off"], [count(row.escalations), "narrow-off"], [row.reason ?? NONE, "left reason"]]));
+
+byId("search").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  for (const part of ["matches", "timeline"]) byId(part).replaceChildren();
+  byId("found").textContent = "Searching…";
+  const wanted = [["custom_id", "custom-id"], ["reason", "reason"], ["state", "state"]].map(([name, field]) => [name, byId(field).value.trim()]).filter(([, value]) => value);
+  try {
+    const { data, has_more: more } = await asked(`/v1/pointsman/batches/${encodeURIComponent(id)}/queries?${new URLSearchParams([...wanted, ["limit", FOUND]])}`);
+    byId("found").textContent = more ? `The first ${count(data.length)}; there are more.` : `${count(data.length)} found.`;
+    if (data.length) byId("matches").replaceChildren(matches(data));
+  } catch (error) {
+    byId("found").textContent = `Search failed: ${error.message}`;
+  }
+});
+
+// What is drawn before the role is known has no buttons.
+const learn = () => learnRole().then(redraw);
+
 addEventListener("hashchange", () => location.reload());
-keyForm(() => { for (const part of ["sum", "tiers", "workloads", "failures"]) byId(part).replaceChildren(); redraw(); });
-load();
+keyForm(() => {
+  for (const part of ["sum", "tiers", "workloads", "failures", "found", "matches", "timeline"]) byId(part).replaceChildren();
+  redraw();
+  learn();
+});
+learn().then(load);

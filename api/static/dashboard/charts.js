@@ -19,17 +19,17 @@ export function sparkline(points, width, label) {
 }
 
 // Bars of several series on top of each other, one bar per step of time. `series`: [name, class, figures].
-export function stacked(series, { from, stepS, steps, width, label }) {
-  const [left, bottom, top, height] = [38, 20, 8, 200];
+export function stacked(series, { from, stepS, steps, width, label, least = 2, left = 38, figure = compact, ends = clock }) {
+  const [bottom, top, height] = [20, 8, 200];
   const totals = Array.from({ length: steps }, (_, n) => series.reduce((sum, [, , values]) => sum + values[n], 0));
-  const most = nice(Math.max(...totals, 1));
+  const most = nice(Math.max(...totals), least);
   const inner = width - left;
   const step = inner / steps;
   const y = (value) => height - bottom - (value / most) * (height - bottom - top);
   const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   for (const value of [0, most / 2, most]) {
     svg.append(s("path", { class: "grid", d: `M${left} ${y(value)}H${width}` }),
-      s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, compact(value)));
+      s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, figure(value)));
   }
   for (let n = 0; n < steps; n++) {
     let below = 0;
@@ -44,8 +44,7 @@ export function stacked(series, { from, stepS, steps, width, label }) {
   const start = new Date(from).getTime();
   for (const share of [0, 0.5, 1]) {
     const at = start + share * steps * stepS * 1000;
-    svg.append(s("text", { x: left + share * inner, y: height - 4, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" },
-      share === 1 ? `now, ${minute(at)}` : minute(at)));
+    svg.append(s("text", { x: left + share * inner, y: height - 4, "text-anchor": share === 0 ? "start" : share === 1 ? "end" : "middle" }, ends(at, share === 1)));
   }
   return svg;
 }
@@ -69,9 +68,12 @@ export function histogram({ accepted, rejected, threshold }, css, width, label) 
   return svg;
 }
 
-function nice(value) {
+const clock = (at, isNow) => (isNow ? `now, ${minute(at)}` : minute(at));
+
+function nice(value, least) {
+  if (value <= 0) return least;
   const power = 10 ** Math.floor(Math.log10(value));
   const step = [1, 2, 4, 6, 8, 10].find((step) => value <= step * power);
-  return Math.max(step * power, 2);
+  return Math.max(step * power, least);
 }
 

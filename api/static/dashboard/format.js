@@ -9,6 +9,8 @@ export const count = (n) => (n === null || n === undefined ? NONE : whole.format
 export const compact = (n) => (n === null || n === undefined ? NONE : n < 10000 ? whole.format(n) : short.format(n));
 export const percent = (share, digits = 1) => (share === null || share === undefined ? NONE : `${(share * 100).toFixed(digits)} %`);
 export const rate = (perS) => (perS === null || perS === undefined ? NONE : perS >= 100 ? whole.format(perS) : perS.toFixed(1));
+const date = new Intl.DateTimeFormat("en", { month: "short", day: "numeric", timeZone: "UTC" });
+export const day = (at) => date.format(new Date(at));
 export const time = (at) => clock.format(new Date(at));
 export const minute = (at) => hour.format(new Date(at));
 

@@ -1,14 +1,18 @@
 // Connects the page: live data, the key form, the search.
 import { byId, draw, h, redraw } from "./dom.js";
 import { count, time } from "./format.js";
-import { errorMessage, request } from "./key.js";
+import { asked, errorMessage, key, request } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
 import * as panels from "./panels.js";
-import { timeline } from "./timeline.js";
+import { learnRole } from "./role.js";
 import { watch } from "./stream.js";
+import { showTimeline } from "./timeline.js";
+
+const SPEND_EVERY_MS = 60000;
 
 let last = null;
 let ended = new Map();
+let spent = null;
 
 function show(all) {
   last = all;
@@ -31,11 +35,13 @@ function show(all) {
   draw("confidence", recent.confidence, panels.confidence);
   draw("router", { router: all.router, recent: { routed: recent.routed, drift: recent.drift } }, panels.router);
   draw("providers", all.providers, panels.providers);
+  drawSpend();
   byId("seen").textContent = panels.seen(all);
   announceEnds(all.batches);
 }
 
 const pick = (from, names) => Object.fromEntries(names.map((name) => [name, from[name]]));
+const drawSpend = () => spent && draw("spend", spent, panels.spend);
 const span = () => document.querySelector("input[name=span]:checked").value;
 const drawMix = () => draw("mix", { mix: pick(last.recent.mix, [span()]), answered: last.recent.answered }, (data, width) => panels.mix(data, width, span()));
 
@@ -69,13 +75,39 @@ const stream = watch("/v1/pointsman/live", {
   state,
 });
 
+async function loadSpend() {
+  const by = document.querySelector("input[name=split]:checked").value;
+  const whose = key();
+  try {
+    const [days, split] = await Promise.all(["day", by].map((one) => asked(`/v1/pointsman/spend?by=${one}`)));
+    if (key() !== whose) return; // of another tenant, perhaps
+    spent = { days, split };
+  } catch {
+    return; // the stream says what is wrong
+  }
+  if (last) drawSpend();
+}
+
+// What is drawn before the role is known has no buttons.
+async function begin() {
+  loadSpend();
+  await learnRole();
+  redraw();
+  if (last) show(last);
+}
+
 keyForm(() => {
-  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "chats", "waves", "mix", "cost", "escalation", "confidence", "router", "providers"]) byId(id).replaceChildren();
+  for (const id of ["found", "timeline", "whose", "tiles", "queues", "batches", "chats", "waves", "mix", "cost", "escalation", "spend", "confidence", "router", "providers"]) byId(id).replaceChildren();
   ended = new Map();
   last = null;
-  redraw();
+  spent = null;
+  begin();
   stream.restart();
 });
+
+begin();
+setInterval(loadSpend, SPEND_EVERY_MS);
+for (const input of document.querySelectorAll("input[name=split]")) input.addEventListener("change", loadSpend);
 
 for (const input of document.querySelectorAll("input[name=span]")) input.addEventListener("change", () => last && drawMix());
 new ResizeObserver(() => { if (last) { redraw(); show(last); } }).observe(document.body);
@@ -104,13 +136,12 @@ function offer(rows, wanted) {
     byId("found").textContent = `No query “${wanted}” in the newest batches. Lines of plain text are named line-1, line-2 and so on.`;
     return;
   }
-  const buttons = rows.map((row) => h("button", { type: "button", "aria-pressed": "false", onclick: () => showTimeline(row, buttons, rows.indexOf(row)) }, `${time(row.submitted_at)} · ${row.state}`));
+  const buttons = rows.map((row) => h("button", { type: "button", "aria-pressed": "false", onclick: () => choose(row, buttons, rows.indexOf(row)) }, `${time(row.submitted_at)} · ${row.state}`));
   byId("found").replaceChildren(...(rows.length > 1 ? [`${rows.length} batches, newest first:`, h("ul", {}, buttons.map((button) => h("li", {}, button)))] : ["Found in one batch."]));
-  showTimeline(rows[0], buttons, 0);
+  choose(rows[0], buttons, 0);
 }
 
-async function showTimeline(row, buttons, place) {
+function choose(row, buttons, place) {
   buttons.forEach((button, n) => button.setAttribute("aria-pressed", String(n === place)));
-  const response = await request(`/v1/pointsman/batches/${row.batch_id}/explain?custom_id=${encodeURIComponent(row.custom_id)}`);
-  byId("timeline").replaceChildren(...(response.ok ? timeline(await response.json(), last?.fleet.tiers ?? [], byId("timeline").clientWidth) : [h("p", { class: "bad" }, await errorMessage(response))]));
+  return showTimeline(row.batch_id, row.custom_id, last?.fleet.tiers ?? []);
 }

@@ -2,7 +2,8 @@
 import { actions } from "./actions.js";
 import { histogram, sparkline, stacked } from "./charts.js";
 import { h, rail, table } from "./dom.js";
-import { NONE, compact, count, duration, latency, money, percent, rate, time, words } from "./format.js";
+import { NONE, compact, count, day, duration, latency, money, percent, rate, time, words } from "./format.js";
+import { tenant } from "./role.js";
 
 let ladder = [];
 export const useTiers = (tiers) => { ladder = tiers; };
@@ -78,7 +79,7 @@ export const chats = (figures) => (figures ? `Chat completions of the last hour:
 const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"] };
 
 /* Measured by audits where there are enough, else by the pilot; never the router's own estimate. */
-function quality(figures) {
+export function quality(figures) {
   if (!figures) return h("span", { class: "quiet" }, "no floor");
   const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
   const measured = figures.measured === null ? `floor ${percent(figures.floor, 0)}`
@@ -150,6 +151,47 @@ export function cost({ cost: figures, answered }, top) {
     h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” applies the price of ${figures.baseline_model} to the same tokens.`),
   ];
 }
+
+const DAY_MS = 86400000;
+const SHOWN = 8;
+
+// `days` and `split`: the answers of /v1/pointsman/spend by day, and by what the reader chose.
+export const spend = ({ days, split }, width) => (days.calls ? [spendByDay(days, width), spenders(days, split)].flat() : empty("Nothing is summed yet: the feeder sums what calls cost once a minute."));
+
+export function spendByDay(days, width) {
+  const steps = Math.round((Date.parse(days.to) - Date.parse(days.from)) / DAY_MS) + 1;
+  const tiers = {};
+  for (const one of days.data) {
+    const place = Math.round((Date.parse(one.day) - Date.parse(days.from)) / DAY_MS);
+    for (const [tier, usd] of Object.entries(one.tiers)) (tiers[tier] ??= Array(steps).fill(0))[place] = usd;
+  }
+  const series = [...ladder.filter((tier) => tiers[tier]), ...Object.keys(tiers).filter((tier) => !ladder.includes(tier))].map((tier) => [tier, hue(tier), tiers[tier]]);
+  const costliest = days.data.reduce((most, one) => (one.cost_usd > most.cost_usd ? one : most));
+  return [
+    h("p", { class: "lead" }, h("b", {}, money(days.cost_usd)), ` in ${count(days.calls)} calls${days.tenant === null ? " of all tenants" : ""}; most on ${day(costliest.day)}: ${money(costliest.cost_usd)}`),
+    stacked(series, { from: days.from, stepS: DAY_MS / 1000, steps, width, least: 0, left: 58, figure: money, ends: (at, isNow) => (isNow ? "today" : day(at)),
+      label: `Spend per day and tier: ${series.map(([tier, , values]) => `${tier} ${money(sum(values))}`).join(", ")}` }),
+    h("ul", { class: "legend" }, series.map(([tier, , values]) => h("li", {}, named(tier, " ", h("b", {}, money(sum(values))))))),
+  ];
+}
+
+function spenders(days, split) {
+  const rows = split.data.slice(0, SHOWN);
+  const rest = split.cost_usd - sum(rows.map((row) => row.cost_usd));
+  return [
+    h("ul", { class: "bars after" }, [...rows.map((row) => [spender(row, split), row.cost_usd]), ...(split.data.length > SHOWN ? [[`${count(split.data.length - SHOWN)} more`, rest]] : [])].map(([name, usd]) =>
+      h("li", {}, h("span", { class: "source" }, name), rail([[usd / (days.cost_usd || 1), ""]]), h("span", { class: "n" }, money(usd), " ", h("span", { class: "quiet" }, percent(usd / (days.cost_usd || 1), 0)))))),
+    h("p", { class: "below after" }, `Calls that ended by ${time(days.summed_at)}, at their day's begin; the sums are made anew every minute or more.`),
+  ];
+}
+
+function spender(row, { by, tenant: only }) {
+  const whose = only === null && by !== "tenant" ? ` (${row.tenant})` : "";
+  const name = { tenant: row.tenant, workload: row.tenant === tenant() ? workloadLink(row.workload) : row.workload ?? "no workload", key: row.key === null ? "without a key" : `${row.name} pm-${row.key}` }[by];
+  return [name, whose];
+}
+
+export const workloadLink = (name) => (name ? h("a", { href: `/dashboard/workload.html#${encodeURIComponent(name)}` }, name) : "no workload");
 
 export function escalation({ judged, rejected, escalated, escalation_rate: share, reasons, doubted, escalated_to: up }) {
   if (!judged) return empty("No answer was judged in the last hour.");

@@ -4,6 +4,7 @@ import { byId, h, table } from "./dom.js";
 import { count, duration, money, percent } from "./format.js";
 import { asked, request } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
+import { isKnown, learnRole, may } from "./role.js";
 
 const value = (id) => byId(id).value.trim();
 const say = (words) => { byId("did").textContent = words; };
@@ -151,4 +152,14 @@ byId("batch").addEventListener("submit", (event) => { event.preventDefault(); ch
 byId("batch").addEventListener("input", reset);
 byId("submit").addEventListener("click", submit);
 addEventListener("pagehide", discard);
-keyForm(() => { reset(); say(""); });
+
+// A key that may only read gets no form.
+async function offer() {
+  await learnRole();
+  const reads = isKnown() && !may("operator");
+  byId("batch").hidden = reads;
+  if (reads) say("This key may only read: a key with the role operator submits batches.");
+}
+
+keyForm(() => { reset(); say(""); offer(); });
+offer();

@@ -1,6 +1,7 @@
 // The timeline of one query: its way through the stages as a map, and every event as text.
-import { h, s } from "./dom.js";
+import { byId, h, s } from "./dom.js";
 import { duration, latency, money, words } from "./format.js";
+import { errorMessage, request } from "./key.js";
 import { hue } from "./panels.js";
 
 // Routers other than trained ones, whose names are free, such as "default".
@@ -8,7 +9,14 @@ const RULES = new Set(["gate", "pin", "rule", "ladder", "prior", "llm", "explora
 
 const LANE = 54, LEFT = 86, TOP = 44;
 
-export function timeline(query, tiers, width) {
+// Draws the timeline of a batch's query into the element `timeline`.
+export async function showTimeline(batch, customId, tiers) {
+  const place = byId("timeline");
+  const response = await request(`/v1/pointsman/batches/${encodeURIComponent(batch)}/explain?custom_id=${encodeURIComponent(customId)}`);
+  place.replaceChildren(...(response.ok ? timeline(await response.json(), tiers, place.clientWidth) : [h("p", { class: "bad" }, await errorMessage(response))]));
+}
+
+function timeline(query, tiers, width) {
   return [h("p", { class: "outcome" }, outcome(query), query.simulated ? [" ", h("span", { class: "tag" }, "simulated")] : null),
     h("p", { class: "below" }, `Line ${query.line} of `, h("code", {}, query.batch_id), `, ${money(query.cost_usd)} in total`),
     map(query, tiers, width), list(query)];

@@ -2,6 +2,7 @@
 import { byId, h } from "/dashboard/dom.js";
 import { errorMessage, request } from "/dashboard/key.js";
 import { keyForm, openKeyForm } from "/dashboard/key_form.js";
+import { learnRole, may } from "/dashboard/role.js";
 
 let waiting = [];
 let shown = null;
@@ -38,7 +39,7 @@ async function more() {
     if (!response.ok) throw new Error(await errorMessage(response));
     waiting = (await response.json()).data.filter((answer) => !skipped.has(nameOf(answer)));
     if (!waiting.length) done(skipped.size ? "Only skipped answers are left." : "No answers are waiting for a label.");
-    else if (!history.length) announce("Is the answer right? Press y or n, s to skip, u to go back.");
+    else if (!history.length) announce(may("operator") ? "Is the answer right? Press y or n, s to skip, u to go back." : "This key may only read: a key with the role operator labels answers.");
   } catch (error) {
     done(`Answers could not be loaded: ${error.message}`);
   }
@@ -53,7 +54,7 @@ function done(text) {
 }
 
 async function label(grade) {
-  if (!shown || busy) return;
+  if (!shown || busy || (grade !== null && !may("operator"))) return;
   busy = true;
   try {
     if (grade === null) skipped.add(nameOf(shown));
@@ -92,6 +93,12 @@ async function restart() {
   history = [];
   byId("answer").hidden = true;
   shown = null;
+  await begin();
+}
+
+async function begin() {
+  await learnRole();
+  for (const id of ["right", "wrong"]) byId(id).hidden = !may("operator");
   await next();
 }
 
@@ -114,4 +121,4 @@ keyForm(() => {
   restart();
 });
 
-next();
+begin();

@@ -13,6 +13,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 
 from api.middleware import RequestMiddleware
+from db.spend import sum_spend
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
 
@@ -178,6 +179,20 @@ def find(client: httpx.Client, theirs: Theirs) -> None:
     empty(client.get("/v1/pointsman/queries", params={"custom_id": "theirs"}))
 
 
+def search(client: httpx.Client, theirs: Theirs) -> None:
+    nothing_there(client.get(f"/v1/pointsman/batches/{theirs.batch}/queries"))
+
+
+def spend(client: httpx.Client, theirs: Theirs) -> None:
+    for by in ("tenant", "key", "workload", "tier", "day"):
+        empty(client.get("/v1/pointsman/spend", params={"by": by}))
+
+
+def workload(client: httpx.Client, theirs: Theirs) -> None:
+    told = client.get("/v1/pointsman/workload", params={"name": "theirs"}).json()
+    assert (told["spend"]["data"], told["grades"], told["batches"]) == ([], [], [])
+
+
 def sample(client: httpx.Client, theirs: Theirs) -> None:
     empty(client.get("/v1/pointsman/labels/sample"))
 
@@ -222,6 +237,9 @@ PROBES: dict[tuple[str, str], Callable[[httpx.Client, Theirs], None]] = {
     ("GET", "/v1/pointsman/figures"): figures,
     ("GET", "/v1/pointsman/live"): live,
     ("GET", "/v1/pointsman/queries"): find,
+    ("GET", "/v1/pointsman/batches/{batch_id}/queries"): search,
+    ("GET", "/v1/pointsman/spend"): spend,
+    ("GET", "/v1/pointsman/workload"): workload,
     ("GET", "/v1/pointsman/labels/sample"): sample,
     ("POST", "/v1/pointsman/labels"): post_label,
     ("GET", "/metrics"): metrics,
@@ -242,6 +260,7 @@ def theirs(module_served: Served) -> Theirs:
         until(client, going, "in_progress")
         hook = {"name": "hook", "url": "https://example.com", "event_types": ["batch.completed"]}
         webhook = client.post("/v1/webhook_endpoints", json=hook).json()["id"]
+    assert module_served.play(lambda bench: sum_spend(bench.engine)) == 1
     return Theirs(file["id"], output, ended, going, webhook)
 
 

@@ -1,0 +1,179 @@
+"""Spend by tenant, key, workload, tier and day: equal to SQL over the calls, however late they end."""
+
+from typing import Any
+
+import pytest
+
+from db.ledger_types import DecisionRecord
+from db.spend import sum_spend
+from db.tenants import Role
+from tests.integration.api.conftest import Served, line
+from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.api.test_chat_routes import ask_and_answer
+from tests.integration.api.test_message_batches import asked, created
+from tests.integration.ledger_fixtures import LedgerHarness
+
+NAMES = {
+    "tenant": "b.tenant",
+    "key": "b.key_id",
+    "workload": "w.workload",
+    "tier": "c.tier",
+    "day": "CAST(c.created_at AT TIME ZONE 'UTC' AS date)",
+}
+OVER_CALLS = """
+SELECT CAST({name} AS text) AS name, count(*) AS calls, sum(c.cost_usd) AS usd
+FROM calls AS c JOIN batches AS b ON b.id = c.batch_id
+LEFT JOIN LATERAL (SELECT detail ->> 'workload' AS workload FROM decisions AS d
+                   WHERE d.query_id = c.query_id AND d.kind = 'route' ORDER BY d.id DESC LIMIT 1) AS w ON true
+WHERE c.outcome IS NOT NULL AND b.tenant = ANY(CAST(:tenants AS text[])) GROUP BY 1
+"""
+
+
+def noted(workload: str) -> DecisionRecord:
+    return DecisionRecord(kind="route", router="gate", reasons=["a test"], detail={"workload": workload})
+
+
+def answered(served: Served, key: str, *ids: str, workload: str, days_ago: int = 0) -> None:
+    """A batch of a key, with its calls on an earlier day."""
+    with served.client(key) as client:
+        batch = create(client, upload(client, [line(id_) for id_ in ids])["id"])["id"]
+        until(client, batch, "in_progress")
+        served.answer(batch, why=noted(workload))
+
+    async def move(bench: LedgerHarness) -> None:
+        await bench.rows_as_owner(
+            "UPDATE calls SET created_at = created_at - make_interval(days => :days)"
+            " WHERE batch_id = (SELECT id FROM batches WHERE public_id = :id)",
+            days=days_ago,
+            id=batch,
+        )
+
+    served.play(move)
+
+
+def summed(served: Served) -> None:
+    served.play(lambda bench: sum_spend(bench.engine))
+
+
+def equal_sql(served: Served, key: str, *tenants: str) -> None:
+    """What the service tells this key is what SQL says of these tenants."""
+
+    async def read(bench: LedgerHarness) -> dict[str, Any]:
+        return {by: await bench.rows(OVER_CALLS.format(name=name), tenants=list(tenants)) for by, name in NAMES.items()}
+
+    with served.client(key) as client:
+        for by, rows in served.play(read).items():
+            told = client.get("/v1/pointsman/spend", params={"by": by}).json()
+            found = {one[by]: (one["calls"], one["cost_usd"]) for one in told["data"]}
+            assert found == {row.name: (row.calls, pytest.approx(float(row.usd), abs=1e-9)) for row in rows}
+            assert told["calls"] == sum(row.calls for row in rows)
+            assert told["cost_usd"] == pytest.approx(float(sum(row.usd for row in rows)), abs=1e-9)
+            if by == "day":
+                assert all(sum(day["tiers"].values()) == pytest.approx(day["cost_usd"]) for day in told["data"])
+
+
+def test_spend_equals_sql_over_calls_and_a_late_call_changes_its_day(served: Served) -> None:
+    operator, viewer = served.key("default"), served.key("default", role=Role.VIEWER)
+    one, other = served.key("b"), served.key("b", role=Role.ADMIN)
+    answered(served, operator, "x", workload="chat")
+    answered(served, one, "x", "y", "z", workload="bills", days_ago=1)
+    answered(served, other, "x", workload="mail")
+    summed(served)
+    for key, tenants in ((operator, ("default", "b")), (viewer, ("default",)), (one, ("b",)), (other, ("b",))):
+        equal_sql(served, key, *tenants)
+    answered(served, one, "late", workload="mail", days_ago=1)
+    summed(served)
+    equal_sql(served, one, "b")
+
+    async def rows(bench: LedgerHarness) -> list[Any]:
+        return [tuple(row) for row in await bench.rows("SELECT * FROM spend_daily ORDER BY 1, 2, 3, 4, 5, 6")]
+
+    before = served.play(rows)
+    summed(served)
+    assert [row[:-1] for row in served.play(rows)] == [row[:-1] for row in before]
+    with served.client(one) as client:
+        (today,) = client.get("/v1/pointsman/spend", params={"days": 1, "by": "workload"}).json()["data"]
+        told = {name: today[name] for name in ("workload", "tenant", "calls", "prompt_tokens", "completion_tokens")}
+        assert list(told.values()) == ["mail", "b", 1, 10, 5]
+        assert client.get("/v1/pointsman/spend", params={"by": "model"}).status_code == 400
+
+
+def test_chats_and_message_batches_count_for_the_key_that_asked(served: Served) -> None:
+    key = served.key("c")
+    with served.client(key) as client:
+        assert ask_and_answer(served, client, {}).status_code == 200
+        batch = created(client, asked("a"))["id"]
+        until(client, batch, "in_progress")
+        served.answer(batch)
+        summed(served)
+        (told,) = client.get("/v1/pointsman/spend", params={"by": "key"}).json()["data"]
+        assert (told["key"], told["name"], told["calls"]) == (key.split("-")[1], "test", 2)
+        assert client.get("/v1/pointsman/me").json() == {
+            "tenant": "c",
+            "role": "operator",
+            "key": key.split("-")[1],
+            "name": "test",
+        }
+
+
+def test_prompts_of_one_query_and_the_cheapest_workloads_have_no_name(served: Served) -> None:
+    async def story(bench: LedgerHarness) -> list[Any]:
+        await bench.rows_as_owner(
+            "INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest,"
+            " price_list, simulated) VALUES (1, 'batch_1', 'x', 1, 1, 1, 'f', 'd', 'p', true)"
+        )
+        await bench.rows_as_owner(
+            "INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,"
+            " reserved_usd, price_version, outcome, finished_at, cost_usd)"
+            " SELECT n, 1, n, 1, 'answer', 'small', 'd', 'p', 'm', 0, 'v', 'ok', now(), n"
+            " FROM generate_series(1, 105) AS n"
+        )
+        await bench.rows_as_owner(
+            "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state,"
+            " reasons, detail)"
+            " SELECT 1, n, 1, 'route', 'advance', 'route', 'small', 'ready', '{}', jsonb_build_object('workload',"
+            " CASE WHEN n = 105 THEN 'prompt-once' WHEN n > 102 THEN 'prompt-twice' ELSE 'w-' || n END)"
+            " FROM generate_series(1, 105) AS n"
+        )
+        await sum_spend(bench.engine)
+        return await bench.rows("SELECT workload, calls, cost_usd FROM spend_daily")
+
+    rows = {row.workload: (row.calls, float(row.cost_usd)) for row in served.play(story)}
+    # Of 102 named workloads and one of a prompt the 100 costliest keep their names.
+    assert len(rows) == 101
+    assert rows["prompt-twice"] == (2, 103 + 104)
+    assert rows[""] == (4, 105 + 1 + 2 + 3)
+
+
+def test_a_workload_has_its_spend_grades_and_certificates_over_batches(served: Served) -> None:
+    key, other = served.key("w"), served.key("x")
+    answered(served, key, "a", "b", workload="bills")
+    answered(served, key, "c", workload="mail")
+    answered(served, other, "d", workload="bills")
+    with served.client(key) as client:
+        first = client.get("/v1/batches").json()["data"][1]["id"]
+        for custom_id, grade in (("a", 1.0), ("b", 0.0), ("b", 0.5)):  # the newest of an answer counts
+            given = {"batch_id": first, "custom_id": custom_id, "grade": grade, "by": "chance"}
+            assert client.post("/v1/pointsman/labels", json=given).status_code == 200
+
+        async def certify(bench: LedgerHarness) -> None:
+            await bench.rows_as_owner("UPDATE queries SET pilot = true")
+            await bench.rows_as_owner(
+                "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, policy, decided_at,"
+                " certificate)"
+                " SELECT id, 0.9, 0.95, 1, 0.01, 'decided', '{}', now(), CAST(:certificate AS jsonb) FROM batches",
+                certificate='{"outcome": "certified", "quality": 0.97}',
+            )
+
+        served.play(certify)
+        summed(served)
+        told = client.get("/v1/pointsman/workload", params={"name": "bills"}).json()
+        assert (told["spend"]["calls"], [day["calls"] for day in told["spend"]["data"]]) == (2, [2])
+        ((grade,),) = (told["grades"],)
+        assert (grade["tier"], grade["labels"], grade["grade"]) == ("small", 2, 0.75)
+        (batch,) = told["batches"]
+        assert (batch["batch_id"], batch["quality"]["standing"], batch["quality"]["measured"]) == (
+            first, "certified", 0.97
+        )  # fmt: skip
+        nothing = client.get("/v1/pointsman/workload", params={"name": "unknown"}).json()
+        assert (nothing["spend"]["calls"], nothing["grades"], nothing["batches"]) == (0, [], [])
