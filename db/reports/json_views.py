@@ -38,11 +38,8 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "completion_tokens": figures.completion_tokens,
         "cost_usd": figures.cost_usd,
         "baseline_cost_usd": figures.baseline_cost_usd,
-        "baseline": {
-            "tier": figures.top_tier,
-            "model": figures.baseline_model,
-            "lengths": asdict(figures.baseline_lengths),
-        },
+        "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
+        "baseline_lengths": asdict(figures.baseline_lengths),
         "not_paid": {"queries": figures.not_paid_queries, "usd": figures.not_paid_usd},
         "lanes": {lane.lane: asdict(lane) | {"saving_usd": lane.saving_usd} for lane in figures.lanes},
         "saving_usd": figures.saving_usd,
