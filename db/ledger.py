@@ -64,13 +64,14 @@ class Ledger:
 
     async def next_call_id(self) -> int:
         """An id for a call, from a block that is reserved for this process."""
-        async with self._blocks:
-            if self._call_ids_left == 0:
-                rows = await self._run(text("SELECT nextval('call_blocks')"), {})
-                self._call_ids = count(int(rows[0][0]) * ID_BLOCK)
-                self._call_ids_left = ID_BLOCK
-            self._call_ids_left -= 1
-            return next(self._call_ids)
+        while self._call_ids_left == 0:
+            async with self._blocks:
+                if self._call_ids_left == 0:
+                    rows = await self._run(text("SELECT nextval('call_blocks')"), {})
+                    self._call_ids = count(int(rows[0][0]) * ID_BLOCK)
+                    self._call_ids_left = ID_BLOCK
+        self._call_ids_left -= 1
+        return next(self._call_ids)
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """The ledger's records as rows: what a statement reads as one JSON text, however many there are, and what it gives."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -32,11 +31,11 @@ def read_queued(row: Any) -> QueuedQuery:
         options=orjson.loads(row.options) if row.options else {},
         budget_policy=BudgetPolicy(row.budget_policy),
         was_lost=row.was_lost,
-        expires_in_s=math.inf if row.expires_in_s is None else float(row.expires_in_s),
+        expires_in_s=row.expires_in_s,
         is_pilot=row.pilot,
         has_policy=row.has_policy,
         flex_tier=row.flex_tier,
-        deadline_in_s=math.inf if row.deadline_in_s is None else float(row.deadline_in_s),
+        deadline_in_s=row.deadline_in_s,
     )
 
 

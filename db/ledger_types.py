@@ -1,7 +1,7 @@
 """The records that go into the ledger and come out of it.
 
 Several of these are made for each query, and a frozen dataclass takes two to three times as long to make as a named
-tuple; those that hold a user's words are dataclasses, whose text leaves these out.
+tuple. The text of one that holds a user's words leaves these out.
 """
 
 import math
@@ -19,8 +19,7 @@ ID_BLOCK: Final = 1000
 that it is about to write, and a repeated write is recognized."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedQuery:
+class QueuedQuery(NamedTuple):
     """A query that waits at a stage, with its text."""
 
     id: int
@@ -32,8 +31,8 @@ class QueuedQuery:
     attempts: int
     escalations: int
     custom_id: str
-    body: Mapping[str, Any] = field(repr=False)
-    options: Mapping[str, Any] = field(repr=False)
+    body: Mapping[str, Any]
+    options: Mapping[str, Any]
     budget_policy: BudgetPolicy = BudgetPolicy.HOLD
     expires_in_s: float = math.inf
     """Seconds until its batch expires, when this was read; infinite where it does not."""
@@ -47,6 +46,10 @@ class QueuedQuery:
     """Seconds until its answer is wanted, when this was read; infinite where its batch has no deadline."""
     flex_tier: str | None = None
     """The tier at which it is called in the lane flex, while there is time for it."""
+
+    def __repr__(self) -> str:
+        """Without the user's words."""
+        return f"QueuedQuery(id={self.id}, batch_id={self.batch_id}, epoch={self.epoch})"
 
     @property
     def is_poison_suspect(self) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -53,7 +52,7 @@ async def route(
 
     async def route_claimed(some: Sequence[QueuedQuery]) -> Mapping[int, tuple[str, str]]:
         claims = await context.ledger.claim_many([(ROUTE, query.id, None) for query in some])
-        claimed = [replace(query, epoch=claims[query.id].epoch) for query in some if query.id in claims]
+        claimed = [query._replace(epoch=claims[query.id].epoch) for query in some if query.id in claims]
         found = decisions | await _decide([query for query in claimed if query.id in lost], trained, context)
         return await _conclude(claimed, await _with_llm_votes(found, claimed, context), trained, context)
 

@@ -4,8 +4,8 @@ SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.es
        CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
        p.custom_id, b.budget_policy, q.was_lost, q.pilot, q.flex_tier,
        EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy,
-       extract(epoch FROM b.expires_at - now()) AS expires_in_s,
-       extract(epoch FROM b.deadline - now()) AS deadline_in_s,
+       CAST(coalesce(extract(epoch FROM b.expires_at - now()), 'Infinity') AS float8) AS expires_in_s,
+       CAST(coalesce(extract(epoch FROM b.deadline - now()), 'Infinity') AS float8) AS deadline_in_s,
        q.due_at
 FROM queries AS q
 JOIN prompts AS p ON p.query_id = q.id
