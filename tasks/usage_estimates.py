@@ -5,7 +5,7 @@ the cap of a call where a budget is tight, so that what is reserved for it is st
 """
 
 import math
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,20 +43,25 @@ class AnswerLengths:
     tokens: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_ANSWERS))
     total: int = 0
     _cap: int | None = None
+    _cap_of: int = 0
+    """How many answers there were when the cap was computed."""
 
     def note(self, tokens: int) -> None:
         """Counts one answer that ended by itself."""
         self.tokens.append(tokens)
         self.total += 1
-        if self.total >= LEAST_ANSWERS and self.total % 16 == 0:
-            ordered = sorted(self.tokens)
-            longest = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
-            margin = EARLY_MARGIN if len(ordered) < MANY_ANSWERS else MARGIN
-            self._cap = max(LEAST_CAP, math.ceil(margin * longest))
 
     @property
     def cap(self) -> int | None:
-        """Tokens within which 99 of 100 answers stay, with a margin; None while too few are known."""
+        """Tokens within which 99 of 100 answers stay, with a margin; None while too few are known.
+
+        Computed where it is asked for, which only a batch with a budget does, and anew after 16 answers.
+        """
+        if self.total >= LEAST_ANSWERS and self.total >= self._cap_of + 16:
+            ordered = sorted(self.tokens)
+            longest = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
+            margin = EARLY_MARGIN if len(ordered) < MANY_ANSWERS else MARGIN
+            self._cap, self._cap_of = max(LEAST_CAP, math.ceil(margin * longest)), self.total
         return self._cap
 
 
@@ -67,7 +72,7 @@ class UsageEstimates:
         self._ratios: dict[str, float] = {}
         self._completions: dict[str, float] = {}
         self._lengths: OrderedDict[tuple[int, str], AnswerLengths] = OrderedDict()
-        self._of_all: dict[str, AnswerLengths] = {}
+        self._of_all: defaultdict[str, AnswerLengths] = defaultdict(AnswerLengths)
         """By deployment, of whichever batch: what is known of one that has just begun."""
 
     def note(self, batch_id: int, deployment: str, usage: Usage, *, expected_prompt: int) -> None:
@@ -81,7 +86,7 @@ class UsageEstimates:
             had = self._completions.get(deployment, float(usage.completion_tokens))
             self._completions[deployment] = had + _WEIGHT * (usage.completion_tokens - had)
             self._of(batch_id, deployment).note(usage.completion_tokens)
-            self._of_all.setdefault(deployment, AnswerLengths()).note(usage.completion_tokens)
+            self._of_all[deployment].note(usage.completion_tokens)
 
     def prompt_tokens(self, deployment: str, expected: int) -> int:
         """``expected`` prompt tokens, set right by what the deployment has counted so far."""
@@ -106,8 +111,9 @@ class UsageEstimates:
 
     def _of(self, batch_id: int, deployment: str) -> AnswerLengths:
         key = (batch_id, deployment)
-        lengths = self._lengths.setdefault(key, AnswerLengths())
+        if key not in self._lengths:
+            self._lengths[key] = AnswerLengths()
         self._lengths.move_to_end(key)
         if len(self._lengths) > KEPT_GROUPS:
             self._lengths.popitem(last=False)
-        return lengths
+        return self._lengths[key]

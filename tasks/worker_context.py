@@ -93,7 +93,9 @@ class WorkerContext:
 
     def slot(self, tier: str) -> asyncio.Semaphore:
         """A place among this process' calls to ``tier``: of its own queries, or for a call beside them."""
-        return self.slots.setdefault(tier, asyncio.Semaphore(self.fleet.tiers[tier].concurrency))
+        if tier not in self.slots:
+            self.slots[tier] = asyncio.Semaphore(self.fleet.tiers[tier].concurrency)
+        return self.slots[tier]
 
     @property
     def in_flight(self) -> int:

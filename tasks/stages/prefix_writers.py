@@ -85,6 +85,8 @@ class PrefixWriters:
     async def next(self, unclaimed: "deque[QueuedQuery]", stopping: asyncio.Event) -> QueuedQuery | None:
         """Takes the first of ``unclaimed`` that need not wait for a writer; None where the process is to stop."""
         while not stopping.is_set():
+            if not self._of:  # nothing is shared
+                return unclaimed.popleft()
             place = next((place for place, queued in enumerate(unclaimed) if self._may_go(queued.id)), None)
             if place is not None:
                 queued = unclaimed[place]

@@ -154,8 +154,10 @@ class QueryExecutor:
         """Notes what a call gave and cost; an earlier result goes into the ledger first."""
         await self._record()
         self.unrecorded.append(result)
-        self.left_usd += result.sent.reserved_usd - result.cost_usd
-        self._notice_a_higher_bill(result)
+        cost_usd = result.cost_usd
+        self.left_usd += result.sent.reserved_usd - cost_usd
+        if cost_usd > result.sent.reserved_usd:
+            self._log_a_higher_bill(result, cost_usd)
         self.context.accounts.note(result.sent.model.name, result.outcome)
         if isinstance(result.outcome, Failure):
             self.history.append(Attempt(result.sent.model.name, result.outcome))
@@ -297,16 +299,15 @@ class QueryExecutor:
         usage = completion.usage
         self.context.usage.note(self.queued.batch_id, sent.model.name, usage, expected_prompt=expected)
 
-    def _notice_a_higher_bill(self, result: CallResult) -> None:
-        if result.cost_usd > result.sent.reserved_usd:
-            log.error(
-                "billed_above_reservation",
-                query_id=self.queued.id,
-                call_id=result.sent.call_id,
-                deployment=result.sent.model.name,
-                reserved_usd=result.sent.reserved_usd,
-                cost_usd=result.cost_usd,
-            )
+    def _log_a_higher_bill(self, result: CallResult, cost_usd: float) -> None:
+        log.error(
+            "billed_above_reservation",
+            query_id=self.queued.id,
+            call_id=result.sent.call_id,
+            deployment=result.sent.model.name,
+            reserved_usd=result.sent.reserved_usd,
+            cost_usd=cost_usd,
+        )
 
     async def _intent(self, model: Model, *, purpose: str, query: Query | None = None) -> CallIntent:
         """``query``: what the call asks, where that is not the query itself."""
