@@ -2,11 +2,11 @@
 
 import secrets
 from collections.abc import Sequence
-from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.background.batch_lease import LEASE_S, renewed_lease
 from api.background.isolated_thread import run_in_isolated_thread
 from api.background.validate_batch import new_event_id
 from api.routes.file_routes import STATES
@@ -18,8 +18,6 @@ from routing.lifecycle import State
 
 log = structlog.get_logger()
 
-LEASE_S: Final = 600.0
-
 
 async def finalize(service: AppState) -> bool:
     """Finalize a batch that has ended. Whether there was one."""
@@ -27,12 +25,18 @@ async def finalize(service: AppState) -> bool:
     batch = await service.batches.take_ended(lease_s=LEASE_S)
     if batch is None or batch.id is None:
         return False
+    async with renewed_lease(batch.public_id, service):
+        await _finalize(batch, batch.id, service)
+    return True
+
+
+async def _finalize(batch: ApiBatch, batch_id: int, service: AppState) -> None:
     files = [
         ApiBatchResults(
             id=previous or f"file-{secrets.token_hex(12)}",
             content=content.value,
             filename=f"{batch.public_id}_{content.value}.jsonl",
-            bytes=await _size(batch.id, STATES[content], service),
+            bytes=await _size(batch_id, STATES[content], service),
         )
         for content, previous, lines in (
             (Content.OUTPUT, batch.output_file_id, batch.counts.done),
@@ -40,11 +44,10 @@ async def finalize(service: AppState) -> bool:
         )
         if lines and not batch.purged
     ]
-    usage = None if batch.purged else await service.batches.usage(batch.id)
+    usage = None if batch.purged else await service.batches.usage(batch_id)
     await service.batches.finalize(batch, usage=usage, files=files, event=_event(batch), event_id=new_event_id())
     service.deliver_soon.set()
     log.info("batch_finalized", batch=batch.public_id, files=len(files))
-    return True
 
 
 def _event(batch: ApiBatch) -> str:

@@ -9,14 +9,15 @@ import io
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from api.background.batch_lease import LEASE_S, renewed_lease
 from api.background.isolated_thread import run_in_isolated_thread
 from api.http_errors import sentence
 from api.schemas import RowOptions
@@ -39,7 +40,6 @@ VALIDATORS: Final = 3
 """Files that a process validates at once. One tenant's never take the last place, so that no other waits for them."""
 LONGEST_S: Final = 600.0
 """Fifty thousand ordinary lines take seconds; a new pattern or schema in each line can take milliseconds."""
-LEASE_S: Final = 30.0
 MAX_TRIES: Final = 3
 MAX_ERRORS: Final = 100
 """How many errors a failed batch lists."""
@@ -74,7 +74,7 @@ async def validate(service: AppState) -> bool:
             return False
         service.validating[work.tenant] += 1
     try:
-        async with _renewing(work.public_id, service):
+        async with renewed_lease(work.public_id, service):
             await _validate(work, service)
     finally:
         service.validating[work.tenant] -= 1
@@ -226,20 +226,3 @@ def _error(code: str, message: str, param: str | None, line: int | None) -> dict
 def new_event_id() -> str:
     """The id of a new webhook event."""
     return f"evt_{secrets.token_hex(12)}"
-
-
-@asynccontextmanager
-async def _renewing(public_id: str, service: AppState) -> AsyncIterator[None]:
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            try:
-                await service.batches.renew(public_id, lease_s=LEASE_S)
-            except DBAPIError:
-                log.warning("lease_renewal_failed", batch=public_id)
-
-    task = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        task.cancel()

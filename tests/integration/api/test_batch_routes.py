@@ -7,8 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from api.background import finalize_batch
+from api.background.batch_lease import LEASE_S
 from routing.lifecycle import ROUTE, MoveKind, State
 from tests.integration.api.conftest import PATIENCE_S, Served, finish_one, line, wait_until
 from tests.integration.ledger_fixtures import LedgerHarness, advance
@@ -317,6 +319,34 @@ def test_a_batch_that_is_resumed_while_its_files_are_measured_gets_those_of_its_
     assert done["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
     assert done["error_file_id"] is None
     assert len(content(client, done["output_file_id"])) == 2
+
+
+def test_a_batch_that_postgres_left_in_its_finalization_is_finalized_half_a_minute_later(
+    client: httpx.Client, served: Served
+) -> None:
+    batch = create(client, upload(client, [line("a")])["id"])
+    until(client, batch["id"], "in_progress")
+
+    async def lose_the_connection(bench: LedgerHarness) -> float:
+        async with bench.owner() as owner, owner.connect() as connection:
+            await connection.execute(text("BEGIN"))
+            await connection.execute(text("LOCK TABLE files IN EXCLUSIVE MODE"))
+            await asyncio.to_thread(served.answer, batch["id"])
+            ended = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INSERT INTO files%'"
+            )
+            while not await bench.rows_as_owner(ended):  # noqa: ASYNC110  # Postgres tells nobody
+                await asyncio.sleep(0.02)
+            await connection.execute(text("COMMIT"))
+        left = "SELECT extract(epoch FROM lease_until - now()) AS left_s FROM api_batches"
+        left_s = float((await bench.rows(left))[0].left_s)
+        await bench.rows("UPDATE api_batches SET lease_until = now() RETURNING 1")
+        return left_s
+
+    assert 0 < served.play(lose_the_connection) <= LEASE_S
+    done = until(client, batch["id"], "completed")
+    assert len(content(client, done["output_file_id"])) == 1
 
 
 def test_the_same_key_or_a_retry_is_the_same_batch(client: httpx.Client) -> None:
