@@ -21,8 +21,9 @@ COPY . .
 RUN .venv/bin/pip install --no-compile --no-deps --no-build-isolation -e . \
     && .venv/bin/pip uninstall --yes setuptools pip \
     && .venv/bin/python deploy/compile_imports.py /app \
-    # Readable whatever the umask of whoever checked it out: it runs as somebody else.
-    && chmod -R a+rX /app
+    # Readable whatever the umask of whoever checked it out: it runs as somebody else. Each file that is touched is copied
+    # into this layer, so not those of the layers below.
+    && find . -path ./.venv -prune -o -exec chmod a+rX {} +
 
 # The base without package managers, Perl, administration tools and what only documents: a third of its size, and fewer
 # things that could be misused. What Debian packages there are stays in /var/lib/dpkg/status, for scanners.

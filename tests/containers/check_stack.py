@@ -27,8 +27,14 @@ PATIENCE_S: Final = 300.0
 STOP_S: Final = 60.0
 """A worker without a broker stops within this: far below its grace period, far above what it takes."""
 WORKERS: Final = ("route", "small", "medium", "large", "special", "fallback", "ingest")
-RESTARTED: Final = (*(f"worker-{stage}" for stage in WORKERS), "feeder", "flower", "api", "redis", "postgres")
-SERVICES: Final = (*RESTARTED, "simulator")
+RESTARTED: Final = (
+    *(tuple(f"worker-{stage}" for stage in some) for some in (WORKERS[:4], WORKERS[4:])),
+    ("feeder", "flower", "api"),
+    ("redis",),
+    ("postgres",),
+)
+"""One group after the other, each at once."""
+SERVICES: Final = (*(service for group in RESTARTED for service in group), "simulator")
 
 times: list[tuple[str, float]] = []
 
@@ -38,7 +44,7 @@ def timed(what: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     times.append((what, time.monotonic() - began))
-    print(f"{what:<44} {times[-1][1]:6.1f} s", flush=True)
+    print(f"{what:<60} {times[-1][1]:6.1f} s", flush=True)
 
 
 def run(command: str, *arguments: str) -> str:
@@ -61,12 +67,12 @@ def until(what: str, holds: Callable[[], bool], *, patience_s: float = PATIENCE_
         time.sleep(1)
 
 
-def restart(service: str) -> None:
-    """Stops a service and starts it. On a busy machine podman may need a second request for either."""
+def restart(*services: str) -> None:
+    """Stops services and starts them. On a busy machine podman may need a second request for either."""
 
     def done(command: str) -> bool:
         try:
-            compose(command, service)
+            compose(command, *services)
         except subprocess.CalledProcessError as error:
             # It gives a published port back moments after the stop, and waits 5 s for the end of a process.
             if not re.search("address already in use|timed out waiting for file", str(error.stderr)):
@@ -75,7 +81,8 @@ def restart(service: str) -> None:
         return True
 
     for command in ("stop", "start"):
-        until(f"{command} {service}", lambda command=command: done(command), patience_s=60)
+        with timed(f"  {command} {services[0]}"):
+            until(f"{command} {', '.join(services)}", lambda command=command: done(command), patience_s=60)
 
 
 def states(*services: str) -> dict[str, dict[str, Any]]:
@@ -172,7 +179,7 @@ def check_surroundings() -> None:
 
 
 def restart_under_load(client: Client) -> list[tuple[str, int]]:
-    """Restart one service after the other while batches are submitted; returns the batches and their lines."""
+    """Restart one group of services after the other under load; returns the batches of the load and their lines."""
     submitted: list[tuple[str, int]] = []
     is_over = threading.Event()
     problems: list[BaseException] = []
@@ -188,10 +195,11 @@ def restart_under_load(client: Client) -> list[tuple[str, int]]:
     thread = threading.Thread(target=load)
     thread.start()
     try:
-        for service in RESTARTED:
-            with timed(f"restart of {service} under load"):
-                restart(service)
-                until(f"{service} is healthy", lambda service=service: are_healthy(service))
+        for group in RESTARTED:
+            named = ", ".join(group).replace(", worker-", ", ")
+            with timed(f"restart of {named} under load"):
+                restart(*group)
+                until(f"{named} are healthy", lambda group=group: are_healthy(*group))
     finally:
         is_over.set()
         thread.join()
@@ -251,7 +259,7 @@ def main() -> None:
         client.await_answers(client.submit(200, "24h"), 200)
     print(f"\n{len(batches)} batches, {sum(lines for _, lines in batches):,} queries: none lost, none twice\n")
     print(Path(os.environ["TIMES"]).read_text(), end="")
-    print("".join(f"{what:<44} {took:6.0f} s\n" for what, took in times), end="")
+    print("".join(f"{what:<60} {took:6.0f} s\n" for what, took in times), end="")
 
 
 if __name__ == "__main__":

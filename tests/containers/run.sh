@@ -19,7 +19,7 @@ OUTSIDE=
 
 say() { printf '%s\n' "$*" >&2; }
 started=$(date +%s)
-lap() { printf '%-44s %6d s\n' "$1" $(($(date +%s) - started)) >>"$WORK/times"; started=$(date +%s); }
+lap() { printf '%-60s %6d s\n' "$1" $(($(date +%s) - started)) >>"$WORK/times"; started=$(date +%s); }
 : >"$WORK/times"
 
 # ── The checkout as a copy, so that nothing is written into it ───────────────────────────────────────────────────────
@@ -88,7 +88,7 @@ else
   # podman leaves health checks to systemd's timers, which are not there. Those of thirteen containers keep a core busy:
   # a container that is healthy is checked seldom.
   inside sh -c 'round=0; while sleep 2; do round=$((round + 1))
-    if [ $((round % 15)) = 0 ]; then due=$(podman ps -q)
+    if [ $((round % 30)) = 0 ]; then due=$(podman ps -q)
     else due=$(podman ps -q --filter health=starting --filter health=unhealthy); fi
     for each in $due; do podman healthcheck run "$each" & done; wait; done' >/dev/null 2>&1 &
 fi
@@ -96,7 +96,7 @@ fi
 finish() {
   status=$?
   # shellcheck disable=SC2086
-  [ "$status" -eq 0 ] || { $COMPOSE ps -a; $COMPOSE logs --tail 15; } >"$WORK/failure.log" 2>&1 || true
+  [ "$status" -eq 0 ] || { $COMPOSE ps -a; $COMPOSE logs --tail 100; } >"$WORK/failure.log" 2>&1 || true
   $COMPOSE down -v -t 5 >/dev/null 2>&1 || true
   [ -z "$OUTSIDE" ] || kill -KILL "$OUTSIDE" 2>/dev/null || true
   exit "$status"
