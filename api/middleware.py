@@ -5,6 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 
 import structlog
@@ -39,6 +40,14 @@ _PARSED: Final = 8
 _STREAMED: Final = frozenset({"/v1/files"})
 """No more than a piece of such a body is ever in memory."""
 _OWN_LIMIT: Final = frozenset({"/v1/messages/batches", *Endpoint})
+_LASTING: Final = ("/content", "/results", "/events", "/v1/pointsman/live")
+"""How the paths end of what is read for as long as the client likes."""
+
+
+def _lasts(scope: Scope) -> bool:
+    """Whether the request may go on for minutes: it has a share of its own, or holds no connection meanwhile."""
+    path: str = scope["path"]
+    return path in _STREAMED | _OWN_LIMIT if scope["method"] == "POST" else path.endswith(_LASTING)
 
 
 def bounded(scope: Scope, receive: Receive, held: HeldBody) -> Receive:
@@ -147,7 +156,10 @@ class RequestMiddleware:
                     held_body=held,
                     recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
                 )
-            await self._app(scope, receive, response)
+                async with nullcontext() if _lasts(scope) else service.turns.of(principal.tenant):
+                    await self._app(scope, receive, response)
+            else:
+                await self._app(scope, receive, response)
         except ClientDisconnect:
             pass  # the client is gone: there is no one to answer
         except Exception as error:

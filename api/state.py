@@ -21,7 +21,7 @@ from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
 from api.tenant_rate_limit import TenantRateLimit
-from api.tenant_shares import HeldBody, TenantShares
+from api.tenant_shares import HeldBody, TenantShares, TenantTurns
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
 from db.engine import make_engine
@@ -43,6 +43,9 @@ _MOST_MESSAGE_BATCHES = 32
 _MOST_BODY_BYTES = 36 * 1024**2
 """Of a tenant: the largest request, a message batch, and small ones beside it."""
 _MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
+_CONNECTIONS = 10
+_REQUESTS_AT_ONCE = 4
+"""Of a tenant, among those that take connections and come to an end: it never has all connections."""
 _MOST_DRY_RUNS = 2
 """Each is a thread that reads a file."""
 
@@ -70,7 +73,7 @@ class AppState:
         self.config = config
         self.metrics = metrics
         self.database_url = settings.database_url
-        self.engine: AsyncEngine = make_engine(settings.database_url, pool_size=10)
+        self.engine: AsyncEngine = make_engine(settings.database_url, pool_size=_CONNECTIONS)
         self.files = FileStore(self.engine)
         self.batches = ApiBatches(self.engine)
         self.tenants = Tenants(self.engine)
@@ -88,6 +91,7 @@ class AppState:
         self.dry_runs = TenantShares("dry runs", most=1, most_in_all=_MOST_DRY_RUNS)
         self.message_batches = TenantShares("message batches", most=2, most_in_all=_MOST_MESSAGE_BATCHES)
         """Being read and checked: each is in memory as a whole."""
+        self.turns = TenantTurns(_REQUESTS_AT_ONCE)
         self.bodies = TenantShares(
             "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL
         )

@@ -1,9 +1,11 @@
 """How much of a kind this process holds for requests, in all and for one tenant."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+from weakref import WeakValueDictionary
 
 from api.http_errors import ApiError
 
@@ -62,6 +64,22 @@ class HeldBody:
         if self._bytes:
             self._bodies.add(self._tenant, -self._bytes)
             self._bytes = 0
+
+
+class TenantTurns:
+    """``at_once`` requests of a tenant are worked on; its others wait for them, and those of other tenants do not."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """While one of the tenant's requests is here."""
+
+    def of(self, tenant: str) -> asyncio.Semaphore:
+        """To be held while a request is worked on."""
+        turns = self._of.get(tenant)
+        if turns is None:
+            turns = self._of[tenant] = asyncio.Semaphore(self._at_once)
+        return turns
 
 
 def quota_reached(what: str, most: int, fix: str) -> ApiError:

@@ -1,5 +1,6 @@
 """One tenant against another at the HTTP API: quotas, and shares of what all use."""
 
+import asyncio
 import gc
 import json
 import socket
@@ -17,6 +18,7 @@ import pytest
 
 from api import middleware
 from api.tenant_shares import TenantShares
+from db.engine import transaction
 from db.webhook_store import WebhookStore
 from tests.attack.conftest import QUOTAS, within
 from tests.integration.api.conftest import Served, line, served, wait_until
@@ -157,6 +159,37 @@ def test_a_chat_that_waits_holds_no_body(few_served: Served) -> None:
 
 async def count_batches(bench: LedgerHarness) -> int:
     return int((await bench.rows("SELECT count(*) AS n FROM batches"))[0].n)
+
+
+def test_a_neighbor_that_reads_much_leaves_connections_to_others(few_served: Served) -> None:
+    greedy, other = few_served.key("greedy"), few_served.key("other")
+    locked, is_over = threading.Event(), threading.Event()
+
+    async def lock(bench: LedgerHarness) -> None:
+        async with bench.owner() as owner, transaction(owner) as connection:
+            await connection.exec_driver_sql("LOCK TABLE labels")
+            locked.set()
+            await asyncio.to_thread(is_over.wait, 60)
+
+    def read_slowly() -> None:
+        with few_served.client(greedy) as client, suppress(httpx.HTTPError):
+            client.get("/v1/pointsman/labels/sample")
+
+    threads = [threading.Thread(target=few_served.play, args=(lock,))]
+    threads[0].start()
+    locked.wait(30)
+    threads += [threading.Thread(target=read_slowly) for _ in range(30)]
+    for thread in threads[1:]:
+        thread.start()
+    try:
+        with few_served.client(other) as client, within(5.0, "a list of files beside 30 slow reads of a neighbor"):
+            for _ in range(10):
+                assert client.get("/v1/files").status_code == 200
+                time.sleep(0.1)
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
 
 
 @contextmanager
