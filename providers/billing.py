@@ -36,7 +36,7 @@ def differs(computed_usd: float, reported_usd: float) -> bool:
 def cost_in_headers(headers: Mapping[str, str]) -> float | None:
     """The cost that a LiteLLM proxy states of a call, in US dollars; None where there is none above 0."""
     try:
-        usd = float(headers.get("x-litellm-response-cost", ""))
+        usd = float(headers.get("x-litellm-response-cost", 0.0))  # not from a text: nearly no response has it
     except ValueError:
         return None
     return usd if 0 < usd <= MOST_USD else None
