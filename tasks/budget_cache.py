@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from routing.answer_lengths import AnswerLengths
+from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
 
 KEPT_BATCHES: Final = 1000
 
@@ -25,6 +25,11 @@ class BatchBudgetState:
     spared_usd: float = 0.0
     """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones. A message that came
     twice counts twice; the budget itself is held at each claim."""
+
+    @property
+    def known_lengths(self) -> AnswerLengths:
+        """``lengths``; nothing where nobody asked."""
+        return self.lengths or UNKNOWN_LENGTHS
 
 
 class BatchBudgetCache:

@@ -1,12 +1,10 @@
-"""What a query is expected to cost at a tier, and what would be reserved for it there."""
+"""What a query is expected to cost at a tier."""
 
 from typing import Final
 
 from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.answer_checks.threshold_action import extra_calls
 from routing.answer_lengths import AnswerLengths
-from routing.budget.query_budget import worst_usd
-from routing.context_window import completion_cap
 from routing.fleet import Fleet, Model
 from routing.outcome import Usage
 from routing.policy.case import RoutingCase, RoutingContext
@@ -53,9 +51,3 @@ def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet, lengths: Answe
     usage = usual_usage(case, model, lengths)
     shown = Usage(usage.total_tokens + VERIFICATION_TOKENS, VERDICT_TOKENS)
     return calls * fleet.verifier_of(model).price.cost_usd(shown)
-
-
-def reserved_usd(case: RoutingCase, model: Model, lengths: AnswerLengths) -> float:
-    """What is reserved for one call of ``model`` where a budget is tight: the worst case under its cap, in dollars."""
-    cap = min(completion_cap(case.query, model), lengths.cold_cap(case.query, model.tier))
-    return worst_usd(case.query, model, cap=cap)

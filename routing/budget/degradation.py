@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
-from routing.budget.cost_estimate import expected_usd, reserved_usd, serving
+from routing.budget.cost_estimate import expected_usd, serving
 from routing.budget.query_budget import fit_to_query_budget, reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet
@@ -175,7 +175,7 @@ def _rungs(case: RoutingCase, tier: str, context: RoutingContext, lengths: Answe
 def _rung(case: RoutingCase, tier: str, context: RoutingContext, lengths: AnswerLengths) -> Rung | None:
     if (model := serving(case, tier, context)) is None:
         return None
-    return Rung(tier, expected_usd(case, model, lengths), reserved_usd(case, model, lengths))
+    return Rung(tier, expected_usd(case, model, lengths), reservation_usd(case.query, (model,), lengths) or 0.0)
 
 
 def _fairly_drawn(

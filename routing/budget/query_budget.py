@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from routing.answer_lengths import AnswerLengths
 from routing.context_window import completion_cap
 from routing.fleet import Model
 from routing.policy.case import Decision, RoutingCase, RoutingContext
@@ -23,9 +24,15 @@ def worst_usd(query: Query, model: Model, *, cap: int | None = None) -> float:
     return price.most_usd(prompt_tokens=size.bound(model), completion_tokens=completion + size.predicted)
 
 
-def reservation_usd(query: Query, models: Sequence[Model]) -> float | None:
-    """The least that would be reserved for a call of one of ``models``; None where there is none."""
-    return min((worst_usd(query, model) for model in models), default=None)
+def reservation_usd(query: Query, models: Sequence[Model], lengths: AnswerLengths | None = None) -> float | None:
+    """The least that would be reserved for a call of one of ``models``; None where there is none.
+
+    With ``lengths``: where a budget is tight, so that a call asks for no more than `AnswerLengths.cold_cap`.
+    """
+    if lengths is None:
+        return min((worst_usd(query, model) for model in models), default=None)
+    caps = ((model, min(completion_cap(query, model), lengths.cold_cap(query, model.tier))) for model in models)
+    return min((worst_usd(query, model, cap=cap) for model, cap in caps), default=None)
 
 
 def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tuple[Model, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
 from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet, Model
@@ -71,6 +72,8 @@ class RemainingBudget:
     """Of the query's own ``max_cost_usd``: a tier that reserves more is never asked."""
     batch_usd: float = math.inf
     """Of its batch's budget: a tier that reserves more is not asked where there is an answer to accept."""
+    lengths: AnswerLengths = UNKNOWN_LENGTHS
+    """What the batch's forecast knew of the answers: what a call reserves where its budget is tight."""
 
 
 def next_step(
@@ -136,11 +139,12 @@ def _are_asked_alike(models: Sequence[Model], tried: Iterable[str], fleet: Fleet
 def _short(query: Query, models: Sequence[Model], tier: str, remaining: RemainingBudget) -> str | None:
     """Why ``tier`` cannot be paid for, if so."""
     price = reservation_usd(query, models)
-    if price is None or price <= min(remaining.line_usd, remaining.batch_usd):
-        return None
-    if price > remaining.line_usd:
+    if price is not None and price > remaining.line_usd:
         return f"max_cost_usd leaves ${max(remaining.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
-    return f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+    price = reservation_usd(query, models, remaining.lengths)
+    if price is not None and price > remaining.batch_usd:
+        return f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+    return None
 
 
 def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:

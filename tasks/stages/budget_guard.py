@@ -26,8 +26,16 @@ async def remaining_per_query(waiting: Sequence[QueuedQuery], context: WorkerCon
 
 
 async def remaining_per_batch(batch_ids: Collection[int], context: WorkerContext) -> dict[int, float]:
-    """Dollars that are not yet spent of each batch's budgets; batches without one are not in it."""
-    return await context.ledger.unspent(list(batch_ids)) if batch_ids else {}
+    """Dollars that are not yet spent of each batch's budgets; batches without one are not in it.
+
+    Of these the lengths that their forecasts knew are in ``context.allowances`` then.
+    """
+    left = await context.ledger.unspent(list(batch_ids)) if batch_ids else {}
+    if unread := [batch_id for batch_id in left if context.allowances.of(batch_id).lengths is None]:
+        found = await context.ledger.answer_lengths(unread)
+        for batch_id in unread:
+            context.allowances.of(batch_id).lengths = found.get(batch_id, UNKNOWN_LENGTHS)
+    return left
 
 
 async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) -> dict[int, float]:
@@ -36,7 +44,6 @@ async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) ->
     stale = {id_ for id_ in batch_ids if now - context.allowances.of(id_).read_at > OPEN_COUNT_TTL_S}
     if stale:
         left = await remaining_per_batch(stale, context)
-        await _read_lengths(left, context)
         for batch_id in stale:
             allowance = context.allowances.of(batch_id)
             allowance.unspent_usd, allowance.read_at = left.get(batch_id, math.inf), now
@@ -48,12 +55,11 @@ async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -
     caps = await remaining_per_query(queued, context)
     degrading = {query.batch_id for query in queued if query.budget_policy is BudgetPolicy.DEGRADE}
     batches: dict[int, DegradingBudget] = {}
-    left = await remaining_per_batch(degrading, context)
-    await _read_lengths(left, context)
-    for batch_id, unspent_usd in left.items():
+    for batch_id, unspent_usd in (await remaining_per_batch(degrading, context)).items():
         allowance = await _allowance(batch_id, context)
-        lengths = allowance.lengths or UNKNOWN_LENGTHS
-        batches[batch_id] = DegradingBudget(batch_id, unspent_usd, allowance.open, allowance.spared_usd, lengths)
+        batches[batch_id] = DegradingBudget(
+            batch_id, unspent_usd, allowance.open, allowance.spared_usd, allowance.known_lengths
+        )
     return {query.id: QueryBudget(caps.get(query.id), batches.get(query.batch_id)) for query in queued}
 
 
@@ -66,13 +72,6 @@ def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryB
             expected.setdefault(batch, []).append(decision.expected_usd)
     for batch, usd in expected.items():
         context.allowances.of(batch.batch_id).spared_usd = max(0.0, batch.share_usd(len(usd)) - sum(usd))
-
-
-async def _read_lengths(batch_ids: Collection[int], context: WorkerContext) -> None:
-    if unread := [batch_id for batch_id in batch_ids if context.allowances.of(batch_id).lengths is None]:
-        found = await context.ledger.answer_lengths(unread)
-        for batch_id in unread:
-            context.allowances.of(batch_id).lengths = found.get(batch_id, UNKNOWN_LENGTHS)
 
 
 async def _allowance(batch_id: int, context: WorkerContext) -> BatchBudgetState:

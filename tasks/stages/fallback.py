@@ -41,7 +41,11 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
         queued.id: _step(
             queued,
             [_attempted(row) for row in verdicts.get(queued.id, ())],
-            RemainingBudget(lines_usd.get(queued.id, math.inf), unspent_usd.get(queued.batch_id, math.inf)),
+            RemainingBudget(
+                lines_usd.get(queued.id, math.inf),
+                unspent_usd.get(queued.batch_id, math.inf),
+                context.allowances.of(queued.batch_id).known_lengths,
+            ),
             context,
         )
         for queued in claimed
@@ -72,7 +76,7 @@ def _step(
     step = next_step(history, query=query, fleet=fleet, remaining=remaining)
     if queued.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
         return step
-    needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
+    needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier), remaining.lengths)
     if needs_usd is None or needs_usd <= remaining.batch_usd:
         return step
     return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))

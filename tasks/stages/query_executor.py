@@ -24,7 +24,6 @@ from db.ledger_types import (
 from providers.limits.admission_control import Denied, Grant
 from routing.answer_checks.judge import Verdict
 from routing.answer_checks.repair import REPAIR
-from routing.answer_lengths import UNKNOWN_LENGTHS
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd, worst_usd
 from routing.context_window import completion_cap, fits
@@ -276,10 +275,10 @@ class QueryExecutor:
         context, full = self.context, completion_cap(self.query, model)
         if math.isinf(self.budget_usd):
             return full
-        lengths = context.allowances.of(self.queued.batch_id).lengths or UNKNOWN_LENGTHS
-        learned = context.usage.learned_cap(
-            self.queued.batch_id, model.name, cold_cap=lengths.cold_cap(self.query, self.stage)
-        )
+        cold = context.allowances.of(self.queued.batch_id).known_lengths.cold_cap(self.query, self.stage)
+        learned = context.usage.learned_cap(self.queued.batch_id, model.name, cold_cap=cold)
+        if self.queued.escalations and self.queued.budget_policy is BudgetPolicy.DEGRADE:
+            learned = min(learned, cold)  # the fallback sent it by what that reserves: with more it would go to and fro
         learned *= LONGER_BY ** min(self.queued.attempts + self.cuts, 10)
         if learned >= full:
             return full
