@@ -29,8 +29,6 @@ class ExitCode(IntEnum):
     """The command line or an input file is invalid."""
     OVER_BUDGET = 3
     """A dry run expects a cost over the budget."""
-    UNANSWERED = 4
-    """The batch has ended, and some of its queries have no answer."""
     INTERRUPTED = 130
 
 

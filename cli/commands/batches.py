@@ -65,8 +65,8 @@ def submit(
 ) -> None:
     """Submit FILE for workers that run now or later.
 
-    `pointsman up` starts them. Exit codes with --wait: 0 when every query is answered, 4 when some have no answer,
-    1 when none has; without it 0 once the batch is submitted.
+    `pointsman up` starts them. Exit codes with --wait: 0 when at least one query is answered (the summary counts
+    the others), 1 when none is; without it 0 once the batch is submitted.
     """
     check_name(tenant)
     settings = read_settings(fleet)

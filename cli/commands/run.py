@@ -80,8 +80,8 @@ def run(
 ) -> None:
     """Start the stack, submit FILE, print the report.
 
-    Exit codes: 0 when every query is answered, 4 when some have no answer, 1 when none has or the command failed, 2 for
-    invalid input or options, 130 on Ctrl-C; the batch can then be continued.
+    Exit codes: 0 when every query has ended and at least one is answered (the summary counts the others), 1 when none
+    is or the command failed, 2 for invalid input or options, 130 on Ctrl-C; the batch can then be continued.
     """
     if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
