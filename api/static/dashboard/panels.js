@@ -181,7 +181,7 @@ function spenders(days, split) {
   return [
     h("ul", { class: "bars after" }, [...rows.map((row) => [spender(row, split), row.cost_usd]), ...(split.data.length > SHOWN ? [[`${count(split.data.length - SHOWN)} more`, rest]] : [])].map(([name, usd]) =>
       h("li", {}, h("span", { class: "source" }, name), rail([[usd / (days.cost_usd || 1), ""]]), h("span", { class: "n" }, money(usd), " ", h("span", { class: "quiet" }, percent(usd / (days.cost_usd || 1), 0)))))),
-    h("p", { class: "below after" }, `Calls that ended by ${time(days.summed_at)}, at their day's begin; the sums are made anew every minute or more.`),
+    h("p", { class: "below after" }, `Includes the calls that ended by ${time(days.summed_at)}, each on the day on which it began.`),
   ];
 }
 
