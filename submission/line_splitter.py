@@ -7,7 +7,7 @@ over the limit is kept.
 import time
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 
 from submission.input_line import InputLimits, input_error
 
@@ -26,13 +26,21 @@ _UNREADABLE = {
 }
 
 
+class ReadStream(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes, none at the end."""
+        ...
+
+
 class OversizedLine(NamedTuple):
     """The head of a line over the limit."""
 
     head: bytes
 
 
-def split_lines(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes | OversizedLine]:
+def split_lines(stream: ReadStream, *, limits: InputLimits) -> Iterator[bytes | OversizedLine]:
     """The lines of ``stream`` without ``\\n`` and without a byte order mark.
 
     Raises InvalidInput for known binary formats, broken gzip, and more than ``limits.max_bytes``.
@@ -69,7 +77,7 @@ def _measured(line: bytes, *, limits: InputLimits) -> bytes | OversizedLine:
     return line if len(line) <= limits.max_line_bytes else OversizedLine(line[: limits.raw_bytes])
 
 
-def plain_chunks(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes]:
+def plain_chunks(stream: ReadStream, *, limits: InputLimits) -> Iterator[bytes]:
     """The bytes of ``stream``, decompressed, without a byte order mark. Raises InvalidInput as `split_lines` does."""
     seen, until = 0, time.monotonic() + limits.longest_s
     for chunk in _plain(stream):
@@ -84,10 +92,11 @@ def plain_chunks(stream: BinaryIO, *, limits: InputLimits) -> Iterator[bytes]:
             )
         if time.monotonic() > until:
             raise input_error("file", f"reading it took longer than {limits.longest_s:g} s", "Split it")
-        yield chunk
+        if chunk:
+            yield chunk
 
 
-def _plain(stream: BinaryIO) -> Iterator[bytes]:
+def _plain(stream: ReadStream) -> Iterator[bytes]:
     first = stream.read(CHUNK_BYTES)
     while 0 < len(first) < 10 and (more := stream.read(CHUNK_BYTES)):
         first += more
@@ -102,14 +111,14 @@ def _plain(stream: BinaryIO) -> Iterator[bytes]:
         first = stream.read(CHUNK_BYTES)
 
 
-def _gunzipped(first: bytes, stream: BinaryIO) -> Iterator[bytes]:
+def _gunzipped(first: bytes, stream: ReadStream) -> Iterator[bytes]:
+    """What is in a gzip file, in pieces: an empty one for a member of it that holds nothing."""
     member = zlib.decompressobj(wbits=31)
     packed = first
     try:
         while packed:
             text = member.decompress(packed, CHUNK_BYTES)
-            if text:
-                yield text
+            yield text
             packed = member.unconsumed_tail
             if member.eof:
                 packed = (member.unused_data or stream.read(CHUNK_BYTES)).lstrip(b"\0")

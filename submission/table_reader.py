@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, ClassVar, Final, Protocol
 
 import orjson
 
@@ -34,7 +34,6 @@ Cells = dict[str, Any]
 NumberedRow = tuple[int, Cells | LineError]
 """A row with its number, or what is wrong with it."""
 
-_FIELD_LIMIT: Final = threading.Lock()
 _DELIMITERS: Final = ",;\t|"
 _MAX_COLUMNS: Final = 10_000
 _ROWS_FOR_COLUMNS: Final = 100
@@ -171,6 +170,7 @@ class CsvTable:
         self._stream = stream
         self._delimiter = delimiter
         self._limits = limits
+        self._cell_limit = _CellLimit(stream, limits.max_line_bytes)
 
     def columns(self) -> tuple[str, ...]:
         """The header's names."""
@@ -203,18 +203,13 @@ class CsvTable:
 
     def _next(self, reader: Iterator[list[str]]) -> list[str] | None:
         """The next row, empty for a blank line; None at the end."""
-        # The limit is the whole process's, and others rely on it; the service reads tables in several threads.
-        with _FIELD_LIMIT:
-            before = csv.field_size_limit(self._limits.max_line_bytes)
-            try:
-                return next(reader, None)
-            finally:
-                csv.field_size_limit(before)
+        with self._cell_limit:
+            return next(reader, None)
 
     def _start(self) -> tuple[tuple[str, ...], "_TextLines", Iterator[list[str]]]:
         """The columns, and the lines and the reader of the rows below them."""
         self._stream.seek(0)
-        lines = _TextLines(split_lines(self._stream, limits=self._limits), limits=self._limits)
+        lines = _TextLines(split_lines(self._cell_limit, limits=self._limits), limits=self._limits)
         delimiter = self._delimiter or _find_delimiter(lines.peek())
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
@@ -229,6 +224,41 @@ class CsvTable:
         if not lines.is_utf8:
             raise input_error("header", "not UTF-8", "Save the file as UTF-8 (in Excel: CSV UTF-8)")
         return check_columns(header), lines, reader
+
+
+class _CellLimit:
+    """A limit of the csv module, which is the whole process's, as long as a thread parses. A context manager.
+
+    Others rely on the usual one, and the service reads tables in several threads.
+    """
+
+    _turn: ClassVar = threading.Lock()
+
+    def __init__(self, stream: BinaryIO, most: int) -> None:
+        self._stream = stream
+        self._most = most
+        self._before: int | None = None
+        """The usual limit, while this one holds."""
+
+    def __enter__(self) -> None:
+        self._turn.acquire()
+        self._before = csv.field_size_limit(self._most)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            csv.field_size_limit(self._before)
+            self._before = None
+            self._turn.release()
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of the stream, waited for without the limit: a file that is slow to come holds up no other."""
+        was_held = self._before is not None
+        self.__exit__()
+        try:
+            return self._stream.read(size)
+        finally:
+            if was_held:
+                self.__enter__()
 
 
 class _TextLines:

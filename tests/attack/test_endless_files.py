@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import threading
+import time
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +15,7 @@ from routing.fleet import Fleet
 from submission.input_line import InputLimits, InvalidInput, RejectedLine
 from submission.input_queries import read_upload
 from submission.row_query import RowMapping
+from submission.table_reader import TableFormat, open_table
 from tests.attack.conftest import cpu_within, within
 
 LIMITS = InputLimits(longest_s=0.5)
@@ -35,6 +39,40 @@ def test_blank_lines_are_read_for_a_bounded_time(shipped_fleet: Fleet, name: str
         ):
             pass
     assert "took longer" in refused.value.rejections[0].message
+
+
+def test_members_of_a_gzip_file_that_hold_nothing_take_a_bounded_time(shipped_fleet: Fleet) -> None:
+    packed = io.BytesIO(gzip.compress(b"q\na\n") + gzip.compress(b"") * 400_000)
+    limits = replace(LIMITS, longest_s=0.1)
+    with within(5.0, "400,000 members"), pytest.raises(InvalidInput, match="took longer"):
+        list(
+            read_upload(packed, RowMapping(), name="a.csv", fleet=shipped_fleet, limits=limits, endpoint=Endpoint.CHAT)
+        )
+
+
+def test_a_table_that_is_slow_to_come_holds_up_no_other() -> None:
+    """The csv module has one limit of a cell for all threads."""
+    is_waited_for, is_over = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if piece := super().read(size):
+                return piece
+            is_waited_for.set()
+            is_over.wait(30)
+            return b""
+
+    slow = threading.Thread(target=lambda: list(open_table([Slow(b"a\n1\n2")], TableFormat.CSV).rows()))
+    slow.start()
+    is_waited_for.wait(30)
+    began = time.monotonic()
+    other = threading.Thread(target=lambda: list(open_table([io.BytesIO(b"a\n1\n")], TableFormat.CSV).rows()))
+    other.start()
+    other.join(5)
+    is_over.set()
+    slow.join()
+    other.join()
+    assert time.monotonic() - began < 4.0
 
 
 def read_rows(fleet: Fleet, name: str, content: bytes, **mapping: str) -> list[RejectedLine]:
