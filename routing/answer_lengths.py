@@ -42,7 +42,9 @@ GROUPS_EACH: Final = 100
 """Of each shape: a forecast is stored with its batch, and made while the batch is submitted."""
 
 CAP_TIMES: Final = 8
-"""Of a lognormal distribution with that spread, 99 in 100 are below six times the mean."""
+UNNAMED_CAP_TIMES: Final = 16
+"""Of a lognormal distribution with that spread, 99 in 100 are below six times the mean; the mean is not known exactly,
+and of queries without a workload less so."""
 
 
 class LengthGroup(NamedTuple):
@@ -68,7 +70,7 @@ class ExpectedLength(NamedTuple):
     reasoning_tokens: float
     spread: float
     known: bool
-    """By earlier answers of the tier to queries of its workload and shape."""
+    """By earlier answers of the tier to queries of its workload, which has a name, and shape: others may be unlike."""
 
     @property
     def completion_tokens(self) -> int:
@@ -125,7 +127,8 @@ class AnswerLengths:
         if query.max_tokens:
             tokens = min(tokens, query.max_tokens)
         spread = math.sqrt(math.expm1(1.0 / weight + evidence.next_variance))
-        return ExpectedLength(tokens, self._reasoning_tokens(own, query, model), spread, own in self._by_group)
+        known = bool(own.workload) and own in self._by_group
+        return ExpectedLength(tokens, self._reasoning_tokens(own, query, model), spread, known)
 
     def _weigh(self, own: LengthGroup) -> _Evidence:
         weight = total = 0.0
@@ -133,7 +136,7 @@ class AnswerLengths:
         for known in self._by_shape.get(own.shape, ()):
             apart = TIER_SPREAD**2 * (known.group.tier != own.tier)
             if known.group.workload == own.workload:
-                next_variance = known.next_variance if own.workload else max(next_variance, known.next_variance)
+                next_variance = known.next_variance
             else:
                 apart += WORKLOAD_SPREAD**2
             weight += (precision := 1.0 / (known.variance + apart))
@@ -151,7 +154,8 @@ class AnswerLengths:
         known = self._by_group.get(LengthGroup(tier, query.workload or query.template, query.shape))
         if known is None:
             return COLD_CAP
-        return max(LEAST_CAP, min(COLD_CAP, round(CAP_TIMES * (math.exp(known.mean) + known.reasoning_tokens))))
+        times = CAP_TIMES if known.group.workload else UNNAMED_CAP_TIMES
+        return max(LEAST_CAP, min(COLD_CAP, round(times * (math.exp(known.mean) + known.reasoning_tokens))))
 
     def of_shapes(self, shapes: Iterable[str]) -> list[list[Any]]:
         """What is known of answers of ``shapes``, as a JSON array; `from_json` reads it."""
@@ -183,7 +187,8 @@ def _pooled(group: LengthGroup, records: Sequence[LengthRecord]) -> _Known:
     weights = [1.0 / (between + ANSWER_SPREAD**2 / record.answers) for record in records]
     mean = sum(weight * one for weight, one in zip(weights, logs, strict=True)) / sum(weights)
     answers = sum(record.answers for record in records)
-    return _Known(group, mean, 1.0 / sum(weights), between, _mean_reasoning(records), answers)
+    following = between if group.workload else max(between, UNNAMED_SPREAD**2)
+    return _Known(group, mean, 1.0 / sum(weights), following, _mean_reasoning(records), answers)
 
 
 def _b0(group: LengthGroup) -> float:

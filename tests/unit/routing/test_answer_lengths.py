@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from routing.answer_lengths import CAP_TIMES, COLD_CAP, LEAST_CAP, AnswerLengths, LengthGroup, LengthRecord
+from routing.answer_lengths import (
+    CAP_TIMES,
+    COLD_CAP,
+    LEAST_CAP,
+    UNNAMED_CAP_TIMES,
+    AnswerLengths,
+    LengthGroup,
+    LengthRecord,
+)
 from routing.heuristics.heuristic_router import TEXT_TOKENS
 from routing.policy.case import RoutingContext
 from routing.query import Expectation, Query
@@ -13,6 +21,7 @@ from tests.fleets import small_fleet
 FLEET = small_fleet()
 CONTEXT = RoutingContext(FLEET)
 TEXT = Query("Explain how tides come about.")
+NAMED = Query(TEXT.text, workload="tides")
 LABEL = Query("Is it spam?", expects=Expectation(choices=("spam", "fine")))
 
 
@@ -45,10 +54,9 @@ def test_earlier_batches_outweigh_the_guess_as_they_grow() -> None:
 
 
 def test_another_tier_counts_for_more_than_another_workload() -> None:
-    here = Query(TEXT.text, workload="tides")
-    other_tier = tokens(of(here, 10.0, tier="large"), here)
-    other_workload = tokens(of(Query("x", workload="tickets"), 10.0), here)
-    assert 10 < tokens(of(here, 10.0), here) < other_tier < other_workload < TEXT_TOKENS
+    other_tier = tokens(of(NAMED, 10.0, tier="large"), NAMED)
+    other_workload = tokens(of(Query("x", workload="tickets"), 10.0), NAMED)
+    assert 10 < tokens(of(NAMED, 10.0), NAMED) < other_tier < other_workload < TEXT_TOKENS
 
 
 def test_it_is_no_longer_than_the_querys_cap() -> None:
@@ -63,14 +71,21 @@ def test_batches_that_differ_leave_it_wide() -> None:
     def spread(query: Query, *means: float) -> float:
         return of(query, *means).expected(CONTEXT.analyze(query), model).spread
 
-    named = Query(TEXT.text, workload="tides")
-    assert spread(named, *[100.0] * 8) < 0.5 * spread(named, *[30.0, 300.0] * 4)
-    assert spread(named, *[100.0] * 8) < 0.5 * spread(TEXT, *[100.0] * 8), "the next one may be of another workload"
+    assert spread(NAMED, *[100.0] * 8) < 0.5 * spread(NAMED, *[30.0, 300.0] * 4)
+    assert spread(NAMED, *[100.0] * 8) < 0.5 * spread(TEXT, *[100.0] * 8), "the next one may be of another workload"
+
+
+def test_only_a_workload_with_a_name_is_known() -> None:
+    model = FLEET.deployments("small")[0]
+    known = [of(query, 50.0).expected(CONTEXT.analyze(query), model).known for query in (NAMED, TEXT)]
+    assert known == [True, False], "other queries without a name may be unlike these"
+    assert not of(NAMED, 50.0, tier="large").expected(CONTEXT.analyze(NAMED), model).known
 
 
 def test_a_cap_of_known_answers_is_tighter_than_the_cold_one() -> None:
     assert AnswerLengths().cold_cap(TEXT, "small") == COLD_CAP
-    assert of(TEXT, 50.0).cold_cap(TEXT, "small") == CAP_TIMES * 50
+    assert of(NAMED, 50.0).cold_cap(NAMED, "small") == CAP_TIMES * 50
+    assert of(TEXT, 50.0).cold_cap(TEXT, "small") == UNNAMED_CAP_TIMES * 50
     assert of(TEXT, 50.0).cold_cap(TEXT, "large") == COLD_CAP
     assert of(LABEL, 1.0).cold_cap(LABEL, "small") == LEAST_CAP
     assert of(TEXT, 3_000.0).cold_cap(TEXT, "small") == COLD_CAP
