@@ -169,7 +169,7 @@ export function spendByDay(days, width) {
   const costliest = days.data.reduce((most, one) => (one.cost_usd > most.cost_usd ? one : most));
   return [
     h("p", { class: "lead" }, h("b", {}, money(days.cost_usd)), ` in ${count(days.calls)} calls${days.tenant === null ? " of all tenants" : ""}; most on ${day(costliest.day)}: ${money(costliest.cost_usd)}`),
-    stacked(series, { from: days.from, stepS: DAY_MS / 1000, steps, width, least: 0, left: 58, figure: money, ends: (at, isNow) => (isNow ? "today" : day(at)),
+    stacked(series, { from: days.from, stepS: DAY_MS / 1000, steps, width, least: 0, left: 66, figure: money, ends: (at, isNow) => (isNow ? "today" : day(at)),
       label: `Spend per day and tier: ${series.map(([tier, , values]) => `${tier} ${money(sum(values))}`).join(", ")}` }),
     h("ul", { class: "legend" }, series.map(([tier, , values]) => h("li", {}, named(tier, " ", h("b", {}, money(sum(values))))))),
   ];

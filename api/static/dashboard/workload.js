@@ -8,6 +8,7 @@ import { quality, spendByDay, useTiers } from "./panels.js";
 const EVERY_MS = 60000;
 const PARTS = ["spend", "grades", "certificates"];
 const name = decodeURIComponent(location.hash.slice(1));
+let last = null;
 const empty = (words) => h("p", { class: "empty" }, words);
 
 function grades(rows) {
@@ -26,23 +27,30 @@ const certificates = (rows) => (rows.length ? table("Certificates", ["batch", "s
 
 async function load() {
   try {
-    const found = await asked(`/v1/pointsman/workload?name=${encodeURIComponent(name)}`);
-    document.title = `${name} · Pointsman`;
-    byId("workload-title").textContent = name;
-    byId("of").textContent = `spend of the last 30 days (UTC), by tier and day${found.spend.simulated ? ", simulated" : ""}`;
-    useTiers(found.tiers);
-    draw("spend", found.spend, (spend, width) => (spend.calls ? spendByDay(spend, width) : empty("No call of it has ended in the last 30 days.")));
-    draw("grades", found.grades, grades);
-    draw("certificates", found.batches, certificates);
+    last = await asked(`/v1/pointsman/workload?name=${encodeURIComponent(name)}`);
+    show(last);
   } catch (error) {
     if (error.status === 401) openKeyForm();
     byId("of").textContent = error.message;
   }
 }
 
+function show(found) {
+  document.title = `${name} · Pointsman`;
+  byId("workload-title").textContent = name;
+  byId("of").textContent = `spend of the last 30 days (UTC), by tier and day${found.spend.simulated ? ", simulated" : ""}`;
+  useTiers(found.tiers);
+  draw("spend", found.spend, (spend, width) => (spend.calls ? spendByDay(spend, width) : empty("No call of it has ended in the last 30 days.")));
+  draw("grades", found.grades, grades);
+  draw("certificates", found.batches, certificates);
+}
+
+new ResizeObserver(() => last && show(last)).observe(document.body);
+
 addEventListener("hashchange", () => location.reload());
 keyForm(() => {
   for (const part of PARTS) byId(part).replaceChildren();
+  last = null;
   redraw();
   load();
 });
