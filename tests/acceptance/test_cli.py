@@ -258,6 +258,11 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
     assert not any("0 of 0 slots" in text for text in found)
     report = serving.object("submit", EXAMPLES, "--wait")
     assert report["completed"] + report["failed"] == report["total"]
+    unpaid = tmp_path / "unpaid.jsonl"
+    unpaid.write_text('{"query": "What is 2 + 2?", "max_cost_usd": 1e-9}\n')
+    for command in (("submit", "--wait"), ("run",)):
+        report = serving.object(*command, unpaid, code=1)  # nothing is answered: see "exit codes" of docs/operations.md
+        assert (report["completed"], report["failed"], report["calls"]) == (0, 1, 0)
     # A run beside it uses the workers that are there, and leaves them there.
     file = tmp_path / "one.txt"
     file.write_text("What is 1 + 1?\n")
