@@ -46,6 +46,9 @@ _MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
 _CONNECTIONS = 10
 _REQUESTS_AT_ONCE = 4
 """Of a tenant, among those that take connections and come to an end: it never has all connections."""
+_MOST_DOWNLOADS = 16
+_MOST_DOWNLOADS_IN_ALL = 128
+"""Each holds a page of a file, however slowly it is read."""
 _MOST_DRY_RUNS = 2
 """Each is a thread that reads a file."""
 
@@ -91,6 +94,7 @@ class AppState:
         self.dry_runs = TenantShares("dry runs", most=1, most_in_all=_MOST_DRY_RUNS)
         self.message_batches = TenantShares("message batches", most=2, most_in_all=_MOST_MESSAGE_BATCHES)
         """Being read and checked: each is in memory as a whole."""
+        self.downloads = TenantShares("downloads", most=_MOST_DOWNLOADS, most_in_all=_MOST_DOWNLOADS_IN_ALL)
         self.turns = TenantTurns(_REQUESTS_AT_ONCE)
         self.bodies = TenantShares(
             "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
 from weakref import WeakValueDictionary
@@ -37,6 +37,12 @@ class TenantShares:
             yield
         finally:
             self.add(tenant, -1)
+
+    async def pieces(self, tenant: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of a response's ``body``, which counts as one until its end."""
+        with self.opened(tenant):
+            async for piece in body:
+                yield piece
 
     def add(self, tenant: str, amount: int) -> None:
         """Counts ``amount`` more, or less where it is negative."""

@@ -127,7 +127,7 @@ async def _answer_query(
     except asyncio.CancelledError:
         await asyncio.shield(_cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept))
         raise
-    rows = await run_report(service.engine, "results", batch_id=batch_id, states=None, after=None, rows=1)
+    rows = await run_report(service.engine, "results", batch_id=batch_id, states=None, after=None, rows=1, bytes=None)
     if not rows:  # held permanently
         held = await run_report(service.engine, "held_for", batch_id=batch_id)
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)

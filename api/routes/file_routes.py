@@ -99,12 +99,13 @@ async def retrieve_file(request: Request, file_id: str) -> Response:
 )
 async def retrieve_file_content(request: Request, file_id: str) -> Response:
     """A file's bytes. Results are read from the ledger line by line, not in the order of the input."""
-    service = get_state(request)
+    service, tenant = get_state(request), get_tenant(request)
+    service.downloads.check(tenant)
     file = await _find_file(request, file_id)
     headers = {"content-disposition": f'attachment; filename="{_ascii(file.filename)}"'}
     if file.content == Content.STORED:
         headers["content-length"] = str(file.bytes)
-    body = await _content(file, service, tenant=get_tenant(request))
+    body = service.downloads.pieces(tenant, await _content(file, service, tenant=tenant))
     return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
 

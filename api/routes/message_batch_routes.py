@@ -144,11 +144,13 @@ async def cancel_message_batch(request: Request, batch_id: str) -> Response:
 )
 async def retrieve_message_batch_results(request: Request, batch_id: str) -> Response:
     """The result of each request, a JSON line each, once the batch has ended."""
-    service = get_state(request)
-    batch = await _find(batch_id, service, tenant=get_tenant(request))
+    service, tenant = get_state(request), get_tenant(request)
+    service.downloads.check(tenant)
+    batch = await _find(batch_id, service, tenant=tenant)
     if batch.id is None or status_of(batch) not in ENDED:
         raise ApiError(404, "The batch has no results yet.", code="no_results")
-    return StreamingResponse(message_results(service.engine, batch.id), media_type="application/x-jsonl")
+    body = service.downloads.pieces(tenant, message_results(service.engine, batch.id))
+    return StreamingResponse(body, media_type="application/x-jsonl")
 
 
 async def _find(batch_id: str, service: AppState, *, tenant: str) -> ApiBatch:

@@ -14,6 +14,8 @@ from endpoints.translation import answer_object
 from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500
+PAGE_BYTES: Final = 1024**2
+"""Of the answers in a page: five hundred may be gigabytes, and each slow reader of a file holds a page."""
 
 ERROR_CODES: Final = {
     "failed": "query_failed",
@@ -32,7 +34,7 @@ async def result_lines(engine: AsyncEngine, batch_id: int) -> AsyncIterator[byte
     async with transaction(engine) as connection:  # which a cursor lives in
         stream = await connection.stream(
             report("results"),
-            {"batch_id": batch_id, "states": None, "after": None, "rows": None},
+            {"batch_id": batch_id, "states": None, "after": None, "rows": None, "bytes": None},
             execution_options={"yield_per": ROWS_AT_ONCE},
         )
         async for row in stream:
@@ -67,7 +69,9 @@ async def message_results(engine: AsyncEngine, batch_id: int) -> AsyncIterator[b
 
 async def _pages(engine: AsyncEngine, batch_id: int, states: Sequence[str] | None) -> AsyncIterator[Sequence[Row[Any]]]:
     after: int | None = None
-    while rows := await run_report(engine, "results", batch_id=batch_id, states=states, after=after, rows=ROWS_AT_ONCE):
+    while rows := await run_report(
+        engine, "results", batch_id=batch_id, states=states, after=after, rows=ROWS_AT_ONCE, bytes=PAGE_BYTES
+    ):
         yield rows
         after = rows[-1].id
 
@@ -135,7 +139,7 @@ def answer_body(row: Row[Any]) -> bytes:
     stored: str = row.response
     if row.endpoint == Endpoint.CHAT:
         return stored.encode()  # as it is stored: it need not be parsed to be passed on
-    asked = orjson.loads(row.asked)
+    asked = orjson.loads(row.asked) if row.asked else {}
     return orjson.dumps(answer_object(Endpoint(row.endpoint), orjson.loads(stored), asked, name=str(row.id)))
 
 

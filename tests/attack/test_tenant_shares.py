@@ -19,6 +19,7 @@ import pytest
 from api import middleware
 from api.tenant_shares import TenantShares
 from db.engine import transaction
+from db.reports import results
 from db.webhook_store import WebhookStore
 from tests.attack.conftest import QUOTAS, within
 from tests.integration.api.conftest import Served, line, served, wait_until
@@ -190,6 +191,43 @@ def test_a_neighbor_that_reads_much_leaves_connections_to_others(few_served: Ser
         is_over.set()
         for thread in threads:
             thread.join()
+
+
+def test_results_are_read_in_pages_of_bounded_size(few_served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    run_report = results.run_report
+
+    async def noting(*args: Any, **params: Any) -> Any:
+        rows = await run_report(*args, **params)
+        read.append(sum(len(row.asked or "") + len(row.response or "") for row in rows))
+        return rows
+
+    monkeypatch.setattr(results, "run_report", noting)
+    monkeypatch.setattr(results, "PAGE_BYTES", 150_000)
+    tools = [{"type": "function", "name": "f", "description": "d" * 100_000, "parameters": {}}]
+    text = "x" * 200_000
+    lines = b"\n".join(
+        json.dumps(
+            {
+                "custom_id": str(n),
+                "method": "POST",
+                "url": "/v1/responses",
+                "body": {"model": "auto", "input": text, "tools": tools},
+            }
+        ).encode()
+        for n in range(6)
+    )
+    with few_served.client(few_served.key("greedy")) as client:
+        batch = create(client, upload(client, lines)["id"], endpoint="/v1/responses")["id"]
+        until(client, batch, "in_progress")
+        few_served.answer(batch, failing=3)
+        done = until(client, batch, "completed")
+        shown = client.get(f"/v1/files/{done['output_file_id']}/content").text
+        assert client.get(f"/v1/files/{done['error_file_id']}/content").text.count("\n") == 3
+        assert [len(json.loads(each)["response"]["body"]["tools"]) for each in shown.splitlines()] == [1, 1, 1]
+        few_served.app.state.service.downloads = TenantShares("downloads", most=0, most_in_all=1)
+        assert "downloads" in refused(client.get(f"/v1/files/{done['output_file_id']}/content"))
+    assert max(read) < 150_000
 
 
 @contextmanager

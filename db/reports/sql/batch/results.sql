@@ -1,14 +1,42 @@
 -- Each finished query of a batch in the order of its input, with its answer or the reason why it has none.
--- For a page of an API file: only the given states, after a query, at most :rows.
+-- For a page of an API file: only the given states, after a query, at most :rows, and no more than :bytes of answers and
+-- what they are shown with, but one query at least.
+WITH chosen AS MATERIALIZED (
+    SELECT q.id
+    FROM batches AS b
+    JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id
+    JOIN queries AS q ON q.id = p.query_id
+    WHERE b.id = :batch_id AND q.finished_at IS NOT NULL
+      AND (CAST(:states AS text[]) IS NULL OR q.state = ANY(CAST(:states AS text[])))
+      AND (CAST(:after AS bigint) IS NULL OR p.query_id > CAST(:after AS bigint))
+    ORDER BY q.id
+    LIMIT CAST(:rows AS bigint)
+),
+page AS MATERIALIZED (
+    SELECT k.id, row_number() OVER (ORDER BY k.id) AS place, sum(size.bytes) OVER (ORDER BY k.id) AS bytes
+    FROM chosen AS k
+    LEFT JOIN answers AS a ON a.query_id = k.id
+    CROSS JOIN LATERAL (
+        -- The user's own fields are shown with an answer of the Responses API alone.
+        SELECT CASE WHEN CAST(:bytes AS bigint) IS NULL OR a.query_id IS NULL THEN 0
+               ELSE coalesce(octet_length(CAST(a.response AS text)), 0) + (
+                   SELECT CASE WHEN b.endpoint = '/v1/responses' THEN octet_length(CAST(p.body AS text)) ELSE 0 END
+                   FROM prompts AS p JOIN batches AS b ON b.id = p.batch_id WHERE p.query_id = k.id)
+               END AS bytes
+    ) AS size
+)
 SELECT q.id, p.custom_id, q.state, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
-       b.endpoint, CASE WHEN b.endpoint <> '/v1/chat/completions' THEN CAST(p.body AS text) END AS asked,
+       b.endpoint, CASE WHEN b.endpoint = '/v1/responses' AND a.query_id IS NOT NULL THEN (
+           SELECT CAST(json_object_agg(e.key, e.value) AS text) FROM json_each(p.body) AS e WHERE e.key <> 'messages')
+       END AS asked,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
        last.reason AS last_reason, last.kind AS last_kind, f.status AS failed_status, f.request_id AS failed_request_id,
        f.cause AS failed_cause, f.param AS failed_param, c.answered_by, c.service_tier
-FROM batches AS b
-JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id
-JOIN queries AS q ON q.id = p.query_id
+FROM page AS g
+JOIN queries AS q ON q.id = g.id
+JOIN prompts AS p ON p.query_id = g.id
+JOIN batches AS b ON b.id = p.batch_id
 LEFT JOIN answers AS a ON a.query_id = q.id AND q.state = 'done'
 LEFT JOIN LATERAL (
     SELECT c.provider, c.request_id, c.status, c.answered_by, c.service_tier FROM calls AS c
@@ -33,8 +61,5 @@ LEFT JOIN LATERAL (
     WHERE c.query_id = q.id AND q.state = 'failed' AND c.outcome <> 'ok'
     ORDER BY c.id DESC LIMIT 1
 ) AS f ON true
-WHERE b.id = :batch_id AND q.finished_at IS NOT NULL
-  AND (CAST(:states AS text[]) IS NULL OR q.state = ANY(CAST(:states AS text[])))
-  AND (CAST(:after AS bigint) IS NULL OR p.query_id > CAST(:after AS bigint))
-ORDER BY p.query_id
-LIMIT CAST(:rows AS bigint)
+WHERE CAST(:bytes AS bigint) IS NULL OR g.place = 1 OR g.bytes <= CAST(:bytes AS bigint)
+ORDER BY g.id
