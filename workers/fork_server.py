@@ -1,7 +1,8 @@
 """Starts processes of this Python as forks of one that has loaded their modules: in milliseconds instead of seconds.
 
 A stack has eight processes, and each would import the same 1,600 modules. On Linux only: elsewhere the libraries of the
-system do not bear a fork without an exec.
+system do not bear a fork without an exec. The fork server of `multiprocessing` imports its caller's main module in
+every child, hides imports that fail, and ends children without their exit handlers.
 """
 
 import gc
