@@ -78,13 +78,17 @@ class Query:
         if expects is NO_EXPECTATION and self.max_tokens is None and self.effort is None:
             return ""
         form = "text"
-        if expects.choices:
+        if expects is NO_EXPECTATION:
+            pass
+        elif expects.choices:
             form = "choice"
         elif expects.json_schema is not None or expects.json_object:
             form = "json"
         elif expects.regex:
             form = "pattern"
-        return " ".join(str(part) for part in (form, self.max_tokens, self.effort) if part is not None)
+        if self.max_tokens is not None:
+            form = f"{form} {self.max_tokens}"
+        return form if self.effort is None else f"{form} {self.effort}"
 
     @property
     def measured(self) -> PromptSize:

@@ -16,7 +16,7 @@ from routing.outcome import Usage
 
 BATCHES: Final = 20
 VERDICTS_EACH: Final = 2000
-CALLS_EACH: Final = 500
+CALLS_EACH: Final = 300
 """Of each batch: enough to know a mean, and read in a moment however large it was."""
 
 LEAST_PROMPT_RATIO: Final = 0.1
