@@ -55,9 +55,9 @@ class AnswerLengths:
     def cap(self) -> int | None:
         """Tokens within which 99 of 100 answers stay, with a margin; None while too few are known.
 
-        Computed where it is asked for, which only a batch with a budget does, and anew after 16 answers.
+        Computed where it is asked for, which only a batch with a budget does, and anew after `LEAST_ANSWERS` more.
         """
-        if self.total >= LEAST_ANSWERS and self.total >= self._cap_of + 16:
+        if self.total >= self._cap_of + LEAST_ANSWERS:
             ordered = sorted(self.tokens)
             longest = ordered[math.ceil(QUANTILE * len(ordered)) - 1]
             margin = EARLY_MARGIN if len(ordered) < MANY_ANSWERS else MARGIN
