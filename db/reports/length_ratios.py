@@ -60,6 +60,7 @@ async def length_ratios(
         names=list(baselines),
         tiers=[model.tier for model in baselines.values()],
         models=[model.model for model in baselines.values()],
+        least_pairs=PAIRS_OF_ASSUMED,
     )
     planned = (plan or {}).get("tiers", {})
     return [_ratio(row, planned.get(row.tier, {}).get("top_tokens") if row.name == top else None) for row in rows]

@@ -387,7 +387,13 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
     prices = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
     given = {"batch_id": 1, "rows": 5, "slots": 4, "with_text": False, "seen_within_s": 6}
     given |= {"names": ["top"], "tiers": ["small"], "models": [""], "ladder": ["small"], **prices}
-    given |= {"ratio_names": ["top"], "ratio_tiers": ["small"], "ratios": [1.0], "unsent": ["never_sent"]}
+    given |= {
+        "ratio_names": ["top"],
+        "ratio_tiers": ["small"],
+        "ratios": [1.0],
+        "unsent": ["never_sent"],
+        "least_pairs": 8,
+    }
     asked = text(f"EXPLAIN {statement(name).text}")
     engine = create_engine(database_url, poolclass=NullPool)
     with engine.connect() as connection:

@@ -1,7 +1,8 @@
 -- How long a baseline's answers are against those of each tier, by the queries of the batch that both answered.
 --
--- A baseline is a tier, or a model. A query counts that climbed, was in a pilot, or was audited; of several answers there
--- the last one. `pairs` are such queries, `mean_tokens` those of all answers of the tier.
+-- A baseline is a tier, or a model. A query counts that was drawn at random, for a pilot or an audit; where fewer than
+-- `least_pairs` were, those that climbed count as well, which are the doubtful ones. Of several answers there it is the
+-- last one. `pairs` are such queries, `mean_tokens` those of all answers of the tier.
 WITH price AS (
     SELECT * FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[])) AS p (name, tier, model)
 ),
@@ -12,18 +13,26 @@ c AS MATERIALIZED (
       AND purpose IN ('answer', 'hedge', 'extend', 'audit')
 ),
 there AS (
-    SELECT DISTINCT ON (p.name, c.query_id) p.name, p.tier, p.model, c.query_id, c.completion_tokens
+    SELECT DISTINCT ON (p.name, c.query_id) p.name, p.tier, p.model, c.query_id, c.completion_tokens, c.purpose
     FROM c
     JOIN price AS p ON c.tier = p.tier OR c.model = p.model
     ORDER BY p.name, c.query_id, c.id DESC
 ),
-pair AS (
-    SELECT t.name, c.tier, count(*) AS pairs,
-           (sum(t.completion_tokens)::double precision / nullif(sum(c.completion_tokens), 0)) AS ratio
+both_answered AS (
+    SELECT t.name, c.tier, t.completion_tokens AS there, c.completion_tokens AS here,
+           q.pilot OR t.purpose = 'audit' AS is_random
     FROM there AS t
+    JOIN queries AS q ON q.id = t.query_id
     JOIN c ON c.query_id = t.query_id
     WHERE (c.tier = t.tier OR c.model = t.model) IS NOT TRUE
-    GROUP BY t.name, c.tier
+),
+pair AS (
+    SELECT name, tier, count(*) AS pairs, sum(there)::double precision / nullif(sum(here), 0) AS ratio
+    FROM (
+        SELECT *, count(*) FILTER (WHERE is_random) OVER (PARTITION BY name, tier) AS random_pairs FROM both_answered
+    ) AS b
+    WHERE is_random OR random_pairs < :least_pairs
+    GROUP BY name, tier
 )
 SELECT p.name, o.tier, o.mean_tokens, coalesce(pair.pairs, 0) AS pairs, coalesce(pair.ratio, 1) AS ratio
 FROM price AS p
