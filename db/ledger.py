@@ -25,6 +25,8 @@ from routing.answer_checks.repair import RepairRecord
 from routing.answer_lengths import AnswerLengths
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
+WAITING_BYTES: Final = 8 * 1024**2
+"""Of the texts that one message brings into a worker's memory, where each takes several times its bytes."""
 PROBE_S: Final = 30.0
 """Between two queries that are let go on at a deployment whose account was at fault, to see whether it is over."""
 
@@ -76,11 +78,20 @@ class Ledger:
     # -- reading ---------------------------------------------------------------------------
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
-        """Those of ``ids`` that still wait at ``stage``, with their texts, in order of id."""
+        """Those of ``ids`` that still wait at ``stage``, with their texts, in order of id.
+
+        What does not fit into `WAITING_BYTES` beside them goes back to the feeder.
+        """
         rows = await self._named(
-            "read_waiting", ids=list(ids), stage=stage, sources=SOURCES[MoveKind.CLAIM], simulated=self._simulated
+            "read_waiting",
+            ids=list(ids),
+            stage=stage,
+            sources=SOURCES[MoveKind.CLAIM],
+            simulated=self._simulated,
+            bytes=WAITING_BYTES,
         )
-        return [read_queued(row) for row in rows]
+        await self.requeue(stage, [row.id for row in rows if row.body is None])
+        return [read_queued(row) for row in rows if row.body is not None]
 
     async def attempts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""

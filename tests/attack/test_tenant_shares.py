@@ -18,9 +18,11 @@ import pytest
 
 from api import middleware
 from api.tenant_shares import TenantShares
+from db import ledger
 from db.engine import transaction
 from db.reports import results
 from db.webhook_store import WebhookStore
+from routing.lifecycle import ROUTE
 from tests.attack.conftest import QUOTAS, within
 from tests.integration.api.conftest import Served, line, served, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
@@ -191,6 +193,24 @@ def test_a_neighbor_that_reads_much_leaves_connections_to_others(few_served: Ser
         is_over.set()
         for thread in threads:
             thread.join()
+
+
+def test_long_lines_come_into_a_worker_a_few_at_a_time(on_bench: OnBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "WAITING_BYTES", 40)  # two of the bench's
+
+    async def story(bench: LedgerHarness) -> None:
+        ids = await bench.submit(5)
+        assert sorted(await bench.ledger.fill_window(ROUTE, room=10)) == ids
+        came: list[int] = []
+        for _ in range(3):
+            came += [queued.id for queued in await bench.ledger.waiting(ROUTE, ids[len(came) :])]
+            states = await bench.rows("SELECT state FROM queries ORDER BY id")
+            assert [row.state for row in states][: len(came)] == ["queued"] * len(came)
+            assert {row.state for row in states[len(came) :]} <= {"ready"}
+            await bench.ledger.fill_window(ROUTE, room=10)
+        assert came == ids
+
+    on_bench(story)
 
 
 def test_results_are_read_in_pages_of_bounded_size(few_served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
--- The texts of those ids that still wait at the stage.
+-- Those ids that still wait at the stage, with their texts as far as :bytes go, and at least one; others have no body.
 SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,
-       CAST(p.body AS text) AS body, CAST(p.options AS text) AS options,
+       CASE WHEN row_number() OVER in_order = 1 OR CAST(:bytes AS bigint) >= sum(
+               octet_length(CAST(p.body AS text)) + coalesce(octet_length(CAST(p.options AS text)), 0)) OVER in_order
+            THEN CAST(p.body AS text) END AS body, CAST(p.options AS text) AS options,
        p.custom_id, b.budget_policy, q.was_lost, q.pilot, q.flex_tier,
        EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot AS has_policy,
        CAST(coalesce(extract(epoch FROM b.expires_at - now()), 'Infinity') AS float8) AS expires_in_s,
@@ -15,4 +17,5 @@ WHERE q.id = ANY(CAST(:ids AS bigint[]))
   AND b.cancelled_at IS NULL AND b.paused_at IS NULL
   -- A real query never gets a simulated answer, and a simulated one never costs money.
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
+WINDOW in_order AS (ORDER BY q.id)
 ORDER BY q.id
