@@ -158,7 +158,7 @@ class LocalStack:
             undo.callback(self._terminate_as_exit())
             undo.enter_context(self._lock())
             undo.enter_context(self._ports)
-            if self._forks is not None and self._roles:
+            if self._forks is not None:
                 undo.callback(self._forks.close)
                 self._forks.open()  # it imports while Postgres starts
             self._tell("starting Postgres and Redis" if self.settings.embedded else "looking for Postgres and Redis")
