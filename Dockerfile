@@ -43,7 +43,6 @@ FROM scratch
 COPY --from=base / /
 ENV PATH=/app/.venv/bin:/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     POINTSMAN_HOME=/var/lib/pointsman
-COPY --from=build /app /app
 WORKDIR /app
 USER 10001
 VOLUME /var/lib/pointsman
@@ -51,3 +50,5 @@ VOLUME /var/lib/pointsman
 STOPSIGNAL SIGTERM
 ENTRYPOINT []
 CMD ["pointsman", "--help"]
+# Last, for it is what changes. The files are root's, whoever the user is.
+COPY --from=build /app /app
