@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+from providers.public_host import is_public
 from providers.transport.factory import post_pinned
 from providers.transport.failures import TRANSPORT_ERRORS, cause_of
-
-_EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 
 _RESOLVERS: Final = ThreadPoolExecutor(20, thread_name_prefix="webhook-dns")
 """Names without an answer hold a thread for half a minute; the pool that others use is not theirs to fill."""
@@ -83,16 +82,6 @@ async def resolve(target: WebhookTarget, *, private: bool) -> list[str]:
     if not private and not all(is_public(address) for address in addresses):
         raise ForbiddenAddress("The host's address is private.")
     return [str(address) for address in addresses]
-
-
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an address of the open internet, also by what IPv4 address it may stand for."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return is_public(address.ipv4_mapped)
-        if any(address in net for net in _EMBEDS_IPV4):
-            return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 class WebhookDeliveryError(Exception):

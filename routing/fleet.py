@@ -69,12 +69,7 @@ class Provider:
     extra_fields: frozenset[str] = frozenset()
     """Fields of a body that an OpenAI-compatible server takes beyond OpenAI's; `ANY_FIELD` stands for all."""
     picture_links: bool | None = None
-    """Whether a part may be a link, which the provider fetches. None: not at an ``http:`` address."""
-
-    @property
-    def takes_links(self) -> bool:
-        """Whether it may be given links: a server without TLS is one inside the user's network."""
-        return not self.base_url.startswith("http:") if self.picture_links is None else self.picture_links
+    """Whether a part may be a link, which the provider fetches. None: at an ``http:`` address only to a public host."""
 
 
 USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {

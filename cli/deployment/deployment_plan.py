@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from fleet_config import SIMULATOR
+from providers.public_host import is_public_name
 from routing.fleet import Fleet, Provider, Tier
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
@@ -16,8 +17,6 @@ _STOP_MARGIN_S: Final = 30
 _PORTS: Final = {"http": 80, "https": 443}
 _TAKEN: Final = ("api", "feeder", "migrate")
 """Names of the other components."""
-_INTERNAL: Final = (".svc", ".svc.cluster.local", ".internal", ".local", ".lan", ".localdomain")
-"""Endings of names that are not public ones; nor is a name without a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +128,7 @@ def _egress(providers: Iterable[Provider]) -> Egress:
         try:
             addresses.add((str(ipaddress.ip_network(parts.hostname)), port))
         except ValueError:
-            is_internal = "." not in parts.hostname or parts.hostname.endswith(_INTERNAL)
-            (internal if is_internal else public).add(port)
+            (public if is_public_name(parts.hostname) else internal).add(port)
     return Egress(tuple(sorted(public)), tuple(sorted(internal)), tuple(sorted(addresses)))
 
 

@@ -151,7 +151,10 @@ PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
         _drop("Google caches by itself"),
     ),
     "image by its address": _row(
-        Handling(Treatment.PASS, "but to an `http:` server only where `picture_links = true`"),
+        Handling(
+            Treatment.PASS,
+            "but to an `http:` server only a link to a public host, unless `picture_links` says otherwise",
+        ),
         _translate("a url source"),
         _refuse("Google takes pictures as data only"),
     ),

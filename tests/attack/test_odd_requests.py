@@ -86,6 +86,19 @@ def test_a_line_with_an_odd_value_anywhere_is_read_or_rejected(shipped_fleet: Fl
 
 
 LINK = "http://169.254.169.254/latest"
+INNER = (
+    "http://localhost/",
+    "http://redis:6379/",
+    "http://2130706433/",
+    "http://0x7f.1/",
+    "http://127.1/",
+    "http://[::1]/",
+    "http://[::ffff:10.0.0.1]/",
+    "http://db.internal/",
+    "http://a.b.LOCAL./",
+    "http://user@10.0.0.1/",
+    "http:///x",
+)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +106,7 @@ LINK = "http://169.254.169.254/latest"
     [
         {"type": "image_url", "image_url": {"url": LINK}},
         {"type": "image_url", "image_url": LINK},
+        *({"type": "image_url", "image_url": {"url": url}} for url in INNER),
         {"type": "image_url", "image_url": {"url": " data:,x"}},
         {"type": "x", "text": "y", "video_url": {"url": LINK}},
         {"type": "audio_url", "audio_url": {"url": "file:///etc/passwd"}},
@@ -107,5 +121,10 @@ def test_a_link_does_not_reach_a_server_inside_the_network(kind: Protocol, part:
         adapter_for(inside).prepare(body, model)
     assert LINK not in str(refused.value)
     picture = {"type": "image_url", "image_url": {"url": LINK}}
+    public = {"type": "image_url", "image_url": {"url": "https://example.com/1.jpg"}}
+    with_public = {"messages": [{"role": "user", "content": [public]}]}
+    assert adapter_for(inside).prepare(with_public, model)
+    with pytest.raises(UnsupportedParameter):
+        adapter_for(replace(inside, picture_links=False)).prepare(with_public, model)
     for trusted in (replace(inside, picture_links=True), replace(inside, base_url="https://api.example.com/v1")):
         assert adapter_for(trusted).prepare({"messages": [{"role": "user", "content": [picture]}]}, model)

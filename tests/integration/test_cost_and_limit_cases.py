@@ -80,7 +80,7 @@ def by_chars(tokens_per_char: float) -> Callable[[Body], Answer]:
     )
 
 
-PICTURE = {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,/9j/2w==", "detail": "high"}}
+PICTURE = {"type": "image_url", "image_url": {"url": "https://example.com/1.jpg", "detail": "high"}}
 TOOLS = [
     {"type": "function", "function": {"name": f"f{n}", "description": "does a thing " * 180, "parameters": {}}}
     for n in range(20)

@@ -5,7 +5,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from api.webhook_client import ForbiddenAddress, is_public, parse_target, resolve
+from api.webhook_client import ForbiddenAddress, parse_target, resolve
+from providers.public_host import is_public
 
 PRIVATE = [
     *("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),

@@ -1,0 +1,34 @@
+"""Whether a host is one of the open internet, by its name or address alone: nothing is looked up."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+
+_EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+_INTERNAL: Final = (".svc", ".internal", ".local", ".localhost", ".lan", ".localdomain", ".home.arpa")
+"""Endings of names that are not public ones; nor is a name without a dot."""
+
+
+def is_public_name(host: str) -> bool:
+    """Whether ``host`` is a name that the public DNS may have; no form of an address is."""
+    name = host.lower().removesuffix(".")
+    top = name.rpartition(".")[2]
+    is_word = top.isalpha() or top.startswith("xn--")
+    return "." in name and is_word and not name.endswith(_INTERNAL)
+
+
+def is_public_host(host: str) -> bool:
+    """Whether ``host``, a name or an address as in a URL without brackets, is one of the open internet."""
+    try:
+        return is_public(ip_address(host))
+    except ValueError:
+        return is_public_name(host)
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it is an address of the open internet, also by what IPv4 address it may stand for."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if any(address in net for net in _EMBEDS_IPV4):
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
