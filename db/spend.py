@@ -13,6 +13,9 @@ from db.engine import transaction
 from db.reports import run_report
 from db.sql import statement
 
+_LOCK: Final = 727_102
+"""The key of the advisory lock (727101 is that of the feeders)."""
+
 MAX_DAYS: Final = 366
 MOST_ROWS: Final = 1000
 """The costliest tenants, keys or workloads that are shown."""
@@ -31,17 +34,18 @@ class SpendBy(StrEnum):
 async def sum_spend(engine: AsyncEngine) -> int:
     """Sums the days anew on which a call got its result since the last time. Returns how many days.
 
-    The same calls give the same sums, however often; all days are summed, or none.
+    The same calls give the same sums, however often; all days are summed, or none. Of two at once, one waits: its sums
+    would else be older than those that it replaces.
     """
     async with transaction(engine) as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         # A worker's session has settings for a few rows by key (`db.engine.KEY_LOOKUP_SETTINGS`); here it is many.
         for setting in ("enable_seqscan = on", "enable_mergejoin = on", "plan_cache_mode = force_custom_plan"):
             await connection.execute(text(f"SET LOCAL {setting}"))
-        changed = (await connection.execute(statement("spend_days"))).all()
-        if changed:
-            days = {"days": [row.day for row in changed], "looked_at": changed[0].looked_at}
-            await connection.execute(statement("sum_spend"), days)
-    return len(changed)
+        days = (await connection.execute(statement("spend_days"))).all()
+        for day in days:
+            await connection.execute(statement("sum_spend"), day._asdict())
+    return len(days)
 
 
 async def spend(

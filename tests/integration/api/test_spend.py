@@ -1,9 +1,12 @@
 """Spend by tenant, key, workload, tier and day: equal to SQL over the calls, however late they end."""
 
+import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from db.engine import make_engine
 from db.ledger_types import DecisionRecord
 from db.spend import sum_spend
 from db.tenants import Role
@@ -116,18 +119,58 @@ def test_chats_and_message_batches_count_for_the_key_that_asked(served: Served) 
         }
 
 
+BATCH = (
+    "INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, price_list,"
+    " simulated) VALUES (1, 'batch_1', 'x', 1, 1, 1, 'f', 'd', 'p', true)"
+)
+CALLS = (
+    "INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,"
+    " price_version, outcome, finished_at, cost_usd)"
+    " SELECT n, 1, n, 1, 'answer', 'small', 'd', 'p', 'm', 0, 'v', 'ok', now(), n"
+    " FROM generate_series(CAST(:first AS integer), CAST(:last AS integer)) AS n"
+)
+SLOW_WRITER = (
+    "CREATE FUNCTION wait_for_leave() RETURNS trigger LANGUAGE plpgsql AS $$"
+    " BEGIN IF current_setting('application_name') = 'slow' THEN PERFORM pg_advisory_xact_lock(1); END IF;"
+    " RETURN NEW; END $$",
+    "CREATE TRIGGER slow BEFORE INSERT ON spend_daily FOR EACH ROW EXECUTE FUNCTION wait_for_leave()",
+)
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+
+
+def test_a_slow_sum_does_not_replace_one_that_read_later_calls(served: Served) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async def until_waiting(writers: int, task: asyncio.Task[int]) -> None:
+            for _ in range(1000):
+                if task.done() or len(await bench.rows_as_owner(WAITING)) >= writers:
+                    return
+                await asyncio.sleep(0.02)
+
+        for sql in (BATCH, *SLOW_WRITER):
+            await bench.rows_as_owner(sql)
+        await bench.rows_as_owner(CALLS, first=1, last=1)
+        slow = make_engine(bench.engine.url.render_as_string(hide_password=False), pool_size=1)
+        async with slow.connect() as connection:
+            await connection.execute(text("SET application_name = 'slow'"))
+        async with bench.engine.connect() as holder:
+            await holder.execute(text("SELECT pg_advisory_lock(1)"))
+            earlier = asyncio.create_task(sum_spend(slow))
+            await until_waiting(1, earlier)
+            await bench.rows_as_owner(CALLS, first=2, last=2)
+            later = asyncio.create_task(sum_spend(bench.engine))
+            await until_waiting(2, later)
+            await holder.execute(text("SELECT pg_advisory_unlock(1)"))
+        assert await asyncio.gather(earlier, later) == [1, 1]
+        assert [row.calls for row in await bench.rows("SELECT calls FROM spend_daily")] == [2]
+        await slow.dispose()
+
+    served.play(story)
+
+
 def test_prompts_of_one_query_and_the_cheapest_workloads_have_no_name(served: Served) -> None:
     async def story(bench: LedgerHarness) -> list[Any]:
-        await bench.rows_as_owner(
-            "INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest,"
-            " price_list, simulated) VALUES (1, 'batch_1', 'x', 1, 1, 1, 'f', 'd', 'p', true)"
-        )
-        await bench.rows_as_owner(
-            "INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,"
-            " reserved_usd, price_version, outcome, finished_at, cost_usd)"
-            " SELECT n, 1, n, 1, 'answer', 'small', 'd', 'p', 'm', 0, 'v', 'ok', now(), n"
-            " FROM generate_series(1, 105) AS n"
-        )
+        await bench.rows_as_owner(BATCH)
+        await bench.rows_as_owner(CALLS, first=1, last=105)
         await bench.rows_as_owner(
             "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state,"
             " reasons, detail)"
