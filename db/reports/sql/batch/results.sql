@@ -3,12 +3,13 @@
 -- what they are shown with, but one query at least.
 WITH chosen AS MATERIALIZED (
     SELECT q.id
-    FROM batches AS b
-    JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id
-    JOIN queries AS q ON q.id = p.query_id
-    WHERE b.id = :batch_id AND q.finished_at IS NOT NULL
+    FROM queries AS q
+    WHERE q.batch_id = :batch_id AND q.finished_at IS NOT NULL
+      -- As plain values they bound a scan of the key, whatever the planner knows.
+      AND q.id >= (SELECT b.first_query_id FROM batches AS b WHERE b.id = :batch_id)
+      AND q.id <= (SELECT b.last_query_id FROM batches AS b WHERE b.id = :batch_id)
+      AND q.id > coalesce(CAST(:after AS bigint), 0)
       AND (CAST(:states AS text[]) IS NULL OR q.state = ANY(CAST(:states AS text[])))
-      AND (CAST(:after AS bigint) IS NULL OR p.query_id > CAST(:after AS bigint))
     ORDER BY q.id
     LIMIT CAST(:rows AS bigint)
 ),

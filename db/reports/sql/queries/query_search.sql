@@ -2,10 +2,12 @@
 -- the newest decision's reason, of those that have the part. Upper and lower case are the same.
 WITH found AS MATERIALIZED (
     SELECT q.id, p.line, p.custom_id, q.state, q.tier, q.escalations
-    FROM batches AS b
-    JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
+    FROM queries AS q
     JOIN prompts AS p ON p.query_id = q.id
-    WHERE b.id = :batch_id
+    WHERE q.batch_id = :batch_id
+      -- As plain values they bound a scan of the key, whatever the planner knows.
+      AND q.id >= (SELECT b.first_query_id FROM batches AS b WHERE b.id = :batch_id)
+      AND q.id <= (SELECT b.last_query_id FROM batches AS b WHERE b.id = :batch_id)
       AND (CAST(:state AS text) IS NULL OR q.state = :state)
       AND (CAST(:custom_id AS text) IS NULL OR strpos(lower(p.custom_id), lower(:custom_id)) > 0)
       AND (CAST(:reason AS text) IS NULL OR q.id IN (
