@@ -7,6 +7,7 @@ normal model with known variances (Gelman et al., Bayesian Data Analysis, 2.5). 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from routing.fleet import Model
@@ -40,6 +41,9 @@ LEAST_CAP: Final = 64
 
 GROUPS_EACH: Final = 100
 """Of each shape: a forecast is stored with its batch, and made while the batch is submitted."""
+
+KEPT_EVIDENCE: Final = 1000
+"""Groups, of which a batch may have one for each of its queries: by system prompts and `max_tokens` of their own."""
 
 CAP_TIMES: Final = 8
 UNNAMED_CAP_TIMES: Final = 16
@@ -103,7 +107,7 @@ class AnswerLengths:
     def __init__(self, records: Mapping[LengthGroup, Sequence[LengthRecord]] | None = None) -> None:
         self._by_shape: dict[str, list[_Known]] = {}
         self._by_group: dict[LengthGroup, _Known] = {}
-        self._evidence: dict[LengthGroup, _Evidence] = {}
+        self._evidence = lru_cache(maxsize=KEPT_EVIDENCE)(self._weigh)
         reasoned: dict[str, list[LengthRecord]] = {}
         pooled = (_pooled(group, some) for group, some in (records or {}).items())
         for known in sorted(pooled, key=lambda known: -known.answers):
@@ -118,9 +122,7 @@ class AnswerLengths:
         """The length of an answer of ``model``."""
         query = case.query
         own = LengthGroup(model.tier, query.workload or query.template, query.shape)
-        evidence = self._evidence.get(own)
-        if evidence is None:
-            evidence = self._evidence[own] = self._weigh(own)
+        evidence = self._evidence(own)
         guess = math.log(expected_completion_tokens(case.features, query))
         weight = evidence.weight + GUESS_SPREAD**-2
         tokens = math.exp((evidence.total + GUESS_SPREAD**-2 * guess) / weight)

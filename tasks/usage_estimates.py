@@ -37,7 +37,7 @@ _RATIOS: Final = (0.2, 5.0)
 
 
 @dataclass(slots=True)
-class AnswerLengths:
+class LearnedCap:
     """Completion tokens of the newest answers of one batch at one deployment."""
 
     tokens: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_ANSWERS))
@@ -71,8 +71,8 @@ class UsageEstimates:
     def __init__(self) -> None:
         self._ratios: dict[str, float] = {}
         self._completions: dict[str, float] = {}
-        self._lengths: OrderedDict[tuple[int, str], AnswerLengths] = OrderedDict()
-        self._of_all: defaultdict[str, AnswerLengths] = defaultdict(AnswerLengths)
+        self._lengths: OrderedDict[tuple[int, str], LearnedCap] = OrderedDict()
+        self._of_all: defaultdict[str, LearnedCap] = defaultdict(LearnedCap)
         """By deployment, of whichever batch: what is known of one that has just begun."""
 
     def note(self, batch_id: int, deployment: str, usage: Usage, *, expected_prompt: int) -> None:
@@ -109,10 +109,10 @@ class UsageEstimates:
             return others.cap
         return cold_cap
 
-    def _of(self, batch_id: int, deployment: str) -> AnswerLengths:
+    def _of(self, batch_id: int, deployment: str) -> LearnedCap:
         key = (batch_id, deployment)
         if key not in self._lengths:
-            self._lengths[key] = AnswerLengths()
+            self._lengths[key] = LearnedCap()
         self._lengths.move_to_end(key)
         if len(self._lengths) > KEPT_GROUPS:
             self._lengths.popitem(last=False)

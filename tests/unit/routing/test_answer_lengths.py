@@ -1,6 +1,8 @@
 """How long an answer is expected to be: by the guess where nothing is known, else by what is most alike."""
 
 import math
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 
@@ -96,3 +98,16 @@ def test_what_a_batch_stores_of_its_shapes_says_the_same_when_it_is_read() -> No
     read = AnswerLengths.from_json(known.of_shapes([TEXT.shape]))
     assert known.of_shapes([LABEL.shape]) == []
     assert math.log(tokens(read, TEXT) / tokens(known, TEXT)) == pytest.approx(0, abs=0.2)
+
+
+def test_a_batch_of_as_many_system_prompts_as_queries_takes_no_memory_for_each() -> None:
+    lengths, model = AnswerLengths(), FLEET.deployments("small")[0]
+    case = CONTEXT.analyze(TEXT)
+    tracemalloc.start()
+    for number in range(5000):
+        lengths.expected(case._replace(query=replace(TEXT, workload=f"prompt-{number}")), model)
+        if number == 2000:
+            before, _ = tracemalloc.get_traced_memory()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 50_000
