@@ -25,6 +25,9 @@ from settings import ROOT
 from workers.child_process import end_with_parent, open_log, spawn, tail
 
 IS_SUPPORTED: Final = sys.platform == "linux"
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""A service manager sends them to all processes of a stack. The server ends with its client alone: if it ended here, its
+forks would be killed in the middle of their calls."""
 _NUMBER: Final = struct.Struct("i")
 """What the server writes about a process to its socket: its id, and later its exit code."""
 
@@ -71,7 +74,8 @@ class ForkedProcess:
 
     def _send(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended, and the server's report is on its way
+                os.kill(self.pid, number)
 
 
 class ForkServer:
@@ -139,6 +143,7 @@ class ForkServer:
 
 def main() -> None:
     """Import the modules that the command line names, then fork for each request that comes by stdin, a socket."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # before the imports, whose threads have the mask of this one
     for name in sys.argv[1:]:
         importlib.import_module(name)
     gc.collect()
@@ -201,6 +206,7 @@ def _set_up(request: dict[str, Any], *, server: int, output: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     end_with_parent(server, signal.SIGKILL, name=request["name"])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)  # what came since the fork is delivered now
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, place in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, place)

@@ -1,6 +1,7 @@
 """Processes as forks of one that has loaded their modules."""
 
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from settings import ROOT
 from workers.child_process import tail
-from workers.fork_server import IS_SUPPORTED, ForkServer, ForkServerError
+from workers.fork_server import IS_SUPPORTED, ForkedProcess, ForkServer, ForkServerError
 
 pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="a fork without an exec is safe on Linux only")
 
@@ -65,6 +66,27 @@ def test_a_killed_server_takes_its_forks_along_and_is_started_again(server: Fork
     assert first.wait(240) == -signal.SIGKILL
     gone.wait(240)
     assert server.start(["-m", "forked", "0"], name="one", log=tmp_path / "log", environ={}).wait(240) == 3
+
+
+def test_a_signal_to_all_processes_of_a_stack_leaves_forks_to_their_supervisor(
+    server: ForkServer, tmp_path: Path
+) -> None:
+    first = server.start(["-m", "forked", "600"], name="one", log=tmp_path / "log", environ={})
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        psutil.Process(first.pid).parent().send_signal(number)
+    second = server.start(["-m", "forked", "600"], name="two", log=tmp_path / "log", environ={})
+    assert first.poll() is None
+    for process in (second, first):
+        process.terminate()
+        assert process.wait(240) == -signal.SIGTERM
+
+
+def test_a_process_that_ended_a_moment_ago_may_be_stopped() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    status, server = socket.socketpair()
+    with status, server:
+        ForkedProcess(gone.pid, status).terminate()
 
 
 def test_a_module_that_cannot_be_imported_is_reported(server: ForkServer, tmp_path: Path) -> None:
