@@ -26,8 +26,8 @@ from workers.child_process import end_with_parent, open_log, spawn, tail
 
 IS_SUPPORTED: Final = sys.platform == "linux"
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""A service manager sends them to all processes of a stack. The server ends with its client alone: if it ended here, its
-forks would be killed in the middle of their calls."""
+"""A service manager sends them to all processes of a stack. The server ends with its client alone: if it ended by them,
+its forks would be killed in the middle of their calls."""
 _NUMBER: Final = struct.Struct("i")
 """What the server writes about a process to its socket: its id, and later its exit code."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
-from routing.budget.query_budget import reservation_usd
+from routing.budget.query_budget import reservation_usd, worst_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet, Model
 from routing.outcome import FAILURE_RULES, FailureKind
@@ -74,6 +74,17 @@ class RemainingBudget:
     """Of its batch's budget: a tier that reserves more is not asked where there is an answer to accept."""
     lengths: AnswerLengths = UNKNOWN_LENGTHS
     """What the batch's forecast knew of the answers: what a call reserves where its budget is tight."""
+    was_refused: bool = False
+    """A claim of the next tier was refused, which reserved more than that: a longer answer, or another deployment."""
+
+    def batch_reservation_usd(self, query: Query, models: Sequence[Model]) -> float | None:
+        """What a call of one of ``models`` reserves of ``batch_usd``; None where there is no model.
+
+        After a refusal it is the most that one reserves: with less the query would go to and fro.
+        """
+        if self.was_refused:
+            return max((worst_usd(query, model) for model in models), default=None)
+        return reservation_usd(query, models, self.lengths)
 
 
 def next_step(
@@ -141,7 +152,7 @@ def _short(query: Query, models: Sequence[Model], tier: str, remaining: Remainin
     price = reservation_usd(query, models)
     if price is not None and price > remaining.line_usd:
         return f"max_cost_usd leaves ${max(remaining.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
-    price = reservation_usd(query, models, remaining.lengths)
+    price = remaining.batch_reservation_usd(query, models)
     if price is not None and price > remaining.batch_usd:
         return f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
     return None

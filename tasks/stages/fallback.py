@@ -9,7 +9,6 @@ import orjson
 from sqlalchemy import Row
 
 from db.ledger_types import AnswerRecord, DecisionRecord, QueuedQuery, Transition
-from routing.budget.query_budget import reservation_usd
 from routing.context_window import fitting
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import FALLBACK, MoveKind, State
@@ -45,6 +44,7 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
                 lines_usd.get(queued.id, math.inf),
                 unspent_usd.get(queued.batch_id, math.inf),
                 context.allowances.of(queued.batch_id).known_lengths,
+                was_refused=queued.attempts > 0,
             ),
             context,
         )
@@ -76,7 +76,7 @@ def _step(
     step = next_step(history, query=query, fleet=fleet, remaining=remaining)
     if queued.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
         return step
-    needs_usd = reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier), remaining.lengths)
+    needs_usd = remaining.batch_reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
     if needs_usd is None or needs_usd <= remaining.batch_usd:
         return step
     return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))

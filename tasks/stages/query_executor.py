@@ -277,8 +277,9 @@ class QueryExecutor:
             return full
         cold = context.allowances.of(self.queued.batch_id).known_lengths.cold_cap(self.query, self.stage)
         learned = context.usage.learned_cap(self.queued.batch_id, model.name, cold_cap=cold)
-        if self.queued.escalations and self.queued.budget_policy is BudgetPolicy.DEGRADE:
-            learned = min(learned, cold)  # the fallback sent it by what that reserves: with more it would go to and fro
+        if self.queued.escalations and self.queued.budget_policy is not BudgetPolicy.HOLD:
+            # The fallback sent it by what that reserves: refused with more it goes back, or fails with an answer.
+            learned = min(learned, cold)
         learned *= LONGER_BY ** min(self.queued.attempts + self.cuts, 10)
         if learned >= full:
             return full

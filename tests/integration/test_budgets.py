@@ -6,7 +6,7 @@ from decimal import Decimal
 from db.ledger import Ledger
 from db.ledger_types import CallIntent, CallResult, SentCall, Transition
 from routing.fleet import BudgetPolicy
-from routing.lifecycle import ROUTE, MoveKind, State
+from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
 from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench, finish
 
@@ -137,6 +137,16 @@ async def settle(bench: LedgerHarness, claimed: dict[int, tuple[int, SentCall]],
             for id_, (epoch, sent) in claimed.items()
         ]
     )
+
+
+def test_what_a_refused_claim_lowers_to_the_fallback_says_so_by_an_attempt(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        (query_id,) = await at_small(bench, 1, cap_usd=0.4, policy=BudgetPolicy.DEGRADE, stage="large")
+        assert await claim_all(bench, [query_id], stage="large", lower=FALLBACK) == {}
+        row = await bench.row(query_id)
+        assert (row.stage, row.state, row.tier, row.attempts) == (FALLBACK, "ready", "large", 1)
+
+    on_bench(story)
 
 
 def test_degrade_lowers_what_can_never_fit_and_waits_for_calls_under_way_before(on_bench: OnBench) -> None:

@@ -2,7 +2,8 @@
 -- epoch: an earlier claimant can no longer move the query. A query whose reservation does not fit is not claimed:
 -- reservation and cap are compared under the row lock of the budget, so that no two claims share the same dollars. It
 -- is held while open calls may still free enough; if the reservation is more than all that is unspent, it is lowered
--- (policy degrade, if a tier is below), failed or held.
+-- (policy degrade, if a tier is below), failed or held. One that is lowered to the fallback has an attempt: so the
+-- fallback knows that it comes from a claim.
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
         query_id bigint, stage text, call_id bigint, purpose text, tier text, deployment text,
@@ -91,7 +92,7 @@ refused AS (
         finished_at = CASE WHEN r.lower IS NULL AND r.hopeless AND r.budget_policy = 'fail' THEN now() END,
         needs_usd = r.reserved_usd, yields = r.yields,
         prefers = CASE WHEN r.lower IS NULL THEN q.prefers END,
-        attempts = CASE WHEN r.lower IS NULL THEN q.attempts ELSE 0 END,
+        attempts = CASE WHEN r.lower IS NULL THEN q.attempts WHEN r.lower = :fallback THEN 1 ELSE 0 END,
         lease_until = NULL, moved_at = now()
     FROM refusals AS r
     WHERE q.id = r.query_id

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.budget.query_budget import affordable, fit_to_query_budget, reservation_usd
+from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
+from routing.budget.query_budget import affordable, fit_to_query_budget, reservation_usd, worst_usd
 from routing.policy.case import Decision, RoutingContext
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, TierAttempt, TiersExhausted, next_step
 from routing.query import Query
@@ -84,3 +85,19 @@ def test_without_an_answer_a_line_ends_and_a_batch_waits() -> None:
     step = next_step(history, query=QUERY, fleet=FLEET, remaining=RemainingBudget(batch_usd=0.001))
     assert isinstance(step, Escalate)
     assert step.tier == LADDER[1]
+
+
+def test_after_a_refused_claim_a_tier_needs_room_for_the_most_that_it_reserves() -> None:
+    query, models = Query(QUERY.text), FLEET.deployments("medium")
+    lengths = AnswerLengths({LengthGroup("medium", query.workload, query.shape): [LengthRecord(20.0, 0.0, 100)]})
+    usual_usd = reservation_usd(query, models, lengths)
+    most_usd = max(worst_usd(query, model) for model in models)
+    assert usual_usd is not None
+    assert usual_usd < most_usd
+    for batch_usd, was_refused, step in (
+        (usual_usd, False, Escalate),
+        (usual_usd, True, Accept),
+        (most_usd, True, Escalate),
+    ):
+        remaining = RemainingBudget(batch_usd=batch_usd, lengths=lengths, was_refused=was_refused)
+        assert isinstance(next_step([attempted("small")], query=query, fleet=FLEET, remaining=remaining), step)
