@@ -23,6 +23,11 @@ HEADERS: Final = {
 }
 
 
+_STATIC: Final = files("api").joinpath("static")
+_HEAD, _NAV = (_STATIC.joinpath("shared", name).read_bytes() for name in ("head.html", "nav.html"))
+"""What pages have in common, in place of ``<!-- head -->`` and ``<!-- nav -->``."""
+
+
 class Pages:
     """The files of one folder of ``api/static``, read once, under ``path``; its page is at ``path`` itself."""
 
@@ -30,10 +35,17 @@ class Pages:
         self._path = path
         self._page = f"{folder}.html"
         self._files = {
-            file.name: file.read_bytes()
-            for file in files("api").joinpath("static", folder).iterdir()
+            file.name: self._whole(file.name, file.read_bytes())
+            for file in _STATIC.joinpath(folder).iterdir()
             if file.name.rpartition(".")[2] in _TYPES
         }
+
+    def _whole(self, name: str, file: bytes) -> bytes:
+        """``file`` with the parts that pages share; a link of the navigation to the page itself is marked."""
+        path = self._path if name == self._page else f"{self._path}/{name}"
+        link = f'href="{path}"'.encode()
+        nav = _NAV.replace(link, link + b' aria-current="page"')
+        return file.replace(b"<!-- head -->\n", _HEAD).replace(b"  <!-- nav -->\n", nav)
 
     @property
     def paths(self) -> frozenset[str]:
