@@ -38,10 +38,15 @@ async def sum_spend(engine: AsyncEngine) -> int:
     would else be older than those that it replaces.
     """
     async with transaction(engine) as connection:
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         # A worker's session has settings for a few rows by key (`db.engine.KEY_LOOKUP_SETTINGS`); here it is many.
-        for setting in ("enable_seqscan = on", "enable_mergejoin = on", "plan_cache_mode = force_custom_plan"):
+        for setting in (
+            "enable_seqscan = on",
+            "enable_mergejoin = on",
+            "plan_cache_mode = force_custom_plan",
+            "lock_timeout = '5min'",
+        ):
             await connection.execute(text(f"SET LOCAL {setting}"))
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         days = (await connection.execute(statement("spend_days"))).all()
         for day in days:
             await connection.execute(statement("sum_spend"), day._asdict())

@@ -12,6 +12,7 @@ const EVERY_MS = 3000;
 const FOUND = 50;
 const id = decodeURIComponent(location.hash.slice(1));
 let ladder = [];
+let searches = 0;
 const fact = (name, ...content) => [h("dt", {}, name), h("dd", {}, content)];
 const empty = (words) => h("p", { class: "empty" }, words);
 
@@ -73,12 +74,15 @@ byId("search").addEventListener("submit", async (event) => {
   event.preventDefault();
   for (const part of ["matches", "timeline"]) byId(part).replaceChildren();
   byId("found").textContent = "Searching…";
+  const search = ++searches;
   const wanted = [["custom_id", "custom-id"], ["reason", "reason"], ["state", "state"]].map(([name, field]) => [name, byId(field).value.trim()]).filter(([, value]) => value);
   try {
     const { data, has_more: more } = await asked(`/v1/pointsman/batches/${encodeURIComponent(id)}/queries?${new URLSearchParams([...wanted, ["limit", FOUND]])}`);
+    if (search !== searches) return; // an earlier one, or of another key
     byId("found").textContent = more ? `The first ${count(data.length)}; there are more.` : `${count(data.length)} found.`;
     if (data.length) byId("matches").replaceChildren(matches(data));
   } catch (error) {
+    if (search !== searches) return;
     byId("found").textContent = `Search failed: ${error.message}`;
   }
 });
@@ -88,6 +92,7 @@ const learn = () => learnRole().then(redraw);
 
 addEventListener("hashchange", () => location.reload());
 keyForm(() => {
+  searches++;
   for (const part of ["sum", "tiers", "workloads", "failures", "found", "matches", "timeline"]) byId(part).replaceChildren();
   redraw();
   learn();

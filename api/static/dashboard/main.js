@@ -75,12 +75,14 @@ const stream = watch("/v1/pointsman/live", {
   state,
 });
 
+const splitBy = () => document.querySelector("input[name=split]:checked").value;
+
 async function loadSpend() {
-  const by = document.querySelector("input[name=split]:checked").value;
+  const by = splitBy();
   const whose = key();
   try {
     const [days, split] = await Promise.all(["day", by].map((one) => asked(`/v1/pointsman/spend?by=${one}`)));
-    if (key() !== whose) return; // of another tenant, perhaps
+    if (key() !== whose || splitBy() !== by) return; // of another tenant, perhaps, or of an earlier choice
     spent = { days, split };
   } catch {
     return; // the stream says what is wrong

@@ -1,7 +1,7 @@
 // One workload over all batches of the tenant, named by the fragment of the address.
 import { byId, draw, h, redraw, table } from "./dom.js";
 import { NONE, count, day, percent } from "./format.js";
-import { asked } from "./key.js";
+import { asked, key } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
 import { quality, spendByDay, useTiers } from "./panels.js";
 
@@ -26,10 +26,14 @@ const certificates = (rows) => (rows.length ? table("Certificates", ["batch", "s
   day(row.created_at), [quality(row.quality), "left"]])) : empty("None yet: a batch with a quality floor gets one."));
 
 async function load() {
+  const whose = key();
   try {
-    last = await asked(`/v1/pointsman/workload?name=${encodeURIComponent(name)}`);
+    const found = await asked(`/v1/pointsman/workload?name=${encodeURIComponent(name)}`);
+    if (key() !== whose) return; // of another tenant, perhaps
+    last = found;
     show(last);
   } catch (error) {
+    if (key() !== whose) return;
     if (error.status === 401) openKeyForm();
     byId("of").textContent = error.message;
   }
