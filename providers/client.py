@@ -124,6 +124,7 @@ class ProviderClient:
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
                 if isinstance(outcome, Failure) and self._learns(model, outcome, added):
                     body = self.without_refused(model, body, added)
+                    received = _PartialResponse()  # the refusal says nothing of what becomes of the other request
                     outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
             outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")

@@ -444,6 +444,33 @@ def test_cookies_proxies_and_netrc_of_the_environment_are_not_used(
     assert not any(b"cookie" in request or b"authorization" in request for request in seen)
 
 
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_request_that_is_sent_again_without_a_refused_field_and_gets_no_response_is_unknown(hangs: bool) -> None:
+    refusal = orjson.dumps({"error": {"message": "no", "code": "unsupported_parameter", "param": "logprobs"}})
+
+    async def run() -> Outcome:
+        served = set()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            served.add(asyncio.current_task())
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: %d\r\n\r\n%s" % (len(refusal), refusal))
+            assert b"logprobs" not in await read_request(reader)
+            if hangs:
+                await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        pool = pool_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", deadline_s=1.0)
+        outcome = await pool.complete(MODEL, BODY | {"logprobs": True}, added=frozenset({"logprobs"}))
+        await pool.aclose()
+        server.close()
+        await asyncio.gather(*filter(None, served))
+        return outcome
+
+    assert kind(asyncio.run(run())) is FailureKind.UNKNOWN
+
+
 def test_a_cancelled_call_is_cancelled_and_its_connection_closed() -> None:
     async def run() -> bool:
         asked, closed = asyncio.Event(), asyncio.Event()
