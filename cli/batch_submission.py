@@ -63,6 +63,7 @@ class Submission:
             self.settings,
             fleet,
             engine,
+            tenant=self.spec.tenant,
             cap_usd=self.spec.cap_usd,
             policy=self.spec.budget_policy,
             pilot=self.spec.pilot,

@@ -121,7 +121,7 @@ def decode(content: bytes) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         # `from None`: the error holds the whole document.
-        raise InvalidResponse("a body that is not a JSON") from None
+        raise InvalidResponse("a body that is not JSON") from None
 
 
 def _read_safely(adapter: Adapter, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:

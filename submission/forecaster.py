@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports.forecast_history import load_history, load_queues
+from db.tenants import DEFAULT_TENANT
 from routing.budget.degradation import QueryBudget, fit_to_share
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
@@ -47,6 +48,7 @@ class Forecaster:
     fleet: Fleet
     engine: AsyncEngine | None
     """The source of history; None forecasts without history."""
+    tenant: str = DEFAULT_TENANT
     cap_usd: float | None = None
     """The batch's own cap; None is the fleet's."""
     policy: BudgetPolicy | None = None
@@ -58,7 +60,7 @@ class Forecaster:
         """The forecast for the lines seen so far, at least one. Raises EvaluationError."""
         history, load = ForecastHistory(), QueueLoad(default_slots(self.fleet))
         if self.engine is not None:
-            history = await load_history(self.engine, self.fleet, total=self.sample.seen)
+            history = await load_history(self.engine, self.fleet, tenant=self.tenant, total=self.sample.seen)
             load = await load_queues(self.engine, self.fleet, otherwise=load.slots)
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, history, load)

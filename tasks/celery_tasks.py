@@ -157,6 +157,7 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
                 settings,
                 context.fleet,
                 context.engine,
+                tenant=order.tenant,
                 cap_usd=order.cap_usd,
                 policy=order.budget_policy,
                 pilot=order.pilot,

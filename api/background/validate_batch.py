@@ -146,6 +146,7 @@ def served_forecaster(service: AppState, engine: AsyncEngine, spec: BatchSpec) -
         service.settings,
         service.fleet,
         engine,
+        tenant=spec.tenant,
         cap_usd=spec.cap_usd,
         policy=spec.budget_policy,
         pilot=spec.pilot,

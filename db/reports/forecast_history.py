@@ -26,16 +26,22 @@ ALIKE: Final = 10
 """By how much a batch may be larger or smaller for its time to be comparable."""
 
 
-async def load_history(engine: AsyncEngine, fleet: Fleet, *, total: int) -> ForecastHistory:
-    """What is known from the newest ended batches of ``fleet`` for a batch of ``total`` queries; empty without any."""
+async def load_history(engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int) -> ForecastHistory:
+    """What is known from the newest ended batches of ``fleet`` for a batch of ``total`` queries; empty without any.
+
+    Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
+    """
     batches = await run_report(engine, "forecast_batches", fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES)
     plans = {row.id: row.plan or {} for row in batches}
+    own = {row.id for row in batches if row.tenant == tenant}
     if not plans:
         return ForecastHistory()
     verdicts = await run_report(engine, "forecast_verdicts", batch_ids=list(plans), each=VERDICTS_EACH)
     rows = await run_report(engine, "forecast_calls", batch_ids=list(plans), each=CALLS_EACH)
     lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
     for row in rows:
+        if row.batch_id not in own:
+            continue
         text_tokens = row.completion_tokens - row.reasoning_tokens
         group = LengthGroup(row.tier, row.workload, row.shape)
         lengths[group].append(LengthRecord(text_tokens, row.reasoning_tokens, row.answers))

@@ -50,7 +50,7 @@ def test_doubtful_answers_climb_to_more_effort_and_the_forecast_learns_the_reaso
             await work_off(context)
             figures = await account(batch, context)
             assert figures.progress.done == figures.progress.total
-            history = await load_history(context.engine, fleet, total=figures.progress.total)
+            history = await load_history(context.engine, fleet, tenant="default", total=figures.progress.total)
         rows = await bench.rows(
             "SELECT deployment, model, count(*) AS n, avg(reasoning_tokens) AS reasoned, sum(cost_usd) AS usd"
             " FROM calls GROUP BY 1, 2 ORDER BY 1 DESC"

@@ -168,13 +168,15 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
     on_bench: OnBench, settings: Settings
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        assert await load_history(bench.engine, bench.fleet, total=4) == ForecastHistory()
+        assert await load_history(bench.engine, bench.fleet, tenant="default", total=4) == ForecastHistory()
         await planned(bench, settings)
         await answer_all(bench)
-        past = await load_history(bench.engine, bench.fleet, total=4)
+        past = await load_history(bench.engine, bench.fleet, tenant="default", total=4)
         (call,) = await bench.rows("SELECT DISTINCT cost_usd, completion_tokens FROM calls")
         assert past.latencies == {"small": CallLatency(4, 0.012, call.completion_tokens)}
         assert past.lengths.of_shapes([""]) == [["small", "", "", call.completion_tokens, 0.0, 4]]
+        other = await load_history(bench.engine, bench.fleet, tenant="other", total=4)
+        assert (other.lengths.of_shapes([""]), other.latencies) == ([], past.latencies)
         (batch,) = await bench.rows("SELECT plan FROM batches")
         answer_usd = bench.fleet.deployments("small")[0].price.cost_usd(Usage(0, call.completion_tokens))
         ratio = (float(call.cost_usd) - answer_usd) / batch.plan["tiers"]["small"]["prompt_usd"]
@@ -182,8 +184,10 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         assert past.time_ratios == [], "its latencies were assumed: the measured ones set right what they missed"
         await planned(bench, settings)
         await answer_all(bench)
-        assert len((await load_history(bench.engine, bench.fleet, total=4)).time_ratios) == 1
-        assert (await load_history(bench.engine, bench.fleet, total=400)).time_ratios == [], "it was far smaller"
+        assert len((await load_history(bench.engine, bench.fleet, tenant="default", total=4)).time_ratios) == 1
+        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=400)).time_ratios == [], (
+            "it was far smaller"
+        )
 
     on_bench(story)
 
@@ -193,7 +197,7 @@ def test_calls_of_other_lanes_teach_a_plan_nothing(on_bench: OnBench, settings: 
         await planned(bench, settings)
         await answer_all(bench)
         await as_owner(bench, "UPDATE calls SET lane = 'batch', latency_ms = NULL, cost_usd = cost_usd / 2")
-        past = await load_history(bench.engine, bench.fleet, total=4)
+        past = await load_history(bench.engine, bench.fleet, tenant="default", total=4)
         assert (past.latencies, past.prompt_ratios) == ({}, {})
         assert past.lengths.of_shapes([""]) == []
 
