@@ -1,4 +1,4 @@
-"""A workload over batches: what it costs by day, how its answers are labelled, what its batches' certificates say."""
+"""A workload over batches: what it costs by day, how its answers are labeled, what its batches' certificates say."""
 
 from collections.abc import Mapping
 from typing import Any

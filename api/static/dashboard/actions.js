@@ -1,4 +1,4 @@
-// What a key can do to a batch: a viewer's downloads its answers, an operator's also pauses, resumes and cancels it.
+// What a key may do to a batch: download its answers; with the role operator also pause, resume and cancel it.
 import { byId, h } from "./dom.js";
 import { errorMessage, request } from "./key.js";
 import { may } from "./role.js";

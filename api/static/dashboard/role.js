@@ -1,10 +1,10 @@
-// Whose key it is and what it may do: asked when a page is opened, and after each change of key.
+// The tenant and the role of the page's key: asked when a page is opened, and after each change of key.
 import { asked, key } from "./key.js";
 
 const RANKS = ["viewer", "operator", "admin"];
 let me = null;
 
-// Known once the service has answered; a page whose key is refused knows none.
+// False until the service has answered, and where it refuses the key.
 export const isKnown = () => me !== null;
 export const tenant = () => me?.tenant;
 export const may = (needed) => isKnown() && RANKS.indexOf(me.role) >= RANKS.indexOf(needed);

@@ -1,4 +1,5 @@
--- Per UTC day of the label and tier: how many answers of a tenant's workload are labelled, and their mean grade.
+-- Per UTC day of the label and tier: how many answers of a tenant's workload are labeled, and their mean grade;
+-- among the tenant's newest 20,000 labels.
 -- The newest label of an answer counts; answers that were sampled for their doubt are left out, as they bias the rate.
 SELECT CAST(n.at AT TIME ZONE 'UTC' AS date) AS day, n.tier, count(*) AS labels, avg(n.grade) AS grade
 FROM (
