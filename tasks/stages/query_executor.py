@@ -277,9 +277,9 @@ class QueryExecutor:
             return full
         cold = context.allowances.of(self.queued.batch_id).known_lengths.cold_cap(self.query, self.stage)
         learned = context.usage.learned_cap(self.queued.batch_id, model.name, cold_cap=cold)
-        if self.queued.escalations and self.queued.budget_policy is not BudgetPolicy.HOLD:
-            # The fallback sent it by what that reserves: refused with more it goes back, or fails with an answer.
-            learned = min(learned, cold)
+        sent_by_cold = self.queued.escalations and self.queued.budget_policy is not BudgetPolicy.HOLD
+        if sent_by_cold and learned > cold and worst_usd(self.query, model, cap=learned) > self.budget_usd:
+            learned = cold  # by which the fallback sent it: refused with more it goes back, or fails with an answer
         learned *= LONGER_BY ** min(self.queued.attempts + self.cuts, 10)
         if learned >= full:
             return full

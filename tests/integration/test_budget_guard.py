@@ -1,5 +1,6 @@
 """Means, the whole way: a cap at half of the need, by each policy; and queries with a cap of their own."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +9,18 @@ import orjson
 import pytest
 
 from db.batch_writer import BatchSpec
+from db.ledger_types import QueuedQuery
 from db.reports.batch_stats import Batch
 from db.reports.budget_balance import batch_budget
+from routing.answer_lengths import UNNAMED_CAP_TIMES, AnswerLengths, LengthGroup, LengthRecord
+from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy
+from routing.outcome import Usage
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
+from tasks.stages.query_executor import QueryExecutor
+from tasks.stages.route import read_query
+from tasks.usage_estimates import MANY_ANSWERS
 from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
 from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, work_off, worker_context_of
@@ -117,6 +125,30 @@ def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: Simulato
             lowered = await bench.rows("SELECT reasons FROM decisions WHERE kind = 'route' AND router = 'budget'")
             assert lowered
             assert all("max_cost_usd leaves" in row.reasons[-1] for row in lowered)
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize(("policy", "is_cold"), [("hold", False), ("fail", True), ("degrade", True)])
+def test_a_query_that_climbed_asks_within_the_cap_that_the_fallback_counted_where_no_more_is_paid(
+    on_bench: OnBench, policy: str, is_cold: bool
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet("http://127.0.0.1:9")) as context:
+            model = context.fleet.deployments("medium")[0]
+            group = LengthGroup("medium", "", "")
+            context.allowances.of(1).lengths = AnswerLengths({group: [LengthRecord(20.0, 0.0, 100)]})
+            for _ in range(MANY_ANSWERS):
+                context.usage.note(1, model.name, Usage(10, 1000), expected_prompt=10)
+            query = QueuedQuery(
+                *(1, 1, 0, 0, "medium", None, 0), 1, "q", {"messages": []}, {}, budget_policy=BudgetPolicy(policy)
+            )
+            learned, cold = context.usage.learned_cap(1, model.name), UNNAMED_CAP_TIMES * 20
+            assert cold < learned
+            for cap, expected in ((learned, learned), (learned - 1, cold if is_cold else learned)):
+                budget_usd = worst_usd(read_query(query), model, cap=cap)
+                executor = QueryExecutor(query, "medium", context, [], left_usd=math.inf, budget_usd=budget_usd)
+                assert executor._cap(model) == expected
 
     on_bench(story)
 
