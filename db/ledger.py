@@ -26,7 +26,7 @@ from routing.answer_lengths import AnswerLengths
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
 WAITING_BYTES: Final = 8 * 1024**2
-"""Of the texts that one message brings into a worker's memory, where each takes several times its bytes."""
+"""Of the texts that one message has in a worker's memory at once, where each takes several times its bytes."""
 PROBE_S: Final = 30.0
 """Between two queries that are let go on at a deployment whose account was at fault, to see whether it is over."""
 

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
+from db.ledger import WAITING_BYTES
 from db.ledger_encoding import SOURCES, to_json
 from db.sql import statement
 from routing.fleet import Model
@@ -31,6 +32,11 @@ NEWEST_AGES: Final = 100
 
 MOST_TRIES: Final = 3
 """Provider batches that a tier tries for one query."""
+
+
+def next_page(rows: Sequence[Row[Any]]) -> int:
+    """How many rows to ask for after ``rows``: Postgres reads the texts of all of them to see which fit."""
+    return 2 * len(rows)
 
 
 class TakenBatch(NamedTuple):
@@ -203,7 +209,10 @@ class ProviderBatches:
     async def candidates(
         self, batch_id: int, tier: str, *, after_due: Any = None, after_id: int = 0, most: int
     ) -> Sequence[Row[Any]]:
-        """Queries that may join, with their texts, in order of ``due_at`` and id, beyond those given."""
+        """Queries that may join, with their texts, in order of ``due_at`` and id, beyond those given.
+
+        At most ``most``, and fewer where their texts would be more than `WAITING_BYTES`.
+        """
         return await self._fetch(
             "provider_batch_candidates",
             batch_id=batch_id,
@@ -211,6 +220,7 @@ class ProviderBatches:
             after_due=after_due,
             after_id=after_id,
             most=most,
+            bytes=WAITING_BYTES,
             margin_s=WAVE_MARGIN_S,
             most_tries=MOST_TRIES,
         )
@@ -237,13 +247,20 @@ class ProviderBatches:
         return rows[0] if rows else None
 
     async def lines(self, id_: int, *, after: int, most: int) -> Sequence[Row[Any]]:
-        """Open calls with the bodies of their queries, by id, beyond ``after``."""
-        return await self._fetch("provider_batch_lines", id=id_, after=after, most=most)
+        """Open calls with the bodies of their queries, by id, beyond ``after``: at most ``most``, as `candidates`."""
+        return await self._fetch("provider_batch_lines", id=id_, after=after, most=most, bytes=WAITING_BYTES)
 
     async def calls(self, id_: int, call_ids: Sequence[int]) -> Sequence[Row[Any]]:
-        """Those of ``call_ids`` that belong to it, each with its query: ``is_awaited`` where that waits for it."""
+        """Those of ``call_ids`` that belong to it, each with its query: ``is_awaited`` where that waits for it.
+
+        Those whose texts do not fit into `WAITING_BYTES` beside the ones before have no ``body``.
+        """
         return await self._fetch(
-            "provider_batch_calls", id=id_, call_ids=list(call_ids), sources=SOURCES[MoveKind.FINISH]
+            "provider_batch_calls",
+            id=id_,
+            call_ids=list(call_ids),
+            sources=SOURCES[MoveKind.FINISH],
+            bytes=WAITING_BYTES,
         )
 
     async def release(self, taken: TakenBatch, *, code: str, reason: str, wait_s: float = 0.0) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from db import failpoints
 from db.ledger_encoding import read_queued
 from db.ledger_types import CallResult, Claim, SentCall
-from db.provider_batches import ProviderBatches
+from db.provider_batches import ProviderBatches, next_page
 from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
 from routing.fleet import Model
 from routing.outcome import Completion, Outcome
@@ -61,9 +61,19 @@ class BatchResults:
 
     async def apply(self, outcomes: Mapping[int, Outcome]) -> int:
         """Applies outcomes by call id. Returns how many are of calls that are not of this batch."""
-        if not outcomes:
-            return 0
-        rows = await self.batches.calls(self.row.id, list(outcomes))
+        rest, most, strays = sorted(outcomes), APPLIED_AT_ONCE, 0
+        while rest:
+            some = rest[:most]
+            rows = await self.batches.calls(self.row.id, some)
+            read = [row for row in rows if row.body is not None]
+            await self._apply(read, outcomes)
+            strays += len(some) - len(rows)
+            unread = [row.call_id for row in rows if row.body is None]
+            rest = unread + rest[most:]
+            most = next_page(read) if unread else APPLIED_AT_ONCE
+        return strays
+
+    async def _apply(self, rows: Sequence[Row[Any]], outcomes: Mapping[int, Outcome]) -> None:
         # A query that was released may still be answered; a failure, and one that is applied again after a worker was
         # lost, says nothing that its release has not said.
         waiting = {
@@ -97,4 +107,3 @@ class BatchResults:
         async with asyncio.TaskGroup() as concluding:
             for row in rows:
                 concluding.create_task(conclude(row))
-        return len(outcomes) - len(rows)

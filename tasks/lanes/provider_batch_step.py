@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db import failpoints
-from db.provider_batches import ProviderBatches, TakenBatch
+from db.provider_batches import ProviderBatches, TakenBatch, next_page
 from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
     CreateAttempt,
@@ -201,9 +201,9 @@ class ProviderBatchStepper:
 
     async def _lines(self, api: ProviderBatchApi, inexpressible: dict[int, Outcome]) -> AsyncIterator[bytes]:
         """The lines of its open calls; those that the protocol cannot say are left out."""
-        after = 0
-        while rows := await self.batches.lines(self.taken.id, after=after, most=LINES_AT_ONCE):
-            after = rows[-1].id
+        after, most = 0, LINES_AT_ONCE
+        while rows := await self.batches.lines(self.taken.id, after=after, most=most):
+            after, most = rows[-1].id, min(LINES_AT_ONCE, next_page(rows))
             for row in rows:
                 body, options = orjson.loads(row.body), orjson.loads(row.options) if row.options else {}
                 try:

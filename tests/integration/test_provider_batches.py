@@ -4,11 +4,13 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from db import provider_batches
 from db.provider_batches import ProviderBatches, TakenBatch
 from db.sql import statement
 from routing.fleet import Model
@@ -55,6 +57,33 @@ def test_a_batch_with_a_deadline_is_answered_at_half_price(on_bench: OnBench, tm
                     for call in calls
                 )
                 assert charged == pytest.approx(at_list / 2, abs=len(calls) * 1e-9)
+
+    on_bench(story)
+
+
+def test_the_texts_of_a_provider_batch_are_read_in_pages_of_bounded_size(
+    on_bench: OnBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    run_statement = provider_batches.fetch
+
+    async def noting(*args: Any, **params: Any) -> Any:
+        rows = await run_statement(*args, **params)
+        read.append(sum(len(row._mapping.get("body") or "") for row in rows))
+        return rows
+
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
+                batch = await hand_in(lines(12), within(24), context)
+                (texts,) = await bench.rows("SELECT max(octet_length(CAST(body AS text))) AS longest FROM prompts")
+                monkeypatch.setattr(provider_batches, "WAITING_BYTES", 4 * texts.longest)
+                monkeypatch.setattr(provider_batches, "fetch", noting)
+                await buy(context)
+                assert (await account(batch, context)).progress.done == 12
+                assert {call.lane for call in await bench.rows("SELECT lane FROM calls")} == {Lane.BATCH.value}
+                assert 0 < max(read) <= 4 * texts.longest
+                assert len(await bench.rows("SELECT 1 FROM provider_batches WHERE queries = 12")) == 1
 
     on_bench(story)
 

@@ -1,7 +1,18 @@
--- The open calls of a provider batch with the bodies of their queries, in order of id: what is uploaded.
-SELECT c.id, CAST(p.body AS text) AS body, CAST(p.options AS text) AS options
-FROM calls AS c
-JOIN prompts AS p ON p.query_id = c.query_id
-WHERE c.provider_batch_id = :id AND c.outcome IS NULL AND c.id > :after
-ORDER BY c.id
-LIMIT :most
+-- The open calls of a provider batch with the bodies of their queries, in order of id: what is uploaded. As many as have
+-- :bytes of texts together, and at least one.
+SELECT id, CAST(body AS text) AS body, CAST(options AS text) AS options
+FROM (
+    SELECT unsent.*, row_number() OVER in_order AS place,
+           sum(octet_length(CAST(body AS text)) + coalesce(octet_length(CAST(options AS text)), 0)) OVER in_order AS bytes
+    FROM (
+        SELECT c.id, p.body, p.options
+        FROM calls AS c
+        JOIN prompts AS p ON p.query_id = c.query_id
+        WHERE c.provider_batch_id = :id AND c.outcome IS NULL AND c.id > :after
+        ORDER BY c.id
+        LIMIT :most
+    ) AS unsent
+    WINDOW in_order AS (ORDER BY id)
+) AS page
+WHERE place = 1 OR bytes <= :bytes
+ORDER BY id
