@@ -99,7 +99,7 @@ class AppState:
         self.bodies = TenantShares(
             "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL
         )
-        self.live = DashboardStream(self.figures, self.streams, stopping=self.stopping)
+        self.live = DashboardStream(self.figures, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
         """Set when a batch was created, so that its validation does not wait for the next poll."""

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from api.http_errors import ApiError
 
@@ -38,17 +42,38 @@ class TenantShares:
         finally:
             self.add(tenant, -1)
 
-    async def pieces(self, tenant: str, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The pieces of a response's ``body``, which counts as one until its end."""
-        with self.opened(tenant):
-            async for piece in body:
-                yield piece
-
     def add(self, tenant: str, amount: int) -> None:
         """Counts ``amount`` more, or less where it is negative."""
         self._open[tenant] += amount
         if not self._open[tenant]:
             del self._open[tenant]
+
+
+class CountedStream(StreamingResponse):
+    """A streamed response that counts in ``shares`` from when it is made to its end, as a burst of requests needs.
+
+    Raises ApiError 429 where the tenant's share, or all, are taken.
+    """
+
+    def __init__(
+        self,
+        shares: TenantShares,
+        tenant: str,
+        body: AsyncIterator[bytes],
+        *,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(body, media_type=media_type, headers=headers)
+        shares.check(tenant)
+        shares.add(tenant, 1)
+        self._close = partial(shares.add, tenant, -1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
 
 
 class HeldBody:

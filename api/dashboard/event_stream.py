@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.payload import snapshot
 from api.responses import server_sent_event
-from api.tenant_shares import TURN_S, TenantShares
+from api.tenant_shares import TURN_S
 from db.statement_errors import StatementFailed
 
 log = structlog.get_logger()
@@ -32,9 +32,8 @@ _SILENCE_S: Final = 10.0
 class DashboardStream:
     """``watch`` the data of a tenant, or read it ``now``."""
 
-    def __init__(self, figures: DashboardCollector, shares: TenantShares, *, stopping: asyncio.Event) -> None:
+    def __init__(self, figures: DashboardCollector, *, stopping: asyncio.Event) -> None:
         self._figures = figures
-        self._shares = shares
         self._stopping = stopping
         self._watched: Counter[str] = Counter()
         self._frames: dict[str, bytes] = {}
@@ -52,24 +51,17 @@ class DashboardStream:
         """Refresh the figures; concurrent calls share one refresh. Raises what the database raises."""
         await self._look()
 
-    def watch(self, tenant: str, *, is_valid: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
-        """Events `figures` with a snapshot; `away` without Postgres. Ends once the key is not valid any more.
-
-        Raises ApiError 429 beyond the tenant's share of streams.
-        """
-        self._shares.check(tenant)
-        return self._events(tenant, is_valid)
-
     async def close(self) -> None:
         """Stop refreshing."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
 
-    async def _events(self, tenant: str, is_valid: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+    async def watch(self, tenant: str, *, is_valid: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
+        """Events `figures` with a snapshot; `away` without Postgres. Ends once the key is not valid any more."""
         loop = asyncio.get_running_loop()
         spoke, sent = loop.time(), b""
-        with self._shares.opened(tenant), self._watching(tenant):
+        with self._watching(tenant):
             yield b"retry: 1000\n\n"
             while not self._stopping.is_set() and await is_valid():
                 frame = self._frames.get(tenant, b"")

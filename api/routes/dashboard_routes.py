@@ -9,6 +9,7 @@ from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, st
 from api.roles import sees_all_tenants
 from api.state import get_principal, get_recheck, get_state, get_tenant
 from api.static_pages import Pages
+from api.tenant_shares import CountedStream
 from db.reports import run_report
 from db.reports.workload import workload_figures
 from db.spend import MAX_DAYS, SpendBy, spend
@@ -49,8 +50,9 @@ async def figures(request: Request) -> Response:
 )
 async def live(request: Request) -> Response:
     """The same data as server-sent events, about one per second."""
-    events = get_state(request).live.watch(get_tenant(request), is_valid=get_recheck(request))
-    return StreamingResponse(events, media_type="text/event-stream")
+    service, tenant = get_state(request), get_tenant(request)
+    events = service.live.watch(tenant, is_valid=get_recheck(request))
+    return CountedStream(service.streams, tenant, events, media_type="text/event-stream")
 
 
 @router.get("/v1/pointsman/spend", operation_id="spend", response_class=Response, responses=JSON_OBJECT)

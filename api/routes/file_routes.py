@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.http_errors import conflict, not_found
 from api.multipart_upload import receive_file
 from api.responses import json_response, strip_nul, unix_s
 from api.schemas import FileDeleted, FileList, FileObject
 from api.state import AppState, get_state, get_tenant
+from api.tenant_shares import CountedStream
 from db.file_store import Content, File
 from db.reports.results import result_file
 from routing.lifecycle import State
@@ -100,13 +101,12 @@ async def retrieve_file(request: Request, file_id: str) -> Response:
 async def retrieve_file_content(request: Request, file_id: str) -> Response:
     """A file's bytes. Results are read from the ledger line by line, not in the order of the input."""
     service, tenant = get_state(request), get_tenant(request)
-    service.downloads.check(tenant)
     file = await _find_file(request, file_id)
     headers = {"content-disposition": f'attachment; filename="{_ascii(file.filename)}"'}
     if file.content == Content.STORED:
         headers["content-length"] = str(file.bytes)
-    body = service.downloads.pieces(tenant, await _content(file, service, tenant=tenant))
-    return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
+    body = await _content(file, service, tenant=tenant)
+    return CountedStream(service.downloads, tenant, body, media_type="application/octet-stream", headers=headers)
 
 
 @router.delete("/{file_id}", operation_id="delete_file", response_model=FileDeleted)

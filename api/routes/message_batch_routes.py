@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Query, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from api.batch_object import ENDED, status_of
 from api.http_errors import ApiError, bad_request, not_found, sentence, too_large
@@ -32,6 +32,7 @@ from api.routes.batch_routes import (
 from api.routes.chat_routes import read_body
 from api.routes.file_routes import page_object
 from api.state import AppState, get_principal, get_state, get_tenant
+from api.tenant_shares import CountedStream
 from db.api_batch_types import ApiBatch, ApiBatchRequest
 from db.reports.results import message_results
 from endpoints.endpoint import Endpoint
@@ -145,12 +146,11 @@ async def cancel_message_batch(request: Request, batch_id: str) -> Response:
 async def retrieve_message_batch_results(request: Request, batch_id: str) -> Response:
     """The result of each request, a JSON line each, once the batch has ended."""
     service, tenant = get_state(request), get_tenant(request)
-    service.downloads.check(tenant)
     batch = await _find(batch_id, service, tenant=tenant)
     if batch.id is None or status_of(batch) not in ENDED:
         raise ApiError(404, "The batch has no results yet.", code="no_results")
-    body = service.downloads.pieces(tenant, message_results(service.engine, batch.id))
-    return StreamingResponse(body, media_type="application/x-jsonl")
+    body = message_results(service.engine, batch.id)
+    return CountedStream(service.downloads, tenant, body, media_type="application/x-jsonl")
 
 
 async def _find(batch_id: str, service: AppState, *, tenant: str) -> ApiBatch:

@@ -11,7 +11,7 @@ from api.http_errors import ApiError, conflict, not_found
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, server_sent_event, strip_nul
 from api.schemas import BatchObject, BudgetRaise
 from api.state import AppState, get_recheck, get_state, get_tenant
-from api.tenant_shares import TURN_S
+from api.tenant_shares import TURN_S, CountedStream
 from db.api_batch_types import ApiBatch
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.budget_balance import batch_budget
@@ -134,10 +134,9 @@ async def report_batch(request: Request, batch_id: str) -> Response:
 async def watch_batch(request: Request, batch_id: str) -> Response:
     """The batch object as server-sent events: `progress` after each change, `end` when it has ended."""
     service, tenant = get_state(request), get_tenant(request)
-    service.streams.check(tenant)
     await service.status(batch_id, tenant=tenant)
     events = _events(service, batch_id, tenant=tenant, is_valid=get_recheck(request))
-    return StreamingResponse(events, media_type="text/event-stream")
+    return CountedStream(service.streams, tenant, events, media_type="text/event-stream")
 
 
 async def _events(
@@ -145,20 +144,19 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     pause_s = min(max(service.config.status_ttl_s, 0.1), TURN_S)
     sent, silent_s = b"", 0.0
-    with service.streams.opened(tenant):
-        while not service.stopping.is_set() and await is_valid():
-            now = await service.status(public_id, tenant=tenant)
-            if now.ended:
-                yield server_sent_event("end", now.body)
-                return
-            if now.body != sent:
-                sent, silent_s = now.body, 0.0
-                yield server_sent_event("progress", now.body)
-            elif silent_s >= _SILENCE_S:
-                silent_s = 0.0
-                yield b": keep-alive\n\n"
-            silent_s += pause_s
-            await _pause(service, pause_s)
+    while not service.stopping.is_set() and await is_valid():
+        now = await service.status(public_id, tenant=tenant)
+        if now.ended:
+            yield server_sent_event("end", now.body)
+            return
+        if now.body != sent:
+            sent, silent_s = now.body, 0.0
+            yield server_sent_event("progress", now.body)
+        elif silent_s >= _SILENCE_S:
+            silent_s = 0.0
+            yield b": keep-alive\n\n"
+        silent_s += pause_s
+        await _pause(service, pause_s)
 
 
 async def _pause(service: AppState, seconds: float) -> None:

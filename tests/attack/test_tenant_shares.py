@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -166,31 +166,73 @@ async def count_batches(bench: LedgerHarness) -> int:
 
 def test_a_neighbor_that_reads_much_leaves_connections_to_others(few_served: Served) -> None:
     greedy, other = few_served.key("greedy"), few_served.key("other")
-    locked, is_over = threading.Event(), threading.Event()
-
-    async def lock(bench: LedgerHarness) -> None:
-        async with bench.owner() as owner, transaction(owner) as connection:
-            await connection.exec_driver_sql("LOCK TABLE labels")
-            locked.set()
-            await asyncio.to_thread(is_over.wait, 60)
 
     def read_slowly() -> None:
         with few_served.client(greedy) as client, suppress(httpx.HTTPError):
             client.get("/v1/pointsman/labels/sample")
 
-    threads = [threading.Thread(target=few_served.play, args=(lock,))]
-    threads[0].start()
-    locked.wait(30)
-    threads += [threading.Thread(target=read_slowly) for _ in range(30)]
-    for thread in threads[1:]:
-        thread.start()
-    try:
-        with few_served.client(other) as client, within(5.0, "a list of files beside 30 slow reads of a neighbor"):
+    with few_served.client(other) as client, locked(few_served, "labels") as labels, many(30, read_slowly):
+        with within(5.0, "a list of files beside 30 slow reads of a neighbor"):
             for _ in range(10):
                 assert client.get("/v1/files").status_code == 200
                 time.sleep(0.1)
+        labels.set()
+
+
+def test_a_burst_of_downloads_gets_no_more_than_the_share(few_served: Served) -> None:
+    few_served.app.state.service.downloads = TenantShares("downloads", most=2, most_in_all=4)
+    key, answers = few_served.key("greedy"), []
+    with few_served.client(key) as client:
+        path = f"/v1/files/{upload(client, [line('a')])['id']}/content"
+
+    def read() -> None:
+        with few_served.client(key) as client, client.stream("GET", path) as answer:
+            answers.append(answer.status_code)
+            answer.read()
+
+    with locked(few_served, "files") as files, locked(few_served, "file_pieces") as pieces, many(8, read):
+        wait_until(lambda: few_served.play(count_waiting) >= 8)
+        files.set()
+        wait_until(lambda: len(answers) == 8)
+        pieces.set()
+    assert Counter(answers) == {200: 2, 429: 6}
+    with few_served.client(key) as client:
+        assert client.get(path).status_code == 200
+
+
+async def count_waiting(bench: LedgerHarness) -> int:
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'relation'"
+    return len(await bench.rows_as_owner(waiting))
+
+
+@contextmanager
+def locked(served: Served, table: str) -> Iterator[threading.Event]:
+    """A lock on a table until the event is set, or the block ends."""
+    is_locked, is_over = threading.Event(), threading.Event()
+
+    async def lock(bench: LedgerHarness) -> None:
+        async with bench.owner() as owner, transaction(owner) as connection:
+            await connection.exec_driver_sql(f"LOCK TABLE {table}")
+            is_locked.set()
+            await asyncio.to_thread(is_over.wait, 60)
+
+    with many(1, lambda: served.play(lock)):
+        is_locked.wait(30)
+        try:
+            yield is_over
+        finally:
+            is_over.set()
+
+
+@contextmanager
+def many(count: int, work: Callable[[], None]) -> Iterator[None]:
+    """``work`` in so many threads beside the block."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
     finally:
-        is_over.set()
         for thread in threads:
             thread.join()
 
