@@ -24,6 +24,8 @@ WHOLE_ROW: Final = "row"
 MAX_PROMPT_CHARS: Final = InputLimits().max_line_bytes
 
 _SHOWN_COLUMNS: Final = 20
+_QUESTIONS: Final = frozenset({"question", "prompt", "query", "text", "input"})
+"""Names of columns that an error proposes first."""
 _FILTERS: Final = ("trim", "lower", "upper", "title")
 """What a template of somebody else may use."""
 _DEEPEST: Final = 8
@@ -255,7 +257,8 @@ def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> 
         return columns[0]
     if not columns:
         raise input_error("file", "has no column", "Give a header and at least one row")
-    guess = [each for each in columns if each not in but][-2:] or columns[-2:]
+    named = [each for each in columns if each.casefold() in _QUESTIONS]
+    guess = named[:1] or [each for each in columns if each not in but][-2:] or columns[-2:]
     places = " ".join(f"{{{{{each}}}}}" if each.isidentifier() else f'{{{{row["{each}"]}}}}' for each in guess)
     raise input_error(
         name,

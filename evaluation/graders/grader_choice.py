@@ -20,7 +20,7 @@ SHORT_WORDS: Final = 40
 """Up to this many words (median) two answers that say the same can be expected to use the same words."""
 
 LABEL_WORDS: Final = 4
-"""Up to this many words (median) a reference is a label or a name, which another model writes alike if it agrees."""
+"""Up to this many words a reference is a label or a name, which another model writes alike if it agrees."""
 
 _ENDS_ON_NUMBER: Final = re.compile(r"\d[,.]*[^\d\n]{0,20}$")
 _CODE: Final = re.compile(r"^\s*(?:```|def |class |import |from \w+ import |select\b|with\b|insert\b|update\b)", re.I)
@@ -55,8 +55,13 @@ def choose_grader(
     if ends >= HALF and _share(finals, lambda text: any(map(str.isdigit, text))) >= MOST:
         return GraderKind.NUMBER
     lengths = sorted(len(words_of(text)) for text in texts)
-    most = LABEL_WORDS if has_judge else SHORT_WORDS
-    return GraderKind.EXACT if lengths[len(lengths) // 2] <= most else GraderKind.JUDGE
+    # A judge is asked only where answers differ; sentences between labels would never be the same word for word.
+    is_short = (
+        _share(lengths, lambda words: words <= LABEL_WORDS) >= MOST
+        if has_judge
+        else lengths[len(lengths) // 2] <= SHORT_WORDS
+    )
+    return GraderKind.EXACT if is_short else GraderKind.JUDGE
 
 
 def _has_answer_field(text: str) -> bool:

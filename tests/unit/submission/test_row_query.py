@@ -113,6 +113,11 @@ def test_a_mapping_that_does_not_fit_names_the_columns_and_the_fix(
         list(queries(TICKETS, mapping).lines(shipped_fleet))
 
 
+def test_a_column_that_is_named_as_a_question_is_proposed(shipped_fleet: Fleet) -> None:
+    with pytest.raises(InvalidInput, match=r"Add --column Question, or a prompt: .*\{\{Question\}\}'"):
+        list(queries(b"id,Question,team\n1,Why?,red\n", RowMapping()).lines(shipped_fleet))
+
+
 def test_a_bad_cell_is_named_by_row_and_column(shipped_fleet: Fleet) -> None:
     by_column = RowMapping(column="body", id_column="id", tier_column="tier")
     assert str(rejected(TICKETS, by_column, shipped_fleet)) == "row 2: column body: empty. Fill it, or remove the row."

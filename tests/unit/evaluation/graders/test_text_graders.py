@@ -83,6 +83,14 @@ def test_the_shape_of_the_references_chooses_the_grader(references: list[str], k
     assert choose_grader(references) is kind
 
 
+def test_labels_alone_need_no_judge_and_sentences_between_them_do() -> None:
+    sentence = "The parcel was sent to the wrong address, and came back."
+    for references in (["refund", sentence], ["refund"] * 3 + [sentence]):
+        assert choose_grader(references, has_judge=True) is GraderKind.JUDGE
+        assert choose_grader(references) is GraderKind.EXACT
+    assert choose_grader(["refund"] * 9 + [sentence], has_judge=True) is GraderKind.EXACT
+
+
 def test_what_is_expected_comes_before_the_shape() -> None:
     assert choose_grader(["42"], expects=[Expectation(choices=("42", "43"))]) is GraderKind.EXACT
     assert choose_grader(['{"a": 1}'], expects=[Expectation(json_object=True)]) is GraderKind.JSON
