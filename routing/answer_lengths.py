@@ -2,12 +2,14 @@
 
 What each tier took for the answers of a workload is an observation of the logarithm of their mean length; so is the
 guess from the words of a query. They are averaged by their precision, and count the less, the less they are alike: a
-normal model with known variances (Gelman et al., Bayesian Data Analysis, 2.5). Nothing here is a bound.
+normal model with known variances (Gelman et al., Bayesian Data Analysis, 2.5). What other tiers took is one observation
+however many they are, and so is what other workloads took: all differ from the own group alike. Nothing is a bound.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from statistics import pvariance
 from typing import Any, Final, NamedTuple
 
 from routing.fleet import Model
@@ -23,7 +25,7 @@ WORKLOAD_SPREAD: Final = 1.0
 """The same from one workload to another whose answers have the same shape, on these sets."""
 
 TIER_SPREAD: Final = 0.45
-"""The same from one tier to another for the same queries, on these sets."""
+"""The same from one tier to another for the same queries, on these sets; more where those of a workload differ more."""
 
 BATCH_SPREAD: Final = 0.2
 """The same from one batch to the next of a workload, until several are known."""
@@ -83,7 +85,7 @@ class ExpectedLength(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A group's mean of logarithms, its variance, and that of the next batch about it."""
+    """The logarithm of a group's mean length, its variance, and that of the next batch about it."""
 
     group: LengthGroup
     mean: float
@@ -133,15 +135,21 @@ class AnswerLengths:
         return ExpectedLength(tokens, self._reasoning_tokens(own, query, model), spread, known)
 
     def _weigh(self, own: LengthGroup) -> _Evidence:
+        alike = self._by_shape.get(own.shape, ())
+        of_workload = [self._by_group.get(own._replace(tier=tier)) for tier in self._reasoning]
+        means = [known.mean for known in of_workload if known is not None]
+        tier_variance = max(TIER_SPREAD**2, pvariance(means) if len(means) > 1 else 0.0)
+        other_tiers, others = len(means) - (own in self._by_group), len(alike) - len(means)
         weight = total = 0.0
         next_variance = _b0(own) ** 2
-        for known in self._by_shape.get(own.shape, ()):
-            apart = TIER_SPREAD**2 * (known.group.tier != own.tier)
-            if known.group.workload == own.workload:
+        for known in alike:
+            tier, workload, _ = known.group
+            apart, groups = (0.0, 1) if tier == own.tier else (tier_variance, other_tiers)
+            if workload == own.workload:
                 next_variance = known.next_variance
             else:
-                apart += WORKLOAD_SPREAD**2
-            weight += (precision := 1.0 / (known.variance + apart))
+                apart, groups = apart + WORKLOAD_SPREAD**2, others
+            weight += (precision := 1.0 / ((known.variance + apart) * groups))
             total += precision * known.mean
         return _Evidence(weight, total, next_variance)
 
@@ -187,10 +195,10 @@ def _pooled(group: LengthGroup, records: Sequence[LengthRecord]) -> _Known:
     plain = sum(logs) / len(logs)
     between = (2 * _b0(group) ** 2 + sum((one - plain) ** 2 for one in logs)) / (2 + len(logs))
     weights = [1.0 / (between + ANSWER_SPREAD**2 / record.answers) for record in records]
-    mean = sum(weight * one for weight, one in zip(weights, logs, strict=True)) / sum(weights)
+    tokens = sum(weight * math.exp(one) for weight, one in zip(weights, logs, strict=True)) / sum(weights)
     answers = sum(record.answers for record in records)
     following = between if group.workload else max(between, UNNAMED_SPREAD**2)
-    return _Known(group, mean, 1.0 / sum(weights), following, _mean_reasoning(records), answers)
+    return _Known(group, math.log(tokens), 1.0 / sum(weights), following, _mean_reasoning(records), answers)
 
 
 def _b0(group: LengthGroup) -> float:

@@ -61,6 +61,33 @@ def test_another_tier_counts_for_more_than_another_workload() -> None:
     assert 10 < tokens(of(NAMED, 10.0), NAMED) < other_tier < other_workload < TEXT_TOKENS
 
 
+def test_tiers_that_differ_much_do_not_move_the_length_that_a_tiers_own_answers_have() -> None:
+    taken = {"arith": (1.2, 7.0, 50.5), "free": (1.1, 6.0, 49.0), "capital": (1.1, 2.0, 6.1), "tone": (1.0, 1.1, 1.8)}
+    queries = {name: replace(LABEL if name == "tone" else TEXT, workload=name) for name in taken}
+    lengths = AnswerLengths(
+        {
+            LengthGroup(tier, name, queries[name].shape): [LengthRecord(mean, 0.0, 55)]
+            for name, means in taken.items()
+            for tier, mean in zip(("small", "medium", "large"), means, strict=True)
+        }
+    )
+    for tier, true in (("large", 26.85), ("medium", 4.03), ("small", 1.1)):
+        told = [tokens(lengths, query, tier) for query in queries.values()]
+        assert sum(told) / len(told) == pytest.approx(true, rel=0.1, abs=0.6), tier
+
+
+def test_a_tier_counts_no_more_for_another_one_where_several_say_the_same() -> None:
+    def with_tiers(*tiers: str) -> float:
+        groups = [LengthGroup(tier, NAMED.workload, NAMED.shape) for tier in tiers]
+        return tokens(AnswerLengths({group: [LengthRecord(2.0, 0.0, 100)] for group in groups}), NAMED)
+
+    assert with_tiers("medium", "large", "special") == pytest.approx(with_tiers("medium"))
+
+
+def test_batches_of_other_lengths_count_by_their_arithmetic_mean() -> None:
+    assert tokens(of(NAMED, *[10.0, 90.0] * 10), NAMED) == pytest.approx(50, rel=0.05)
+
+
 def test_it_is_no_longer_than_the_querys_cap() -> None:
     capped = Query(TEXT.text, max_tokens=20)
     assert tokens(of(capped, 50.0), capped) == 20
