@@ -12,7 +12,7 @@ from rich.text import Text
 from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import duration
-from db.reports.batch_quality import outside_certificate
+from db.reports.batch_quality import departed, outside_certificate
 from db.reports.batch_stats import BatchFigures, LaneFigures, Progress
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
@@ -187,6 +187,8 @@ def _quality(figures: BatchFigures) -> str:
         pilot += f"; {outside}"
     if certificate["outcome"] != "certified":
         return f"{floor}: nothing certified ({plain(certificate['reason'])}); {pilot}"
+    if quality.standing == "departed":
+        return f"{floor}: {departed(quality.departures)}; {pilot}"
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]
     audits = f", {quality.audits:,} audits" if quality.audits else ""
     policy = certificate["policy"].replace("_", " ")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from db.reports.batch_quality import QualityFigures
+from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import BatchFigures, SecondBaseline
 from report.formatting import percent, percent_of, plain, seconds, usd
@@ -109,6 +109,8 @@ def _absolute(share: float | None) -> float | None:
 def _quality(report: BatchReport) -> Card:
     """Quality as measured, by a floor's pilot and audits or by labels; nothing that nobody measured."""
     floor = report.figures.quality
+    if floor is not None and floor.standing == "departed":
+        return Card("Quality", "not promised", f"floor {percent(floor.floor)}: {departed(floor.departures)}")
     if floor is not None and floor.measured is not None:
         low, high = floor.interval or (None, None)
         by = f"by {floor.audits:,} audits" if floor.audited_quality is not None else "by the pilot"
@@ -124,6 +126,8 @@ def _quality(report: BatchReport) -> Card:
 
 def standing_of(floor: QualityFigures) -> str:
     """What became of a quality floor, in words."""
-    return {"top_tier": "not certified: the top tier answers", "too_small": "not certified: too few queries"}.get(
-        floor.standing, floor.standing
-    )
+    return {
+        "top_tier": "not certified: the top tier answers",
+        "too_small": "not certified: too few queries",
+        "departed": departed(floor.departures),
+    }.get(floor.standing, floor.standing)

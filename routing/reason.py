@@ -49,6 +49,10 @@ class ReasonCode(StrEnum):
     """The lane is the cheapest that meets the deadline."""
     NO_TIME = "no_time"
     """Only the standard lane can still meet the deadline."""
+    LOWERED = "lowered"
+    """The budget of its batch or tenant sends the query to a cheaper tier."""
+    OVER_BUDGET = "over_budget"
+    """The budget of its batch or tenant does not pay for the tier."""
     UNLIKELY = "unlikely"
     """The provider batch will probably not end soon enough to be worth the wait."""
 

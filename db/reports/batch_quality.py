@@ -52,15 +52,17 @@ class QualityFigures:
     breached_at: datetime | None
     judge_agreement: JudgeAgreement | None = None
     """None until judged pairs are labeled."""
+    departures: int = 0
+    """Queries outside of the pilot that a budget kept from the certified policy."""
 
     @property
     def labeled_bound(self) -> float | None:
         """The quality that is certified if the judge misses as much as people's labels say at most; None without them.
 
         The certificate's bound on the loss takes the share ``missed`` into account that the judge's own contradictions
-        can hide; the larger of the two shares counts.
+        can hide; the larger of the two shares counts. None as well where queries departed from the policy.
         """
-        missed = None if self.judge_agreement is None else self.judge_agreement.missed
+        missed = None if self.judge_agreement is None or self.departures else self.judge_agreement.missed
         if missed is None or self.certificate is None or (bound := self.certificate.get("loss_bound")) is None:
             return None
         known = self.certificate["grader"]["missed"]
@@ -68,9 +70,11 @@ class QualityFigures:
 
     @property
     def standing(self) -> str:
-        """``broken``, the state while it is not decided, else the certificate's outcome."""
+        """``broken``, ``departed``, the state while it is not decided, else the certificate's outcome."""
         if self.breached_at is not None:
             return "broken"
+        if self.departures:
+            return "departed"
         return self.state if self.certificate is None else str(self.certificate.get("outcome", self.state))
 
     @property
@@ -82,7 +86,9 @@ class QualityFigures:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of `measured`, at 95 %."""
+        """Of `measured`, at 95 %; None where queries departed from the policy, which alone it is of."""
+        if self.standing == "departed":
+            return None
         if self.audited_interval is not None:
             return self.audited_interval
         stated = None if self.certificate is None else self.certificate.get("quality_interval")
@@ -100,6 +106,7 @@ class QualityFigures:
             "pilot_queries": self.pilot_queries,
             "audits": self.audits,
             "breached_at": self.breached_at,
+            "departures": self.departures,
         }
 
 
@@ -108,7 +115,7 @@ class RecentQuality:
     """Quality floors of the last day, over all tenants."""
 
     batches: Mapping[str, int]
-    """By `QualityFigures.standing`."""
+    """By `QualityFigures.standing`, but ``departed`` is in ``certified``: no decisions are read for it."""
     audits: int
     quality: float | None
     """1 - mean loss of the day's audits; None below `FEWEST_AUDITS`."""
@@ -147,6 +154,7 @@ async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | 
         decided_at=row.decided_at,
         breached_at=row.breached_at,
         judge_agreement=judge_agreement([(row.judged, row.labeled) for row in labels], offered=offered),
+        departures=row.departures,
     )
 
 
@@ -180,6 +188,7 @@ def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
         "quality_breached_at": None if quality.breached_at is None else quality.breached_at.isoformat(),
         "judge_agreement": None if quality.judge_agreement is None else asdict(quality.judge_agreement),
         "quality_bound_by_labels": quality.labeled_bound,
+        "quality_departures": quality.departures,
     }
 
 
@@ -192,6 +201,12 @@ def outside_certificate(certificate: Mapping[str, Any]) -> str:
     why = f", {capped:,} of them with a max_cost_usd" if capped else ""
     top = certificate["tiers"][-1]
     return f"{unanswered:,} of {sampled:,} sampled queries have no answer of {top}{why}: such queries are outside of it"
+
+
+def departed(departures: int) -> str:
+    """Says that a budget kept ``departures`` queries from the certified policy."""
+    queries = "1 query" if departures == 1 else f"{departures:,} queries"
+    return f"certified, but {queries} departed from the policy for the budget: the floor is not promised"
 
 
 def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:

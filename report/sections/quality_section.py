@@ -61,12 +61,13 @@ def _certificate(report: BatchReport) -> list[Table]:
     if quality is None:
         return []
     certificate = quality.certificate or {}
+    measured = "measured quality of the policy" if quality.standing == "departed" else "measured quality"
     rows = [
         ["floor, relative to the top tier", percent(quality.floor)],
         ["confidence", percent(quality.confidence)],
         ["outcome", standing_of(quality)],
         ["policy", str(certificate.get("policy", "–")).replace("_", " ")],
-        ["measured quality", "–" if quality.measured is None else percent(quality.measured)],
+        [measured, "–" if quality.measured is None else percent(quality.measured)],
         ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
         ["measured by", "–" if quality.measured is None else "audits" if quality.audited_quality else "the pilot"],
         ["sampled queries", f"{quality.pilot_queries:,}"],

@@ -18,6 +18,7 @@ from routing.context_window import fitting
 from routing.fleet import Fleet
 from routing.policy.case import Decision, RoutingCase, RoutingContext
 from routing.query import Query
+from routing.reason import Reason, ReasonCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,9 @@ def _lowered(decision: Decision, rung: Rung, context: RoutingContext) -> Decisio
         tier=rung.tier,
         router="budget",
         model=context.preferred(decision.case, rung.tier),
-        reasons=(*decision.reasons, f"the budget: lowered from {decision.tier} to {rung.tier}"),
+        reasons=(
+            *decision.reasons,
+            Reason(ReasonCode.LOWERED, f"the budget: lowered from {decision.tier} to {rung.tier}"),
+        ),
         expected_usd=rung.expected_usd,
     )

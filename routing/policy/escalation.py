@@ -154,7 +154,8 @@ def _short(query: Query, models: Sequence[Model], tier: str, remaining: Remainin
         return f"max_cost_usd leaves ${max(remaining.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
     price = remaining.batch_reservation_usd(query, models)
     if price is not None and price > remaining.batch_usd:
-        return f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+        text = f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+        return Reason(ReasonCode.OVER_BUDGET, text)
     return None
 
 

@@ -13,7 +13,7 @@ from routing.context_window import fitting
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, Step, TierAttempt, TiersExhausted, next_step
-from routing.reason import Reason
+from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wave_wait_s
 from tasks.stages.budget_guard import remaining_per_batch, remaining_per_query
 from tasks.stages.poison_isolation import isolate_poison_suspects
@@ -79,7 +79,8 @@ def _step(
     needs_usd = remaining.batch_reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
     if needs_usd is None or needs_usd <= remaining.batch_usd:
         return step
-    return Hold(needs_usd, (*step.reasons, "the budget has no room for its reservation"))
+    short = Reason(ReasonCode.OVER_BUDGET, "the budget has no room for its reservation")
+    return Hold(needs_usd, (*step.reasons, short))
 
 
 def _attempted(verdict: Row[Any]) -> TierAttempt:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy import text
 
 from db.audit_seals import seal_ended, verify
@@ -11,6 +12,7 @@ from db.reports import run_report
 from db.reports.batch_quality import outside_certificate
 from db.reports.batch_stats import batch_progress
 from db.reports.query_timeline import find_queries
+from routing.fleet import BudgetPolicy
 from routing.lifecycle import MoveKind, State
 from routing.pilot import PilotSpec
 from simulator.process import SimulatorProcess
@@ -302,6 +304,49 @@ def test_lines_that_may_not_cost_the_top_tier_are_outside_the_certificate_and_co
             said = outside_certificate(quality.certificate)
             assert said.startswith(f"{unanswered} of {quality.pilot_queries} sampled queries have no answer of large")
             assert f"{unanswered} of them with a max_cost_usd" in said
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("policy", [BudgetPolicy.DEGRADE, BudgetPolicy.FAIL])
+def test_a_budget_that_the_policy_has_no_room_in_takes_the_promise_back(
+    on_bench: OnBench, simulator: SimulatorProcess, policy: BudgetPolicy
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            pilot = PilotSpec(floor=0.8, max_queries=60, audit_share=0.0)
+            spec = BatchSpec(source="test", pilot=pilot, cap_usd=100.0, budget_policy=policy)
+            batch = await hand_in(lines(200), spec, context)
+            pilots = Pilots(context.engine)
+            for _ in ("sample", "certificate"):
+                await work_off(context)
+                (taken,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+                await decide_pilot(taken, context)
+            before = (await account(batch, context)).quality
+            assert before is not None
+            assert before.standing == "certified"
+            (spent,) = await bench.rows("SELECT settled_usd FROM budgets")
+            await bench.ledger.set_budget(batch.id, cap_usd=float(spent.settled_usd) + 0.0015)
+            await pilots.release()
+            await work_off(context)
+            after = (await account(batch, context)).quality
+            assert after is not None
+            assert (after.standing, after.interval) == ("departed", None)
+            rest = "SELECT count(*) AS n FROM queries AS q WHERE NOT q.pilot"
+            (best,) = await bench.rows(
+                rest + " AND EXISTS (SELECT FROM answers AS a WHERE a.query_id = q.id AND NOT a.accepted)"
+            )
+            (failed,) = await bench.rows(rest + " AND q.state = 'failed'")
+            assert after.departures == best.n + failed.n
+            assert best.n > 0
+            assert (failed.n > 0) is (policy is BudgetPolicy.FAIL)
+            expired = await bench.ledger.close_queries(
+                batch.id, move=MoveKind.EXPIRE, to_state=State.EXPIRED, actor="feeder", reason="too late"
+            )
+            assert (expired > 0) is (policy is BudgetPolicy.DEGRADE), "what not even the cheapest tier could pay for"
+            ended = (await account(batch, context)).quality
+            assert ended is not None
+            assert ended.departures == after.departures + expired
 
     on_bench(story)
 

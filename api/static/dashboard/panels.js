@@ -76,13 +76,15 @@ export function batches(rows) {
 
 export const chats = (figures) => (figures ? `Chat completions of the last hour: ${count(figures.asked)} asked, ${count(figures.open)} open, ${count(figures.cancelled)} cancelled${figures.mean_s === null ? "" : `, answered after ${duration(figures.mean_s)} on average`}.` : "");
 
-const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"] };
+const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"],
+  departed: ["not promised", "warn"] };
 
 /* Measured by audits where there are enough, else by the pilot; never the router's own estimate. */
 export function quality(figures) {
   if (!figures) return h("span", { class: "quiet" }, "no floor");
   const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
-  const measured = figures.measured === null ? `floor ${percent(figures.floor, 0)}`
+  const measured = figures.standing === "departed" ? `certified, but ${count(figures.departures)} departed from the policy for the budget; floor ${percent(figures.floor, 0)}`
+    : figures.measured === null ? `floor ${percent(figures.floor, 0)}`
     : `${percent(figures.measured)}${figures.interval ? ` (${percent(figures.interval[0])} to ${percent(figures.interval[1])})` : ""}, floor ${percent(figures.floor, 0)}`;
   return h("span", {}, h("span", { class: tone }, words), h("span", { class: "below" }, measured));
 }

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from cli import batch_summary
 from cli.batch_summary import _deviation
-from db.reports.batch_quality import QualityFigures
+from db.reports.batch_quality import QualityFigures, quality_as_json
 from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, Progress, TierFigures
+from report.headline import standing_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = BatchFigures(
@@ -173,6 +174,19 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     assert "expected for the whole batch" not in text
     tried = replace(FIGURES, quality=CERTIFIED, progress=replace(FIGURES.progress, cancelled=683))
     assert "; expected for the whole batch, its pilot included: 72.2 % less than giant alone" in shown(tried)
+    departed = replace(CERTIFIED, departures=142)
+    text = shown(replace(FIGURES, quality=departed))
+    assert "certified, but 142 queries departed from the policy for the budget: the floor is not promised;" in text
+    assert "at least" not in text
     judged = replace(CERTIFIED, certificate=dict(CERTIFIED.certificate or {}, grader={"mix": {"judge": 317}}))
     text = shown(replace(tried, quality=replace(judged, grade_usd=0.02)))
     assert "graded by judge for $0.020000" in text
+
+
+def test_queries_that_a_budget_keeps_from_the_policy_leave_no_promise() -> None:
+    departed = replace(CERTIFIED, departures=1)
+    assert (CERTIFIED.standing, CERTIFIED.interval) == ("certified", (0.92, 1.0))
+    assert (departed.standing, departed.interval) == ("departed", None)
+    assert standing_of(departed).startswith("certified, but 1 query departed from the policy")
+    assert quality_as_json(departed)["quality_departures"] == 1
+    assert replace(departed, breached_at=NOW).standing == "broken"
