@@ -402,11 +402,13 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
 
 def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio]) -> BaselineLengths:
     """Of the top tier's baseline."""
-    sources = {one.tier: one.source.value for one in ratios if one.baseline == _TOP}
+    sources = {one.tier: one.source for one in ratios if one.baseline == _TOP and one.workload is None}
     counts: Counter[str] = Counter()
     for part in parts:
         if part["name"] == _TOP:
-            counts["own" if part["is_own"] else sources.get(part["tier"], LengthSource.ASSUMED)] += part["answers"]
+            pooled = sources.get(part["tier"], LengthSource.ASSUMED)
+            source = LengthSource.PAIRS if part["by_workload"] else pooled
+            counts["own" if part["is_own"] else source] += part["answers"]
     return BaselineLengths(**counts)
 
 

@@ -37,6 +37,9 @@ class LengthRatio:
 
     baseline: str
     tier: str
+    workload: str | None
+    """With ``shape`` the queries that it is of; None: all those without a ratio of their own."""
+    shape: str | None
     ratio: float
     source: LengthSource
 
@@ -49,7 +52,7 @@ async def length_ratios(
     top: str,
     plan: Mapping[str, Any] | None,
 ) -> list[LengthRatio]:
-    """For each of ``baselines``, by name, and each tier that answered.
+    """For each of ``baselines``, by name, and each tier that answered: of all queries, and of known workloads.
 
     ``plan`` is the forecast, which has what earlier batches say of the baseline ``top``, the top tier.
     """
@@ -76,7 +79,7 @@ def _ratio(row: Row[Any], top_tokens: float | None) -> LengthRatio:
     if row.pairs >= weight:
         source = LengthSource.PAIRS
     ratio = (row.pairs * min(high, max(low, row.ratio)) + weight * prior) / (row.pairs + weight)
-    return LengthRatio(row.name, row.tier, ratio, source)
+    return LengthRatio(row.name, row.tier, row.workload, row.shape, ratio, source)
 
 
 def as_params(ratios: Sequence[LengthRatio]) -> dict[str, list[Any]]:
@@ -84,5 +87,7 @@ def as_params(ratios: Sequence[LengthRatio]) -> dict[str, list[Any]]:
     return {
         "ratio_names": [one.baseline for one in ratios],
         "ratio_tiers": [one.tier for one in ratios],
+        "ratio_workloads": [one.workload for one in ratios],
+        "ratio_shapes": [one.shape for one in ratios],
         "ratios": [one.ratio for one in ratios],
     }

@@ -390,6 +390,8 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
     given |= {
         "ratio_names": ["top"],
         "ratio_tiers": ["small"],
+        "ratio_workloads": ["w"],
+        "ratio_shapes": ["text"],
         "ratios": [1.0],
         "unsent": ["never_sent"],
         "least_pairs": 8,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import psycopg
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli import timeline_view
 from db.engine import make_engine
 from db.reports import run_report
+from db.reports.batch_report import load_batch_report
 from db.reports.batch_stats import (
     BaselineLengths,
     Batch,
@@ -204,6 +206,39 @@ def test_the_baseline_counts_the_top_tiers_own_lengths_where_they_are_known(
     counted = 0.5 * (700 * 2.0 + 400 * 1.0 + longer * 600 * 10.0) / 1e6
     assert figures.baseline_cost_usd == pytest.approx(0.007 + counted)
     assert figures.baseline_lengths == lengths
+
+
+PAIRS_BY_WORKLOAD = """
+INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, reasons,
+                       detail)
+SELECT 1, id, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}',
+       CASE WHEN id = 11 OR id > 1050 THEN '{"workload": "tone", "shape": "choice"}'::jsonb
+            ELSE '{"workload": "sums", "shape": "text"}' END
+FROM queries WHERE id = 11 OR id > 1000;
+UPDATE calls SET completion_tokens = 500 WHERE query_id > 1050
+"""
+
+
+def test_the_baseline_counts_the_lengths_of_the_workload_where_enough_pairs_know_them(
+    ask_of: Ask, database_url: str
+) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(MORE_PAIRS)
+        connection.execute(PAIRS_BY_WORKLOAD)
+
+    async def question(engine: AsyncEngine) -> tuple[BatchFigures, float]:
+        batch = await find_batch(engine, "batch_a")
+        assert batch is not None
+        report = await load_batch_report(engine, batch, now=datetime.now(UTC), audited=False)
+        return report.figures, {one.name: one.cost_usd for one in report.controls}["always large"]
+
+    figures, alone = ask_of(question)
+    pooled = (91 * (50 * 900 + 41 * 500) / (91 * 500) + 8) / 99
+    label = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + 500 * 10.0) / 1e6  # labels are as long there
+    other = 0.5 * (100 * 2.0 + pooled * 100 * 10.0) / 1e6  # no pair is known to be like it
+    assert figures.baseline_cost_usd == pytest.approx(0.007 + label + other)
+    assert figures.baseline_lengths == BaselineLengths(own=1, pairs=2)
+    assert alone == pytest.approx(figures.baseline_cost_usd)
 
 
 def test_each_tier_has_its_answers_calls_and_latencies(ask_of: Ask) -> None:

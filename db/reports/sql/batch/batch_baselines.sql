@@ -12,8 +12,10 @@ WITH price AS (
          AS p (tier, input_usd, cached_usd, output_usd, multiplier)
 ),
 longer AS (
-    SELECT * FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratios AS double precision[]))
-         AS l (name, tier, ratio)
+    SELECT *
+    FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratio_workloads AS text[]),
+                CAST(:ratio_shapes AS text[]), CAST(:ratios AS double precision[]))
+         AS l (name, tier, workload, shape, ratio)
 ),
 c AS MATERIALIZED (
     SELECT id, query_id, tier, outcome, purpose, coalesce(cost_usd, reserved_usd) AS cost_usd,
@@ -36,7 +38,8 @@ own_prompt AS (  -- a repair's prompt holds the answer that it repairs (see batc
     GROUP BY c.query_id, c.tier
 ),
 expected AS (
-    SELECT DISTINCT ON (query_id) query_id, detail -> 'p_ok' AS p_ok
+    SELECT DISTINCT ON (query_id) query_id, detail -> 'p_ok' AS p_ok, coalesce(detail ->> 'workload', '') AS workload,
+           coalesce(detail ->> 'shape', '') AS shape
     FROM decisions
     WHERE batch_id = :batch_id AND kind = 'route'
     ORDER BY query_id, id
@@ -49,6 +52,7 @@ spent AS (
 answered AS MATERIALIZED (
     SELECT a.query_id, a.tier, coalesce(own.prompt_tokens, c.prompt_tokens) AS prompt_tokens,
            coalesce(own.cached_tokens, c.cached_tokens) AS cached_tokens, c.completion_tokens, e.p_ok,
+           e.workload, e.shape,
            CAST(e.p_ok ->> a.tier AS double precision) AS p_here, s.cost_usd AS spent_usd
     FROM batches AS b
     JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
@@ -64,10 +68,12 @@ priced AS (
            a.p_here IS NOT NULL AND a.p_ok ?& CAST(:ladder AS text[]) AS measured,
            coalesce(t.cost_usd, p.multiplier / 1000000 * (
                (a.prompt_tokens - a.cached_tokens) * p.input_usd + a.cached_tokens * p.cached_usd
-               + a.completion_tokens * p.output_usd * coalesce(l.ratio, 1)::numeric)) AS cost_usd
+               + a.completion_tokens * p.output_usd * coalesce(alike.ratio, l.ratio, 1)::numeric)) AS cost_usd
     FROM answered AS a
     CROSS JOIN price AS p
-    LEFT JOIN longer AS l ON l.name = p.tier AND l.tier = a.tier AND a.tier <> p.tier
+    LEFT JOIN longer AS alike ON alike.name = p.tier AND alike.tier = a.tier AND a.tier <> p.tier
+        AND alike.workload = a.workload AND alike.shape = a.shape
+    LEFT JOIN longer AS l ON l.name = p.tier AND l.tier = a.tier AND a.tier <> p.tier AND l.workload IS NULL
     LEFT JOIN at_tier AS t ON t.query_id = a.query_id AND t.tier = p.tier
 )
 SELECT tier, count(*) AS answers, sum(cost_usd) AS cost_usd,

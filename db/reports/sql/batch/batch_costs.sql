@@ -13,8 +13,10 @@ WITH price AS (
          AS p (name, tier, model, input_usd, cached_usd, output_usd, multiplier)
 ),
 longer AS (
-    SELECT * FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratios AS double precision[]))
-         AS l (name, tier, ratio)
+    SELECT *
+    FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratio_workloads AS text[]),
+                CAST(:ratio_shapes AS text[]), CAST(:ratios AS double precision[]))
+         AS l (name, tier, workload, shape, ratio)
 ),
 c AS MATERIALIZED (
     SELECT id, query_id, purpose, tier, model, outcome, lane, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
@@ -38,6 +40,13 @@ answered AS (
     JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
     LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
 ),
+noted AS (  -- only where a ratio is of a workload
+    SELECT DISTINCT ON (query_id) query_id, coalesce(detail ->> 'workload', '') AS workload,
+           coalesce(detail ->> 'shape', '') AS shape
+    FROM decisions
+    WHERE batch_id = :batch_id AND kind = 'route' AND EXISTS (SELECT 1 FROM longer WHERE workload IS NOT NULL)
+    ORDER BY query_id, id
+),
 called AS (
     SELECT DISTINCT ON (p.name, c.query_id) p.name, c.query_id, c.cost_usd
     FROM c
@@ -47,12 +56,13 @@ called AS (
     ORDER BY p.name, c.query_id, c.id DESC
 ),
 baseline AS (
-    SELECT p.name, c.tier, t.query_id IS NOT NULL OR c.is_own AS is_own, count(*) AS answers,
+    SELECT p.name, c.tier, t.query_id IS NOT NULL OR c.is_own AS is_own, alike.ratio IS NOT NULL AS by_workload,
+           count(*) AS answers,
            sum(coalesce(t.cost_usd, p.multiplier / 1000000 * (
                (c.prompt_tokens - c.cached_tokens) * p.input_usd
                + c.cached_tokens * p.cached_usd
                + c.completion_tokens * p.output_usd
-                   * CASE WHEN c.is_own THEN 1 ELSE coalesce(l.ratio, 1)::numeric END))) AS usd
+                   * CASE WHEN c.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END))) AS usd
     FROM (
         SELECT a.*, p.name, (a.tier = p.tier OR a.model = p.model) IS TRUE AS is_own
         FROM answered AS a
@@ -61,8 +71,11 @@ baseline AS (
     JOIN price AS p ON p.name = c.name
     JOIN queries AS q ON q.id = c.query_id AND q.state = 'done'
     LEFT JOIN called AS t ON t.query_id = c.query_id AND t.name = p.name
-    LEFT JOIN longer AS l ON l.name = p.name AND l.tier = c.tier
-    GROUP BY p.name, c.tier, t.query_id IS NOT NULL OR c.is_own
+    LEFT JOIN noted AS n ON n.query_id = c.query_id
+    LEFT JOIN longer AS alike ON alike.name = p.name AND alike.tier = c.tier AND alike.workload = n.workload
+        AND alike.shape = n.shape
+    LEFT JOIN longer AS l ON l.name = p.name AND l.tier = c.tier AND l.workload IS NULL
+    GROUP BY p.name, c.tier, t.query_id IS NOT NULL OR c.is_own, alike.ratio IS NOT NULL
 ),
 spent AS (
     SELECT count(*) AS calls,
