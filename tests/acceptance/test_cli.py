@@ -234,7 +234,8 @@ def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_p
         pointsman("up", "--detach", code=1)  # it is running
     finally:
         assert pointsman("down").startswith("Stopped the workers")
-    assert pointsman.processes() == []
+    while pointsman.processes():  # the stack has released all it held, and its process ends
+        time.sleep(0.05)
 
 
 def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Path) -> None:

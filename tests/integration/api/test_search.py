@@ -54,7 +54,8 @@ def test_a_search_that_takes_too_long_is_ended(
         await bench.rows_as_owner("ALTER TABLE prompts RENAME TO prompts_kept")
         await bench.rows_as_owner(
             "CREATE VIEW prompts AS SELECT query_id, batch_id, line, options, body,"
-            " custom_id || coalesce(pg_sleep(9)::text, '') AS custom_id FROM prompts_kept"
+            " custom_id || CASE current_setting('statement_timeout') WHEN '1s' THEN pg_sleep(9)::text ELSE '' END"
+            " AS custom_id FROM prompts_kept"  # slow for a search alone: the batch is being finalized meanwhile
         )
         await bench.rows_as_owner("GRANT SELECT ON prompts TO pointsman_app")
 
