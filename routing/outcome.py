@@ -268,7 +268,7 @@ BILLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.b
 """Failures for which the provider charges; priced at their usage, or at the reservation where none came."""
 
 UNSENT: Final = frozenset({_K.NEVER_SENT, _K.INEXPRESSIBLE, _K.NOT_RUN})
-"""Failures of calls that never reached a model: of what nobody was asked nothing failed at a provider."""
+"""Failures of calls that never reached a model: they say nothing of a provider."""
 
 UNSETTLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.billed is Billed.UNKNOWN)
 """Failures whose price is not known; charged at the reservation, the worst case."""

@@ -21,14 +21,14 @@ class BatchBudgetState:
     """What was left of its budgets when that was last read; infinite where it has none."""
     read_at: float = float("-inf")
     lengths: AnswerLengths | None = None
-    """What its forecast knew of the answers; None as long as nobody asked."""
+    """What its forecast knew of the answers; None until it is read."""
     spared_usd: float = 0.0
     """What earlier chunks left of their share: a chunk of easy queries pays for one of hard ones. A message that came
     twice counts twice; the budget itself is held at each claim."""
 
     @property
     def known_lengths(self) -> AnswerLengths:
-        """``lengths``; nothing where nobody asked."""
+        """``lengths``, or no lengths until they are read."""
         return self.lengths or UNKNOWN_LENGTHS
 
 

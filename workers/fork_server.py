@@ -196,7 +196,7 @@ def _report_ended(running: dict[int, socket.socket]) -> None:
 
 
 def _report(client: socket.socket, number: int) -> None:
-    with suppress(BrokenPipeError):  # nobody waits for it any more
+    with suppress(BrokenPipeError):  # its client has gone
         client.sendall(_NUMBER.pack(number))
 
 

@@ -27,7 +27,7 @@ async def enforce_stop(context: WorkerContext, *, under_way: Sized = ()) -> None
     registry: the feeder takes it for lost, and publishes again what it had taken from the broker.
     """
     await context.stopping.wait()
-    while under_way or context.background_tasks:  # noqa: ASYNC110  # Celery's threads change it, and tell nobody
+    while under_way or context.background_tasks:  # noqa: ASYNC110  # Celery's threads change it without a signal
         await asyncio.sleep(_LOOK_S)
     await asyncio.sleep(FAREWELL_S)
     log.warning("farewell_cut_short", after_s=FAREWELL_S)

@@ -54,10 +54,9 @@ async def sample(
             "batch_id": row.batch_id,
             "custom_id": row.custom_id,
             "tier": row.tier,
-            # A judged pair is labeled blind.
-            "model": None if by == "judged" else row.model,
-            "confidence": None if by == "judged" else row.confidence,
-            "by": by if by == "judged" else row.by,
+            "model": row.model,
+            "confidence": row.confidence,
+            "by": row.by,
             "messages": list(_messages(row.body)),
             "answer": _answer(row.response),
         }

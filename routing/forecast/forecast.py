@@ -31,7 +31,7 @@ PRIOR_DOUBTED: Final = (2.0, 20.0)
 """Two of twenty answers of a tier are doubted, until there are others."""
 
 PRIOR_SPREAD: Final = 2.0
-"""Standard deviation of a batch's time over its estimate, in logarithms, as long as nobody compared them."""
+"""Standard deviation of a batch's time over its estimate, in logarithms, until the two were compared."""
 
 PROMPT_SPREAD: Final = 0.3
 """The same of what a prompt cost: tokenizers differ, and a cache makes part of it cheaper."""
@@ -41,7 +41,7 @@ BATCH_SPREAD: Final = 0.2
 
 PRIOR_WAIT_S: Final = 0.5
 PRIOR_TOKENS_PER_S: Final = 80.0
-"""A call's latency, as long as nobody measured it: that wait, and the completion at this pace."""
+"""A call's latency, until it is measured: that wait, and the completion at this pace."""
 
 PRIOR_LATENCY_SPREAD: Final = 0.6
 MEASURED_LATENCY_SPREAD: Final = 0.15

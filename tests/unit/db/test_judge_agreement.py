@@ -1,28 +1,16 @@
 """How far a judge agrees with people, and what that leaves of a certificate."""
 
+from dataclasses import replace
+
 import pytest
 
 from db.reports.batch_quality import QualityFigures, judge_agreement
+from tests.unit.cli.test_batch_summary import CERTIFIED
 
 
 def figures(pairs: list[tuple[float, float]], *, loss_bound: float = 0.1, missed: float = 0.0) -> QualityFigures:
     certificate = {"loss_bound": loss_bound, "grader": {"missed": missed}}
-    return QualityFigures(
-        floor=0.9,
-        confidence=0.95,
-        state="decided",
-        certificate=certificate,
-        pilot_queries=100,
-        pilot_usd=0.0,
-        grade_usd=0.0,
-        audit_usd=0.0,
-        audits=0,
-        audited_quality=None,
-        audited_interval=None,
-        decided_at=None,
-        breached_at=None,
-        judge_agreement=judge_agreement(pairs, offered=30),
-    )
+    return replace(CERTIFIED, certificate=certificate, judge_agreement=judge_agreement(pairs, offered=30))
 
 
 def test_they_agree_where_both_find_the_answer_worse_as_good_or_better() -> None:

@@ -1,4 +1,5 @@
--- Answers of judged pairs of the tenant's newest pilots that have no label yet: both answers of a question in a row.
+-- Answers of judged pairs of the tenant's newest pilots that have no label yet: both answers of a question in a row,
+-- blind: without model and confidence.
 WITH offered AS MATERIALIZED (
     SELECT b.public_id, b.created_at, pair.query_id, pair.tier, pair.reference
     FROM (
@@ -18,7 +19,8 @@ waiting AS (
     ORDER BY o.created_at DESC, md5(o.query_id::text), md5(side.tier || o.query_id::text)
     LIMIT :rows
 )
-SELECT w.public_id AS batch_id, p.custom_id, w.tier, p.body, said.response
+SELECT w.public_id AS batch_id, p.custom_id, w.tier, NULL AS model, NULL AS confidence, 'judged' AS by, p.body,
+       said.response
 FROM waiting AS w
 JOIN prompts AS p ON p.query_id = w.query_id
 CROSS JOIN LATERAL (  -- the answer that the judge saw
