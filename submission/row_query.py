@@ -262,7 +262,7 @@ def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> 
     places = " ".join(f"{{{{{each}}}}}" if each.isidentifier() else f'{{{{row["{each}"]}}}}' for each in guess)
     raise input_error(
         name,
-        f"has {len(columns)} columns: {_listed(columns)}; and none is named as the question",
+        f"has {len(columns)} columns: {_listed(columns)}; no option names the one with the question",
         f"""Add --column {_quoted(guess[-1])}, or a prompt: --prompt 'Classify: {places}'""",
     )
 
