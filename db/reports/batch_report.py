@@ -272,6 +272,10 @@ async def load_batch_report(
     health = await answer("batch_health", slots=SLOTS)
     confidences = await answer("batch_confidences")
     (cap,) = await answer("batch_budget_cap")
+    most_expensive = await answer("batch_most_expensive", rows=rows, with_text=with_text)
+    least_confident = await answer("batch_least_confident", rows=rows, with_text=with_text)
+    listed = [row.query_id for row in (*most_expensive, *least_confident)]
+    reasons = {row.query_id: tuple(row.reasons) for row in await run_report(engine, "batch_reasons", query_ids=listed)}
     priced = await _priced(engine, batch)
     return BatchReport(
         figures=figures,
@@ -305,12 +309,8 @@ async def load_batch_report(
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, prices),
         picture=_picture(priced, prices),
-        most_expensive=tuple(
-            _query(row) for row in await answer("batch_most_expensive", rows=rows, with_text=with_text)
-        ),
-        least_confident=tuple(
-            _query(row) for row in await answer("batch_least_confident", rows=rows, with_text=with_text)
-        ),
+        most_expensive=tuple(_query(row, reasons) for row in most_expensive),
+        least_confident=tuple(_query(row, reasons) for row in least_confident),
         labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
         cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
         plan=forecast_vs_actual(figures),
@@ -389,10 +389,10 @@ def _mean_confidence(rows: Sequence[Row[Any]]) -> float | None:
     return sum(row.total for row in known) / answers if answers else None
 
 
-def _query(row: Row[Any]) -> QueryFigures:
-    columns = {name: getattr(row, name) for name in QueryFigures.__slots__ if name != "text"}
-    reasons = tuple(row.reasons or ())
-    return QueryFigures(**columns | {"cost_usd": _usd(row.cost_usd), "reasons": reasons}, text=_text(row.body))
+def _query(row: Row[Any], reasons: Mapping[int, tuple[str, ...]]) -> QueryFigures:
+    columns = {name: getattr(row, name) for name in QueryFigures.__slots__ if name not in ("reasons", "text")}
+    why = reasons.get(row.query_id, ())
+    return QueryFigures(**columns | {"cost_usd": _usd(row.cost_usd)}, reasons=why, text=_text(row.body))
 
 
 def _text(body: str | None) -> str | None:

@@ -340,7 +340,8 @@ INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_sta
     (1, 11, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}', '{"workload": "tickets"}'),
     (1, 12, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'rule', '{r}', '{"workload": "tickets"}'),
     (1, 13, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'ladder', '{r}', '{"category": "general"}'),
-    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'ladder', '{r}', '{"workload": "prompt-1"}');
+    (1, 14, 1, 'route', 'advance', 'route', 'large', 'ready', 'large', 'pilot', '{r}', '{"workload": "prompt-1"}');
+UPDATE queries SET pilot = true WHERE id = 14;
 INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by) VALUES
     (11, 1, 'small', 1.0, 'cli', 'me'), (12, 1, 'small', 0.0, 'cli', 'me'), (12, 1, 'large', 0.5, 'cli', 'me'),
     (14, 1, 'small', 0.25, 'web-uncertain', 'me');
@@ -365,6 +366,35 @@ def test_each_workload_has_its_share_cost_escalations_and_labels(ask_of: Ask, da
         "grade": 0.75,
         "share": 0.4,
     }
-    assert (nameless["queries"], nameless["answered"], nameless["labels"]) == (3, 1, 0)
+    # What was cancelled before it was routed is of no workload; a sampled query climbs on purpose.
+    assert (nameless["queries"], nameless["answered"], nameless["escalated"], nameless["labels"]) == (2, 1, 1, 0)
+    assert ask_of(_figures).progress.escalated == 2
     # An open call counts at its worst case; what routed several queries at once is not a query's.
     assert nameless["cost_usd"] == pytest.approx(0.05 + 0.00003)
+
+
+SAID_TWICE = """
+INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, codes,
+                       reasons) VALUES
+    (1, 14, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'pilot', '{pilot}', '{sampled}'),
+    (1, 14, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge', '{pilot,low_confidence}',
+     '{sampled,"0.40 < 0.70"}'),
+    (1, 14, 2, 'fallback', 'advance', 'fallback', 'large', 'ready', 'large', 'ladder',
+     '{pilot,low_confidence,fallback}', '{"small: sampled","small: 0.40 < 0.70","up to large"}'),
+    (1, 14, 3, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', '{top_tier}', '{"the top tier"}')
+"""
+
+
+def test_the_report_gives_each_reason_once(ask_of: Ask, database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(SAID_TWICE)
+
+    async def question(engine: AsyncEngine) -> Any:
+        batch = await find_batch(engine, "batch_a")
+        assert batch is not None
+        return await load_batch_report(engine, batch, now=datetime.now(UTC), audited=False)
+
+    report = ask_of(question)
+    doubtful = next(each for each in report.least_confident if each.query_id == 14)
+    assert doubtful.reasons == ("sampled", "small: 0.40 < 0.70", "up to large", "the top tier")
+    assert {each.reason for each in report.rejections} == {"shape"}, "that a query is sampled rejects nothing"

@@ -9,7 +9,7 @@ WITH doubtful AS (
     LIMIT :rows
 )
 SELECT d.query_id, p.custom_id, d.state, d.tier, d.model, d.confidence, d.accepted, d.escalations,
-       spent.calls, coalesce(spent.cost_usd, 0) AS cost_usd, why.reasons,
+       spent.calls, coalesce(spent.cost_usd, 0) AS cost_usd,
        CASE WHEN CAST(:with_text AS boolean) THEN CAST(p.body AS text) END AS body
 FROM doubtful AS d
 JOIN prompts AS p ON p.query_id = d.query_id
@@ -18,9 +18,4 @@ LEFT JOIN LATERAL (
     FROM calls AS c
     WHERE c.query_id = d.query_id
 ) AS spent ON true
-LEFT JOIN LATERAL (
-    SELECT array_agg(r.reason ORDER BY e.id, r.place) AS reasons
-    FROM decisions AS e, unnest(e.reasons) WITH ORDINALITY AS r (reason, place)
-    WHERE e.query_id = d.query_id AND e.kind IN ('route', 'judge', 'fallback')
-) AS why ON true
 ORDER BY d.accepted, d.confidence, d.query_id

@@ -8,15 +8,10 @@ WITH most_expensive AS (
     LIMIT :rows
 )
 SELECT d.query_id, p.custom_id, q.state, coalesce(a.tier, q.tier) AS tier, a.model, a.confidence, a.accepted,
-       q.escalations, d.calls, d.cost_usd, why.reasons,
+       q.escalations, d.calls, d.cost_usd,
        CASE WHEN CAST(:with_text AS boolean) THEN CAST(p.body AS text) END AS body
 FROM most_expensive AS d
 JOIN queries AS q ON q.id = d.query_id
 JOIN prompts AS p ON p.query_id = d.query_id
 LEFT JOIN answers AS a ON a.query_id = d.query_id AND q.state = 'done'
-LEFT JOIN LATERAL (
-    SELECT array_agg(r.reason ORDER BY e.id, r.place) AS reasons
-    FROM decisions AS e, unnest(e.reasons) WITH ORDINALITY AS r (reason, place)
-    WHERE e.query_id = d.query_id AND e.kind IN ('route', 'judge', 'fallback')
-) AS why ON true
 ORDER BY d.cost_usd DESC, d.query_id

@@ -1,9 +1,10 @@
--- The progress of a batch: counts by state and tier, and the cost so far.
+-- The progress of a batch: counts by state and tier, and the cost so far. A sampled query climbs every tier on purpose:
+-- it is not escalated.
 -- Reservations of open calls are apart: they are the worst case, many times the cost. `put_off` has what was released for
 -- a later time, by stage, with the reason of one of them; `unserved` the stages whose queries no living worker takes.
 WITH q AS MATERIALIZED (
     SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.due_at = 'infinity') AS later,
-           count(*) FILTER (WHERE q.escalations > 0) AS escalated,
+           count(*) FILTER (WHERE q.escalations > 0 AND NOT q.pilot) AS escalated,
            count(*) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS put_off,
            min(q.due_at) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS due_at,
            min(q.id) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS put_off_id

@@ -8,7 +8,7 @@ WITH first AS (
 )
 SELECT first.router, first.tier AS first_tier,
        CASE WHEN q.state = 'done' THEN coalesce(a.tier, q.tier) ELSE q.tier END AS last_tier,
-       q.escalations > 0 AS escalated, q.state, a.accepted, count(*) AS queries
+       q.escalations > 0 AND NOT q.pilot AS escalated, q.state, a.accepted, count(*) AS queries
 FROM batches AS b
 JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
 LEFT JOIN first ON first.query_id = q.id

@@ -26,7 +26,7 @@ ended AS (
                 ELSE 'classifier' END AS stage,
            CASE WHEN r.confidence IS NOT NULL
                 THEN least(greatest(floor(r.confidence * 10), 0), 9)::integer END AS tenth,
-           q.state = 'done' AS answered, q.escalations > 0 AS escalated, q.finished_at IS NULL AS open,
+           q.state = 'done' AS answered, q.escalations > 0 AND NOT q.pilot AS escalated, q.finished_at IS NULL AS open,
            r.propensity < 1 AND NOT EXISTS (SELECT FROM lowered) AS drawn,
            q.state = 'done' AND q.escalations = 0 AND a.accepted AND a.tier = r.tier AS stood,
            q.state = 'done' AND NOT a.accepted AS doubtful, a.tier AS answer_tier,
