@@ -153,7 +153,7 @@ class DashboardCollector:
         return labels, router, quality, overspent._asdict()
 
     async def _read_quality(self, batch_id: int) -> QualityFigures | None:
-        return await batch_quality(self._engine, batch_id)
+        return await batch_quality(self._engine, batch_id, priced=False)
 
     async def _read_waves(self, batch_id: int) -> WaveFigures:
         waves = await run_report(self._engine, "dashboard_waves", batch_id=batch_id, rows=WAVES)

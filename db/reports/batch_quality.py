@@ -115,7 +115,7 @@ class RecentQuality:
     """Quality floors of the last day, over all tenants."""
 
     batches: Mapping[str, int]
-    """By `QualityFigures.standing`, but ``departed`` is in ``certified``: no decisions are read for it."""
+    """By `QualityFigures.standing`."""
     audits: int
     quality: float | None
     """1 - mean loss of the day's audits; None below `FEWEST_AUDITS`."""
@@ -127,15 +127,21 @@ async def recent_quality(engine: AsyncEngine) -> RecentQuality:
     """The state of all floors, for the operator."""
     (row,) = await run_report(engine, "dashboard_quality")
     losses = row.audit_losses or ()
-    return RecentQuality(row.batches, len(losses), *_audited(losses))
+    batches = {standing: len(ids) for standing, ids in row.batches.items()}
+    if departed_ids := await _departures(engine, row.batches.get("certified", ())):
+        batches["certified"] -= len(departed_ids)
+        batches["departed"] = len(departed_ids)
+    return RecentQuality({standing: n for standing, n in batches.items() if n}, len(losses), *_audited(losses))
 
 
-async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | None:
-    """None where the batch has no quality floor."""
-    rows = await run_report(engine, "batch_quality", batch_id=batch_id)
+async def batch_quality(engine: AsyncEngine, batch_id: int, *, priced: bool = True) -> QualityFigures | None:
+    """None where the batch has no quality floor. Without ``priced`` its costs are 0: all calls are read for them."""
+    rows = await run_report(engine, "batch_quality", batch_id=batch_id, priced=priced)
     if not rows:
         return None
     row = rows[0]
+    is_certified = (row.certificate or {}).get("outcome") == "certified"
+    departures = await _departures(engine, [batch_id]) if is_certified else {}
     quality, interval = _audited(row.audit_losses or ())
     offered = len(((row.certificate or {}).get("judge") or {}).get("to_label", ()))
     labels = await run_report(engine, "judged_labels", batch_id=batch_id) if offered else ()
@@ -154,8 +160,16 @@ async def batch_quality(engine: AsyncEngine, batch_id: int) -> QualityFigures | 
         decided_at=row.decided_at,
         breached_at=row.breached_at,
         judge_agreement=judge_agreement([(row.judged, row.labeled) for row in labels], offered=offered),
-        departures=row.departures,
+        departures=departures.get(batch_id, 0),
     )
+
+
+async def _departures(engine: AsyncEngine, batch_ids: Sequence[int]) -> dict[int, int]:
+    """How many queries departed from the certified policy, by batch; those without any are not in it."""
+    if not batch_ids:
+        return {}
+    rows = await run_report(engine, "departures", batch_ids=list(batch_ids))
+    return {row.batch_id: row.departures for row in rows}
 
 
 def judge_agreement(pairs: Sequence[tuple[float, float]], *, offered: int) -> JudgeAgreement | None:
@@ -164,8 +178,8 @@ def judge_agreement(pairs: Sequence[tuple[float, float]], *, offered: int) -> Ju
         return None
     agreed = sum((judged > 0) - (judged < 0) == (labeled > 0) - (labeled < 0) for judged, labeled in pairs)
     unseen = [1.0 - min(max(judged, 0.0), labeled) / labeled for judged, labeled in pairs if labeled > 0]
-    missed = _share_bounds(sum(unseen), len(unseen), risk=2 * RISK)[1] if unseen else None
-    return JudgeAgreement(offered, len(pairs), agreed, _share_bounds(agreed, len(pairs)), missed)
+    missed = share_bounds(sum(unseen), len(unseen), risk=2 * RISK)[1] if unseen else None
+    return JudgeAgreement(offered, len(pairs), agreed, share_bounds(agreed, len(pairs)), missed)
 
 
 def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
@@ -219,13 +233,13 @@ def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float]
     if n < FEWEST_AUDITS:
         return None, None
     least = -1.0 if min(losses) < 0 else 0.0
-    low, high = _share_bounds(sum((loss - least) / (1.0 - least) for loss in losses), n)
+    low, high = share_bounds(sum((loss - least) / (1.0 - least) for loss in losses), n)
     quality = 1.0 - sum(losses) / n
     return quality, (1.0 - least - high * (1.0 - least), 1.0 - least - low * (1.0 - least))
 
 
-def _share_bounds(hits: float, n: int, *, risk: float = RISK) -> tuple[float, float]:
-    """Clopper–Pearson's interval of a share, half of ``risk`` on each side."""
+def share_bounds(hits: float, n: int, *, risk: float = RISK) -> tuple[float, float]:
+    """Clopper–Pearson's interval of a share, half of ``risk`` on each side; wide for grades between 0 and 1."""
     from scipy.stats import beta  # half a second that most commands do without
 
     low = float(beta.ppf(risk / 2, hits, n - hits + 1)) if hits > 0 else 0.0
