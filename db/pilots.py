@@ -96,10 +96,14 @@ class Pilots:
         certificate: Mapping[str, Any],
         policy: Mapping[str, Any],
         weights: bytes | None,
+        lengths: Mapping[str, float],
         confidence: float,
         reason: str,
     ) -> None:
-        """Stores certificate and policy, once, with a row of the log, where ``taken`` still holds."""
+        """Stores certificate and policy, once, with a row of the log, where ``taken`` still holds.
+
+        ``lengths`` are how many times longer the top tier's answers are, by tier.
+        """
         await fetch(
             self._engine,
             statement("pilot_decide"),
@@ -107,6 +111,7 @@ class Pilots:
             certificate=orjson.dumps(certificate).decode(),
             policy=orjson.dumps(policy).decode(),
             weights=weights,
+            lengths=orjson.dumps(lengths).decode(),
             confidence=confidence,
             reason=reason,
         )

@@ -76,7 +76,7 @@ async def workload(
     name: Annotated[str, Query(min_length=1, max_length=512)],
     days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 30,
 ) -> Response:
-    """A workload of the tenant over its batches: spend by day, grades by day and tier, certificates of the newest."""
+    """A workload of the tenant over batches: spend by day, grades by day and tier, what routed it side by side."""
     service, tenant = get_state(request), get_tenant(request)
     figures = await workload_figures(
         service.engine, strip_nul(name), tenant=tenant, simulated=service.fleet.simulated, days=days

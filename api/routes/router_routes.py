@@ -67,6 +67,7 @@ async def _routers(service: AppState) -> Mapping[str, Any]:
                 "digest": entry.digest,
                 "added_at": entry.added_at,
                 "added_by": entry.added_by,
+                "workload": entry.manifest.get("workload"),
                 "evaluation": evaluation_card(entry.manifest),
             }
             for entry in await router_registry.registered(service.engine)

@@ -347,21 +347,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     """
     prices = batch.price_list
     second = baseline or prices.baseline
-    baselines = {_TOP: replace(prices.top, model="")}
-    if second is not None:
-        baselines[_SECOND] = replace(second, tier=None)
-    ratios = await length_ratios(engine, batch.id, baselines, top=_TOP, plan=batch.plan)
-    (costs,) = await run_report(
-        engine,
-        "batch_costs",
-        batch_id=batch.id,
-        names=list(baselines),
-        tiers=[model.tier for model in baselines.values()],
-        models=[model.model for model in baselines.values()],
-        **columns(list(baselines.values())),
-        **as_params(ratios),
-        unsent=sorted(UNSENT),
-    )
+    costs, ratios = await _costs(engine, batch, second)
     baseline_usd: dict[str, float] = defaultdict(float)
     for part in costs.baselines:
         baseline_usd[part["name"]] += part["usd"]
@@ -398,6 +384,48 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         baseline_lengths=_lengths(costs.baselines, ratios),
         second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], cost_usd),
     )
+
+
+async def top_lengths(engine: AsyncEngine, public_id: str) -> dict[str, float]:
+    """How many times longer the top tier's answers are than those of each tier that answered, over all workloads."""
+    batch = await find_batch(engine, public_id)
+    if batch is None:
+        return {}
+    ratios = await length_ratios(engine, batch.id, _top_of(batch), top=_TOP, plan=batch.plan)
+    return {one.tier: one.ratio for one in ratios if one.workload is None}
+
+
+def _top_of(batch: Batch) -> dict[str, ListedModel]:
+    return {_TOP: replace(batch.price_list.top, model="")}
+
+
+async def _costs(
+    engine: AsyncEngine, batch: Batch, second: ListedModel | None, *, by_router: bool = False
+) -> tuple[Row[Any], list[LengthRatio]]:
+    """The row of ``batch_costs``, and the ratios that it counts by."""
+    baselines = _top_of(batch)
+    if second is not None:
+        baselines[_SECOND] = replace(second, tier=None)
+    ratios = await length_ratios(engine, batch.id, baselines, top=_TOP, plan=batch.plan)
+    (costs,) = await run_report(
+        engine,
+        "batch_costs",
+        batch_id=batch.id,
+        names=list(baselines),
+        tiers=[model.tier for model in baselines.values()],
+        models=[model.model for model in baselines.values()],
+        **columns(list(baselines.values())),
+        **as_params(ratios),
+        unsent=sorted(UNSENT),
+        by_router=by_router,
+    )
+    return costs, ratios
+
+
+async def costs_by_router(engine: AsyncEngine, batch: Batch) -> Sequence[Mapping[str, Any]]:
+    """Answers, cost_usd and baseline_usd by workload, router, version and tier, as ``batch_costs.sql`` defines them."""
+    costs, _ = await _costs(engine, batch, None, by_router=True)
+    return list(costs.routed)
 
 
 def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio]) -> BaselineLengths:

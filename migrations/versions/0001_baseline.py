@@ -20,7 +20,7 @@ def downgrade() -> None:
         DROP TABLE batches, budgets, queries, prompts, answers, calls, seals, kept_calls, labels, shadows, routers,
             router_files, router_promotions, workers, stages, tenants, api_keys, files, file_pieces, api_batches,
             webhooks, webhook_messages, account_faults, provider_batches, pilots, grades, audits, price_lists,
-            followers, request_keys, spend_daily;
+            followers, request_keys, spend_daily, workload_sums;
         DROP FUNCTION pointsman_add_partitions(integer), pointsman_decision_hash(decisions),
             pointsman_seal(bigint, integer), pointsman_delete_orphans(bigint), pointsman_keep_certificate();
         DROP TABLE decisions;

@@ -62,6 +62,7 @@ CREATE TABLE batches (
     paused_at timestamptz,
     ended_at timestamptz,
     sealed_at timestamptz,
+    summed_at timestamptz,
     purged_at timestamptz,
     CONSTRAINT uq_batches_tenant_idempotency_key UNIQUE (tenant, idempotency_key),
     CONSTRAINT ck_batches_total_positive CHECK (total > 0),
@@ -71,6 +72,8 @@ CREATE INDEX ix_batches_open ON batches (id) WHERE ended_at IS NULL;
 CREATE INDEX ix_batches_deadline ON batches (deadline) WHERE ended_at IS NULL AND deadline IS NOT NULL;
 CREATE INDEX ix_batches_unsealed ON batches (id)
     WHERE ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at);
+CREATE INDEX ix_batches_unsummed ON batches (id)
+    WHERE ended_at IS NOT NULL AND (summed_at IS NULL OR summed_at <= ended_at) AND source <> '/v1/chat/completions';
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
 CREATE INDEX ix_batches_no_chat ON batches (tenant, created_at) WHERE source <> '/v1/chat/completions';
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
@@ -85,8 +88,10 @@ COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
 COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claimed and its window does not close; a resume clears it';
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
+COMMENT ON COLUMN batches.summed_at IS
+    'when workload_sums was filled; not after ended_at: it was resumed since, or audits may have followed';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
-GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline),
+GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline, summed_at),
     INSERT (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256,
             first_query_id, last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
             expires_at, deadline)
@@ -426,6 +431,7 @@ CREATE TABLE pilots (
     certificate jsonb,
     policy jsonb,
     weights bytea,
+    lengths jsonb,
     extensions smallint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     decided_at timestamptz,
@@ -448,11 +454,12 @@ COMMENT ON COLUMN pilots.epoch IS 'fencing token: each worker that takes the dec
 COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
 COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
 COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
+COMMENT ON COLUMN pilots.lengths IS 'by tier: how many times longer the answers of the top tier are to the same queries';
 COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
 COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
 COMMENT ON COLUMN pilots.stopped_at IS 'when the rest of a batch that ends with its pilot was cancelled';
 GRANT SELECT, INSERT,
-    UPDATE (state, lease_until, certificate, policy, weights, extensions, decided_at, breached_at, epoch,
+    UPDATE (state, lease_until, certificate, policy, weights, lengths, extensions, decided_at, breached_at, epoch,
             stopped_at)
     ON pilots TO pointsman_app;
 GRANT SELECT ON pilots TO pointsman_auditor;
@@ -461,8 +468,8 @@ CREATE FUNCTION pointsman_keep_certificate() RETURNS trigger LANGUAGE plpgsql SE
 BEGIN
     RAISE EXCEPTION 'the pilot of batch % is decided', OLD.batch_id USING ERRCODE = 'insufficient_privilege';
 END $$;
-CREATE TRIGGER keep_certificate BEFORE UPDATE OF state, lease_until, certificate, policy, weights, extensions, decided_at,
-    epoch ON pilots FOR EACH ROW WHEN (OLD.state = 'decided') EXECUTE FUNCTION pointsman_keep_certificate();
+CREATE TRIGGER keep_certificate BEFORE UPDATE OF state, lease_until, certificate, policy, weights, lengths, extensions,
+    decided_at, epoch ON pilots FOR EACH ROW WHEN (OLD.state = 'decided') EXECUTE FUNCTION pointsman_keep_certificate();
 
 CREATE TABLE grades (
     call_id bigint NOT NULL,
@@ -522,6 +529,7 @@ CREATE TABLE decisions (
 ) PARTITION BY RANGE (at);
 CREATE INDEX ix_decisions_query_id ON decisions (query_id);
 CREATE INDEX ix_decisions_batch_id ON decisions (batch_id);
+CREATE INDEX ix_decisions_budget ON decisions (batch_id) WHERE codes && ARRAY['lowered', 'over_budget', 'budget_reserved'];
 -- decisions only grows at its end: block ranges are enough, and cost next to nothing to keep.
 CREATE INDEX ix_decisions_at ON decisions USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
 COMMENT ON COLUMN decisions.kind IS 'route, judge, fallback, release, rescue, hold, cancel, …';
@@ -598,6 +606,29 @@ COMMENT ON COLUMN spend_daily.workload IS
 COMMENT ON COLUMN spend_daily.summed_at IS 'calls that ended until then are in its day';
 GRANT SELECT, INSERT, UPDATE, DELETE ON spend_daily TO pointsman_app;
 GRANT SELECT ON spend_daily TO pointsman_auditor;
+
+-- workload_sums -----------------------------------------------------------------------------------------------------
+
+CREATE TABLE workload_sums (
+    batch_id bigint NOT NULL,
+    workload text NOT NULL,
+    router text NOT NULL,
+    version text NOT NULL,
+    tier text NOT NULL,
+    answers bigint NOT NULL,
+    cost_usd numeric(18, 9) NOT NULL,
+    baseline_usd numeric(18, 9) NOT NULL,
+    CONSTRAINT pk_workload_sums PRIMARY KEY (batch_id, workload, router, version, tier)
+);
+CREATE INDEX ix_workload_sums_workload ON workload_sums (workload, batch_id);
+COMMENT ON TABLE workload_sums IS
+    'What the queries of a batch came to, by workload, what routed them first, and tier; the feeder sums it at the end.';
+COMMENT ON COLUMN workload_sums.workload IS 'as the routing noted it; empty where it noted none';
+COMMENT ON COLUMN workload_sums.version IS 'of the trained router that was asked: the beginning of its digest; empty without one';
+COMMENT ON COLUMN workload_sums.cost_usd IS 'of the calls at the tier, with a share of what grading the pilot cost';
+COMMENT ON COLUMN workload_sums.baseline_usd IS 'what these answers had cost at the top tier';
+GRANT SELECT, INSERT, DELETE ON workload_sums TO pointsman_app;
+GRANT SELECT ON workload_sums TO pointsman_auditor;
 
 -- labels ------------------------------------------------------------------------------------------------------------
 
@@ -1067,7 +1098,7 @@ CROSS JOIN LATERAL (
            count(*) FILTER (WHERE q.state = 'cancelled') AS cancelled,
            count(*) FILTER (WHERE q.state = 'expired') AS expired,
            count(*) FILTER (WHERE q.finished_at IS NULL) AS open,
-           count(*) FILTER (WHERE q.escalations > 0) AS escalated
+           count(*) FILTER (WHERE q.escalations > 0 AND NOT q.pilot) AS escalated
     FROM queries AS q
     WHERE q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
 ) AS q
@@ -1082,7 +1113,7 @@ LEFT JOIN LATERAL (
     FROM kept_calls AS k WHERE k.batch_id = b.id
 ) AS k ON true;
 COMMENT ON VIEW batch_summary IS
-    'Each batch: counts by outcome, calls and their cost. Open calls count at their reservation.';
+    'Each batch: counts by outcome, calls and their cost. Open calls count at their reservation; escalated is without the pilot.';
 
 CREATE VIEW tier_daily AS
 SELECT date_trunc('day', c.created_at AT TIME ZONE 'UTC')::date AS day, c.tier, c.model, c.purpose,

@@ -22,6 +22,7 @@ from db.orphan_cleanup import delete_orphans
 from db.spend import sum_spend
 from db.statement_errors import StatementFailed, is_transient
 from db.worker_registry import WorkerRegistry
+from db.workload_sums import sum_workloads
 from routing.lifecycle import ROUTE, MoveKind, State
 from tasks.broker_state import UNREACHABLE, BrokerSentinel, broker_depth
 from tasks.celery_app import queue_of, stages
@@ -245,6 +246,7 @@ class Feeder:
 
     async def _sum_spend(self) -> None:
         await sum_spend(self.context.engine)
+        await sum_workloads(self.context.engine)
 
     async def _return_lost(self) -> None:
         for stage, pace in self.paces.items():

@@ -608,7 +608,7 @@ def test_spend_on_the_page_is_that_of_sql(stage: Stage) -> None:
     stage.until(lambda: f"in {top['calls']:,} calls" in stage.text("#spend .lead"))
     assert number(stage.text("#spend .lead b")) == pytest.approx(float(top["usd"]), rel=0.002)
     assert "was labeled" in stage.text("#grades")
-    assert "None yet" in stage.text("#certificates")
+    versions_are_those_of_sql(stage, top["workload"])
     for size, dark, name in ((WIDE, False, "light"), (WIDE, True, "dark"), (NARROW, False, "narrow")):
         stage.look(size, dark=dark)
         assert stage.axe() == []
@@ -617,6 +617,30 @@ def test_spend_on_the_page_is_that_of_sql(stage: Stage) -> None:
     stage.look(WIDE)
     stage.driver.find_element("link text", "Live").click()
     stage.until(stage.is_live)
+
+
+def versions_are_those_of_sql(stage: Stage, workload: str) -> None:
+    """What routed a workload has its answers by tier and its cost; the feeder sums them up once batches have ended."""
+    routed = (
+        " FROM {} AS c JOIN LATERAL (SELECT coalesce(detail ->> 'version', router) AS by,"
+        "  detail ->> 'workload' AS workload FROM decisions AS d"
+        "  WHERE d.query_id = c.query_id AND d.kind = 'route' ORDER BY d.id LIMIT 1) AS r"
+        f" ON r.workload = '{workload}' GROUP BY r.by"
+    )
+    answers = stage.rows("SELECT r.by, count(*) AS n" + routed.format("answers"))
+    costs = stage.rows("SELECT r.by, sum(c.cost_usd) AS usd" + routed.format("calls"))
+
+    def shown() -> bool:
+        stage.driver.refresh()
+        stage.until(lambda: stage.text("#versions"))
+        return len(stage.cells("#versions tbody tr")) == len(answers)
+
+    stage.until(shown)
+    rows = stage.cells("#versions tbody tr")
+    assert sorted(int(number(row[3])) for row in rows) == sorted(row["n"] for row in answers)
+    heads = stage.cells("#versions thead tr")[0]
+    told = sorted(number(row[heads.index("cost")]) for row in rows)
+    assert told == [pytest.approx(usd, rel=0.002, abs=5e-7) for usd in sorted(float(row["usd"]) for row in costs)]
 
 
 def test_a_lost_connection_is_reported_and_comes_back_by_itself(stage: Stage) -> None:
@@ -699,17 +723,24 @@ def test_an_admin_manages_keys_and_routers_on_the_page(stage: Stage) -> None:
         assert stage.script("return document.documentElement.scrollWidth") <= size[0]
         stage.picture(name, size, dark=dark)
     stage.look(WIDE)
-    press_and_accept(stage, 'button[aria-label="promote v1"]')
-    stage.until(lambda: "v1 serves" in stage.text("#did"))
-    assert stage.rows("SELECT name, promoted_by, undone_by FROM router_promotions") == [
-        {"name": "v1", "promoted_by": "boss", "undone_by": None}
-    ]
-    press_and_accept(stage, "#rollback")
-    stage.until(lambda: "Rolled back" in stage.text("#did"))
-    assert [row["undone_by"] for row in stage.rows("SELECT undone_by FROM router_promotions")] == ["boss"]
+    promote_and_roll_back(stage)
     press_and_accept(stage, 'button[aria-label="revoke reader"]')
     stage.until(lambda: "reader is revoked" in stage.text("#did"))
     assert stage.rows("SELECT 1 FROM api_keys WHERE name = 'reader' AND revoked_at IS NULL") == []
+    (trained, *_) = stage.rows("SELECT workload FROM workload_sums WHERE version <> '' AND workload <> ''")
+    stage.driver.get(f"{stage.url}/workload.html#{trained['workload']}")
+    promote_and_roll_back(stage)
+
+
+def promote_and_roll_back(stage: Stage) -> None:
+    """On a page that has the buttons."""
+    newest = "SELECT name, promoted_by, undone_by FROM router_promotions ORDER BY id DESC LIMIT 1"
+    press_and_accept(stage, 'button[aria-label="promote v1"]')
+    stage.until(lambda: "v1 serves" in stage.text("#did"))
+    assert stage.rows(newest) == [{"name": "v1", "promoted_by": "boss", "undone_by": None}]
+    press_and_accept(stage, "#rollback")
+    stage.until(lambda: "Rolled back" in stage.text("#did"))
+    assert stage.rows(newest) == [{"name": "v1", "promoted_by": "boss", "undone_by": "boss"}]
 
 
 def press_later(stage: Stage, selector: str) -> None:

@@ -1,6 +1,7 @@
 """A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -9,9 +10,11 @@ from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.pilots import Pilots
 from db.reports import run_report
-from db.reports.batch_quality import outside_certificate
+from db.reports.batch_quality import outside_certificate, recent_quality
 from db.reports.batch_stats import batch_progress
 from db.reports.query_timeline import find_queries
+from db.reports.workload import workload_figures
+from db.workload_sums import sum_workloads
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import MoveKind, State
 from routing.pilot import PilotSpec
@@ -56,7 +59,8 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
         fleet = simulated_fleet(simulator.url)
         async with worker_context_of(bench, fleet) as context:
             spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.9, max_queries=60))
-            batch = await hand_in(lines(400), spec, context)
+            named = b'{"metadata":{"workload":"sums"}}'
+            batch = await hand_in([line._replace(options=named) for line in lines(400)], spec, context)
             pilots = Pilots(bench.engine)
             await work_off(context)
             assert await bench.rows("SELECT 1 FROM calls") == []
@@ -77,6 +81,16 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             await decided(context)
             figures = await account(batch, context)
             assert figures.progress.done == 400
+            climbed = "SELECT count(*) AS n FROM queries WHERE escalations > 0"
+            assert [row.n for row in await bench.rows(climbed + " AND pilot")] == [60]
+            assert figures.progress.escalated == (await bench.rows(climbed + " AND NOT pilot"))[0].n
+            assert await sum_workloads(bench.engine) == 1
+            told = await workload_figures(bench.engine, "sums", tenant="default", simulated=True, days=1)
+            (policy,) = told["versions"]
+            assert policy["tiers"] == figures.progress.by_tier
+            assert policy["cost_usd"] == pytest.approx(figures.cost_usd)
+            assert policy["baseline_usd"] == pytest.approx(figures.baseline_cost_usd)
+            assert policy["quality"]["measured"] == figures.quality.measured
             quality = figures.quality
             assert quality is not None
             assert quality.certificate is not None
@@ -88,6 +102,37 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             assert [row.detail for row in logged] == [quality.certificate]
             await seal_ended(bench.engine)
             assert not (await verify(bench.engine, batch.id)).findings
+
+    on_bench(story)
+
+
+def test_the_dashboard_and_the_report_count_the_same_lengths_of_the_top_tiers_answers(
+    on_bench: OnBench, simulator: SimulatorProcess
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
+            spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.8, max_queries=60, audit_share=0.0))
+            batch = await hand_in(lines(300), spec, context)
+            pilots = Pilots(bench.engine)
+            for _ in ("sample", "certificate"):
+                await work_off(context)
+                (taken,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
+                await bench.rows_as_owner(
+                    "UPDATE calls SET completion_tokens = 3 * completion_tokens + 1 WHERE tier = 'large'"
+                )
+                await decide_pilot(taken, context)
+            await pilots.release()
+            await work_off(context)
+            figures = await account(batch, context)
+            lengths = figures.baseline_lengths
+            assert (lengths.own + lengths.pairs, lengths.assumed) == (300, 0)
+            assert lengths.pairs > 100
+            now = datetime.now(UTC)
+            span = {"since": now - timedelta(hours=1), "until": now + timedelta(minutes=1)}
+            answers = await run_report(bench.engine, "dashboard_answers", **span)
+            assert sum(row.n for row in answers) == 300
+            alone = float(sum(row.baseline_usd for row in answers))
+            assert alone == pytest.approx(figures.baseline_cost_usd, rel=1e-6)
 
     on_bench(story)
 
@@ -211,7 +256,9 @@ def test_a_decision_that_another_worker_has_taken_over_changes_nothing(on_bench:
         second = await pilots.claim(again, lease_s=60.0)
         assert second is not None
         await pilots.extend(first, sample=50)
-        await pilots.decide(first, certificate={}, policy={"kind": "top"}, weights=None, confidence=0.95, reason="late")
+        await pilots.decide(
+            first, certificate={}, policy={"kind": "top"}, weights=None, lengths={}, confidence=0.95, reason="late"
+        )
         pilot = await pilots.find(first.batch_id)
         assert pilot is not None
         assert (pilot.state, pilot.sampled) == ("deciding", 0)
@@ -325,6 +372,7 @@ def test_a_budget_that_the_policy_has_no_room_in_takes_the_promise_back(
             before = (await account(batch, context)).quality
             assert before is not None
             assert before.standing == "certified"
+            assert (await recent_quality(context.engine)).batches == {"certified": 1}
             (spent,) = await bench.rows("SELECT settled_usd FROM budgets")
             await bench.ledger.set_budget(batch.id, cap_usd=float(spent.settled_usd) + 0.0015)
             await pilots.release()
@@ -332,6 +380,7 @@ def test_a_budget_that_the_policy_has_no_room_in_takes_the_promise_back(
             after = (await account(batch, context)).quality
             assert after is not None
             assert (after.standing, after.interval) == ("departed", None)
+            assert (await recent_quality(context.engine)).batches == {"departed": 1}
             rest = "SELECT count(*) AS n FROM queries AS q WHERE NOT q.pilot"
             (best,) = await bench.rows(
                 rest + " AND EXISTS (SELECT FROM answers AS a WHERE a.query_id = q.id AND NOT a.accepted)"

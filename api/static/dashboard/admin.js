@@ -4,11 +4,10 @@ import { NONE, count } from "./format.js";
 import { asked } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
 import { learnRole, may } from "./role.js";
+import { button, change, promote, rollBack, say, serves } from "./routers.js";
 
-const say = (words) => { byId("did").textContent = words; };
 const day = (at) => new Date(typeof at === "number" ? at * 1000 : at).toISOString().slice(0, 16).replace("T", " ");
 const fixed = (number) => (typeof number === "number" ? number.toFixed(3) : NONE);
-const button = (words, about, act) => h("button", { type: "button", "aria-label": `${words} ${about}`, onclick: act }, words);
 
 async function load(path, show, id) {
   try {
@@ -19,30 +18,17 @@ async function load(path, show, id) {
   }
 }
 
-async function change(words, path, method, done) {
-  try {
-    const answer = await asked(path, { method });
-    say(words);
-    done(answer);
-  } catch (error) {
-    say(error.message);
-  }
-}
-
 function routers({ promoted, routers: rows, history }) {
-  const act = (name) => confirm(`Have ${name} serve every fleet whose classifier is “default”?`)
-    && change(`${name} serves; running workers load it within seconds`, `/v1/pointsman/routers/${encodeURIComponent(name)}/promote`, "POST", routers);
   const all = [{ name: "default", evaluation: null }, ...rows];
   const tiers = [...new Set(all.flatMap((row) => Object.keys(row.evaluation?.tiers ?? {})))];
   byId("routers").replaceChildren(table("Routers", ["router", ["added", "left"], ["held-out lines"], "APGR", ...tiers.map((tier) => `Brier at ${tier}`), ...(may("admin") ? ["change"] : [])],
     all.map((row) => [
-      h("span", {}, row.name, " ", row.name === promoted ? h("span", { class: "tag" }, "serves") : null),
+      h("span", {}, row.name, " ", row.name === promoted ? serves() : null),
       [row.added_at ? `${day(row.added_at)} by ${row.added_by}` : "shipped", "left"],
       row.evaluation ? count(row.evaluation.lines) : NONE, fixed(row.evaluation?.apgr),
       ...tiers.map((tier) => fixed(row.evaluation?.tiers[tier]?.brier)),
-      ...(may("admin") ? [row.name === promoted ? "" : button("promote", row.name, () => act(row.name))] : [])])));
-  byId("rollback").hidden = !may("admin");
-  byId("rollback").disabled = !history.some((one) => !one.undone_at);
+      ...(may("admin") ? [promote(row.name, promoted, routers)] : [])])));
+  byId("undo").replaceChildren(rollBack(history, routers));
   byId("history").replaceChildren(history.length ? table("Promotions", ["router", "promoted", "undone"],
     history.toReversed().map((one) => [one.name, `${day(one.promoted_at)} by ${one.promoted_by}`, one.undone_at ? `${day(one.undone_at)} by ${one.undone_by}` : NONE]))
     : h("p", { class: "empty" }, "Nothing was promoted: the shipped router serves."));
@@ -59,17 +45,13 @@ function keys({ data }) {
 const loadKeys = () => load("/v1/pointsman/keys", keys, "keys");
 
 async function loadAll() {
-  for (const id of ["routers", "history", "keys", "made"]) byId(id).replaceChildren();
-  byId("rollback").hidden = true;
+  for (const id of ["routers", "undo", "history", "keys", "made"]) byId(id).replaceChildren();
   say("");
   await learnRole();
   byId("keys-panel").hidden = !may("admin");
   load("/v1/pointsman/routers", routers, "routers");
   if (may("admin")) loadKeys();
 }
-
-byId("rollback").addEventListener("click", () => confirm("Return to the router that served before?")
-  && change("Rolled back; running workers load it within seconds", "/v1/pointsman/routers/rollback", "POST", routers));
 
 byId("new-key").addEventListener("submit", async (event) => {
   event.preventDefault();

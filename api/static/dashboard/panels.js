@@ -79,13 +79,15 @@ export const chats = (figures) => (figures ? `Chat completions of the last hour:
 const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"],
   departed: ["not promised", "warn"] };
 
+export const measure = (share, interval) => `${percent(share)}${interval ? ` (${percent(interval[0])} to ${percent(interval[1])})` : ""}`;
+
 /* Measured by audits where there are enough, else by the pilot; never the router's own estimate. */
 export function quality(figures) {
   if (!figures) return h("span", { class: "quiet" }, "no floor");
   const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
   const measured = figures.standing === "departed" ? `certified, but ${count(figures.departures)} departed from the policy for the budget; floor ${percent(figures.floor, 0)}`
     : figures.measured === null ? `floor ${percent(figures.floor, 0)}`
-    : `${percent(figures.measured)}${figures.interval ? ` (${percent(figures.interval[0])} to ${percent(figures.interval[1])})` : ""}, floor ${percent(figures.floor, 0)}`;
+    : `${measure(figures.measured, figures.interval)}, floor ${percent(figures.floor, 0)}`;
   return h("span", {}, h("span", { class: tone }, words), h("span", { class: "below" }, measured));
 }
 
@@ -150,7 +152,7 @@ export function cost({ cost: figures, answered }, top) {
     h("ul", { class: "legend" }, Object.entries(figures.by_tier).map(([tier, usd]) =>
       h("li", {}, h("span", { class: `name ${hue(tier)}` }, h("span", {}, tier, " ", h("b", {}, money(usd)), " ",
         h("span", { class: "quiet" }, answered[tier] ? `${money(usd / answered[tier])} per answer` : "no answer")))))),
-    h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” applies the price of ${figures.baseline_model} to the same tokens.`),
+    h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” applies the price of ${figures.baseline_model} to the same tokens; completions count as much longer as a batch's pilot found.`),
   ];
 }
 

@@ -14,6 +14,7 @@ from fastapi.routing import iter_route_contexts
 
 from api.middleware import RequestMiddleware
 from db.spend import sum_spend
+from db.workload_sums import sum_workloads
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
 
@@ -190,7 +191,7 @@ def spend(client: httpx.Client, theirs: Theirs) -> None:
 
 def workload(client: httpx.Client, theirs: Theirs) -> None:
     told = client.get("/v1/pointsman/workload", params={"name": "theirs"}).json()
-    assert (told["spend"]["data"], told["grades"], told["batches"]) == ([], [], [])
+    assert (told["spend"]["data"], told["grades"], told["versions"]) == ([], [], [])
 
 
 def sample(client: httpx.Client, theirs: Theirs) -> None:
@@ -261,6 +262,7 @@ def theirs(module_served: Served) -> Theirs:
         hook = {"name": "hook", "url": "https://example.com", "event_types": ["batch.completed"]}
         webhook = client.post("/v1/webhook_endpoints", json=hook).json()["id"]
     assert module_served.play(lambda bench: sum_spend(bench.engine)) == 1
+    assert module_served.play(lambda bench: sum_workloads(bench.engine)) == 1
     return Theirs(file["id"], output, ended, going, webhook)
 
 

@@ -10,10 +10,12 @@ from db.engine import make_engine
 from db.ledger_types import DecisionRecord
 from db.spend import sum_spend
 from db.tenants import Role
+from db.workload_sums import sum_workloads
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.api.test_chat_routes import ask_and_answer
 from tests.integration.api.test_message_batches import asked, created
+from tests.integration.api.test_roles import register_shipped
 from tests.integration.ledger_fixtures import LedgerHarness
 
 NAMES = {
@@ -188,35 +190,68 @@ def test_prompts_of_one_query_and_the_cheapest_workloads_have_no_name(served: Se
     assert rows[""] == (4, 105 + 1 + 2 + 3)
 
 
-def test_a_workload_has_its_spend_grades_and_certificates_over_batches(served: Served) -> None:
+OF_BATCH = """
+SELECT a.tier, count(*) AS answers, (SELECT sum(cost_usd) FROM calls WHERE batch_id = b.id) AS usd
+FROM batches AS b JOIN answers AS a ON a.query_id BETWEEN b.first_query_id AND b.last_query_id
+WHERE b.public_id = :id GROUP BY a.tier, b.id
+"""
+
+
+def test_a_workload_has_its_spend_and_grades_and_what_routed_it_side_by_side(served: Served) -> None:
     key, other = served.key("w"), served.key("x")
     answered(served, key, "a", "b", workload="bills")
-    answered(served, key, "c", workload="mail")
-    answered(served, other, "d", workload="bills")
+    answered(served, key, "c", "d", "e", workload="bills")
+    answered(served, key, "f", workload="mail")
+    answered(served, other, "g", workload="bills")
     with served.client(key) as client:
-        first = client.get("/v1/batches").json()["data"][1]["id"]
+        certified, trained = (batch["id"] for batch in client.get("/v1/batches").json()["data"][1:3])
         for custom_id, grade in (("a", 1.0), ("b", 0.0), ("b", 0.5)):  # the newest of an answer counts
-            given = {"batch_id": first, "custom_id": custom_id, "grade": grade, "by": "chance"}
+            given = {"batch_id": trained, "custom_id": custom_id, "grade": grade, "by": "chance"}
             assert client.post("/v1/pointsman/labels", json=given).status_code == 200
 
-        async def certify(bench: LedgerHarness) -> None:
-            await bench.rows_as_owner("UPDATE queries SET pilot = true")
+        async def route(bench: LedgerHarness) -> dict[str, list[Any]]:
+            await register_shipped(bench.engine, "v1")
+            await bench.rows_as_owner(
+                "UPDATE decisions SET router = 'v1', detail = jsonb_build_object('workload', 'bills', 'version',"
+                " (SELECT left(digest, 12) FROM routers))"
+                " WHERE batch_id = (SELECT id FROM batches WHERE public_id = :id)",
+                id=trained,
+            )
+            await bench.rows_as_owner(
+                "UPDATE decisions SET router = CASE query_id % 3 WHEN 0 THEN 'pilot' ELSE 'quality_policy' END,"
+                """ detail = '{"workload": "bills"}' WHERE batch_id = (SELECT id FROM batches WHERE public_id = :id)""",
+                id=certified,
+            )
             await bench.rows_as_owner(
                 "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, policy, decided_at,"
                 " certificate)"
-                " SELECT id, 0.9, 0.95, 1, 0.01, 'decided', '{}', now(), CAST(:certificate AS jsonb) FROM batches",
+                " SELECT id, 0.9, 0.95, 1, 0.01, 'decided', '{}', now(), CAST(:certificate AS jsonb) FROM batches"
+                " WHERE public_id = :id",
                 certificate='{"outcome": "certified", "quality": 0.97}',
+                id=certified,
             )
+            assert await sum_workloads(bench.engine) == 4
+            assert await sum_workloads(bench.engine) == 0
+            return {id_: await bench.rows(OF_BATCH, id=id_) for id_ in (certified, trained)}
 
-        served.play(certify)
+        by_sql = served.play(route)
         summed(served)
         told = client.get("/v1/pointsman/workload", params={"name": "bills"}).json()
-        assert (told["spend"]["calls"], [day["calls"] for day in told["spend"]["data"]]) == (2, [2])
-        ((grade,),) = (told["grades"],)
+        assert (told["spend"]["calls"], [day["calls"] for day in told["spend"]["data"]]) == (5, [5])
+        (grade,) = told["grades"]
         assert (grade["tier"], grade["labels"], grade["grade"]) == ("small", 2, 0.75)
-        (batch,) = told["batches"]
-        assert (batch["batch_id"], batch["quality"]["standing"], batch["quality"]["measured"]) == (
-            first, "certified", 0.97
+        policy, router = told["versions"]
+        for version, id_ in ((policy, certified), (router, trained)):
+            report = client.get(f"/v1/pointsman/batches/{id_}/report").json()
+            assert version["tiers"] == {row.tier: row.answers for row in by_sql[id_]} == {"small": version["answers"]}
+            assert version["cost_usd"] == pytest.approx(float(by_sql[id_][0].usd)) == pytest.approx(report["cost_usd"])
+            assert version["baseline_usd"] == pytest.approx(report["baseline_cost_usd"])
+            assert version["saving_share"] == pytest.approx(report["saving_share"], abs=1e-4)
+        assert (policy["batch_id"], policy["quality"]["standing"], policy["quality"]["measured"]) == (
+            certified, "certified", 0.97
         )  # fmt: skip
+        assert (router["router"], len(router["version"]), router["labels"]["labels"]) == ("v1", 12, 2)
+        low, high = router["labels"]["interval"]
+        assert 0.0 < low < router["labels"]["grade"] == 0.75 < high < 1.0
         nothing = client.get("/v1/pointsman/workload", params={"name": "unknown"}).json()
-        assert (nothing["spend"]["calls"], nothing["grades"], nothing["batches"]) == (0, [], [])
+        assert (nothing["spend"]["calls"], nothing["grades"], nothing["versions"]) == (0, [], [])

@@ -5,6 +5,10 @@
 -- those of the completion times how much longer the baseline's answers are (`ratios`, by the tier of the answer: see
 -- batch_length_ratios.sql). A query without an answer adds nothing to a baseline, so the saving is rather under- than
 -- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing.
+--
+-- `routed`, only where `by_router`: answers, cost and the baseline 'top' by workload, what routed the query first, and
+-- tier. A system prompt that one query alone has is not a workload. What grades the pilot cost is shared among its queries;
+-- other calls that serve several queries belong to none.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
@@ -40,11 +44,12 @@ answered AS (
     JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
     LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
 ),
-noted AS (  -- only where a ratio is of a workload
+noted AS (  -- only where a ratio is of a workload, or `by_router`
     SELECT DISTINCT ON (query_id) query_id, coalesce(detail ->> 'workload', '') AS workload,
-           coalesce(detail ->> 'shape', '') AS shape
+           coalesce(detail ->> 'shape', '') AS shape, router, coalesce(detail ->> 'version', '') AS version
     FROM decisions
-    WHERE batch_id = :batch_id AND kind = 'route' AND EXISTS (SELECT 1 FROM longer WHERE workload IS NOT NULL)
+    WHERE batch_id = :batch_id AND kind = 'route'
+      AND (CAST(:by_router AS boolean) OR EXISTS (SELECT 1 FROM longer WHERE workload IS NOT NULL))
     ORDER BY query_id, id
 ),
 called AS (
@@ -55,14 +60,13 @@ called AS (
       AND c.lane IS NULL
     ORDER BY p.name, c.query_id, c.id DESC
 ),
-baseline AS (
-    SELECT p.name, c.tier, t.query_id IS NOT NULL OR c.is_own AS is_own, alike.ratio IS NOT NULL AS by_workload,
-           count(*) AS answers,
-           sum(coalesce(t.cost_usd, p.multiplier / 1000000 * (
+priced AS (
+    SELECT p.name, c.query_id, c.tier, t.query_id IS NOT NULL OR c.is_own AS is_own, alike.ratio IS NOT NULL AS by_workload,
+           coalesce(t.cost_usd, p.multiplier / 1000000 * (
                (c.prompt_tokens - c.cached_tokens) * p.input_usd
                + c.cached_tokens * p.cached_usd
                + c.completion_tokens * p.output_usd
-                   * CASE WHEN c.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END))) AS usd
+                   * CASE WHEN c.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END)) AS usd
     FROM (
         SELECT a.*, p.name, (a.tier = p.tier OR a.model = p.model) IS TRUE AS is_own
         FROM answered AS a
@@ -75,7 +79,35 @@ baseline AS (
     LEFT JOIN longer AS alike ON alike.name = p.name AND alike.tier = c.tier AND alike.workload = n.workload
         AND alike.shape = n.shape
     LEFT JOIN longer AS l ON l.name = p.name AND l.tier = c.tier AND l.workload IS NULL
-    GROUP BY p.name, c.tier, t.query_id IS NOT NULL OR c.is_own, alike.ratio IS NOT NULL
+),
+baseline AS (
+    SELECT name, tier, is_own, by_workload, count(*) AS answers, sum(usd) AS usd
+    FROM priced
+    GROUP BY name, tier, is_own, by_workload
+),
+named AS (
+    SELECT query_id, router, version, CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1
+                                           THEN '' ELSE workload END AS workload
+    FROM noted
+    WHERE CAST(:by_router AS boolean)
+),
+routed AS (
+    SELECT workload, router, version, tier, sum(answers) AS answers, sum(cost_usd) AS cost_usd,
+           sum(baseline_usd) AS baseline_usd
+    FROM (
+        SELECT n.workload, n.router, n.version, p.tier, 1 AS answers, 0 AS cost_usd, p.usd AS baseline_usd
+        FROM priced AS p JOIN named AS n ON n.query_id = p.query_id
+        WHERE p.name = 'top'
+        UNION ALL
+        SELECT n.workload, n.router, n.version, c.tier, 0, c.cost_usd, 0
+        FROM c JOIN named AS n ON n.query_id = c.query_id
+        UNION ALL
+        SELECT n.workload, 'pilot', '', g.tier, 0, g.cost_usd * n.share, 0
+        FROM (SELECT tier, sum(cost_usd) AS cost_usd FROM c WHERE purpose = 'grade' AND query_id IS NULL GROUP BY tier) AS g
+        CROSS JOIN (SELECT workload, count(*) / sum(count(*)) OVER () AS share FROM named WHERE router = 'pilot'
+                    GROUP BY workload) AS n
+    ) AS part
+    GROUP BY workload, router, version, tier
 ),
 spent AS (
     SELECT count(*) AS calls,
@@ -92,6 +124,7 @@ spent AS (
 SELECT s.calls, s.open_calls, s.failed_calls, s.unsent_calls,
        coalesce(s.usd, 0) AS cost_usd, coalesce(s.router_usd, 0) AS router_cost_usd,
        coalesce((SELECT jsonb_agg(to_jsonb(b)) FROM baseline AS b), '[]') AS baselines,
+       coalesce((SELECT jsonb_agg(to_jsonb(r)) FROM routed AS r), '[]') AS routed,
        coalesce(s.prompt_tokens, 0)::bigint AS prompt_tokens,
        coalesce(s.completion_tokens, 0)::bigint AS completion_tokens,
        s.latency_ms

@@ -1,0 +1,27 @@
+"""What workloads came to, batch by batch: summed beside the queue once a batch has ended, and never by it."""
+
+from typing import Final
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from db.engine import fetch, transaction
+from db.reports.batch_stats import costs_by_router, find_batch
+from db.sql import statement
+
+_AT_ONCE: Final = 20
+"""Batches of one run: each reads all its calls."""
+
+
+async def sum_workloads(engine: AsyncEngine) -> int:
+    """Fills `workload_sums` with the batches that have ended since the last time. Returns how many."""
+    due = await fetch(engine, statement("workload_sums_due"), rows=_AT_ONCE)
+    for row in due:
+        batch = await find_batch(engine, row.public_id)
+        if batch is None:
+            continue
+        rows = orjson.dumps(await costs_by_router(engine, batch)).decode()
+        async with transaction(engine) as connection:
+            await connection.execute(statement("workload_sums_clear"), {"batch_id": batch.id})
+            await connection.execute(statement("workload_sums_add"), {"batch_id": batch.id, "rows": rows})
+    return len(due)
