@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -21,7 +21,7 @@ def measure_all(*, work: Path, template: Path, seed: int, tell: Callable[[str], 
     fleet = work / "unhurried.toml"
     fleet.write_text(FLEET.read_text().replace("deadline_s = 2.0", "deadline_s = 30.0").replace("lease_s = 5.0", ""))
     tell(f"{psutil.cpu_count()} cores; CPU in cores while the batch was worked on; the rest of the machine included")
-    tell("| processes | slots | queries/s | calls/s | slots busy | commits/s | workers | Postgres | feeder | machine |")
+    tell("| processes | slots | queries/s | calls/s | busiest tier | commits/s | workers | Postgres | feeder | machine |")
     tell("|---|---|---|---|---|---|---|---|---|---|")
     for count in PROCESSES:
         latency = (LATENCY_MS, LATENCY_MS)
@@ -45,13 +45,13 @@ def _measure(arena: ClusterEnvironment, count: int) -> str:
     took_s = time.monotonic() - began
     used = {name: round((after - cpu.get(name, 0.0)) / took_s, 2) for name, after in _cpu_s(arena).items()}
     calls = arena.one("SELECT count(*) FROM calls")
-    slots = count * sum(tier.concurrency for tier in arena.fleet.tiers.values())
+    slots = {name: count * tier.concurrency for name, tier in arena.fleet.tiers.items()}
     figures = [
         count,
-        slots,
+        sum(slots.values()),
         f"{QUERIES_PER_PROCESS * count / took_s:.0f}",
         f"{calls / took_s:.0f}",
-        f"{calls * LATENCY_MS / 1000 / took_s:.1f} ({calls * LATENCY_MS / 10 / took_s / slots:.0f} %)",
+        _busiest(arena, slots),
         f"{(_commits(arena) - commits) / took_s:.0f}",
         used["workers"],
         used["postgres"],
@@ -59,6 +59,21 @@ def _measure(arena: ClusterEnvironment, count: int) -> str:
         f"{(_machine_s() - machine) / took_s:.2f}",
     ]
     return f"| {' | '.join(map(str, figures))} |"
+
+
+def _busiest(arena: ClusterEnvironment, slots: Mapping[str, int]) -> str:
+    """The tier whose slots were busy most, and for what share of the time between the two middle tenths of its calls."""
+    rows = arena.ask(
+        """
+        SELECT tier, count(*), extract(epoch FROM max(finished_at) - min(created_at)) FROM (
+            SELECT tier, created_at, finished_at, percent_rank() OVER (PARTITION BY tier ORDER BY created_at) AS rank
+            FROM calls) AS ranked
+        WHERE rank BETWEEN 0.1 AND 0.9 GROUP BY tier
+        """
+    )
+    busy = {tier: calls * LATENCY_MS / 1000 / float(span_s) / slots[tier] for tier, calls, span_s in rows}
+    name = max(busy, key=lambda tier: busy[tier])
+    return f"{name}: {100 * busy[name]:.0f} % of {slots[name]} slots"
 
 
 def _commits(arena: ClusterEnvironment) -> int:
