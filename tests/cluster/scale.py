@@ -21,7 +21,8 @@ def measure_all(*, work: Path, template: Path, seed: int, tell: Callable[[str], 
     fleet = work / "unhurried.toml"
     fleet.write_text(FLEET.read_text().replace("deadline_s = 2.0", "deadline_s = 30.0").replace("lease_s = 5.0", ""))
     tell(f"{psutil.cpu_count()} cores; CPU in cores while the batch was worked on; the rest of the machine included")
-    tell("| processes | slots | queries/s | calls/s | busiest tier | commits/s | workers | Postgres | feeder | machine |")
+    head = "| processes | slots | queries/s | calls/s | busiest tier | commits/s | workers | Postgres | feeder | machine |"
+    tell(head)
     tell("|---|---|---|---|---|---|---|---|---|---|")
     for count in PROCESSES:
         latency = (LATENCY_MS, LATENCY_MS)
@@ -62,7 +63,7 @@ def _measure(arena: ClusterEnvironment, count: int) -> str:
 
 
 def _busiest(arena: ClusterEnvironment, slots: Mapping[str, int]) -> str:
-    """The tier whose slots were busy most, and for what share of the time between the two middle tenths of its calls."""
+    """The tier whose slots were busiest between the first and the last tenth of its calls, and by how much."""
     rows = arena.ask(
         """
         SELECT tier, count(*), extract(epoch FROM max(finished_at) - min(created_at)) FROM (
