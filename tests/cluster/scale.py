@@ -21,8 +21,8 @@ def measure_all(*, work: Path, template: Path, seed: int, tell: Callable[[str], 
     fleet = work / "unhurried.toml"
     fleet.write_text(FLEET.read_text().replace("deadline_s = 2.0", "deadline_s = 30.0").replace("lease_s = 5.0", ""))
     tell(f"{psutil.cpu_count()} cores; CPU in cores while the batch was worked on; the rest of the machine included")
-    head = "| processes | slots | queries/s | calls/s | busiest tier | commits/s | workers | Postgres | feeder | machine |"
-    tell(head)
+    head = "processes | slots | queries/s | calls/s | busiest tier | commits/s | workers | Postgres | feeder | machine"
+    tell(f"| {head} |")
     tell("|---|---|---|---|---|---|---|---|---|---|")
     for count in PROCESSES:
         latency = (LATENCY_MS, LATENCY_MS)
