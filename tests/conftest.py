@@ -4,24 +4,21 @@ Started once per session, and only if a test asks. ``POINTSMAN_TEST_DATABASE_URL
 superuser) and ``POINTSMAN_TEST_BROKER_URL`` have the tests use other servers instead.
 """
 
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
-from psycopg import sql
 from redis import Redis
 
 from db import migrate
 from routing.fleet import Fleet
 from settings import ROOT, Settings, load_fleet
 from simulator.process import SimulatorProcess, start_simulator
+from tests.databases import Databases
 from tests.failpoints import arm
 from workers.embedded.postgres import start_postgres
 from workers.embedded.redis import start_redis
@@ -78,36 +75,6 @@ def tmp_path_factory(tmp_path_factory: pytest.TempPathFactory) -> pytest.TempPat
                 directory.chmod(0o711)
         tmp_path_factory.mktemp = passable  # type: ignore[method-assign]
     return tmp_path_factory
-
-
-@dataclass(frozen=True)
-class Databases:
-    """A Postgres server on which databases come and go."""
-
-    url: str
-    """libpq's form, of a database to which the superuser connects."""
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def of(self, name: str) -> str:
-        """The address of the database ``name``, in SQLAlchemy's form."""
-        host, _, rest = self.url.partition("://")[2].partition("/")
-        _, mark, options = rest.partition("?")
-        return f"postgresql+psycopg://{host}/{name}{mark}{options}"
-
-    def execute(self, statement: str, *names: str) -> None:
-        """Run a statement that wants no transaction, ``{}`` standing for each of ``names``."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]  # ours
-
-    def clone(self, template: str) -> str:
-        """The name of a new database that is like ``template``."""
-        name = f"test_{os.getpid()}_{next(self._numbers)}"
-        self.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
-        return name
-
-    def drop(self, name: str) -> None:
-        """Remove a database, whoever is still connected."""
-        self.execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
 
 @pytest.fixture(scope="session")

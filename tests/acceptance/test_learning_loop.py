@@ -18,7 +18,7 @@ from evaluation.models.artifact import load
 from evaluation.models.predictors import predictor_of
 from routing.query import Query
 from settings import ROOT, Settings, load_fleet
-from tests.conftest import Databases
+from tests.databases import Databases
 
 DATA = ROOT.parent / "shared" / "data" / "mmlu_outcomes.jsonl"
 FLEET = ROOT / "examples" / "learning" / "fleet.toml"

@@ -10,7 +10,7 @@ from sqlalchemy import make_url, text
 
 from db import migrate
 from db.audit_seals import ADDED, seal_ended, verify
-from tests.conftest import Databases
+from tests.databases import Databases
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_audit_seals import ended_batch, unsealed_batch
 

@@ -10,7 +10,7 @@ import pytest
 from db import migrate
 from db.auditor_login import CONNECTIONS, add_auditor
 from db.engine import make_engine
-from tests.conftest import Databases
+from tests.databases import Databases
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from evaluation.data.dataset_errors import RegistryError
 from evaluation.models.artifact import save
 from evaluation.production.train_from_log import train_from_log
 from settings import ROOT
-from tests.conftest import Databases
+from tests.databases import Databases
 from tests.unit.evaluation.synthetic_data import label_lines, logged, outcome_lines, written
 
 

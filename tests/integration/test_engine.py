@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from db import migrate
 from db.engine import KEY_LOOKUP_SETTINGS, execute_raw, fetch, make_engine
 from db.statement_errors import is_transient
-from tests.conftest import Databases
+from tests.databases import Databases
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 CANCEL = text("UPDATE batches SET cancelled_at = NULL")

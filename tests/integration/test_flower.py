@@ -16,7 +16,7 @@ from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
 from tests.chaos.rabbitmq import NoRabbit, opened_rabbitmq
-from tests.conftest import Databases
+from tests.databases import Databases
 from workers.local_stack import LocalStack
 
 SECRET = "the-word-that-nobody-may-see"

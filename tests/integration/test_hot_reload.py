@@ -19,7 +19,7 @@ from routing.fleet import Fleet
 from settings import ROOT, Settings
 from submission.jsonl_reader import read_lines
 from submission.submit import submit
-from tests.conftest import Databases
+from tests.databases import Databases
 from workers.local_stack import LocalStack
 
 SHIPPED_VERSION = bundle(SHIPPED).digest[:12]

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from settings import ROOT
-from tests.conftest import Databases
+from tests.databases import Databases
 
 SCALED: list[dict[str, Any]] = [
     each

@@ -16,7 +16,7 @@ from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.migration_errors import NotOurRole, NotOurSchema, NotOurTables
 from routing.lifecycle import TERMINAL, State
 from settings import ROOT
-from tests.conftest import Databases
+from tests.databases import Databases
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.schema_page import schema_page
 

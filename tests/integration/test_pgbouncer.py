@@ -16,7 +16,7 @@ from sqlalchemy import text
 from db.engine import KEY_LOOKUP_SETTINGS, PooledLoginError, execute_raw, fetch, make_engine
 from db.leader_election import LeaderElection
 from providers.transport.reachable import accepts_connections
-from tests.conftest import Databases
+from tests.databases import Databases
 from workers.child_process import spawn, tail
 from workers.embedded.postgres import postgres_account
 

@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 
 from settings import ROOT, Settings
 from simulator.process import start_simulator
-from tests.conftest import Databases
+from tests.databases import Databases
 from tests.otlp import Receiver, Seen, mute, receiving
 from workers.local_stack import LocalStack
 

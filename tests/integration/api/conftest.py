@@ -21,7 +21,7 @@ from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage
 from settings import Settings
-from tests.conftest import Databases
+from tests.databases import Databases
 from tests.integration.ledger_fixtures import WHY, LedgerHarness, advance, opened
 
 PATIENCE_S = 60.0
