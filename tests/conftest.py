@@ -1,4 +1,4 @@
-"""What tests stand on: a real Postgres with a fresh database each, and a real Redis, both our own.
+"""What tests stand on: a real Postgres with an empty database each, and a real Redis, both our own.
 
 Started once per session, and only if a test asks. ``POINTSMAN_TEST_DATABASE_URL`` (of a server's
 superuser) and ``POINTSMAN_TEST_BROKER_URL`` have the tests use other servers instead.
@@ -18,7 +18,7 @@ from db import migrate
 from routing.fleet import Fleet
 from settings import ROOT, Settings, load_fleet
 from simulator.process import SimulatorProcess, start_simulator
-from tests.databases import Databases
+from tests.databases import Databases, ReusedDatabases
 from tests.failpoints import arm
 from workers.embedded.postgres import start_postgres
 from workers.embedded.redis import start_redis
@@ -114,12 +114,20 @@ def template_database(databases: Databases) -> Iterator[str]:
     databases.drop(name)
 
 
+@pytest.fixture(scope="session")
+def reused_databases(databases: Databases, template_database: str) -> Iterator[ReusedDatabases]:
+    """Databases with the newest schema, for one test after the other."""
+    reused = ReusedDatabases(databases, template_database)
+    yield reused
+    reused.close()
+
+
 @pytest.fixture
-def database_url(databases: Databases, template_database: str) -> Iterator[str]:
-    """A database with the newest schema, this test's alone; SQLAlchemy's form, the superuser's rights."""
-    name = databases.clone(template_database)
+def database_url(databases: Databases, reused_databases: ReusedDatabases) -> Iterator[str]:
+    """An empty database with the newest schema, this test's alone; SQLAlchemy's form, the superuser's rights."""
+    name = reused_databases.take()
     yield databases.of(name)
-    databases.drop(name)
+    reused_databases.give_back(name)
 
 
 @pytest.fixture(scope="session")
