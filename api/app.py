@@ -42,7 +42,7 @@ from settings import Settings
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
 _UNSERVED: Final = frozenset({"/v1/embeddings", "/v1/completions"})
-"""Batch endpoints of OpenAI that Pointsman does not serve."""
+"""Batch endpoints of OpenAI that are not served by themselves."""
 # Requests are counted in /metrics by the middleware; FastAPI's own telemetry would double its cost.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -140,7 +140,11 @@ async def _error_response(request: Request, error: Exception) -> Response:
 def _no_such_url(request: Request) -> ApiError:
     message = f"Invalid URL ({request.method} {request.url.path[:200]})"
     if request.url.path in _UNSERVED:
-        message += f": this endpoint is not supported. Use {' or '.join(Endpoint)}, directly or in a batch."
+        if request.url.path == Endpoint.EMBEDDINGS:
+            message += ": embeddings are answered in batches alone. Create a batch with this endpoint."
+        else:
+            served = " or ".join(endpoint for endpoint in Endpoint if endpoint is not Endpoint.EMBEDDINGS)
+            message += f": this endpoint is not supported. Use {served}, directly or in a batch."
         return ApiError(404, message, code="unsupported_endpoint")
     return ApiError(404, message)
 

@@ -48,7 +48,7 @@ def weighed(data: Dataset, fleet: Fleet, chosen: Sequence[str]) -> LabelReport:
     return weigh_choices(
         data,
         {"router": chosen, "gate alone": tiers_of(data, alone, None)},
-        tiers=(*fleet.ladder, *(tier for tier in fleet.tiers if tier not in fleet.ladder)),
+        tiers=(*fleet.ladder, *(tier for tier in fleet.chat_tiers if tier not in fleet.ladder)),
         weight=fleet.router.quality_weight,
     )
 

@@ -188,6 +188,26 @@ def responses():
     return direct.id
 
 
+def embeddings():
+    inputs = ["What is a pointsman?", "What is a switch?", "What is a pointsman?"]
+    lines = [
+        {"custom_id": f"e-{n}", "method": "POST", "url": "/v1/embeddings", "body": {"model": "auto", "input": text}}
+        for n, text in enumerate(inputs)
+    ]
+    file = client.files.create(file=open(input_file(lines), "rb"), purpose="batch")
+    batch = until_done(client.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h"))
+    assert (batch.status, batch.request_counts.completed) == ("completed", 3), batch
+    from openai.types import CreateEmbeddingResponse
+
+    answers = {}
+    for one in map(json.loads, client.files.content(batch.output_file_id).text.splitlines()):
+        answer = CreateEmbeddingResponse.model_validate(one["response"]["body"])
+        assert (answer.object, answer.data[0].index, answer.usage.total_tokens > 0) == ("list", 0, True)
+        answers[one["custom_id"]] = answer.data[0].embedding
+    assert answers["e-0"] == answers["e-2"] != answers["e-1"]
+    return len(answers["e-0"])
+
+
 async def asynchronously():
     async with AsyncOpenAI() as there:
         file = await there.files.create(file=("a.jsonl", json.dumps(line(1)).encode()), purpose="batch")
@@ -263,6 +283,7 @@ def main():
         "errors": errors,
         "chat": chat,
         "responses": responses,
+        "embeddings": embeddings,
         "asynchronously": lambda: asyncio.run(asynchronously()),
         "webhooks": webhooks,
         "signed_webhook": signed_webhook,

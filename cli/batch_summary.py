@@ -13,7 +13,7 @@ from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import duration
 from db.reports.batch_quality import departed, outside_certificate
-from db.reports.batch_stats import BatchFigures, LaneFigures, Progress
+from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures, Progress
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
 
@@ -99,8 +99,9 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Calls", _calls(figures)),
         ("Cost", f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"),
         ("Baseline", _baseline(figures)),
-        ("Saving", _saving(figures.saving_usd, figures.saving_share)),
     ]
+    if not figures.embed_calls:
+        lines.append(("Saving", _saving(figures.saving_usd, figures.saving_share)))
     if (second := figures.second_baseline) is not None:
         saving = _saving(second.saving_usd, second.saving_share)
         lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {saving}"))
@@ -142,6 +143,8 @@ def _calls(figures: BatchFigures) -> str:
 
 
 def _baseline(figures: BatchFigures) -> str:
+    if figures.embed_calls:
+        return NO_BASELINE
     text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"
     return f"{text} ({figures.baseline_lengths.words})" if figures.progress.done else text
 
@@ -165,6 +168,8 @@ def _quality(figures: BatchFigures) -> str:
     if quality is None:
         if not figures.progress.done:
             return "none: no query was answered"
+        if figures.embed_calls:
+            return "not judged: the answers are vectors"
         below = sum(tier.answered for tier in figures.tiers if tier.tier != figures.top_tier)
         if not below:
             return f"that of {figures.top_tier}, which gave every answer; `--quality 0.95` finds out what can be saved"

@@ -106,9 +106,10 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     console.print(_tiers(forecast))
     within = f"{100 * forecast['interval']:.0f} % within"
     saving = 1 - cost["expected"] / baseline if baseline else 0.0
+    compared = f"${baseline:.6f} if the top tier answered every query; saving {100 * saving:.1f} %"
     lines = [
         ("Cost", f"${cost['expected']:.6f}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
-        ("Baseline", f"${baseline:.6f} if the top tier answered every query; saving {100 * saving:.1f} %"),
+        ("Baseline", compared if baseline else "none: the top tier would cost nothing, or answers no such lines"),
         (
             "Time",
             f"{duration(wall['expected'])}, {within} {duration(wall['low'])} to {duration(wall['high'])};"

@@ -1,7 +1,7 @@
 """What `check-fleet --call` finds out: a few small calls to each deployment, and what of them works."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -87,7 +87,11 @@ class DeploymentCheck:
 
 def most_usd(fleet: Fleet) -> float:
     """The most that the calls can cost, in dollars."""
-    return sum(worst_usd(read_body(_body(feature)), model) for model in fleet.models.values() for feature in _CALLS)
+    return sum(
+        worst_usd(read_body(_body(feature, model)), model)
+        for model in fleet.models.values()
+        for feature in _features(model)
+    )
 
 
 async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[DeploymentCheck]:
@@ -108,8 +112,8 @@ async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[Deploymen
 
 async def _check(model: Model, fleet: Fleet, pool: ProviderClient) -> DeploymentCheck:
     found = DeploymentCheck(model)
-    for feature in _CALLS:
-        outcome = await pool.complete(model, _body(feature), deadline_s=_DEADLINE_S)
+    for feature in _features(model):
+        outcome = await pool.complete(model, _body(feature, model), deadline_s=_DEADLINE_S)
         found.cost_usd += _cost_usd(outcome, model)
         found.features[feature] = _verdict(feature, outcome, model, fleet)
         if feature == "key":
@@ -120,8 +124,15 @@ async def _check(model: Model, fleet: Fleet, pool: ProviderClient) -> Deployment
     return found
 
 
-def _body(feature: str) -> dict[str, Any]:
+def _features(model: Model) -> Iterable[str]:
+    """What is asked of ``model``: of an embedding model whether it answers at all."""
+    return ("key",) if model.embeds else _CALLS
+
+
+def _body(feature: str, model: Model) -> dict[str, Any]:
     question = "What is 17 plus 25? Answer with the number alone."
+    if model.embeds:
+        return {"input": question}
     cap = _EFFORT_CAP if feature == "effort" else _CAP
     return {"messages": [{"role": "user", "content": question}], "max_tokens": cap} | dict(_CALLS[feature])
 

@@ -12,6 +12,8 @@ class Endpoint(StrEnum):
     CHAT = "/v1/chat/completions"
     RESPONSES = "/v1/responses"
     MESSAGES = "/v1/messages"
+    EMBEDDINGS = "/v1/embeddings"
+    """No chat completion says the same: its requests are stored as they are, and answered by models of their own."""
 
 
 class InvalidField(ValueError):

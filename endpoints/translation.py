@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, assert_never
 
 from endpoints import messages_request, responses_request
+from endpoints.embeddings_request import check_embeddings
 from endpoints.endpoint import Endpoint
 from endpoints.message_object import message_object
 from endpoints.messages_request import chat_body_of_messages
@@ -12,9 +13,15 @@ from endpoints.responses_request import chat_body_of_response
 
 
 def chat_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
-    """``body``, written for ``endpoint``, as a body of chat completions. Raises InvalidField."""
+    """``body``, written for ``endpoint``, as it is stored: a body of chat completions, or of embeddings.
+
+    Raises InvalidField.
+    """
     match endpoint:
         case Endpoint.CHAT:
+            return body
+        case Endpoint.EMBEDDINGS:
+            check_embeddings(body)
             return body
         case Endpoint.RESPONSES:
             return chat_body_of_response(body)
@@ -29,7 +36,7 @@ def answer_object(
 ) -> Mapping[str, Any]:
     """The answer as ``endpoint`` returns it. ``asked`` is the stored chat body; ``name`` makes ids in the object."""
     match endpoint:
-        case Endpoint.CHAT:
+        case Endpoint.CHAT | Endpoint.EMBEDDINGS:
             return completion
         case Endpoint.RESPONSES:
             return response_object(completion, asked, name=name)

@@ -78,6 +78,7 @@ Router = Literal["gate", "classifier", "llm"]
 Pool = Literal["threads", "solo"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 CapField = Literal["max_tokens", "max_completion_tokens"]
+TierEndpoint = Literal["chat", "embeddings"]
 
 
 class ConfigTable(BaseModel):
@@ -218,6 +219,7 @@ class TierTable(ConfigTable):
     confidence_threshold: Share = _default(Tier, "confidence_threshold")
     hedge_after_p95: bool = _default(Tier, "hedge_after_p95")
     confidence: ConfidenceTable = ConfidenceTable()
+    endpoint: TierEndpoint = _default(Tier, "endpoint")
 
 
 class AliasesTable(ConfigTable):

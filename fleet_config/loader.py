@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from fleet_config import validation
+from fleet_config.embedding_tier import embedding_problems
 from fleet_config.fleet_errors import FleetError, Problem, choice, key
 from fleet_config.fleet_schema import (
     TABLES,
@@ -32,7 +33,7 @@ from fleet_config.fleet_schema import (
     parse,
 )
 from fleet_config.price_lookup import list_price, price_of, with_lanes
-from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy
+from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.fleet import (
     AnswerSharing,
     Baseline,
@@ -52,7 +53,7 @@ from routing.fleet import (
     Timing,
     Workers,
 )
-from routing.lanes.lane import BatchLimits
+from routing.lanes.lane import BatchLimits, Lane
 from routing.price import Price
 
 T = TypeVar("T", bound=ConfigTable)
@@ -83,7 +84,8 @@ def check_fleet(path: Path, environ: Mapping[str, str]) -> CheckedFleet:
     digest = hashlib.sha256(content).hexdigest()
     prices: dict[str, Price] = {}
     for name, model in parsed.models.items():
-        match price_of(name, model, provider=parsed.providers.get(model.provider), digest=digest):
+        embeds = parsed.embeds(model)
+        match price_of(name, model, provider=parsed.providers.get(model.provider), digest=digest, embeds=embeds):
             case Price() as price:
                 prices[name] = price
             case Problem() as problem:
@@ -142,6 +144,11 @@ class _Parsed:
     timing: TimingTable | None = None
     workers: WorkersTable | None = None
     tenant_quotas: TenantQuotasTable | None = None
+
+    def embeds(self, model: ModelTable) -> bool:
+        """Whether a model is of the embedding tier."""
+        tier = self.tiers.get(model.tier)
+        return tier is not None and tier.endpoint == "embeddings"
 
     def parse(self, schema: type[T], value: object, *path: str) -> T | None:
         """The valid table, or None; keeps its problems."""
@@ -226,7 +233,7 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.provider_problems(name, provider, simulated=simulated)
         yield from validation.lane_problems(("providers", name), provider.lanes, kind=provider.kind)
     for name, model in parsed.models.items():
-        yield from validation.model_problems(name, model, providers=providers, tiers=tiers)
+        yield from validation.model_problems(name, model, providers=providers, tiers=tiers, embeds=parsed.embeds(model))
         if model.lanes is not None:
             its = parsed.providers.get(model.provider)
             yield from validation.lane_problems(("models", name), model.lanes, kind=None if its is None else its.kind)
@@ -235,6 +242,7 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
     yield from validation.ladder_problems(parsed.tiers)
     policies = {("tiers", name): tier.confidence for name, tier in parsed.tiers.items()}
     policies |= {("models", name): model.confidence for name, model in parsed.models.items() if model.confidence}
+    yield from embedding_problems(parsed.tiers, parsed.models, parsed.providers, _references_to_chat(parsed, policies))
     for path, policy in policies.items():
         yield from validation.confidence_problems(path, policy, models=models, router=parsed.router)
     for name, calibration in parsed.calibrations.items():
@@ -249,6 +257,26 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.quality_problems(parsed.quality, models=models, tiers=tiers)
     if parsed.timing is not None:
         yield from validation.timing_problems(parsed.timing, parsed.providers)
+
+
+def _references_to_chat(
+    parsed: _Parsed, policies: Mapping[tuple[str, str], ConfidenceTable]
+) -> Iterator[tuple[tuple[str, ...], str | None]]:
+    """The keys that name a tier or a model for chat completions, with what they name."""
+    for name, tier in parsed.tiers.items():
+        yield ("tiers", name, "escalates_to"), tier.escalates_to
+    for path, policy in policies.items():
+        yield (*path, "confidence", "verifier"), policy.verifier
+    for name, calibration in parsed.calibrations.items():
+        yield ("calibrations", name, "model"), calibration.model
+    for name, workload in parsed.workloads.items():
+        yield ("workloads", name, "tier"), workload.tier
+    if parsed.fleet is not None:
+        yield ("fleet", "baseline"), parsed.fleet.baseline
+    if parsed.router is not None and parsed.router.llm is not None:
+        yield ("router", "llm", "model"), parsed.router.llm.model
+    if parsed.quality is not None:
+        yield ("quality", "judge"), parsed.quality.judge
 
 
 def _baseline(name: str, models: Mapping[str, ModelTable], prices: Mapping[str, Price]) -> Baseline | Problem:
@@ -287,7 +315,9 @@ def _fleet(
         simulated=parsed.fleet.simulated,
         providers={name: _provider(name, table, simulator_url) for name, table in parsed.providers.items()},
         models={
-            name: _model(name, table, prices[name], provider=parsed.providers[table.provider])
+            name: _model(
+                name, table, prices[name], provider=parsed.providers[table.provider], embeds=parsed.embeds(table)
+            )
             for name, table in parsed.models.items()
         },
         tiers={name: _tier(name, table, parsed.models) for name, table in parsed.tiers.items()},
@@ -355,10 +385,13 @@ _BATCH_LIMITS: Final[Mapping[Protocol, BatchLimits]] = {
 """What the vendors' pages state; for Google bytes alone."""
 
 
-def _model(name: str, table: ModelTable, price: Price, *, provider: ProviderTable) -> Model:
+def _model(name: str, table: ModelTable, price: Price, *, provider: ProviderTable, embeds: bool) -> Model:
     lanes = tuple(provider.lanes if table.lanes is None else table.lanes)
+    if embeds:
+        lanes, table = (Lane.STANDARD,), table.model_copy(update={"max_output_tokens": 0})
     return Model(
         **table.model_dump(exclude=_OF_MODEL),
+        embeds=embeds,
         name=name,
         model=table.model or name,
         price=with_lanes(price, lanes),
@@ -387,11 +420,12 @@ def _batch_limits(kind: Protocol, *tables: BatchLimitsTable | None) -> BatchLimi
 
 
 def _tier(name: str, table: TierTable, models: Mapping[str, ModelTable]) -> Tier:
+    unscored = ConfidencePolicy(ConfidenceSource.NONE)
     return Tier(
         **table.model_dump(exclude={"queue", "confidence"}),
         name=name,
         queue=table.queue or name,
-        confidence=_confidence(table.confidence),
+        confidence=_confidence(table.confidence) if table.endpoint == "chat" else unscored,
         models=tuple(model for model, its in models.items() if its.tier == name),
     )
 

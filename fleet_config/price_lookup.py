@@ -16,15 +16,17 @@ LANE_DISCOUNT: Final = 0.5
 says: the discount that OpenAI, Anthropic and Google publish for their batch APIs, and OpenAI for flex."""
 
 
-def price_of(name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str) -> Price | Problem | None:
-    """US dollars per million tokens; None where a look-up lacks a valid provider."""
+def price_of(
+    name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str, embeds: bool = False
+) -> Price | Problem | None:
+    """US dollars per million tokens; None where a look-up lacks a valid provider. ``embeds``: it gives vectors."""
     match model.price:
         case PriceTable() as price:
             return _stated(price, multiplier=model.price_multiplier, version=f"fleet:{digest[:12]}")
         case "look up":
             if provider is None:
                 return None
-            return _looked_up(name, model, provider)
+            return _looked_up(name, model, provider, embeds=embeds)
 
 
 def with_lanes(price: Price, lanes: Iterable[Lane]) -> Price:
@@ -98,7 +100,7 @@ def _plain(price: PriceTable | TierPriceTable, *, multiplier: float, version: st
     )
 
 
-def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price | Problem:
+def _looked_up(name: str, model: ModelTable, provider: ProviderTable, *, embeds: bool) -> Price | Problem:
     # Imported late: the price table is large, and only look-ups need it.
     from providers.list_prices import UnknownPrice, look_up
 
@@ -110,6 +112,7 @@ def _looked_up(name: str, model: ModelTable, provider: ProviderTable) -> Price |
             on=today,
             base_url=provider.base_url,
             multiplier=model.price_multiplier,
+            embeds=embeds,
         )
     except UnknownPrice:
         return Problem(

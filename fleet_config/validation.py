@@ -182,16 +182,16 @@ def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[
 
 
 def model_problems(
-    name: str, model: ModelTable, *, providers: Collection[str], tiers: Collection[str]
+    name: str, model: ModelTable, *, providers: Collection[str], tiers: Collection[str], embeds: bool
 ) -> Iterator[Problem]:
-    """Problems of a model's provider, tier, limits and name."""
+    """Problems of a model's provider, tier, limits and name. ``embeds``: its answers have no tokens."""
     if model.provider not in providers:
         yield Problem(
             key("models", name, "provider"), "is not a provider of this fleet.", choice(model.provider, providers)
         )
     if model.tier not in tiers:
         yield Problem(key("models", name, "tier"), "is not a tier of this fleet.", choice(model.tier, tiers))
-    if model.max_output_tokens > model.context_tokens:
+    if model.max_output_tokens > model.context_tokens and not embeds:
         yield Problem(
             key("models", name, "max_output_tokens"),
             "is more than context_tokens.",

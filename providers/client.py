@@ -11,6 +11,7 @@ import structlog
 
 from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
+from providers.adapters.embeddings import unusable_vectors
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
 from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
@@ -106,7 +107,7 @@ class ProviderClient:
         call_id: int | None = None,
         added: frozenset[str] = frozenset(),
     ) -> Outcome:
-        """Ask ``model`` once. ``body`` is OpenAI's chat body; ``added`` are fields of it that are not the user's.
+        """Ask ``model`` once. ``body`` is OpenAI's, of a chat or of embeddings; ``added`` are not the user's fields.
 
         A refusal of what is not the user's (an added field, the name of the cap) is not an answer to the user: it is
         free, and the request is sent once more without it.
@@ -285,6 +286,10 @@ class ProviderClient:
             outcome = await self._read(response, model, adapter, received, asked_tier=body.get("service_tier"))
         finally:
             await response.aclose()
+        if model.embeds and isinstance(outcome, Completion):
+            another = answered_by_another(model, outcome.model, provider)
+            if (why := unusable_vectors(outcome, body, another=another)) is not None:
+                return broken_body(InvalidResponse(why, usage=outcome.usage if outcome.usage.prompt_tokens else None))
         if isinstance(outcome, Completion):
             if not (outcome.usage.prompt_tokens or outcome.usage.completion_tokens):
                 worst = replace(_worst_usage(content, outcome.text), reported_usd=outcome.usage.reported_usd)

@@ -25,23 +25,37 @@ _BY_BATCH: Final = {"processing": "batch"}
 _MEND: Final = "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }."
 
 
-def look_up(kind: Protocol, model: str, *, on: date, base_url: str = "", multiplier: float = 1.0) -> Price:
+def look_up(
+    kind: Protocol, model: str, *, on: date, base_url: str = "", multiplier: float = 1.0, embeds: bool = False
+) -> Price:
     """The list price of ``model`` on the day ``on``, times ``multiplier``.
 
     The provider is the one whose address ``base_url`` is (Groq's prices for Groq), else the one that
     ``kind`` is named after. Prices that rise with the length of the prompt become `Price.tiers`. Of
-    prices that fall at certain hours the full one is taken. Raises UnknownPrice.
+    prices that fall at certain hours the full one is taken. ``embeds``: its answers are vectors, which have no tokens
+    and need no price. Raises UnknownPrice.
     """
     found = _find(kind, model, base_url)
     prices, since = _on(found, on)
     version = f"genai-prices {__version__} {found.id}" + (f" since {since}" if since else "")
+    if embeds:  # asked for at the standard tier alone
+        return _price(prices, kind, model, version=version, multiplier=multiplier, without_output=Decimal(0))
     price = _price(prices, kind, model, version=version, multiplier=multiplier)
     of_tiers = _service_tiers(found, kind, model, on=on, version=version, multiplier=multiplier)
     return replace(price, service_tiers=tuple(of_tiers))
 
 
-def _price(prices: types.ModelPrice, kind: Protocol, model: str, *, version: str, multiplier: float) -> Price:
-    fresh, completion = prices.input_mtok, prices.output_mtok
+def _price(
+    prices: types.ModelPrice,
+    kind: Protocol,
+    model: str,
+    *,
+    version: str,
+    multiplier: float,
+    without_output: Decimal | None = None,
+) -> Price:
+    """``without_output`` is the price of the output where the table has none."""
+    fresh, completion = prices.input_mtok, without_output if prices.output_mtok is None else prices.output_mtok
     if fresh is None or completion is None:
         raise UnknownPrice(f"The table has no price per token for the {kind} model {model!r}. {_MEND}")
     cached = prices.cache_read_mtok or fresh

@@ -7,7 +7,10 @@ NO_BREAK: Final = "\u00a0"
 
 
 RULES: Final = frozenset(
-    {"gate", "pin", "rule", "ladder", "prior", "exploration", "llm", "budget", "pilot", "quality_policy", "none"}
+    (
+        *("gate", "pin", "rule", "endpoint", "ladder", "prior", "exploration", "llm", "budget", "pilot"),
+        *("quality_policy", "none"),
+    )
 )
 """Deciders besides trained routers."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
-from db.reports.batch_stats import BatchFigures, SecondBaseline
+from db.reports.batch_stats import NO_BASELINE, BatchFigures, SecondBaseline
 from report.formatting import percent, percent_of, plain, seconds, usd
 
 
@@ -65,18 +65,11 @@ def cards(report: BatchReport) -> Sequence[Card]:
     )
     others = "".join(f"; {count:,} {name}" for name, count in counts if count)
     doubtful = sum(bin_.unaccepted for bin_ in report.confidences)
-    saving = figures.saving_usd
     escalated = f"{percent_of(progress.escalated, progress.total)} of the queries"
     return (
         Card("Answered", f"{progress.done:,}", f"of {progress.total:,}{others}"),
         Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing"),
-        Card(
-            "Baseline",
-            usd(figures.baseline_cost_usd),
-            f"if {figures.baseline_model} had answered every query; {figures.baseline_lengths.words}",
-        ),
-        Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving))),
-        *_second_baseline(figures.second_baseline),
+        *_baselines(figures),
         *(
             Card(f"Lane {lane.lane}", usd(lane.saving_usd), f"saved on {lane.calls:,} calls below the list price")
             for lane in figures.lanes
@@ -87,6 +80,17 @@ def cards(report: BatchReport) -> Sequence[Card]:
         Card("Escalated", f"{progress.escalated:,}", escalated),
         Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
     )
+
+
+def _baselines(figures: BatchFigures) -> Iterator[Card]:
+    if figures.embed_calls:
+        yield Card("Baseline", *NO_BASELINE.split(": "))
+        return
+    note = f"if {figures.baseline_model} had answered every query; {figures.baseline_lengths.words}"
+    yield Card("Baseline", usd(figures.baseline_cost_usd), note)
+    saving = figures.saving_usd
+    yield Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving)))
+    yield from _second_baseline(figures.second_baseline)
 
 
 def _not_paid(figures: BatchFigures) -> Iterator[Card]:
@@ -119,6 +123,8 @@ def _quality(report: BatchReport) -> Card:
     if (labelled := labelled_right(report.labels)) is not None:
         return Card("Right, by labels", percent(labelled[1]), f"of {labelled[0]:,} labelled answers")
     figures = report.figures
+    if figures.embed_calls:
+        return Card("Quality", "not judged", "the answers are vectors")
     if figures.progress.done and all(tier.tier == figures.top_tier for tier in figures.tiers if tier.answered):
         return Card("Quality", f"that of {plain(figures.top_tier)}", "which gave every answer")
     return Card("Quality", "not measured", "a quality floor or labels measure it")

@@ -84,6 +84,9 @@ class ExpectedLength(NamedTuple):
         return round(self.tokens + self.reasoning_tokens)
 
 
+NO_TOKENS: Final = ExpectedLength(0.0, 0.0, 0.0, known=False)
+
+
 class _Known(NamedTuple):
     """The logarithm of a group's mean length, its variance, and that of the next batch about it."""
 
@@ -121,8 +124,10 @@ class AnswerLengths:
         self._reasoning = {tier: _mean_reasoning(some) for tier, some in reasoned.items()}
 
     def expected(self, case: RoutingCase, model: Model) -> ExpectedLength:
-        """The length of an answer of ``model``."""
+        """The length of an answer of ``model``; vectors have no tokens."""
         query = case.query
+        if model.embeds:
+            return NO_TOKENS
         own = LengthGroup(model.tier, query.workload or query.template, query.shape)
         evidence = self._evidence(own)
         guess = math.log(expected_completion_tokens(case.features, query))

@@ -149,6 +149,8 @@ class Model:
     """What one provider batch here may hold."""
     prompt_caching: PromptCaching | None = None
     """None: nothing is marked, and no query waits for another."""
+    embeds: bool = False
+    """It is of the embedding tier: it answers embeddings, and no chat completions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,8 @@ class Tier:
     confidence_threshold: float = 0.7
     hedge_after_p95: bool = False
     confidence: ConfidencePolicy = field(default_factory=ConfidencePolicy)
+    endpoint: Literal["chat", "embeddings"] = "chat"
+    """What its models answer. A fleet has at most one tier for embeddings: off the ladder, and of one model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +332,16 @@ class Fleet:
     """SHA-256 of the file, pinned in each batch's row."""
 
     @property
+    def chat_tiers(self) -> tuple[str, ...]:
+        """The tiers that answer chat completions: all but the embedding tier."""
+        return tuple(name for name, tier in self.tiers.items() if tier.endpoint == "chat")
+
+    @property
+    def embedding_tier(self) -> str | None:
+        """The tier that answers embeddings; None where the fleet has none."""
+        return next((name for name, tier in self.tiers.items() if tier.endpoint == "embeddings"), None)
+
+    @property
     def makes_up_answers(self) -> bool:
         """The simulator makes up the answers, and how difficult a query is, from its text."""
         return self.simulated and not self.is_replay
@@ -335,7 +349,7 @@ class Fleet:
     @property
     def ladder(self) -> tuple[str, ...]:
         """The general tiers from the first by ``escalates_to``; ``special`` is not on it."""
-        rung: str | None = next(iter(self.tiers))
+        rung: str | None = self.chat_tiers[0]
         names: list[str] = []
         while rung is not None and rung not in names:
             names.append(rung)

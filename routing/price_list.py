@@ -40,7 +40,10 @@ class ListedModel:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """Tiers, models with their prices, baseline and aliases of a fleet when a batch was submitted."""
+    """Tiers, models with their prices, baseline and aliases of a fleet when a batch was submitted.
+
+    The embedding tier is no part of it: nothing that a chat model costs is compared with it.
+    """
 
     ladder: tuple[str, ...]
     tiers: tuple[str, ...]
@@ -56,10 +59,10 @@ class PriceList:
         second = fleet.baseline
         return cls(
             ladder=fleet.ladder,
-            tiers=tuple(fleet.tiers),
+            tiers=fleet.chat_tiers,
             models=tuple(
                 ListedModel.of(model.name, model.price, model=model.model, tier=tier)
-                for tier in fleet.tiers
+                for tier in fleet.chat_tiers
                 for model in fleet.deployments(tier)
             ),
             baseline=None if second is None else ListedModel.of(second.model, second.price, model=second.model),

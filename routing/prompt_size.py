@@ -23,9 +23,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, assert_never
 
+from routing.embedding_input import EmbeddingInput, inputs_of
 from routing.fleet import Model, Protocol
 from routing.unicode_normalization import PIECE_CHARS, normalize
 
@@ -227,14 +228,35 @@ def size_of_text(*texts: str) -> PromptSize:
 
 
 def size_of_body(body: Mapping[str, Any]) -> PromptSize:
-    """The size of an OpenAI chat-completions ``body``, whatever it holds."""
+    """The size of an OpenAI chat-completions ``body``, whatever it holds; of an embeddings body that of its input."""
+    messages = body.get("messages")
+    if messages is None and "input" in body:
+        return _size_of_input(body["input"])
     measure = _Measure()
-    for message in body.get("messages") or ():
+    for message in messages or ():
         measure.message()
         _add_message(message, measure)
     if len(body) > 1:
         _add_settings(body, measure)
     return measure.size()
+
+
+def _size_of_input(said: EmbeddingInput) -> PromptSize:
+    measure = _Measure()
+    tokens = 0
+    for each in inputs_of(said):
+        measure.message()  # a model adds some tokens of its own to each
+        if isinstance(each, str):
+            measure.text(each)
+        else:
+            tokens += len(each)
+    size = measure.size()
+    return replace(
+        size,
+        text_bound=size.text_bound + tokens,
+        careful_text=size.careful_text + tokens,
+        expected_text=size.expected_text + tokens,
+    )
 
 
 def normalized_bytes(text: str) -> int:

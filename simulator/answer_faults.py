@@ -9,7 +9,7 @@ from simulator import answer_text
 from simulator.chat_types import ChatReply, ChatRequest, Finish, tokens_in
 from simulator.fault_rules import FaultKind
 
-_ANSWER_KEYS = frozenset({"choices", "content", "candidates"})
+_ANSWER_KEYS = frozenset({"choices", "content", "candidates", "data"})
 
 
 def corrupt_reply(kind: FaultKind, request: ChatRequest, reply: ChatReply) -> ChatReply:

@@ -1,6 +1,6 @@
 """Requests and replies, independent of a protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import cycle
@@ -21,6 +21,16 @@ class SimulatedTool:
 
     name: str
     schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """What vectors are asked for."""
+
+    texts: Sequence[str] = field(repr=False)
+    tokens: int
+    dimensions: int
+    is_base64: bool
 
 
 @dataclass(slots=True)
@@ -51,6 +61,8 @@ class ChatRequest:
     """It asks for the lane flex."""
     after_tool: bool = False
     """Whether the last turn is a tool's result, so that the model answers next."""
+    embeddings: EmbeddingsRequest | None = None
+    """It asks for embeddings, and no answer."""
 
     @property
     def prompt_tokens(self) -> int:

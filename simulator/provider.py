@@ -192,14 +192,7 @@ class SimulatedProvider:
         profile = self._profile(request.model, request.effort)
         call = self._begin(route, call_id, model=request.model, digest=digest, lane=lane)
         try:
-            recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
-            reply = (
-                verdict(request, seed=self._seed, recordings=self._recordings)
-                or self._judged(request)
-                or model_behavior.reply(
-                    request, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded
-                )
-            )
+            reply = self._reply(request, profile, digest)
         except NotRecorded:
             return _error_plan(
                 call, route, ErrorCase.NOT_FOUND, f"no recording of a model like {request.model} for this query"
@@ -208,7 +201,8 @@ class SimulatedProvider:
             return _error_plan(call, route, ErrorCase.BAD_REQUEST, str(error))
         if fault is not None:
             reply = corrupt_reply(fault.kind, request, reply)
-        self._count_usage(request, reply, profile, digest)
+        if request.embeddings is None:
+            self._count_usage(request, reply, profile, digest)
         limits = None if lane is CheapLane.BATCH else profile.limits
         if limits is not None and (wait_s := self._over_limit(request, limits, reply)) is not None:
             plan = _error_plan(call, route, ErrorCase.RATE_LIMITED, "the model's rate limit is reached")
@@ -225,6 +219,17 @@ class SimulatedProvider:
             return plan
         call.outcome = fault.kind.value
         return self._faulty(call, route, request, reply, fault)
+
+    def _reply(self, request: ChatRequest, profile: Profile, digest: bytes) -> ChatReply:
+        """Raises NotRecorded, BadRequest."""
+        if request.embeddings is not None:
+            return ChatReply("", prompt_tokens=request.embeddings.tokens)
+        recorded = find(self._recordings, request.text, profile.strength) if self._recordings else None
+        return (
+            verdict(request, seed=self._seed, recordings=self._recordings)
+            or self._judged(request)
+            or model_behavior.reply(request, strength=profile.level, seed=self._seed, digest=digest, recorded=recorded)
+        )
 
     def _use_cache(
         self, cache: PromptCache, model: str, body: Mapping[str, Any], reply: ChatReply, delay_s: float

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from simulator.protocols import anthropic_protocol, google_protocol, openai_protocol
+from simulator.protocols import anthropic_protocol, google_protocol, openai_embeddings, openai_protocol
 from simulator.protocols.protocol import Dialect, ProtocolName
 
 DIALECTS: Final = {
@@ -61,6 +61,8 @@ def route_of(target: str) -> UrlRoute | None:
         return None
     dialect = DIALECTS[ProtocolName(found["protocol"])]
     rest = found["rest"]
+    if dialect.name is ProtocolName.OPENAI and rest == "v1/embeddings":
+        dialect = openai_embeddings.DIALECT
     purpose, model = _purpose(dialect.name, rest)
     return UrlRoute(dialect, found["protocol"], purpose, found["site"] or "", model, rest, found["query"] or "")
 
@@ -73,5 +75,5 @@ def _purpose(protocol: ProtocolName, rest: str) -> tuple[Purpose, str]:
     if protocol == ProtocolName.GOOGLE:
         found = _GENERATE.fullmatch(rest)
         return (Purpose.CALL, found["model"]) if found else (Purpose.UNKNOWN, "")
-    path = "v1/chat/completions" if protocol == ProtocolName.OPENAI else "v1/messages"
-    return (Purpose.CALL if rest == path else Purpose.UNKNOWN), ""
+    paths = ("v1/chat/completions", "v1/embeddings") if protocol == ProtocolName.OPENAI else ("v1/messages",)
+    return (Purpose.CALL if rest in paths else Purpose.UNKNOWN), ""

@@ -13,10 +13,12 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
+from endpoints.embeddings_request import most_answer_bytes
 from endpoints.endpoint import Endpoint, InvalidField
 from endpoints.translation import chat_body, field_name
 from providers.adapters.adapter import Adapter
 from providers.provider_errors import UnsupportedParameter
+from routing.embedding_input import inputs_of
 from routing.fleet import Fleet, Model
 from routing.prompt_size import unbounded
 from submission.chat_request_validation import find_expects_error, find_request_error
@@ -27,6 +29,8 @@ from submission.line_splitter import OversizedLine, split_lines
 DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"
 EMPTY_FILE: Final = "empty_file"
 UNBOUNDED_COST: Final = "unbounded_cost"
+NO_EMBEDDING_TIER: Final = "the fleet has no tier for embeddings"
+EMBEDDING_TIER_FIX: Final = 'Add a [tiers.NAME] with endpoint = "embeddings", and a model of it, to the fleet file'
 
 _ENDPOINTS: Final = tuple(endpoint.value for endpoint in Endpoint)
 _BATCH_KEYS: Final = frozenset({"custom_id", "method", "url", "body"})
@@ -84,6 +88,8 @@ def read_lines(
     if _is_json_array(head):
         raise input_error("file", "is one JSON array", "Convert it to JSON lines: `jq -c '.[]' FILE`")
     is_json = json_only or head.lstrip().startswith(b"{")
+    if not is_json and endpoint is Endpoint.EMBEDDINGS:
+        raise input_error("file", "lines of text are for chat completions", 'Use for example {"query": "..."}')
     options = None if endpoint in (None, Endpoint.CHAT) else orjson.dumps({"endpoint": endpoint})
     read = LineReader(fleet, limits, endpoint).read if is_json else partial(_text_line, limits=limits, options=options)
     for number, piece in lines:
@@ -212,6 +218,8 @@ class LineReader:
             return LineError("body", "missing", 'Add "body": {"messages": [...]}')
         if self._other is not None and isinstance(body, dict):
             body = chat_body(self._other, body)
+            if self._other is Endpoint.EMBEDDINGS:
+                return self._read_embeddings(fields, body, number)
         if error := find_request_error(body):
             return error
         if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):
@@ -232,6 +240,36 @@ class LineReader:
             return options
         return _line((number, fields["custom_id"], orjson.dumps(body), options))
 
+    def _read_embeddings(self, fields: dict[str, Any], body: dict[str, Any], number: int) -> InputLine | LineError:
+        """A line whose ``body`` is checked; it is pinned to the fleet's embedding model, whatever names that."""
+        fleet = self._fleet
+        if fleet.embedding_tier is None:
+            return LineError("url", NO_EMBEDDING_TIER, EMBEDDING_TIER_FIX, "no_embedding_tier")
+        name = body.get("model") or ""
+        if isinstance(name, str):  # without the alias "*": who names another embedding model has vectors of that one
+            name = fleet.aliases.get(name, name)
+        if error := self._pin_error(name, "body.model"):
+            return error
+        if fields.get("expects") is not None:
+            return LineError("expects", "vectors have no form that could be checked", "Leave it out")
+        deployments = fleet.deployments(fleet.embedding_tier)
+        pin = deployments[0].model
+        self._pins[pin] = fleet.embedding_tier
+        if error := self._unsupported(body, pin):
+            return error
+        cap = min(fleet.providers[model.provider].max_response_bytes for model in deployments)
+        inputs = len(inputs_of(body["input"]))
+        if most_answer_bytes(body, inputs) > cap:
+            return LineError(
+                "body.input",
+                f"the answer to {inputs:,} inputs can be larger than max_response_bytes of its provider ({cap:,})",
+                'Split the line, set dimensions or "encoding_format": "base64", or raise max_response_bytes',
+            )
+        options = self._options(fields, pin)
+        if isinstance(options, LineError):
+            return options
+        return _line((number, fields["custom_id"], orjson.dumps(body), options))
+
     def _read_simple(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
         query = fields.get("query")
         if query is None:
@@ -248,6 +286,8 @@ class LineReader:
             custom_id = str(custom_id)
         elif error := self._custom_id_error(custom_id, field):
             return error
+        if self._other is Endpoint.EMBEDDINGS:
+            return self._read_embeddings(fields | {"custom_id": custom_id}, {"input": query}, number)
         options = self._options(fields, None) if len(fields) > 1 or self._other is not None else None
         if isinstance(options, LineError):
             return options
@@ -277,7 +317,7 @@ class LineReader:
             from providers.client import adapter_for  # httpx and more, for the few lines that need it
 
             fleet = self._fleet
-            tiers = list(fleet.tiers) if pin is None else [self._pins[pin] or ""]
+            tiers = fleet.chat_tiers if pin is None else [self._pins[pin] or ""]
             self._answering[pin] = [
                 (adapter_for(fleet.providers[model.provider]), model)
                 for tier in tiers
@@ -368,15 +408,27 @@ class LineReader:
 
     def _pin_error(self, pin: Any, field: str) -> LineError | None:
         if not isinstance(pin, str):
-            return LineError(field, "must be text", f"Use {', '.join(['auto', *self._fleet.tiers])}")
+            return LineError(field, "must be text", f"Use {self._tier_names}")
         if pin not in self._pins:
             try:
-                self._pins[pin] = self._fleet.resolve_pin(pin)
+                tier = self._fleet.resolve_pin(pin)
             except KeyError:
-                names = ", ".join(["auto", *self._fleet.tiers])
-                fix = f'Use {names}, a model of the fleet, or its alias: "NAME" = "auto" under [aliases] in the fleet'
+                alias = '"NAME" = "auto" under [aliases] in the fleet'
+                fix = f"Use {self._tier_names}, a model of the fleet, or its alias: {alias}"
                 return LineError(field, "the fleet has no tier or model of that name", fix)
+            embeds = self._other is Endpoint.EMBEDDINGS
+            if tier is not None and (tier == self._fleet.embedding_tier) is not embeds:
+                wrong = "it answers chat completions, no embeddings" if embeds else "it answers embeddings alone"
+                return LineError(field, wrong, f"Use {self._tier_names}, or a model of such a tier")
+            self._pins[pin] = tier
         return None
+
+    @property
+    def _tier_names(self) -> str:
+        """What ``model`` may be beside the name of a model."""
+        fleet = self._fleet
+        embeds = self._other is Endpoint.EMBEDDINGS
+        return ", ".join(["auto", *([str(fleet.embedding_tier)] if embeds else fleet.chat_tiers)])
 
     def _duplicate_error(self, custom_id: str) -> LineError | None:
         """Keeps ``custom_id``; a long one as 128 bits of BLAKE2b, which makes a collision negligible."""

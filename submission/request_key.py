@@ -8,12 +8,16 @@ from typing import Any, Final
 import orjson
 
 from db.batch_writer import RequestKey
+from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from routing.query import read_line, workload_of
 from submission.input_line import InputLine
 
 _AT_ZERO: Final = re.compile(rb'"temperature":-?0(?:\.0+)?[,}]')
 """In every line at temperature 0, and in some that say so of something else."""
+
+_EMBEDDINGS: Final = f'"endpoint":"{Endpoint.EMBEDDINGS}"'.encode()
+"""In the options of each line for embeddings: the same input always has the same vector."""
 
 _IRRELEVANT: Final = frozenset(
     {"metadata", "user", "safety_identifier", "store", "prompt_cache_key", "prompt_cache_retention"}
@@ -30,18 +34,23 @@ class RequestKeys:
 
     def of(self, lines: Sequence[InputLine]) -> list[RequestKey | None] | None:
         """The key of each line that may take another's answer; None where there is none at all."""
+        embeds = bool(lines) and _EMBEDDINGS in (lines[0].options or b"")  # as are then all of its batch
         # Nearly all lines are like this, and are not parsed again for it.
-        if not (self._dedup or self._rules) and not any(
+        if not (self._dedup or self._rules or embeds) and not any(
             b'"temperature":' in body or (options is not None and b'"dedup":' in options)
             for _, _, body, options in lines
         ):
             return None
-        keys = [self._key(line) for line in lines]
+        keys = [self._key(line, embeds=embeds) for line in lines]
         return keys if any(keys) else None
 
-    def _key(self, line: InputLine) -> RequestKey | None:
+    def _key(self, line: InputLine, *, embeds: bool) -> RequestKey | None:
         if not (
-            _AT_ZERO.search(line.body) or self._dedup or self._rules or (line.options and b'"dedup":' in line.options)
+            embeds
+            or _AT_ZERO.search(line.body)
+            or self._dedup
+            or self._rules
+            or (line.options and b'"dedup":' in line.options)
         ):
             return None
         said: dict[str, Any] = orjson.loads(line.body)
@@ -53,7 +62,7 @@ class RequestKeys:
         is_named = options.pop("dedup", None)
         if is_named is None:
             is_named = True if self._dedup else None if rule is None else rule.dedup
-        if not (said.get("temperature") == 0 if is_named is None else is_named):
+        if not ((embeds or said.get("temperature") == 0) if is_named is None else is_named):
             return None
         body = {name: _normal(value) for name, value in said.items() if name not in _IRRELEVANT}
         workload = workload_of(options.pop("metadata", None) or said.get("metadata"))

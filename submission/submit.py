@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.batch_writer import BatchSpec, BatchWriter, hash_prompts, open_batch_writer
 from db.statement_errors import is_transient
+from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from routing.pilot import grader_problem
 from submission.forecaster import Forecaster
@@ -76,6 +77,8 @@ async def submit(
         keys = RequestKeys(fleet, dedup=spec.dedup)
         sample = None if forecaster is None else forecaster.sample
         rejected = await _write_lines(lines, writer, keys, sample, skip_invalid=skip_invalid)
+        if spec.pilot is not None and writer.endpoint is Endpoint.EMBEDDINGS:
+            raise input_error("quality", "embeddings have no quality floor", "Leave it out")
         if forecaster is not None and forecaster.sample.seen:  # else every line has the answer of an earlier batch
             writer.plan = await forecaster.plan()
             refuse_unpaid_pilot(writer.plan, fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd)

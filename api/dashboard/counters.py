@@ -64,7 +64,8 @@ class DashboardCounters:
 
     def count_decision(self, row: Row[Any]) -> None:
         """A row of ``dashboard_decisions.sql``."""
-        if row.kind == "route" and row.to_stage != "route" and row.to_state not in _TERMINAL:
+        is_routed = row.kind == "route" and row.router != "endpoint"  # embeddings are no part of the mix
+        if is_routed and row.to_stage != "route" and row.to_state not in _TERMINAL:
             self.routed[row.to_stage, row.router or "none"] += row.n
         if row.kind == "judge":
             self.judged[row.tier or "none", not row.rejected, row.confidence] += row.n

@@ -254,7 +254,8 @@ def _cost(counters: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
     by_tier: dict[str, float] = {}
     for key, cost in counters.cost_usd.items():
         by_tier[key.tier] = by_tier.get(key.tier, 0.0) + cost
-    saving = counters.baseline_usd - spent
+    embedding = sum(cost for key, cost in counters.cost_usd.items() if key.purpose == "embed")
+    saving = counters.baseline_usd - (spent - embedding)
     return {
         "usd": round(spent, 9),
         "router_usd": round(sum(cost for key, cost in counters.cost_usd.items() if key.purpose == "route"), 9),

@@ -21,6 +21,7 @@ from db.file_store import File
 from endpoints.endpoint import Endpoint
 from routing.fleet import BudgetPolicy, Fleet
 from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec, grader_problem
+from submission.jsonl_reader import EMBEDDING_TIER_FIX, NO_EMBEDDING_TIER
 from telemetry.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
@@ -42,8 +43,8 @@ async def create_batch(
 ) -> Response:
     """Create a batch from an uploaded file. It is validated in the background: poll its status."""
     service, tenant = get_state(request), get_tenant(request)
-    endpoint = read_endpoint(body)
     options = body.pointsman or BatchOptions()
+    endpoint = read_endpoint(body, service.fleet)
     wanted = api_batch_types.ApiBatchRequest(
         public_id=f"batch_{secrets.token_hex(12)}",
         tenant=tenant,
@@ -167,15 +168,19 @@ async def input_file(file_id: str, service: AppState, *, tenant: str) -> File:
     return file
 
 
-def read_endpoint(body: BatchCreate) -> Endpoint:
-    """What the lines of the batch are for. Raises ApiError."""
+def read_endpoint(body: BatchCreate, fleet: Fleet) -> Endpoint:
+    """What the lines of the batch are for. Raises ApiError, also for embeddings that ``fleet`` has no tier for."""
     if body.endpoint not in list(Endpoint):
         raise bad_request(
             f"Batches for this endpoint are not supported. Use {' or '.join(Endpoint)}.",
             param="endpoint",
             code="unsupported_endpoint",
         )
-    return Endpoint(body.endpoint)
+    endpoint = Endpoint(body.endpoint)
+    if endpoint is Endpoint.EMBEDDINGS and fleet.embedding_tier is None:
+        message = f"{NO_EMBEDDING_TIER}. {EMBEDDING_TIER_FIX}."
+        raise bad_request(message[0].upper() + message[1:], param="endpoint", code="no_embedding_tier")
+    return endpoint
 
 
 def read_pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:

@@ -22,7 +22,7 @@ async def dry_run(request: Request, body: BatchCreate) -> Response:
     """What a batch of an uploaded file would cost and take; the body is that of a new batch. Creates nothing."""
     service, tenant = get_state(request), get_tenant(request)
     options = body.pointsman or BatchOptions()
-    endpoint, pilot = read_endpoint(body), read_pilot(options, service.fleet)
+    endpoint, pilot = read_endpoint(body, service.fleet), read_pilot(options, service.fleet)
     file = await input_file(strip_nul(body.input_file_id), service, tenant=tenant)
     service.dry_runs.check(tenant)
     spec = BatchSpec(

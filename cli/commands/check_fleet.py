@@ -73,11 +73,12 @@ def check(
                         "calibrated": action.is_calibrated,
                         "extra_calls": extra_calls(model, fleet),
                     }
-                    for tier in fleet.tiers.values()
+                    for tier in map(fleet.tiers.__getitem__, fleet.chat_tiers)
                     for model in fleet.deployments(tier.name)
                     for action in [threshold_action(model, fleet)]
                 ],
                 "lanes": {name: _lane_prices(model) for name, model in fleet.models.items()},
+                "embeddings": fleet.embedding_tier,
                 "aliases": fleet.aliases,
                 "baseline": None if fleet.baseline is None else fleet.baseline.model,
                 "begins": _begins(fleet),
@@ -100,6 +101,7 @@ def check(
                 f"{model.context_tokens:,}",
             )
     out.print(grid)
+    out.print(f"Embeddings: {_embeddings(fleet)}")
     if fleet.aliases:
         shown = ", ".join(f"{name} → {meaning}" for name, meaning in fleet.aliases.items())
         out.print(f"Aliases: {plain(shown)}")
@@ -124,6 +126,13 @@ def check(
         )
     for warning in checked.warnings:
         warn(str(warning))
+
+
+def _embeddings(fleet: Fleet) -> str:
+    """Where lines for /v1/embeddings go."""
+    if (tier := fleet.embedding_tier) is None:
+        return 'refused; a [tiers.NAME] with endpoint = "embeddings" answers them'
+    return f"{plain(fleet.deployments(tier)[0].model)} in tier {plain(tier)}; not judged, never escalated"
 
 
 def _lane_prices(model: Model) -> dict[str, dict[str, float]]:
@@ -217,7 +226,7 @@ def _confidence_table(fleet: Fleet) -> Table:
     grid = table(("tier", "model"), ("threshold",))
     for name in ("acts on", "calibrated", "extra calls"):
         grid.add_column(name)
-    for tier in fleet.tiers.values():
+    for tier in map(fleet.tiers.__getitem__, fleet.chat_tiers):
         for model in fleet.deployments(tier.name):
             action = threshold_action(model, fleet)
             if tier.escalates_to is None:

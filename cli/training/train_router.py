@@ -165,7 +165,7 @@ def _fleet(path: Path | None) -> Fleet | None:
 def _ladder(fleet: Fleet | None) -> tuple[str, ...]:
     if fleet is None:
         return LADDER
-    return (*fleet.ladder, *(tier for tier in fleet.tiers if tier not in fleet.ladder))
+    return (*fleet.ladder, *(tier for tier in fleet.chat_tiers if tier not in fleet.ladder))
 
 
 @contextmanager

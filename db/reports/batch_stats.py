@@ -18,6 +18,9 @@ from db.worker_registry import ALIVE_S
 from routing.outcome import UNSENT
 from routing.price_list import ListedModel, PriceList, columns
 
+NO_BASELINE: Final = "none: no model of another tier gives these vectors"
+"""What summary and report say of the baseline of embeddings."""
+
 _TOP: Final = "top"
 _SECOND: Final = "second"
 
@@ -271,11 +274,14 @@ class BatchFigures:
     """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
     """What that other's calls cost, for each of them: what asking them as well would have cost."""
+    embed_calls: int = 0
+    """Calls for embeddings, which are part of calls and cost, and of no saving: no other model gives these vectors."""
+    embed_cost_usd: float = 0.0
 
     @property
     def saving_usd(self) -> float:
-        """Baseline less cost; negative where the batch cost more than the top tier alone would have."""
-        return round(self.baseline_cost_usd - self.cost_usd, 9)
+        """Baseline less the cost of chat; negative where that is more than the top tier alone would have cost."""
+        return round(self.baseline_cost_usd - (self.cost_usd - self.embed_cost_usd), 9)
 
     @property
     def saving_share(self) -> float | None:
@@ -356,6 +362,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     cost_usd = _usd(costs.cost_usd)
+    if costs.embed_calls:
+        second = None
     return BatchFigures(
         progress=await batch_progress(engine, batch.id),
         top_tier=prices.ladder[-1],
@@ -381,6 +389,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         lanes=_by_lane(await run_report(engine, "batch_lanes", batch_id=batch.id)),
         followers={row.tier: row.queries for row in not_paid},
         not_paid_usd=_usd(sum(row.usd for row in not_paid)),
+        embed_calls=costs.embed_calls,
+        embed_cost_usd=_usd(costs.embed_usd),
         baseline_lengths=_lengths(costs.baselines, ratios),
         second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], cost_usd),
     )

@@ -37,6 +37,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "prompt_tokens": figures.prompt_tokens,
         "completion_tokens": figures.completion_tokens,
         "cost_usd": figures.cost_usd,
+        "embeddings": {"calls": figures.embed_calls, "cost_usd": figures.embed_cost_usd},
         "baseline_cost_usd": figures.baseline_cost_usd,
         "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
         "baseline_lengths": asdict(figures.baseline_lengths),

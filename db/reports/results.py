@@ -137,7 +137,7 @@ def _response(row: Row[Any]) -> bytes:
 def answer_body(row: Row[Any]) -> bytes:
     """The answer of a row of ``results.sql`` as JSON, in the form of its batch's endpoint."""
     stored: str = row.response
-    if row.endpoint == Endpoint.CHAT:
+    if row.endpoint in (Endpoint.CHAT, Endpoint.EMBEDDINGS):
         return stored.encode()  # as it is stored: it need not be parsed to be passed on
     asked = orjson.loads(row.asked) if row.asked else {}
     return orjson.dumps(answer_object(Endpoint(row.endpoint), orjson.loads(stored), asked, name=str(row.id)))

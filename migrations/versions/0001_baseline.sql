@@ -242,7 +242,7 @@ CREATE TABLE answers (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON COLUMN answers.accepted IS 'false: rejected, but the best answer there was';
-COMMENT ON COLUMN answers.response IS 'the chat.completion object; {} once purged';
+COMMENT ON COLUMN answers.response IS 'the chat.completion object, or the list of embeddings; {} once purged';
 GRANT SELECT, INSERT (query_id, call_id, tier, model, confidence, accepted, response) ON answers TO pointsman_app;
 
 -- calls -------------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ CREATE TABLE calls (
     lane text,
     provider_batch_id bigint,
     CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
-    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'extend', 'grade', 'hedge', 'repair', 'route', 'sample', 'verify')),
+    CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'embed', 'extend', 'grade', 'hedge', 'repair', 'route', 'sample', 'verify')),
     CONSTRAINT ck_calls_result_whole CHECK (
         (outcome IS NULL) = (finished_at IS NULL) AND (outcome IS NULL) = (cost_usd IS NULL))
 ) PARTITION BY RANGE (created_at);
@@ -532,8 +532,8 @@ CREATE INDEX ix_decisions_batch_id ON decisions (batch_id);
 CREATE INDEX ix_decisions_budget ON decisions (batch_id) WHERE codes && ARRAY['lowered', 'over_budget', 'budget_reserved'];
 -- decisions only grows at its end: block ranges are enough, and cost next to nothing to keep.
 CREATE INDEX ix_decisions_at ON decisions USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
-COMMENT ON COLUMN decisions.kind IS 'route, judge, fallback, release, rescue, hold, cancel, …';
-COMMENT ON COLUMN decisions.router IS 'what decided: gate, classifier, llm, pin, judge, ladder, feeder, user';
+COMMENT ON COLUMN decisions.kind IS 'route, judge, embed, fallback, release, rescue, hold, cancel, …';
+COMMENT ON COLUMN decisions.router IS 'what decided: gate, classifier, llm, pin, endpoint, judge, ladder, feeder, user';
 COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons: programs look at these alone';
 COMMENT ON COLUMN decisions.reasons IS 'the text of each reason, for people';
 GRANT SELECT,

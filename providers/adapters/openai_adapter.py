@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and whatever else speaks them: vLLM, Ollama, Groq, Together, Azure.
+"""OpenAI's chat completions and embeddings, and whatever else speaks them: vLLM, Ollama, Groq, Together, Azure.
 
 The body is passed on as it is, but for the model, the cap of the completion and what only
 matters to a stream; an unknown field is refused unless the fleet allows it. What else is changed
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from providers.adapters import json_fields
 from providers.adapters.adapter import Prepared, ProviderErrorDetail
 from providers.adapters.chat_request import at_effort, cap_notes, left_out, max_completion_tokens
+from providers.adapters.embeddings import prepare_embeddings, read_embeddings
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import broke_off, finish_reason
 from providers.adapters.parameters import KNOWN_FIELDS, why_unknown
@@ -61,7 +62,7 @@ class OpenAICompatible:
     """Deployments whose name for the cap was learned from a 400."""
 
     def path(self, model: Model) -> str:
-        return "/chat/completions"
+        return "/embeddings" if model.embeds else "/chat/completions"
 
     def credentials(self, key: str) -> Mapping[str, str]:
         return {"authorization": f"Bearer {key}"}
@@ -73,6 +74,8 @@ class OpenAICompatible:
         return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
+        if model.embeds:
+            return prepare_embeddings(body, model, self.provider)
         body = at_effort(body, model)
         if not KNOWN_FIELDS.issuperset(body):
             self._refuse_unknown(body)
@@ -111,6 +114,8 @@ class OpenAICompatible:
         return True
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
+        if model.embeds:
+            return read_embeddings(answer, model, read_usage(json_fields.as_dict(answer.get("usage"))))
         return read_chat(answer, model)
 
     def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from providers.adapters.embeddings import EMBEDDING_FIELDS
 from providers.adapters.error_codes import ERROR_CODES
 from providers.adapters.finish_reasons import FINISH_REASONS
 from providers.adapters.parameters import PARAMETERS, PARTS, Handling
@@ -43,6 +44,14 @@ API and the log; the prose is not, as it may quote a prompt.
 An error of the model (a parameter, the context, a size) goes to the next deployment, then to the next tier. An error of
 the account (a revoked key, no credit) holds the queries of that deployment, so that none fails for it: one is let go
 every 30 seconds, and once a call succeeds all go on.
+"""
+
+
+_EMBEDDING_NAMES: Final = ", ".join(f"`{name}`" for name in sorted(EMBEDDING_FIELDS))
+
+_EMBEDDINGS: Final = f"""\
+[Embeddings](embeddings.md) are asked for in OpenAI's protocol alone, with {_EMBEDDING_NAMES}
+and what `extra_fields` names; a fleet file with a model of another protocol in the embedding tier is refused.
 """
 
 
@@ -100,6 +109,7 @@ def document() -> str:
         _table(("field", *_WORDS.values()), _cells(PARAMETERS)),
         "In messages:\n",
         _table(("what", *_WORDS.values()), _cells(PARTS)),
+        _EMBEDDINGS,
         _BILLING,
         _BATCHES,
         _ERRORS,

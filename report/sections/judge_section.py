@@ -7,6 +7,8 @@ from report.document import Figure, Section, Table
 
 def judge(report: BatchReport) -> Section:
     """Answers by confidence, and the reasons of rejections; a sentence where there is no answer yet."""
+    if report.figures.embed_calls:
+        return Section("judge", "The judge", ["The answers are vectors, which are not judged."])
     bins = report.confidences
     answers = sum(bin_.answers for bin_ in bins)
     confident = sum(bin_.answers for bin_ in bins if bin_.tenth is not None)

@@ -2,6 +2,7 @@
 
 from db.reports.batch_quality import QualityFigures, outside_certificate
 from db.reports.batch_report import BatchReport, labelled_right
+from db.reports.batch_stats import NO_BASELINE
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, plain, usd
@@ -11,6 +12,8 @@ from report.headline import standing_of
 def quality(report: BatchReport) -> Section:
     """The batch beside each baseline; with a chart where the router logged its expectations."""
     figures = report.figures
+    if figures.embed_calls:
+        return Section("quality", "Cost and quality", [f"Baseline: {NO_BASELINE}. Vectors are not judged."])
     # What was measured stands in place of what the router expected.
     measured = figures.quality is not None and figures.quality.measured is not None
     chart = None if measured else report.picture

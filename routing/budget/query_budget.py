@@ -82,7 +82,7 @@ def _others(tier: str, context: RoutingContext) -> Iterator[str]:
     ladder = context.ladder
     below = tuple(reversed(ladder[: ladder.index(tier)])) if tier in ladder else ()
     yield from below
-    yield from (name for name in context.fleet.tiers if name != tier and name not in below)
+    yield from (name for name in context.deployments if name != tier and name not in below)
 
 
 def _too_expensive(case: RoutingCase, tiers: Sequence[str], left_usd: float) -> tuple[str, ...]:

@@ -105,7 +105,10 @@ def forecast(
     ways = [estimator.path(decision) for decision in decisions]
     if pilot is not None:
         ways, total = _with_pilot(decisions, ways, estimator, pilot, total=total)
-    doubted = {tier: _doubted(past.verdicts.get(tier, (0, 0))) for tier in fleet.tiers}
+    doubted = {
+        name: _doubted(past.verdicts.get(name, (0, 0))) if tier.endpoint == "chat" else (0.0, 0.0)
+        for name, tier in fleet.tiers.items()
+    }
     mixes = _mixes(ways, doubted, total=total, fleet=fleet)
     costs = [_cost_usd(way, doubted) for way in ways]
     in_pilot = [place for place, way in enumerate(ways) if way.is_pilot]
@@ -191,6 +194,8 @@ class _Estimator:
             rungs = [
                 replace(self._rung(case, decision.tier, roomiest, top_tokens, is_last=True), usd=0.0, spread_usd=0.0)
             ]
+        if decision.tier == fleet.embedding_tier:
+            return _ExpectedPath(tuple(rungs), top_usd=0.0)  # the top tier answers no embeddings
         return _ExpectedPath(tuple(rungs), top_usd=self._rung(case, fleet.top, top, None, is_last=True).usd)
 
     def grade_usd(self, case: RoutingCase, judge: Model, *, rungs: int) -> float:

@@ -49,7 +49,7 @@ class LadderRoles:
     def of(cls, fleet: Fleet) -> "LadderRoles":
         """The ladder's first and last tier, and the first tier off the ladder."""
         ladder = fleet.ladder
-        aside = [name for name in fleet.tiers if name not in ladder]
+        aside = [name for name in fleet.chat_tiers if name not in ladder]
         return cls(ladder[0], ladder[-1], aside[0] if aside else None)
 
 

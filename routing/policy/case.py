@@ -84,7 +84,7 @@ class RoutingContext:
         self.policy = fleet.router
         self.ladder = fleet.ladder
         self.roles = LadderRoles.of(fleet)
-        self.deployments: Mapping[str, Sequence[Model]] = {tier: fleet.deployments(tier) for tier in fleet.tiers}
+        self.deployments: Mapping[str, Sequence[Model]] = {tier: fleet.deployments(tier) for tier in fleet.chat_tiers}
         self.roomy_tokens = min(
             model.context_tokens - model.max_output_tokens for models in self.deployments.values() for model in models
         )
@@ -103,6 +103,8 @@ class RoutingContext:
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
         room = self._room(query, needed)
+        if pin is not None and pin not in self.deployments:
+            room = {pin: self.fleet.deployments(pin)}  # embeddings: nothing else answers them
         category = category_of(features, query)
         rule = None
         if pin is None and (rules := self.fleet.workloads):
@@ -183,7 +185,7 @@ class RoutingContext:
 
     def is_off_ladder(self, tier: str | None) -> bool:
         """Whether ``tier`` is one of the fleet's, but not on the ladder."""
-        return tier is not None and tier in self.fleet.tiers and tier not in self.ladder
+        return tier is not None and tier in self.deployments and tier not in self.ladder
 
     def _tariffs(self, case: RoutingCase) -> Sequence[TierPrice]:
         tariffs = []

@@ -38,6 +38,9 @@ __all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_votes", "decide", "
 
 _TINY: Final = 1e-9
 
+ENDPOINT: Final = "endpoint"
+"""The router of embeddings: the endpoint that they are for decides. Nothing is learned from it."""
+
 
 class Predictor(Protocol):
     """A trained classifier. It is built outside ``routing/`` and handed in."""
@@ -203,6 +206,9 @@ def _pinned(case: RoutingCase, pinned: str, context: RoutingContext) -> Decision
         tier, model = pinned, next((each.name for each in models), None)
         fits = any(each in case.room.get(pinned, ()) for each in models)
         notes = () if fits else (f"no room in {name} for about {case.needed} tokens",)
+    if tier not in context.deployments:
+        why = f"embeddings, which {name} of tier {tier} answers"
+        return _decided(case, tier, router=ENDPOINT, confidence=1.0, reasons=(why,), model=model)
     return _decided(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
 
 

@@ -98,7 +98,7 @@ def messages(queries: Sequence[Query], *, fleet: Fleet) -> dict[str, Any]:
 
 def system_text(fleet: Fleet) -> str:
     """The system role's text: it depends on the fleet's tiers alone."""
-    names = list(fleet.tiers)
+    names = fleet.chat_tiers
     return _SYSTEM.format(
         marker=MARKER,
         version=PROMPT_VERSION,
@@ -197,7 +197,7 @@ def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -
     tier, confidence = entry.get("tier"), entry.get("confidence")
     if set(entry) != {"id", "tier", "confidence"}:
         return _abstention("its answer has another shape")
-    if not isinstance(tier, str) or tier not in fleet.tiers:
+    if not isinstance(tier, str) or tier not in fleet.chat_tiers:
         return _abstention("it names an unknown tier")
     if not isinstance(confidence, int | float) or isinstance(confidence, bool) or not 0.0 <= confidence <= 1.0:
         return _abstention("its confidence is none")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import structlog
 
@@ -31,6 +31,7 @@ from routing.fleet import BudgetPolicy, Model, Provider
 from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
+from routing.policy.decision import ENDPOINT
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
 from routing.prompt_caching import with_prefix_cached
 from routing.query import Query, read_body
@@ -49,6 +50,12 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 LONG_S = 600.0
+
+EMBED: Final = "embed"
+"""The purpose, in the ledger, of a call for embeddings, and the kind of the decision that takes them: no figure of
+savings, routers, judges and lengths, which are of answers and verdicts, counts them."""
+
+_UNJUDGED_VECTORS: Final = DecisionRecord(kind=EMBED, router=ENDPOINT, reasons=("vectors are not judged",))
 
 SPARE = 2.0
 """A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
@@ -163,6 +170,8 @@ class QueryExecutor:
 
     async def _answer(self, sent: SentCall, completion: Completion) -> Moved | None:
         self._learn(sent, completion)
+        if sent.model.embeds:
+            return await self._finish(sent, completion.response, why=_UNJUDGED_VECTORS)
         return await self._judge(sent, completion)
 
     async def _choose(self) -> DeploymentChoice:
@@ -199,7 +208,7 @@ class QueryExecutor:
         None where the claim is not ours: then nothing is sent.
         """
         ledger, model = self.context.ledger, choice.model
-        intent = await self._intent(model, purpose="answer")
+        intent = await self._intent(model, purpose=EMBED if model.embeds else "answer")
         if self._is_flex(model):
             intent, self.flex_call_id = intent._replace(lane=Lane.FLEX.value), intent.call_id
         committed: Claim | SentCall | None
@@ -263,7 +272,8 @@ class QueryExecutor:
         completion = self.query.max_tokens or TYPICAL_COMPLETION_TOKENS
         if (usual := learned.completion_tokens(model.name)) is not None:
             completion = min(round(usual), self.query.max_tokens or model.max_output_tokens)
-        return learned.prompt_tokens(model.name, self.query.measured.expected(model)) + completion
+        prompt = learned.prompt_tokens(model.name, self.query.measured.expected(model))
+        return prompt + min(completion, model.max_output_tokens)
 
     def _cap(self, model: Model) -> int:
         """The longest completion to ask for: all that there is room for, unless that would keep a batch waiting.
@@ -441,7 +451,11 @@ class QueryExecutor:
             known = Reason(ReasonCode.RECORDED, "not asked again: its answer was recorded when its worker was lost")
             verdict = judged.verdict
             judged = judged._replace(verdict=verdict._replace(reasons=(*verdict.reasons, known)))
-        moved = await (self._finish if judged.verdict.accepted else self._reject)(judged)
+        if judged.verdict.accepted:
+            response = without_unrequested_logprobs(judged.completion.response, self.query)
+            moved = await self._finish(judged.sent, response, why=_explain(judged.verdict))
+        else:
+            moved = await self._reject(judged)
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
         if moved is not None and judged.verdict.accepted and not is_top and self.queued.has_policy:
             text = judged.completion.text
@@ -450,18 +464,14 @@ class QueryExecutor:
             )
         return moved
 
-    async def _finish(self, judged: JudgedAnswer) -> Moved | None:
+    async def _finish(self, sent: SentCall, response: Mapping[str, Any], *, why: DecisionRecord) -> Moved | None:
         return await self._conclude(
             MoveKind.FINISH,
             State.DONE,
             to_stage=self.stage,
-            why=_explain(judged.verdict),
+            why=why,
             answer=AnswerRecord(
-                call_id=judged.sent.call_id,
-                tier=self.stage,
-                model=judged.sent.model.model,
-                accepted=True,
-                response=without_unrequested_logprobs(judged.completion.response, self.query),
+                call_id=sent.call_id, tier=self.stage, model=sent.model.model, accepted=True, response=response
             ),
         )
 

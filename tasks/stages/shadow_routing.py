@@ -7,7 +7,7 @@ import structlog
 
 from db.shadow_decisions import ShadowDecision, keep
 from routing.fleet import Fleet
-from routing.policy.decision import Predictor, decide
+from routing.policy.decision import ENDPOINT, Predictor, decide
 from routing.query import Query
 from tasks.worker_context import WorkerContext
 
@@ -29,6 +29,7 @@ async def _cast(queries: Mapping[int, Query], shadow: Predictor, context: Worker
             [
                 ShadowDecision(query_id, decision.tier, decision.router, decision.confidence)
                 for query_id, decision in zip(queries, decisions, strict=True)
+                if decision.router != ENDPOINT
             ],
             router=shadow.name,
         )

@@ -34,7 +34,7 @@ from workers.local_stack import LocalStack
 pytestmark = pytest.mark.timeout(1200)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"
 *_, NEWEST = VERSIONS
-ROLES = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
+ROLES = [("route", "small", "medium", "large", "special", "embeddings", "fallback", "ingest"), ("feeder",)]
 
 
 @pytest.fixture(scope="module")

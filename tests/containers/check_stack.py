@@ -26,7 +26,7 @@ FLOWER: Final = "http://127.0.0.1:5555"
 PATIENCE_S: Final = 300.0
 STOP_S: Final = 60.0
 """A worker without a broker stops within this: far below its grace period, far above what it takes."""
-WORKERS: Final = ("route", "small", "medium", "large", "special", "fallback", "ingest")
+WORKERS: Final = ("route", "small", "medium", "large", "special", "embeddings", "fallback", "ingest")
 RESTARTED: Final = (
     *(tuple(f"worker-{stage}" for stage in some) for some in (WORKERS[:4], WORKERS[4:])),
     ("feeder", "flower", "api"),

@@ -51,6 +51,7 @@ def test_there_is_one_process_for_what_is_quick_one_per_tier_and_one_feeder(ship
         ("medium",),
         ("large",),
         ("special",),
+        ("embeddings",),
         ("feeder",),
     ]
 

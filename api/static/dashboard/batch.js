@@ -27,7 +27,7 @@ function sum(report) {
     h("dl", { class: "facts", id: "facts" },
       fact("queries", `${count(report.completed)} done, ${count(report.failed)} failed, ${count(report.cancelled)} cancelled, ${count(report.open)} open of ${count(report.total)}`),
       fact("cost", h("b", {}, money(report.cost_usd)), ` in ${count(report.calls)} calls`),
-      fact("top tier alone", `${money(report.baseline_cost_usd)}${report.saving_share === null ? "" : `; ${percent(Math.abs(report.saving_share))} ${report.saving_share < 0 ? "more" : "saved"}`}`),
+      fact("top tier alone", report.embeddings.calls ? "gives no embeddings" : `${money(report.baseline_cost_usd)}${report.saving_share === null ? "" : `; ${percent(Math.abs(report.saving_share))} ${report.saving_share < 0 ? "more" : "saved"}`}`),
       fact("budget", own ? `${money(own.left_usd)} left of ${money(own.cap_usd)}` : "none", budget.held ? `; ${count(budget.held)} queries held` : ""),
       fact("quality", report.quality_floor === null ? "no floor" : `${measured === null ? "not measured yet" : measure(measured, interval)}, floor ${percent(report.quality_floor, 0)}${report.quality_departures ? `: not promised, for ${count(report.quality_departures)} queries departed from the policy for the budget` : ""}`),
       fact("escalated", `${count(report.escalated)} queries`),

@@ -5,7 +5,7 @@ import { errorMessage, request } from "./key.js";
 import { hue } from "./panels.js";
 
 // Routers other than trained ones, whose names are free, such as "default".
-const RULES = new Set(["gate", "pin", "rule", "ladder", "prior", "llm", "exploration", "budget", "pilot", "quality_policy", "none"]);
+const RULES = new Set(["gate", "pin", "rule", "ladder", "prior", "llm", "exploration", "budget", "pilot", "quality_policy", "endpoint", "none"]);
 
 const LANE = 54, LEFT = 86, TOP = 44;
 

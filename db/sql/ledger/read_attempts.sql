@@ -2,6 +2,6 @@
 SELECT c.query_id, c.deployment, c.outcome, c.status, c.cause, c.param, c.created_at
 FROM calls AS c
 JOIN queries AS q ON q.id = c.query_id AND q.stage = c.tier
-WHERE c.query_id = ANY(CAST(:ids AS bigint[])) AND c.purpose IN ('answer', 'hedge', 'extend')
+WHERE c.query_id = ANY(CAST(:ids AS bigint[])) AND c.purpose IN ('answer', 'embed', 'hedge', 'extend')
   AND c.outcome IS NOT NULL AND c.outcome <> 'ok'
 ORDER BY c.id

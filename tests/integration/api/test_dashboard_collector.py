@@ -39,7 +39,8 @@ def test_what_is_open_is_counted_by_stage_and_state(client: httpx.Client) -> Non
     route = told["stages"][0]
     assert (route["stage"], route["ready"], route["queued"], told["open"]) == ("route", 3, 0, 3)
     assert 0 < route["oldest_wait_s"] < 300
-    assert [stage["stage"] for stage in told["stages"]] == ["route", "small", "medium", "large", "special", "fallback"]
+    stages = ["route", "small", "medium", "large", "special", "embeddings", "fallback"]
+    assert [stage["stage"] for stage in told["stages"]] == stages
     assert told["fleet"]["simulated"] is True
 
 
@@ -125,7 +126,7 @@ def test_a_tenant_sees_its_own_figures_only(served: Served, two: tuple[httpx.Cli
     assert (mine["open"], mine["recent"]["ended"], len(mine["batches"])) == (1, {"done": 1}, 2)
     assert (theirs["open"], theirs["recent"]["ended"], theirs["batches"]) == (0, {}, [])
     assert (theirs["recent"]["cost"]["usd"], sum(each["calls"] for each in theirs["providers"])) == (0, 0)
-    assert [stage["oldest_wait_s"] for stage in theirs["stages"]] == [None] * 6
+    assert [stage["oldest_wait_s"] for stage in theirs["stages"]] == [None] * 7
 
 
 def test_a_query_is_found_by_its_custom_id_in_the_tenants_batches_only(two: tuple[httpx.Client, httpx.Client]) -> None:

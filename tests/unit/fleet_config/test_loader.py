@@ -11,6 +11,7 @@ from routing.fleet import BudgetPolicy, Budgets, Fleet, LlmRouter, Protocol, Rou
 from routing.lanes.lane import BatchLimits, Lane
 from routing.outcome import FailureKind, Usage
 from routing.price import Price
+from routing.price_list import PriceList
 from settings import ROOT, FleetError, check_fleet, load_fleet
 
 SMALLEST = """
@@ -29,6 +30,31 @@ provider = "home"
 tier = "small"
 price = { input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }
 context_tokens = 8192
+"""
+
+
+EMBEDDINGS = (
+    SMALLEST
+    + """
+[tiers.vectors]
+endpoint = "embeddings"
+concurrency = 2
+
+[models.embed]
+provider = "home"
+tier = "vectors"
+price = { input_usd_per_mtok = 0.02, output_usd_per_mtok = 0 }
+context_tokens = 512
+"""
+)
+
+SECOND_EMBEDDING = """
+[models.second]
+provider = "home"
+model = "embed"
+tier = "vectors"
+price = { input_usd_per_mtok = 0.03, output_usd_per_mtok = 0 }
+context_tokens = 512
 """
 
 
@@ -73,7 +99,7 @@ def test_the_shipped_fleet_needs_no_key_and_says_that_it_is_simulated(shipped_fl
 
 def test_the_shipped_ladder_can_fail_over_at_every_rung(shipped_fleet: Fleet) -> None:
     assert shipped_fleet.ladder == ("small", "medium", "large")
-    for tier in shipped_fleet.tiers:
+    for tier in shipped_fleet.chat_tiers:
         assert len({model.provider for model in shipped_fleet.deployments(tier)}) >= 2
 
 
@@ -109,6 +135,28 @@ def test_the_smallest_fleet_has_the_defaults_of_the_records(write: Any) -> None:
     assert fleet.budgets == Budgets()
     assert fleet.timing == Timing()
     assert fleet.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_embedding_tier_is_off_the_ladder_and_takes_no_part_in_what_is_for_chat(write: Any) -> None:
+    tier = '[tiers.vectors]\nendpoint = "embeddings"\nconcurrency = 2\n'
+    before = EMBEDDINGS.replace(tier, "").replace("[tiers.small]", f"{tier}[tiers.small]")
+    fleet = load_fleet(write(before + SECOND_EMBEDDING), {})
+    assert list(fleet.tiers) == ["vectors", "small"]
+    assert (fleet.ladder, fleet.chat_tiers, fleet.embedding_tier) == (("small",), ("small",), "vectors")
+    embed = fleet.models["embed"]
+    assert (embed.embeds, embed.max_output_tokens, embed.lanes) == (True, 0, (Lane.STANDARD,))
+    assert not fleet.models["one"].embeds
+    assert [model.name for model in fleet.pinned("embed", "vectors")] == ["embed", "second"]
+    assert embed.price.cost_usd(Usage(1_000_000)) == 0.02
+    prices = PriceList.of(fleet)
+    assert (prices.tiers, [model.name for model in prices.models]) == (("small",), ["one"])
+
+
+def test_the_list_price_of_an_embedding_model_needs_none_of_output(write: Any) -> None:
+    text = EMBEDDINGS.replace("models.embed", 'models."text-embedding-3-small"')
+    text = text.replace("{ input_usd_per_mtok = 0.02, output_usd_per_mtok = 0 }", '"look up"')
+    price = load_fleet(write(text), {}).models["text-embedding-3-small"].price
+    assert (price.input_usd_per_mtok, price.output_usd_per_mtok, price.service_tiers) == (0.02, 0.0, ())
 
 
 def test_an_own_price_is_taken_and_names_the_file_as_its_source(write: Any) -> None:
@@ -468,6 +516,80 @@ MISTAKES = [
         replaced("{ input_usd_per_mtok = 1, output_usd_per_mtok = 2.5 }", '"look up"'),
         "models.one.price",
         "State it: price = {",
+    ),
+    *(
+        (
+            f"an embedding tier with {given}",
+            EMBEDDINGS.replace('"embeddings"\n', f'"embeddings"\n{given}\n', 1),
+            key,
+            fix,
+        )
+        for given, key, fix in (
+            ('escalates_to = "small"', "tiers.vectors.escalates_to", "Remove it"),
+            ("confidence_threshold = 0.5", "tiers.vectors.confidence_threshold", "Remove it"),
+            ("hedge_after_p95 = true", "tiers.vectors.hedge_after_p95", "Remove it"),
+        )
+    ),
+    *(
+        (
+            f"an embedding model with {given}",
+            f"{EMBEDDINGS}{given}\n",
+            f"models.embed.{given.split(' ')[0]}",
+            "Remove it",
+        )
+        for given in ("logprobs = true", "max_output_tokens = 9", 'lanes = ["standard"]', 'reasoning_effort = "low"')
+    ),
+    (
+        "an embedding tier of two models",
+        EMBEDDINGS + SECOND_EMBEDDING.replace('model = "embed"', 'model = "other"'),
+        "models.second.model",
+        "vectors of two models do not go together",
+    ),
+    (
+        "an embedding model that speaks another protocol",
+        EMBEDDINGS.replace(
+            "[providers.home]", '[providers.g]\nkind = "google"\nbase_url = "https://g.test"\n[providers.home]'
+        )
+        + SECOND_EMBEDDING.replace('provider = "home"', 'provider = "g"'),
+        "models.second.provider",
+        'kind = "openai"',
+    ),
+    (
+        "two embedding tiers",
+        EMBEDDINGS
+        + SECOND_EMBEDDING.replace('"vectors"', '"more"')
+        + '[tiers.more]\nendpoint = "embeddings"\nconcurrency = 1\n',
+        "tiers.more.endpoint",
+        "Keep one",
+    ),
+    (
+        "a model both for chat and for embeddings",
+        EMBEDDINGS + SECOND_EMBEDDING.replace('"vectors"', '"small"').replace("512", "8192"),
+        "models.second.tier",
+        "Remove one of the two",
+    ),
+    (
+        "no tier for chat",
+        SMALLEST.replace("concurrency = 4", 'concurrency = 4\nendpoint = "embeddings"'),
+        "tiers",
+        "Add one",
+    ),
+    *(
+        (f"a chat model that is one for embeddings: {key}", text, key, "Name a tier or model for chat completions")
+        for text, key in (
+            (EMBEDDINGS + '[quality]\njudge = "vectors"\n', "quality.judge"),
+            (EMBEDDINGS + '[workloads.w]\ntier = "vectors"\n', "workloads.w.tier"),
+            (EMBEDDINGS + '[router]\nllm = { model = "embed" }\n', "router.llm.model"),
+            (EMBEDDINGS.replace('"tiny"', '"tiny"\nbaseline = "embed"'), "fleet.baseline"),
+            (
+                EMBEDDINGS.replace("concurrency = 4", 'concurrency = 4\nescalates_to = "vectors"'),
+                "tiers.small.escalates_to",
+            ),
+            (
+                EMBEDDINGS.replace("concurrency = 4", 'concurrency = 4\nconfidence = { verifier = "embed" }'),
+                "tiers.small.confidence.verifier",
+            ),
+        )
     ),
     ("a lease that ends too soon", SMALLEST + "[timing]\nlease_s = 120\n", "timing.lease_s", "Set it to 180 or more"),
     (

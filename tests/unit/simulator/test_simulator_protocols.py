@@ -1,13 +1,15 @@
 """The simulator words requests, answers and errors as each of the three protocols does."""
 
+import base64
 import json
+import struct
 from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
 import pytest
 
-from tests.unit.simulator_fixtures import EASY, MODELS, PROTOCOLS, Simulated, request_of, running, text_of
+from tests.unit.simulator_fixtures import EASY, MODELS, PRICES, PROTOCOLS, Simulated, request_of, running, text_of
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -42,6 +44,28 @@ def test_an_openai_answer_has_the_shape_of_a_chat_completion(simulated: Simulate
     assert usage["prompt_tokens"] == -(-len("Be brief." + EASY) // 4)
     assert usage["completion_tokens"] == -(-len(choice["message"]["content"]) // 4)
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+def test_embeddings_are_unit_vectors_of_their_text_and_billed_by_the_input_alone(simulated: Simulated) -> None:
+    def ask(given: Any, **body: Any) -> dict[str, Any]:
+        asked = {"model": "text-embedding-3-small", "input": given} | body
+        answer: dict[str, Any] = simulated.client.post("/openai/v1/embeddings", json=asked).json()
+        return answer
+
+    simulated.process.control(prices=PRICES | {"text-embedding-*": [2.0, 100.0]})
+    answer = ask(["one text", "another", "one text"], dimensions=8)
+    first, other, again = (each["embedding"] for each in answer["data"])
+    assert first == again != other
+    assert len(first) == 8
+    assert sum(number**2 for number in first) == pytest.approx(1, abs=1e-6)
+    assert answer["usage"] == {"prompt_tokens": 6, "total_tokens": 6}
+    call = simulated.last_line()
+    assert (call["completion_tokens"], call["cost_usd"]) == (0, pytest.approx(12e-6))
+    assert ask([1, 2, 3])["usage"]["prompt_tokens"] == 3
+    packed = ask("one text", dimensions=8, encoding_format="base64")["data"][0]["embedding"]
+    assert struct.unpack("8f", base64.b64decode(packed)) == pytest.approx(first)
+    assert ask([])["error"]["type"] == "invalid_request_error"
+    simulated.process.control(prices=PRICES)
 
 
 def test_openai_logprobs_cover_the_text_in_a_few_tokens_and_only_if_asked(simulated: Simulated) -> None:

@@ -4,7 +4,8 @@
 -- The cost follows the baseline in batch_costs.sql: the last complete call of the query at the tier if there is one,
 -- else the tokens of the call that gave the answer at the price of the tier's first model, with the same `ratios` of
 -- lengths. The expectation is the
--- router's own for each query and tier, also for the tier that answered, so that all tiers are measured alike.
+-- router's own for each query and tier, also for the tier that answered, so that all tiers are measured alike. Embeddings
+-- are left out: no tier of a baseline answers them.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:tiers AS text[]), CAST(:input_usd_per_mtok AS numeric[]), CAST(:cached_usd_per_mtok AS numeric[]),
@@ -57,7 +58,7 @@ answered AS MATERIALIZED (
     FROM batches AS b
     JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
     JOIN answers AS a ON a.query_id = q.id
-    JOIN c ON c.id = a.call_id
+    JOIN c ON c.id = a.call_id AND c.purpose <> 'embed'
     LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
     JOIN spent AS s ON s.query_id = a.query_id
     LEFT JOIN expected AS e ON e.query_id = a.query_id

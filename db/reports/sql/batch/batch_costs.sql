@@ -4,10 +4,11 @@
 -- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price,
 -- those of the completion times how much longer the baseline's answers are (`ratios`, by the tier of the answer: see
 -- batch_length_ratios.sql). A query without an answer adds nothing to a baseline, so the saving is rather under- than
--- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing.
+-- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
+-- no model of a baseline answers.
 --
 -- `routed`, only where `by_router`: answers, cost and the baseline 'top' by workload, what routed the query first, and
--- tier. A system prompt that one query alone has is not a workload. What grades the pilot cost is shared among its queries;
+-- tier, without embeddings. A system prompt that one query alone has is not a workload. What grades the pilot cost is shared among its queries;
 -- other calls that serve several queries belong to none.
 WITH price AS (
     SELECT *
@@ -42,6 +43,7 @@ answered AS (
            coalesce(own.cached_tokens, c.cached_tokens) AS cached_tokens
     FROM answers AS a
     JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
+          AND c.purpose <> 'embed'
     LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
 ),
 noted AS (  -- only where a ratio is of a workload, or `by_router`
@@ -89,7 +91,7 @@ named AS (
     SELECT query_id, router, version, CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1
                                            THEN '' ELSE workload END AS workload
     FROM noted
-    WHERE CAST(:by_router AS boolean)
+    WHERE CAST(:by_router AS boolean) AND router <> 'endpoint'
 ),
 routed AS (
     SELECT workload, router, version, tier, sum(answers) AS answers, sum(cost_usd) AS cost_usd,
@@ -116,12 +118,14 @@ spent AS (
            count(*) FILTER (WHERE outcome = ANY(CAST(:unsent AS text[]))) AS unsent_calls,
            sum(cost_usd) AS usd,
            sum(cost_usd) FILTER (WHERE purpose = 'route') AS router_usd,
+           count(*) FILTER (WHERE purpose = 'embed') AS embed_calls,
+           coalesce(sum(cost_usd) FILTER (WHERE purpose = 'embed'), 0) AS embed_usd,
            sum(prompt_tokens) AS prompt_tokens, sum(completion_tokens) AS completion_tokens,
            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY latency_ms)
-               FILTER (WHERE outcome = 'ok' AND purpose IN ('answer', 'hedge', 'extend')) AS latency_ms
+               FILTER (WHERE outcome = 'ok' AND purpose IN ('answer', 'embed', 'hedge', 'extend')) AS latency_ms
     FROM c
 )
-SELECT s.calls, s.open_calls, s.failed_calls, s.unsent_calls,
+SELECT s.calls, s.open_calls, s.failed_calls, s.unsent_calls, s.embed_calls, s.embed_usd,
        coalesce(s.usd, 0) AS cost_usd, coalesce(s.router_usd, 0) AS router_cost_usd,
        coalesce((SELECT jsonb_agg(to_jsonb(b)) FROM baseline AS b), '[]') AS baselines,
        coalesce((SELECT jsonb_agg(to_jsonb(r)) FROM routed AS r), '[]') AS routed,

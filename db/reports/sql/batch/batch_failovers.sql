@@ -9,7 +9,7 @@ c AS (
            lead(c.deployment) OVER (PARTITION BY c.query_id, c.tier ORDER BY c.created_at, c.id) AS next
     FROM calls AS c
     JOIN failing ON failing.query_id = c.query_id
-    WHERE c.batch_id = :batch_id AND c.purpose IN ('answer', 'hedge', 'extend')
+    WHERE c.batch_id = :batch_id AND c.purpose IN ('answer', 'embed', 'hedge', 'extend')
 )
 SELECT deployment, outcome, cause, param, count(*) AS calls,
        count(*) FILTER (WHERE next = deployment) AS tried_again,

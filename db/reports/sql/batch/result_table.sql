@@ -1,7 +1,8 @@
 -- Every query of a batch in the order of its input, with its answer's text or the reason why it has none.
 -- The tier is the one that answered: an unanswered query has none.
 SELECT p.line, p.custom_id, q.state, a.tier, a.model, a.confidence, q.escalations,
-       coalesce(nullif(said.message ->> 'content', ''), said.message ->> 'tool_calls', said.message ->> 'content') AS answer,
+       coalesce(nullif(said.message ->> 'content', ''), said.message ->> 'tool_calls', said.message ->> 'content',
+                a.response ->> 'data') AS answer,
        CAST(coalesce(spent.cost_usd, 0) AS float8) AS cost_usd, last.reason
 FROM batches AS b
 JOIN prompts AS p ON p.query_id BETWEEN b.first_query_id AND b.last_query_id AND p.batch_id = b.id

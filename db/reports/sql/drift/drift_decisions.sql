@@ -1,4 +1,5 @@
--- Route decisions as the router saw its queries: the first since the serving router was promoted, and the newest.
+-- Route decisions as the router saw its queries: the first since the serving router was promoted, and the newest. The
+-- router sees no embeddings.
 WITH since AS (
     SELECT coalesce(
         (SELECT promoted_at FROM router_promotions WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1),
@@ -7,14 +8,14 @@ WITH since AS (
 reference AS MATERIALIZED (
     SELECT d.id, d.query_id, d.tier, d.score, d.confidence, d.detail
     FROM decisions AS d
-    WHERE d.kind = 'route' AND d.at >= (SELECT at FROM since)
+    WHERE d.kind = 'route' AND d.router <> 'endpoint' AND d.at >= (SELECT at FROM since)
     ORDER BY d.id
     LIMIT :reference
 ),
 recent AS MATERIALIZED (
     SELECT d.id, d.query_id, d.tier, d.score, d.confidence, d.detail
     FROM decisions AS d
-    WHERE d.kind = 'route' AND d.at >= (SELECT at FROM since)
+    WHERE d.kind = 'route' AND d.router <> 'endpoint' AND d.at >= (SELECT at FROM since)
     ORDER BY d.id DESC
     LIMIT :recent
 )

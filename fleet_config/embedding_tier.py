@@ -1,0 +1,81 @@
+"""Checks of the tier that answers embeddings: one model, off the ladder, and named by nothing that is for chat."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from fleet_config.fleet_errors import Problem, key
+from fleet_config.fleet_schema import ModelTable, ProviderTable, TierTable
+from routing.fleet import Protocol
+
+_OF_CHAT_TIERS: Final = ("escalates_to", "confidence_threshold", "confidence", "hedge_after_p95")
+_OF_CHAT_MODELS: Final = (
+    "max_output_tokens",
+    "picture_tokens",
+    "logprobs",
+    "categories",
+    "confidence",
+    "cap_field",
+    "reasoning_effort",
+    "lanes",
+    "batch_limits",
+    "prompt_caching",
+)
+
+Reference = tuple[tuple[str, ...], str | None]
+"""A key that names a tier or model for chat, and its value."""
+
+
+def embedding_problems(
+    tiers: Mapping[str, TierTable],
+    models: Mapping[str, ModelTable],
+    providers: Mapping[str, ProviderTable],
+    references: Iterable[Reference],
+) -> Iterator[Problem]:
+    """Problems of the embedding tier, its models, and the keys that name either where a chat model is needed."""
+    embedding = [name for name, tier in tiers.items() if tier.endpoint == "embeddings"]
+    if not embedding:
+        return
+    for second in embedding[1:]:
+        wrong = f"makes a second tier for embeddings beside {embedding[0]}."
+        yield Problem(key("tiers", second, "endpoint"), wrong, "Keep one: a fleet has vectors of one model.")
+    if len(embedding) == len(tiers):
+        yield Problem("tiers", "has no tier for chat completions.", "Add one, without endpoint.")
+    for name in embedding:
+        yield from _unused(("tiers", name), tiers[name].model_fields_set, _OF_CHAT_TIERS)
+    own = {name: model for name, model in models.items() if model.tier in embedding}
+    yield from _model_problems(own, providers)
+    taken = {model.model or name for name, model in own.items()}
+    for name, model in models.items():
+        if name not in own and (model.model or name) in taken:
+            wrong = "is a model of the embedding tier as well, so that a line could not name it."
+            yield Problem(key("models", name, "tier"), wrong, "Remove one of the two.")
+    for path, named in references:
+        if named in embedding or named in own:
+            wrong = f"is {named}, which answers embeddings alone."
+            yield Problem(key(*path), wrong, "Name a tier or model for chat completions.")
+
+
+def _model_problems(own: Mapping[str, ModelTable], providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:
+    first = next(iter(own), "")
+    for name, model in own.items():
+        yield from _unused(("models", name), model.model_fields_set, _OF_CHAT_MODELS)
+        if (model.model or name) != (own[first].model or first):
+            yield Problem(
+                key("models", name, "model"),
+                f"is another model than {own[first].model or first}: vectors of two models do not go together.",
+                "Give the embedding tier one model; it may have several deployments.",
+            )
+        provider = providers.get(model.provider)
+        if provider is not None and provider.kind is not Protocol.OPENAI:
+            yield Problem(
+                key("models", name, "provider"),
+                f"speaks the {provider.kind} protocol, in which no embeddings are asked for.",
+                'Use a provider with kind = "openai".',
+            )
+
+
+def _unused(path: tuple[str, ...], given: set[str], for_chat: Iterable[str]) -> Iterator[Problem]:
+    for name in for_chat:
+        if name in given:
+            wrong = "is for chat completions: embeddings are neither judged, nor escalated, nor bought in lanes."
+            yield Problem(key(*path, name), wrong, "Remove it.")

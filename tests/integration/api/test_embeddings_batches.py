@@ -1,0 +1,206 @@
+"""Batches for /v1/embeddings over HTTP: answered by their tier alone, to the cent, and no part of any saving."""
+
+import base64
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cli.command_errors import describe_error
+from db.reports import run_report
+from db.reports.drift_samples import drift_windows
+from db.reports.routing_log import logged_batches
+from routing.fleet import Fleet
+from routing.lanes.lane import Lane
+from settings import ROOT, Settings, load_fleet
+from simulator.process import SimulatorProcess
+from tests.integration.api.conftest import Served, line, serving
+from tests.integration.api.test_batch_routes import content, create, until, upload
+from tests.integration.api.test_dashboard_collector import figures
+from tests.integration.end_to_end import work_off, worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness
+from tests.integration.test_budget_guard import billed_usd
+from workers.simulated_prices import simulated_prices
+
+URL = "/v1/embeddings"
+MODEL = "text-embedding-3-small"
+
+
+def ask(custom_id: str, given: Any = "a text", **body: Any) -> dict[str, Any]:
+    return {"custom_id": custom_id, "method": "POST", "url": URL, "body": {"model": MODEL, "input": given} | body}
+
+
+@contextmanager
+def simulated(settings: Settings, simulator: SimulatorProcess) -> Iterator[Served]:
+    """The service with the shipped fleet on a simulator that knows its prices; chat is bought at standard, too."""
+    shipped = load_fleet(ROOT / "fleet.toml", {"POINTSMAN_SIMULATOR_URL": simulator.url})
+    models = {name: replace(model, lanes=(Lane.STANDARD,)) for name, model in shipped.models.items()}
+    fleet = replace(shipped, models=models, timing=replace(shipped.timing, backoff_s=0.01))
+    prices = simulated_prices(fleet.models.values())
+    simulator.control(prices=prices["prices"])
+    with serving(settings, fleet) as served:
+        yield served
+
+
+def answered(served: Served, client: httpx.Client, lines: list[Any], **more: Any) -> dict[str, Any]:
+    """A batch of ``lines`` after the workers were done with it."""
+    batch = create(client, upload(client, lines)["id"], **more)
+    until(client, batch["id"], "in_progress")
+
+    async def work(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, served.fleet) as context:
+            await work_off(context)
+
+    served.play(work)
+    return until(client, batch["id"], "completed")
+
+
+def ledger(served: Served) -> dict[tuple[str, str, str], tuple[int, float]]:
+    """Calls and their cost by tier, purpose and outcome."""
+
+    async def read(bench: LedgerHarness) -> Any:
+        sql = "SELECT tier, purpose, outcome, count(*) AS n, sum(cost_usd) AS usd FROM calls GROUP BY 1, 2, 3"
+        return {(row.tier, row.purpose, row.outcome): (row.n, float(row.usd)) for row in await bench.rows(sql)}
+
+    return dict(served.play(read))
+
+
+def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat_saves(
+    settings: Settings, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    with simulated(settings, simulator) as served, served.client() as client:
+        chat = answered(served, client, [line(f"c-{n}") for n in range(4)])
+        saved = client.get(f"/v1/pointsman/batches/{chat['id']}/report").json()
+        before = figures(client)["recent"]
+
+        lines = [
+            ask("one"),
+            ask("same"),
+            ask("three", ["x", "y", "a text"], dimensions=4),
+            ask("tokens", [[1, 2, 3], [4]], dimensions=4),
+            ask("base64", "a text", dimensions=4, encoding_format="base64"),
+        ]
+        batch = answered(served, client, lines, endpoint=URL)
+        assert (batch["endpoint"], batch["request_counts"]) == (URL, {"total": 5, "completed": 5, "failed": 0})
+        got = {one["custom_id"]: one for one in content(client, batch["output_file_id"])}
+
+        # OpenAI's shape; the same input has the same vector, and is asked once.
+        body = got["one"]["response"]["body"]
+        assert (body["object"], body["model"], set(body["usage"])) == ("list", MODEL, {"prompt_tokens", "total_tokens"})
+        (vector,) = body["data"]
+        assert (vector["object"], vector["index"], len(vector["embedding"])) == ("embedding", 0, 1536)
+        assert got["same"]["response"]["body"] == body
+        assert [each["index"] for each in got["three"]["response"]["body"]["data"]] == [0, 1, 2]
+        short = got["three"]["response"]["body"]["data"][2]["embedding"]
+        coded = struct.unpack("4f", base64.b64decode(got["base64"]["response"]["body"]["data"][0]["embedding"]))
+        assert coded == pytest.approx(short, rel=1e-6)
+        assert {(one["pointsman"]["tier"], one["pointsman"]["confidence"]) for one in got.values()} == {
+            ("embeddings", None)
+        }
+
+        # The ledger is what the provider bills, by the tokens of the input alone.
+        calls = ledger(served)
+        count, usd = calls[("embeddings", "embed", "ok")]
+        assert count == 4
+        tokens = sum(got[name]["response"]["body"]["usage"]["prompt_tokens"] for name in got if name != "same")
+        assert usd == pytest.approx(tokens * 0.02e-6, abs=1e-12)
+        total = sum(usd for _, usd in calls.values())
+        assert total == pytest.approx(billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-12)
+        assert [key for key in calls if (key[0] == "embeddings") != (key[1] == "embed")] == []
+
+        # Nothing of a saving changes, and nothing that learns from chat sees them.
+        after = figures(client)["recent"]
+        compared = ("baseline_usd", "saving_usd", "saving_share")
+        assert {name: after["cost"][name] for name in compared} == {name: before["cost"][name] for name in compared}
+        assert after["cost"]["usd"] == pytest.approx(before["cost"]["usd"] + usd)
+        for name in ("routed", "judged", "rejected", "escalation_rate", "confidence", "drift"):
+            assert after[name] == before[name], name
+        again = client.get(f"/v1/pointsman/batches/{chat['id']}/report").json()
+        assert {name: again[name] for name in again if "saving" in name or "baseline" in name} == {
+            name: saved[name] for name in saved if "saving" in name or "baseline" in name
+        }
+        own = client.get(f"/v1/pointsman/batches/{batch['id']}/report").json()
+        assert (own["baseline_cost_usd"], own["saving_usd"], own["saving_share"]) == (0, 0, None)
+        assert own["embeddings"] == {"calls": 4, "cost_usd": pytest.approx(own["cost_usd"])}
+        assert own["plan"]["baseline_cost_usd"] == 0
+        assert own["plan"]["cost_usd"]["low"] <= own["cost_usd"] <= own["plan"]["cost_usd"]["high"]
+
+        async def seen(bench: LedgerHarness) -> Any:
+            batches = await run_report(
+                bench.engine, "forecast_batches", fleet=served.fleet.name, simulated=True, batches=9
+            )
+            kinds = await bench.rows(
+                "SELECT kind, router FROM decisions WHERE to_stage = 'embeddings' OR from_stage = 'embeddings'"
+                " GROUP BY 1, 2 ORDER BY 1"
+            )
+            logged = [each.batch.public_id for each in await logged_batches(bench.engine)]
+            return logged, (await drift_windows(bench.engine)).counts, len(batches), [tuple(row) for row in kinds]
+
+        assert served.play(seen) == ([chat["id"]], (4, 0), 1, [("embed", "endpoint"), ("route", "endpoint")])
+        assert client.get("/v1/pointsman/labels/sample?by=chance").json()["data"] != []
+
+
+def test_a_failing_provider_is_tried_again_and_nothing_climbs(settings: Settings, simulator: SimulatorProcess) -> None:
+    with simulated(settings, simulator) as served, served.client() as client:
+        simulator.control(faults=[{"kind": "500", "model": MODEL, "first": 1}])
+        batch = answered(served, client, [ask("a"), ask("b", "another text")], endpoint=URL)
+        assert batch["request_counts"]["completed"] == 2
+        simulator.control(faults=[{"kind": "400", "model": MODEL}])
+        batch = answered(served, client, [ask("c", "a third text")], endpoint=URL)
+        assert batch["request_counts"]["failed"] == 1
+        (error,) = content(client, batch["error_file_id"])
+        assert error["pointsman"]["tier"] is None
+        calls = ledger(served)
+        assert {key[:2] for key in calls} == {("embeddings", "embed")}
+        assert {outcome: count for (_, _, outcome), (count, _) in calls.items()} == {
+            "ok": 2,
+            "server_error": 2,
+            "rejected": 1,
+        }
+
+
+def without_tier(fleet: Fleet) -> Fleet:
+    return replace(
+        fleet,
+        models={name: model for name, model in fleet.models.items() if not model.embeds},
+        tiers={name: fleet.tiers[name] for name in fleet.chat_tiers},
+    )
+
+
+def test_a_fleet_without_the_tier_refuses_by_name_and_writes_nothing(
+    settings: Settings, shipped_fleet: Fleet, tmp_path: Path, command: Any
+) -> None:
+    with serving(settings, without_tier(shipped_fleet)) as served, served.client() as client:
+        file = upload(client, [ask("a"), ask("b")])["id"]
+        asked = {"input_file_id": file, "endpoint": URL, "completion_window": "24h"}
+        for path in ("/v1/batches", "/v1/pointsman/dry_run"):
+            refused = client.post(path, json=asked)
+            told = refused.json()["error"]
+            assert (refused.status_code, told["param"], told["code"]) == (400, "endpoint", "no_embedding_tier")
+            assert "The fleet has no tier for embeddings. Add a [tiers.NAME]" in told["message"]
+        assert client.get("/v1/batches").json()["data"] == []
+        assert served.play(LedgerHarness.counts) == (0, 0, 0)
+
+        lines = tmp_path / "lines.jsonl"
+        lines.write_bytes(client.get(f"/v1/files/{file}/content").content)
+        result = command("submit", str(lines), "--fleet", str(ROOT / "tests" / "chaos" / "fleet.toml"))
+        assert result.exception is not None
+        report = describe_error(result.exception)
+        assert report.code == 2
+        assert "line 1: url: the fleet has no tier for embeddings" in report.lines[0]
+        assert served.play(LedgerHarness.counts) == (0, 0, 0)
+
+
+def test_a_quality_floor_and_the_endpoint_by_itself_are_refused(client: httpx.Client) -> None:
+    file = upload(client, [ask("a")])["id"]
+    batch = create(client, file, endpoint=URL, pointsman={"quality": 0.9})
+    (error,) = until(client, batch["id"], "failed")["errors"]["data"]
+    assert (error["param"], error["line"]) == ("quality", None)
+    directly = client.post(URL, json={"model": MODEL, "input": "a text"})
+    assert (directly.status_code, directly.json()["error"]["code"]) == (404, "unsupported_endpoint")
+    assert "in batches alone" in directly.json()["error"]["message"]
