@@ -12,7 +12,7 @@ from endpoints.response_object import response_object
 from endpoints.responses_request import chat_body_of_response
 
 
-def chat_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
+def stored_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
     """``body``, written for ``endpoint``, as it is stored: a body of chat completions, or of embeddings.
 
     Raises InvalidField.

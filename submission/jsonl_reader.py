@@ -15,7 +15,7 @@ import orjson
 
 from endpoints.embeddings_request import most_answer_bytes
 from endpoints.endpoint import Endpoint, InvalidField
-from endpoints.translation import chat_body, field_name
+from endpoints.translation import field_name, stored_body
 from providers.adapters.adapter import Adapter
 from providers.provider_errors import UnsupportedParameter
 from routing.embedding_input import inputs_of
@@ -217,7 +217,7 @@ class LineReader:
         if body is None:
             return LineError("body", "missing", 'Add "body": {"messages": [...]}')
         if self._other is not None and isinstance(body, dict):
-            body = chat_body(self._other, body)
+            body = stored_body(self._other, body)
             if self._other is Endpoint.EMBEDDINGS:
                 return self._read_embeddings(fields, body, number)
         if error := find_request_error(body):

@@ -6,7 +6,7 @@ import pytest
 
 from endpoints.embeddings_request import most_answer_bytes
 from endpoints.endpoint import Endpoint, InvalidField
-from endpoints.translation import answer_object, chat_body
+from endpoints.translation import answer_object, stored_body
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from endpoints.translation import answer_object, chat_body
 )
 def test_a_request_is_kept_as_it_is(given: Any) -> None:
     body = {"model": "m", "input": given, "dimensions": 256, "encoding_format": "base64", "user": "u"}
-    assert chat_body(Endpoint.EMBEDDINGS, body) is body
+    assert stored_body(Endpoint.EMBEDDINGS, body) is body
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_request_is_kept_as_it_is(given: Any) -> None:
 )
 def test_what_no_provider_takes_is_refused_by_its_field(change: dict[str, Any], field: str, words: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        chat_body(Endpoint.EMBEDDINGS, {"input": "a text"} | change)
+        stored_body(Endpoint.EMBEDDINGS, {"input": "a text"} | change)
     assert caught.value.field == field
     assert words in str(caught.value)
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from endpoints.endpoint import Endpoint, InvalidField
-from endpoints.translation import answer_object, chat_body, field_name
+from endpoints.translation import answer_object, field_name, stored_body
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOL = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
 
 
 def as_chat(**body: Any) -> dict[str, Any]:
-    return chat_body(Endpoint.MESSAGES, {"model": "auto", "max_tokens": 9, "messages": HELLO} | body)
+    return stored_body(Endpoint.MESSAGES, {"model": "auto", "max_tokens": 9, "messages": HELLO} | body)
 
 
 def test_a_request_is_said_in_the_words_of_chat_completions() -> None:

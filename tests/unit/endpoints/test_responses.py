@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from endpoints.endpoint import Endpoint, InvalidField
-from endpoints.translation import answer_object, chat_body, field_name
+from endpoints.translation import answer_object, field_name, stored_body
 
 CALL = {"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": True}
 
 
 def as_chat(**body: Any) -> dict[str, Any]:
-    return chat_body(Endpoint.RESPONSES, {"model": "auto", "input": "Is it?"} | body)
+    return stored_body(Endpoint.RESPONSES, {"model": "auto", "input": "Is it?"} | body)
 
 
 def as_response(message: dict[str, Any], asked: dict[str, Any] | None = None, finish: str = "stop") -> dict[str, Any]:
