@@ -15,6 +15,7 @@ from cli.command_errors import describe_error
 from db.reports import run_report
 from db.reports.drift_samples import drift_windows
 from db.reports.routing_log import logged_batches
+from db.workload_sums import sum_workloads
 from routing.fleet import Fleet
 from routing.lanes.lane import Lane
 from settings import ROOT, Settings, load_fleet
@@ -139,9 +140,19 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
                 " GROUP BY 1, 2 ORDER BY 1"
             )
             logged = [each.batch.public_id for each in await logged_batches(bench.engine)]
-            return logged, (await drift_windows(bench.engine)).counts, len(batches), [tuple(row) for row in kinds]
+            assert await sum_workloads(bench.engine) == 2
+            routed = await bench.rows("SELECT DISTINCT router FROM workload_sums")
+            drifted = (await drift_windows(bench.engine)).counts
+            return (
+                logged,
+                drifted,
+                len(batches),
+                [tuple(row) for row in kinds],
+                "endpoint" in [row[0] for row in routed],
+            )
 
-        assert served.play(seen) == ([chat["id"]], (4, 0), 1, [("embed", "endpoint"), ("route", "endpoint")])
+        decided = [("embed", "endpoint"), ("route", "endpoint")]
+        assert served.play(seen) == ([chat["id"]], (4, 0), 1, decided, False)
         assert client.get("/v1/pointsman/labels/sample?by=chance").json()["data"] != []
 
 

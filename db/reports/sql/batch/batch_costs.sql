@@ -8,8 +8,8 @@
 -- no model of a baseline answers.
 --
 -- `routed`, only where `by_router`: answers, cost and the baseline 'top' by workload, what routed the query first, and
--- tier, without embeddings. A system prompt that one query alone has is not a workload. What grades the pilot cost is shared among its queries;
--- other calls that serve several queries belong to none.
+-- tier, without embeddings. A system prompt that one query alone has is not a workload. What grades the pilot cost is
+-- shared among its queries; other calls that serve several queries belong to none.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
