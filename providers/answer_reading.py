@@ -29,14 +29,16 @@ def read_outcome(
     *,
     headers: Mapping[str, str],
     now: float,
+    asked: bytes | None,
     asked_tier: str | None = None,
 ) -> Outcome:
     """What ``answer``, the JSON of a body that came with ``status``, is. ``now`` is in Unix seconds.
 
-    ``asked_tier`` is the service tier that the request asked for.
+    ``asked`` is the request, None where it is not at hand; ``asked_tier`` the service tier that it asked for.
     """
     if kind_of_status(status) is not None or is_error(answer):
-        failure = read_failure(adapter, status, answer, headers=headers, now=now)
+        users = asked and asked.replace(b'"model":%b' % orjson.dumps(model.model), b"")
+        failure = read_failure(adapter, status, answer, headers=headers, now=now, asked=users)
         return _without_capacity(failure) if asked_tier == Lane.FLEX else failure
     try:
         if not isinstance(answer, dict):
@@ -77,9 +79,20 @@ _OWN_LIMITS: Final = frozenset({"rate_limit_exceeded", "RateLimitReached", "RESO
 """Codes of a 429 that is about the account's requests or tokens."""
 
 
-def read_failure(adapter: Adapter, status: int, answer: Any, *, headers: Mapping[str, str], now: float) -> Failure:
-    """The failure that ``answer`` is: by its words, its ``status``, and what the ``headers`` say of a wait."""
-    complaint = adapter.parse_error(status, answer)
+def read_failure(
+    adapter: Adapter,
+    status: int,
+    answer: Any,
+    *,
+    headers: Mapping[str, str],
+    now: float,
+    asked: bytes | None = b"",
+) -> Failure:
+    """The failure that ``answer`` is: by its words, its ``status``, and what the ``headers`` say of a wait.
+
+    ``asked`` is the request, as far as a user wrote it; None where it is not at hand.
+    """
+    complaint = adapter.parse_error(status, answer, asked)
     notice = read_notice(answer, now=now)
     longest_s = LONGEST_DAILY_S if notice.is_daily else LONGEST_S
     header_s = read_retry_after(headers, now=now, longest_s=longest_s)
@@ -103,7 +116,7 @@ def read_failure(adapter: Adapter, status: int, answer: Any, *, headers: Mapping
 
 def broken_body(error: InvalidResponse) -> Failure:
     """The failure of a 200 that is not what the protocol promises."""
-    return Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage)
+    return Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage, cause=error.cause)
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:

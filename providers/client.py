@@ -36,6 +36,8 @@ log = structlog.get_logger()
 _LOG_EVERY_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1000
 _REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
+_PLAIN: Final = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "user"})
+"""Fields beside which every model takes what else it takes."""
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _LONGEST_ID: Final = 200
 
@@ -123,8 +125,8 @@ class ProviderClient:
         try:
             async with asyncio.timeout(deadline_s):
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
-                if isinstance(outcome, Failure) and self._learns(model, outcome, added):
-                    body = self.without_refused(model, body, added)
+                if isinstance(outcome, Failure) and (again := self._again(model, outcome, body, added)) is not None:
+                    body = again
                     received = _PartialResponse()  # the refusal says nothing of what becomes of the other request
                     outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
@@ -166,18 +168,26 @@ class ProviderClient:
         refused = added & self._refused.get(model.name, frozenset())
         return {key: value for key, value in body.items() if key not in refused} if refused else body
 
-    def _learns(self, model: Model, failure: Failure, added: frozenset[str]) -> bool:
-        """Whether ``failure`` refuses what is not the user's, so that another request of ours would differ."""
+    def _again(
+        self, model: Model, failure: Failure, body: Mapping[str, Any], added: frozenset[str]
+    ) -> Mapping[str, Any] | None:
+        """What to send once more, where ``failure`` refuses what is not the user's; else None.
+
+        What is learned holds for other users' requests: so nothing is, where the user speaks of the field, which the
+        provider may have quoted; and no added field is, where another field of the user may be why it is refused.
+        """
         param = failure.param
         if failure.kind not in _REFUSING or param is None:
-            return False
-        if self._connections[model.provider].adapter.learn(model, param):
-            return True
-        if param in added and param not in self._refused.get(model.name, frozenset()):
+            return None
+        is_own = not _speaks_of(param, body)
+        if is_own and self._connections[model.provider].adapter.learn(model, param):
+            return body
+        if param not in added or param not in body:
+            return None
+        if is_own and _PLAIN.issuperset(body.keys() - added):
             self._refused[model.name] = self._refused.get(model.name, frozenset()) | {param}
             log.warning("parameter_refused", deployment=model.name, param=param, fix="take it out of the fleet file")
-            return True
-        return False
+        return {key: value for key, value in body.items() if key != param}
 
     def as_billed(self, model: Model, completion: Completion) -> Completion:
         """``completion`` with its cost where the deployment's price does not give it, and notes."""
@@ -283,7 +293,9 @@ class ProviderClient:
         # The transport itself, without a client around it: no redirects, no cookies, no log line with the address.
         response = await connection.transport().handle_async_request(request)
         try:
-            outcome = await self._read(response, model, adapter, received, asked_tier=body.get("service_tier"))
+            outcome = await self._read(
+                response, model, adapter, received, asked=content, asked_tier=body.get("service_tier")
+            )
         finally:
             await response.aclose()
         if model.embeds and isinstance(outcome, Completion):
@@ -334,6 +346,7 @@ class ProviderClient:
         adapter: Adapter,
         received: _PartialResponse,
         *,
+        asked: bytes,
         asked_tier: str | None,
     ) -> Outcome:
         if reply.status_code < 200:  # another protocol from here on, for which nothing asked
@@ -350,7 +363,7 @@ class ProviderClient:
             answer = decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
         except InvalidResponse as error:
             if kind is None:
-                raise InvalidResponse(str(error)) from error
+                raise InvalidResponse(str(error), cause=error.cause) from error
             answer = {}  # an error without a readable body is still that error
         return read_outcome(
             adapter,
@@ -359,8 +372,14 @@ class ProviderClient:
             answer,
             headers=headers,
             now=self._now(),
+            asked=asked,
             asked_tier=asked_tier,
         )
+
+
+def _speaks_of(param: str, body: Mapping[str, Any]) -> bool:
+    """Whether the name stands in a request elsewhere than as a field of it."""
+    return param.encode() in encode({"": list(body.values())})
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

@@ -11,7 +11,12 @@
 No message holds a prompt, an answer or a key.
 """
 
+from typing import Final
+
 from routing.outcome import Usage
+
+OVERSIZED: Final = "oversized"
+"""The cause of a body that is longer than the fleet allows. Who asks for much gets it: it is no fault of the server."""
 
 
 class ProviderError(Exception):
@@ -34,9 +39,10 @@ class NoPrice(UnsupportedParameter):
 class InvalidResponse(ProviderError):
     """The body of a 200 is cut, oversized or of another shape. ``usage`` is what it still says of its price."""
 
-    def __init__(self, why: str, *, usage: Usage | None = None) -> None:
+    def __init__(self, why: str, *, usage: Usage | None = None, cause: str | None = None) -> None:
         super().__init__(why)
         self.usage = usage
+        self.cause = cause
 
 
 class ContentRefused(ProviderError):

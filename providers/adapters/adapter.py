@@ -70,5 +70,5 @@ class Adapter(Protocol):
         Raises WrongShape, Refused where the provider refuses the content, BrokenOff where the generation broke off.
         """
 
-    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
-        """What an error says; nothing of its prose is kept."""
+    def parse_error(self, status: int, answer: Any, asked: bytes | None = b"") -> ProviderErrorDetail:
+        """What an error says; nothing of its prose is kept. ``asked`` is as in `error_codes.meaning_of`."""

@@ -132,9 +132,9 @@ class Anthropic:
         )
         return write_completion(said, created=created)
 
-    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
+    def parse_error(self, status: int, answer: Any, asked: bytes | None = b"") -> ProviderErrorDetail:
         said = read_error(answer)
-        meaning = meaning_of(Protocol.ANTHROPIC, status, said)
+        meaning = meaning_of(Protocol.ANTHROPIC, status, said, asked)
         return ProviderErrorDetail(meaning.kind, meaning.code, meaning.param, said.status if said else None)
 
 

@@ -1,7 +1,8 @@
 """What an error of a provider means: one table per protocol, from the documented codes of those that speak it.
 
 The most specific word decides: a code of the body before its prose, its prose before the HTTP status. Prose is
-matched against fixed patterns and never shown or kept: it may quote a prompt.
+matched against fixed patterns and never shown or kept: it may quote the request. So what would be held against other
+users' requests, too, is not believed where the request itself has the word.
 
 Sources: https://platform.openai.com/docs/guides/error-codes, https://learn.microsoft.com/azure/ai-services/openai/,
 https://docs.vllm.ai, https://github.com/ollama/ollama/blob/main/docs/api.md, the README of llama.cpp's server,
@@ -17,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from providers.adapters import json_fields
 from providers.failure_kinds import kind_of_status
 from routing.fleet import Protocol
-from routing.outcome import FailureKind
+from routing.outcome import ACCOUNT, FailureKind
 
 _K = FailureKind
 
@@ -178,10 +179,10 @@ PROSE: Final = (
         r"|less than context length|too many (?:input )?tokens|token count .{0,60}exceed|request too large",
         _K.TOO_LARGE,
     ),
-    (r"credit balance is too low|insufficient (?:credit|fund|balance|quota)|exceeded your current quota, please check"
-     r" your plan and billing|payment required", _K.BILLING),
-    (r"(?:api key|authentication token).{0,30}(?:not valid|invalid|expired|revoked)", _K.AUTH),
-    (r"model.{0,80}(?:does not exist|not found|not exist)|no such model", _K.NOT_FOUND),
+    (r"(?P<about>credit balance is too low|insufficient (?:credit|fund|balance|quota)|exceeded your current quota,"
+     r" please check your plan and billing|payment required)", _K.BILLING),
+    (r"(?P<about>api key|authentication token).{0,30}(?:not valid|invalid|expired|revoked)", _K.AUTH),
+    (r"(?P<about>no such model|model(?=.{0,80}(?:does not exist|not found|not exist)))", _K.NOT_FOUND),
     (
         r"(?:does|do) not support|is not supported|not supported (?:with|by|for) this model"
         r"|unsupported (?:value|parameter)"
@@ -190,7 +191,13 @@ PROSE: Final = (
         _K.UNSUPPORTED,
     ),
 )  # fmt: skip
-"""Where no code decides: phrases that many servers share. vLLM, Ollama and gateways have few codes."""
+"""Where no code decides: phrases that many servers share. vLLM, Ollama and gateways have few codes.
+
+``about``: the word that must not be the request's own.
+"""
+
+_OF_OTHERS_TOO: Final = ACCOUNT | {_K.NOT_FOUND}
+"""Kinds that hold up other queries as well, or count against the deployment."""
 
 _PROSE: Final = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), kind) for pattern, kind in PROSE)
 
@@ -310,14 +317,17 @@ class ErrorMeaning:
     param: str | None = None
 
 
-def meaning_of(protocol: Protocol, status: int, said: SaidError | None) -> ErrorMeaning:
-    """The class of an error with this HTTP ``status`` (an error within a 200 has its own, or none: 200)."""
+def meaning_of(protocol: Protocol, status: int, said: SaidError | None, asked: bytes | None = b"") -> ErrorMeaning:
+    """The class of an error with this HTTP ``status`` (an error within a 200 has its own, or none: 200).
+
+    ``asked`` is the request, which the prose may quote; None where it is not at hand.
+    """
     if said is None:
         return ErrorMeaning(kind_of_status(status) or _K.SERVER_ERROR)
     if 200 <= status < 300:
         status = said.status or status
     table = _BY_CODE[protocol]
-    by_prose = _kind_by_prose(status, said.prose)
+    by_prose = _kind_by_prose(status, said.prose, asked)
     code = said.codes[0] if said.codes else None
     param = said.param or _param_by_prose(said.prose)
     for word in said.codes:
@@ -332,10 +342,22 @@ def meaning_of(protocol: Protocol, status: int, said: SaidError | None) -> Error
     return ErrorMeaning(by_prose or by_status, code, param)
 
 
-def _kind_by_prose(status: int, prose: str) -> FailureKind | None:
+def _kind_by_prose(status: int, prose: str, asked: bytes | None) -> FailureKind | None:
     if not prose or not (status in _PROSE_STATUSES or 200 <= status < 300):
         return None
-    return next((kind for pattern, kind in _PROSE if pattern.search(prose)), None)
+    return next(
+        (
+            kind
+            for pattern, kind in _PROSE
+            if any(kind not in _OF_OTHERS_TOO or _is_own(found, asked) for found in pattern.finditer(prose))
+        ),
+        None,
+    )
+
+
+def _is_own(found: re.Match[str], asked: bytes | None) -> bool:
+    """Whether a word is the server's own, for it is not in the request."""
+    return asked is not None and found["about"].lower().encode() not in asked.lower()
 
 
 def _param_by_prose(prose: str) -> str | None:

@@ -137,9 +137,9 @@ class Google:
         )
         return write_completion(said, created=created)
 
-    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
+    def parse_error(self, status: int, answer: Any, asked: bytes | None = b"") -> ProviderErrorDetail:
         said = read_error(answer)
-        meaning = meaning_of(Protocol.GOOGLE, status, said)
+        meaning = meaning_of(Protocol.GOOGLE, status, said, asked)
         waits = [_seconds(detail.get("retryDelay")) for detail in (said.details if said else ())]
         return ProviderErrorDetail(
             meaning.kind,

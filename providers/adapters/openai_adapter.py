@@ -118,9 +118,9 @@ class OpenAICompatible:
             return read_embeddings(answer, model, read_usage(json_fields.as_dict(answer.get("usage"))))
         return read_chat(answer, model)
 
-    def parse_error(self, status: int, answer: Any) -> ProviderErrorDetail:
+    def parse_error(self, status: int, answer: Any, asked: bytes | None = b"") -> ProviderErrorDetail:
         said = read_error(answer)
-        meaning = meaning_of(Protocol.OPENAI, status, said)
+        meaning = meaning_of(Protocol.OPENAI, status, said, asked)
         return ProviderErrorDetail(meaning.kind, meaning.code, meaning.param, said.status if said else None)
 
     def _cap_key(self, body: Mapping[str, Any], model: Model) -> str:

@@ -48,7 +48,7 @@ class BatchOutcomes:
 
         Where it does not say what it took, its usage is 0 and ``usage_is_guess``: it costs what was reserved.
         """
-        outcome = read_outcome(self._adapter, self.model, status, answer, headers={}, now=self._now())
+        outcome = read_outcome(self._adapter, self.model, status, answer, headers={}, now=self._now(), asked=None)
         if isinstance(outcome, Failure):
             usage = None if outcome.usage is None else _at_batch_price(outcome.usage)
             outcome = replace(outcome, usage=usage, request_id=request_id)

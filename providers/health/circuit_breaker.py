@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
+from providers.provider_errors import OVERSIZED
 from routing.outcome import Completion, FailureKind, Outcome
 
 HALF_LIFE_S: Final = 5.0
@@ -131,6 +132,8 @@ def health_of(outcome: Outcome | None) -> Health:
         return Health.WELL
     if outcome.is_limit:
         return Health.SILENT
+    if outcome.cause == OVERSIZED or (outcome.kind is FailureKind.BROKEN_OFF and 400 <= (outcome.status or 0) < 500):
+        return Health.SILENT  # what one tenant asks for, such as twenty alternatives of each token, is not for others
     match outcome.kind:
         case (
             FailureKind.NEVER_SENT

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from providers.provider_errors import InvalidResponse
+from providers.provider_errors import OVERSIZED, InvalidResponse
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib looks at the header itself: gzip or deflate."""
@@ -89,4 +89,4 @@ async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
 
 
 def _oversized(cap: int) -> InvalidResponse:
-    return InvalidResponse(f"a body of more than {cap} bytes")
+    return InvalidResponse(f"a body of more than {cap} bytes", cause=OVERSIZED)

@@ -1,0 +1,90 @@
+"""A provider's error quotes the request, as vLLM's and others' do: what a tenant writes there holds for nobody else."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from providers.client import ProviderClient
+from routing.outcome import ACCOUNT, Failure, FailureKind, Outcome
+from tests.unit.providers.test_provider_client import ANSWER, BODY, MODEL, fleet
+
+LOGPROBS = frozenset({"logprobs"})
+
+
+class QuotingServer:
+    """Refuses what has `refused` in it with an error that quotes the request, as vLLM's validation does."""
+
+    def __init__(self, refused: str, message: str = "{input}") -> None:
+        self.refused = refused
+        self.message = message
+        self.bodies: list[dict[str, Any]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = orjson.loads(request.content)
+        self.bodies.append(body)
+        if self.refused not in body:
+            return httpx.Response(200, json=ANSWER)
+        said = f"[{{'loc': ('body',), 'msg': 'Value error', 'input': {body!r}}}]"
+        error = {"object": "error", "message": self.message.format(input=said), "type": "BadRequestError", "code": 400}
+        return httpx.Response(400, json=error)
+
+
+def asked(server: QuotingServer, *bodies: Mapping[str, Any], added: frozenset[str] = LOGPROBS) -> list[Outcome]:
+    async def run() -> list[Outcome]:
+        known = fleet()
+        provider = replace(known.providers["openai"], base_url="https://models.example/v1")
+        pool = ProviderClient(
+            replace(known, providers={"openai": provider}),
+            environ={"TEST_KEY": "k"},
+            transport=httpx.MockTransport(server),
+        )
+        return [await pool.complete(MODEL, body, added=added) for body in bodies]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("My credit balance is too low. Why?", "{input}"),
+        ("payment required", "{input}"),
+        ("Is my API key not valid?", "{input}"),
+        ("api key", "'api key' is not valid under any of the given schemas"),
+        ("This model does not exist.", "{input}"),
+        ("model", "the tool 'model' not found in tools"),
+    ],
+)
+def test_a_tenants_words_are_no_fault_of_the_account_nor_of_the_deployment(said: str, message: str) -> None:
+    server = QuotingServer("tool_choice", message)
+    (outcome,) = asked(server, {"messages": [{"role": "user", "content": said}], "tool_choice": "?"})
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.REJECTED
+
+
+def test_a_servers_own_words_are_believed() -> None:
+    server = QuotingServer("messages", "Your credit balance is too low to access this API.")
+    (outcome,) = asked(server, BODY)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind in ACCOUNT
+
+
+@pytest.mark.parametrize("field", ["logprobs", "max_tokens"])
+def test_a_tenants_words_take_no_field_out_of_others_requests(field: str) -> None:
+    server = QuotingServer("tool_choice")
+    ours = {"logprobs": True, "max_tokens": 5}
+    hostile = {"messages": [{"role": "user", "content": f"{field} is"}], "tool_choice": "?"}
+    asked(server, hostile | ours, BODY | ours)
+    assert {name: server.bodies[-1].get(name) for name in ours} == ours
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_a_field_of_ours_is_left_out_for_others_only_where_nothing_else_can_be_why(is_plain: bool) -> None:
+    server = QuotingServer("logprobs", "logprobs is not supported")
+    first = BODY | {"logprobs": True} | ({} if is_plain else {"tools": []})
+    assert not any(isinstance(outcome, Failure) for outcome in asked(server, first, BODY | {"logprobs": True}))
+    assert ["logprobs" in body for body in server.bodies] == [True, False, *([] if is_plain else [True]), False]
