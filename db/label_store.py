@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import Row
@@ -15,6 +15,10 @@ from db.sql import statement
 AT_ONCE = 2000
 """Rows of one statement."""
 
+
+SHOWN_CHARS: Final = 20_000
+SHOWN_MESSAGES: Final = 50
+"""Of a text, and of a query, that are shown to a person; the result file has the rest."""
 
 WEB, UNCERTAIN = "web", "web-uncertain"
 """Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful
@@ -53,6 +57,37 @@ async def sample_to_label(engine: AsyncEngine, tenant: str, *, by: str, rows: in
     if by == "judged":
         return await fetch(engine, report("judged_to_label"), tenant=tenant, rows=rows)
     return await fetch(engine, report("sample_to_label"), tenant=tenant, by=by, rows=rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTexts:
+    """What a person sees who labels an answer: texts, cut to `SHOWN_CHARS`."""
+
+    messages: list[tuple[str, str]]
+    """Role and text of the last messages."""
+    answer: str
+
+
+async def texts_to_label(engine: AsyncEngine, rows: Sequence[Row[Any]]) -> list[ShownTexts]:
+    """The texts of each row of `sample_to_label`."""
+    found = [ShownTexts([], "") for _ in rows]
+    for row in await fetch(
+        engine,
+        report("texts_to_label"),
+        query_ids=[row.query_id for row in rows],
+        call_ids=[row.call_id for row in rows],
+        messages=SHOWN_MESSAGES,
+        chars=SHOWN_CHARS,
+    ):
+        text = row.text if len(row.text) <= SHOWN_CHARS else f"{row.text[:SHOWN_CHARS]} […]"
+        shown = found[row.place - 1]
+        if row.turn == 0:
+            found[row.place - 1] = ShownTexts(shown.messages, text)
+            continue
+        if row.turn > 1 and not shown.messages:
+            shown.messages.append(("", "[…]"))
+        shown.messages.append((row.role or "", text))
+    return found
 
 
 async def count_uncertain(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> int:

@@ -1,7 +1,6 @@
 """``/label``: a page on which answers are labeled right or wrong, and its two routes."""
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
@@ -11,15 +10,13 @@ from api.responses import json_response
 from api.schemas import LabelCreate, LabelObject, LabelSample
 from api.state import get_principal, get_state, get_tenant
 from api.static_pages import Pages
-from db.label_store import UNCERTAIN, WEB, Label, answered, label, sample_to_label
+from db.label_store import UNCERTAIN, WEB, Label, answered, label, sample_to_label, texts_to_label
 
 router = APIRouter(tags=["labels"])
 
 PATH: Final = "/label"
 _PAGES: Final = Pages(PATH, "label")
 KEYLESS_PATHS: Final = _PAGES.paths
-MAX_CHARS: Final = 20_000
-"""Characters of a text that are shown; the result file has the rest."""
 
 
 @router.get(PATH, operation_id="label_page", response_class=HTMLResponse, include_in_schema=False)
@@ -47,7 +44,9 @@ async def sample(
     random pairs of each pilot that an LLM judge compared, blind; the report then says how far the judge agrees with
     people. Send each answer's ``by`` back with its label.
     """
-    rows = await sample_to_label(get_state(request).engine, get_tenant(request), by=by, rows=limit)
+    engine = get_state(request).engine
+    rows = await sample_to_label(engine, get_tenant(request), by=by, rows=limit)
+    texts = await texts_to_label(engine, rows)
     data = [
         {
             "object": "answer",
@@ -57,10 +56,10 @@ async def sample(
             "model": row.model,
             "confidence": row.confidence,
             "by": row.by,
-            "messages": list(_messages(row.body)),
-            "answer": _answer(row.response),
+            "messages": [{"role": role, "text": text} for role, text in shown.messages],
+            "answer": shown.answer,
         }
-        for row in rows
+        for row, shown in zip(rows, texts, strict=True)
     ]
     return json_response({"object": "list", "data": data})
 
@@ -94,25 +93,3 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
             "grade": body.grade,
         }
     )
-
-
-def _messages(body: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    for message in body.get("messages") or ():
-        yield {"role": str(message.get("role", ""))[:64], "text": _text(message.get("content"))}
-
-
-def _answer(response: Mapping[str, Any]) -> str:
-    choices = response.get("choices") or [{}]
-    return _text((choices[0].get("message") or {}).get("content"))
-
-
-def _text(content: object) -> str:
-    """The text of a message's content; other parts are shown by their type."""
-    match content:
-        case str():
-            text = content
-        case list():
-            text = "\n".join(str(part.get("text") or f"[{part.get('type')}]") for part in content if part)
-        case _:
-            text = ""
-    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]} […]"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from db.batch_writer import BatchSpec
-from db.label_store import Label, answered, label, sample_to_label
+from db.label_store import Label, answered, label, sample_to_label, texts_to_label
 from db.pilots import Pilots, TakenPilot
 from db.reports.batch_stats import Batch
 from db.reports.json_views import cost_usd
@@ -127,7 +127,7 @@ async def label_as_the_judge(pairs: list[dict[str, Any]], batch: Batch, context:
     ids = {custom_id: row.query_id for custom_id, row in known.items()}
     sides = {(pair["query_id"], tier) for pair in pairs for tier in (pair["tier"], pair["reference"])}
     assert {(ids[row.custom_id], row.tier) for row in offered} == sides
-    assert all(row.response for row in offered)
+    assert all(shown.answer and shown.messages for shown in await texts_to_label(context.engine, offered))
     wrong = {(pair["query_id"], pair["tier"]) for pair in pairs if pair["loss"] > 0}
     better = {(pair["query_id"], pair["reference"]) for pair in pairs if pair["loss"] < 0}
     same = next(pair for pair in pairs if pair["loss"] == 0)

@@ -19,12 +19,12 @@ waiting AS (
     ORDER BY o.created_at DESC, md5(o.query_id::text), md5(side.tier || o.query_id::text)
     LIMIT :rows
 )
-SELECT w.public_id AS batch_id, p.custom_id, w.tier, NULL AS model, NULL AS confidence, 'judged' AS by, p.body,
-       said.response
+SELECT w.public_id AS batch_id, p.custom_id, w.tier, NULL AS model, NULL AS confidence, 'judged' AS by,
+       w.query_id, said.call_id
 FROM waiting AS w
 JOIN prompts AS p ON p.query_id = w.query_id
 CROSS JOIN LATERAL (  -- the answer that the judge saw
-    SELECT coalesce(c.response, a.response) AS response
+    SELECT c.id AS call_id, coalesce(c.response, a.response) IS NOT NULL AS has_text
     FROM decisions AS d
     LEFT JOIN answers AS a ON a.query_id = d.query_id AND a.tier = d.tier
     JOIN calls AS c ON c.query_id = d.query_id AND c.id = coalesce(d.call_id, a.call_id)
@@ -32,5 +32,5 @@ CROSS JOIN LATERAL (  -- the answer that the judge saw
     ORDER BY d.id DESC
     LIMIT 1
 ) AS said
-WHERE said.response IS NOT NULL
+WHERE said.has_text
 ORDER BY w.created_at DESC, md5(w.query_id::text), md5(w.tier || w.query_id::text)

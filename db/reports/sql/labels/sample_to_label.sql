@@ -3,7 +3,7 @@
 --
 -- The random sample includes answers with a label by doubt only: without them, doubtful answers would be missing in it.
 WITH recent AS MATERIALIZED (  -- bounded: a page is not a place to sort a million answers
-    SELECT a.query_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
+    SELECT a.query_id, a.call_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
     FROM (
         SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL AND endpoint <> '/v1/embeddings' ORDER BY created_at DESC LIMIT 1000
     ) AS b
@@ -32,8 +32,7 @@ by_doubt AS (
 picked AS (
     SELECT * FROM by_chance UNION ALL SELECT * FROM by_doubt ORDER BY place, by LIMIT :rows
 )
-SELECT k.public_id AS batch_id, p.custom_id, k.tier, k.model, k.confidence, k.by, p.body, a.response
+SELECT k.public_id AS batch_id, p.custom_id, k.tier, k.model, k.confidence, k.by, k.query_id, k.call_id
 FROM picked AS k
 JOIN prompts AS p ON p.query_id = k.query_id
-JOIN answers AS a ON a.query_id = k.query_id
 ORDER BY k.place, k.by
