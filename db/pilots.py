@@ -1,6 +1,6 @@
 """Pilots: samples of batches that every tier answers, their certificates, and the audits after them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import fetch
+from db.ledger import WAITING_BYTES
 from db.ledger_encoding import SOURCES
 from db.sql import statement
 from routing.lifecycle import ROUTE, MoveKind
@@ -16,6 +17,10 @@ from routing.pilot import PilotSpec
 
 RELEASED_AT_ONCE: Final = 20_000
 """Queries of one statement: it takes a quarter of a second."""
+
+
+ANSWERS_AT_ONCE: Final = 200
+"""Sampled queries of one statement, fewer where their texts are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,20 @@ class Pilots:
         rows = await fetch(self._engine, statement("pilot_find"), batch_id=batch_id)
         return rows[0] if rows else None
 
-    async def answers(self, batch_id: int) -> Sequence[Row[Any]]:
-        """Each tier's answer to each sampled query, by query and in the order of the calls."""
-        return await fetch(self._engine, statement("pilot_answers"), batch_id=batch_id)
+    async def answers(self, batch_id: int) -> AsyncIterator[Sequence[Row[Any]]]:
+        """Each tier's answer to each sampled query, by query and in the order of the calls: some queries at a time."""
+        after, most = 0, ANSWERS_AT_ONCE
+        while rows := await fetch(
+            self._engine,
+            statement("pilot_answers"),
+            batch_id=batch_id,
+            after=after,
+            rows=most,
+            bytes=WAITING_BYTES,
+        ):
+            yield rows
+            after = rows[-1].query_id
+            most = min(ANSWERS_AT_ONCE, 2 * len({row.query_id for row in rows}))
 
     async def answers_so_far(self, query_id: int) -> Sequence[Row[Any]]:
         """What lower tiers answered, each with its verdict, in the order of the calls."""

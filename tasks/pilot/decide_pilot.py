@@ -24,6 +24,9 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 
+MOST_CHARS: Final = 50_000_000
+"""Of a sample's questions and answers, which are all in memory: twice the largest sample of ordinary texts."""
+
 DECISION_LEASE_S: Final = 120.0
 """A pilot that is not decided within this is decided by another worker; the one that decides renews it meanwhile."""
 
@@ -61,11 +64,21 @@ async def _renew(claimed: TakenPilot, pilots: Pilots) -> None:
 
 async def _decide(claimed: TakenPilot, pilot: Row[Any], context: WorkerContext) -> None:
     pilots, batch_id, ladder = Pilots(context.engine), claimed.batch_id, context.fleet.ladder
-    rows = await pilots.answers(batch_id)
     outcome: SampleMore | NextLook | Certified
     try:
-        sample = await asyncio.to_thread(read_sample, rows, ladder)
-        outcome = next_step(sample, pilot=pilot, ladder=ladder)
+        sample: list[SampledQuery] = []
+        chars = 0
+        async for rows in pilots.answers(batch_id):
+            some = await asyncio.to_thread(read_sample, rows, ladder)
+            sample += some
+            chars += sum(query.chars for query in some)
+            if chars > MOST_CHARS:
+                break
+        outcome = (
+            next_step(sample, pilot=pilot, ladder=ladder)
+            if chars <= MOST_CHARS
+            else to_the_top(pilot, ladder, f"its texts are longer than the {MOST_CHARS:,} characters that are compared")
+        )
         if isinstance(outcome, NextLook):
             graded = await _grade(sample, claimed, pilot.grader, context)
             if context.stopping.is_set() and graded.abstained:

@@ -134,7 +134,6 @@ class _Judge:
     async def ask(self, group: Sequence[AskedPair], *, reference_first: bool, is_half: bool = False) -> Verdicts:
         """The verdicts on ``group`` in one order; none where the judge fails or says nothing usable."""
         judges, context = self.context.fleet.judges, self.context
-        body = judge_body([asked.pair for asked in group], reference_first=reference_first)
         attempt = limits = 0
         while attempt < ATTEMPTS:
             if attempt or limits:
@@ -144,6 +143,8 @@ class _Judge:
             async with self.places:
                 if context.stopping.is_set() or self.unusable >= MOST_UNUSABLE:
                     break  # another worker goes on from what is known; or all replies were paid for nothing
+                # Here, or the texts of all calls were in memory at once.
+                body = judge_body([asked.pair for asked in group], reference_first=reference_first)
                 result = await self._call(judges[attempt % len(judges)], body, group, reference_first, patient=patient)
             failed = result.outcome if result is not None and isinstance(result.outcome, Failure) else None
             if failed is not None and failed.kind in _DUE_TO_TEXTS:

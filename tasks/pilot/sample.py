@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from sqlalchemy import Row
 
+from evaluation.quality_floor.text_features import excerpt
 from routing.pilot import GOLD_KEY, TierAnswer
-from routing.query import Expectation, read_body
+from routing.query import NO_EXPECTATION, Expectation, read_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,9 @@ class SampledQuery:
     query_id: int
     custom_id: str
     text: str = field(repr=False)
-    """What the user says; ``system`` is what the system message does."""
+    """What the user says, cut to what policies and judges read; ``system`` is what the system message does."""
     expects: Expectation
+    """The forms that the answer may have, no more."""
     answers: tuple[TierAnswer, ...] = field(repr=False)
     """In ladder order; a tier that gave no valid answer has an empty text."""
     costs_usd: tuple[float, ...]
@@ -29,6 +31,11 @@ class SampledQuery:
     system: str = field(default="", repr=False)
     gold: str | None = field(default=None, repr=False)
     """The expected answer, where the line's metadata has one."""
+
+    @property
+    def chars(self) -> int:
+        """The length of its texts."""
+        return len(self.text) + len(self.system) + sum(len(answer.text) for answer in self.answers)
 
     @property
     def reference(self) -> str:
@@ -62,13 +69,21 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
     return SampledQuery(
         query_id=any_row.query_id,
         custom_id=any_row.custom_id,
-        text=query.text,
-        expects=query.expects,
+        text=excerpt(query.text),
+        expects=_form(query.expects),
         answers=tuple(answers),
         costs_usd=tuple(float(by_tier[tier].cost_usd or 0) if tier in by_tier else 0.0 for tier in ladder),
-        system=query.system,
+        system=excerpt(query.system),
         gold=gold_of(options.get("metadata")),
     )
+
+
+def _form(expects: Expectation) -> Expectation:
+    """Which forms ``expects`` asks for, without what it says of them: a schema or a context may have megabytes."""
+    if expects is NO_EXPECTATION:
+        return expects
+    schema: Mapping[str, Any] | None = None if expects.json_schema is None else {}
+    return Expectation(json_schema=schema, json_object=expects.json_object, choices=expects.choices[:1])
 
 
 def gold_of(metadata: Any) -> str | None:

@@ -1,6 +1,7 @@
 """What a sample leads to: more of it, a certificate, or everything to the top tier."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,8 +83,8 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
         async def find(self, batch_id: int) -> Any:
             return pilot(sampled=206)
 
-        async def answers(self, batch_id: int) -> list[Any]:
-            return [row("small"), row("large")]
+        async def answers(self, batch_id: int) -> AsyncIterator[list[Any]]:
+            yield [row("small"), row("large")]
 
         async def decide(self, taken: TakenPilot, **columns: object) -> None:
             stored.update(columns)
