@@ -46,6 +46,8 @@ _MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
 _CONNECTIONS = 10
 _REQUESTS_AT_ONCE = 4
 """Of a tenant, among those that take connections and come to an end: it never has all connections."""
+_CHATS_CHECKED_AT_ONCE = 2
+"""Of a tenant."""
 _MOST_DOWNLOADS = 16
 _MOST_DOWNLOADS_IN_ALL = 128
 """Each holds a page of a file, however slowly it is read."""
@@ -109,6 +111,8 @@ class AppState:
         self.validation_turn = asyncio.Lock()
         self.validating: Counter[str] = Counter()
         """Files that this process validates now, by tenant."""
+        self.chat_turns = TenantTurns(_CHATS_CHECKED_AT_ONCE)
+        """Before ``submissions`` and ``checks``, which are in the order of coming: a tenant's crowd waits here."""
         self.submissions = asyncio.Semaphore(4)
         """A submission holds two connections; with more at once none might get its second."""
         self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)

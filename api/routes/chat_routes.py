@@ -208,7 +208,7 @@ async def _submit(
         traceparent=read_traceparent(request.headers.get("traceparent")),
     )
     try:
-        async with service.submissions:
+        async with service.chat_turns.of(tenant), service.submissions:
             lines, stream = await _checked(raw, endpoint, service)
             made = await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)
             return made.public_id, stream

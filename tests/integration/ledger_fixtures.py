@@ -56,8 +56,17 @@ class LedgerHarness:
         cap_usd: float | None = None,
         policy: BudgetPolicy | None = None,
         priority: int = 0,
+        tenant: str = "default",
+        source: str = "test",
     ) -> list[int]:
-        order = BatchSpec(source="test", idempotency_key=key, cap_usd=cap_usd, budget_policy=policy, priority=priority)
+        order = BatchSpec(
+            source=source,
+            tenant=tenant,
+            idempotency_key=key,
+            cap_usd=cap_usd,
+            budget_policy=policy,
+            priority=priority,
+        )
         async with open_batch_writer(self.engine, order, self.fleet) as opened:
             if not isinstance(opened, BatchWriter):
                 return []
