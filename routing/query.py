@@ -28,6 +28,9 @@ class Expectation:
 TEMPLATE_CHARS: Final = 40
 """A shorter system prompt, such as "Be brief.", says little of what is asked."""
 
+MAX_WORKLOAD_CHARS: Final = 200
+"""It is part of a key in the sums of spend, where a name of kilobytes fails the sums of all tenants."""
+
 NO_EXPECTATION: Final = Expectation()
 """That of most queries: one for all of them."""
 
@@ -150,9 +153,9 @@ def read_body(
 
 
 def workload_of(metadata: Any) -> str:
-    """The workload that ``metadata`` name, or ""."""
+    """The workload that ``metadata`` name, or "". Of a long name the first `MAX_WORKLOAD_CHARS` count."""
     name = metadata.get("workload") if isinstance(metadata, Mapping) else None
-    return name if isinstance(name, str) else ""
+    return name[:MAX_WORKLOAD_CHARS] if isinstance(name, str) else ""
 
 
 _PRICED_APART: Final = frozenset({"service_tier", "audio", "modalities", "tools"})

@@ -27,11 +27,13 @@ ALIKE: Final = 10
 
 
 async def load_history(engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int) -> ForecastHistory:
-    """What is known from the newest ended batches of ``fleet`` for a batch of ``total`` queries; empty without any.
+    """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
     """
-    batches = await run_report(engine, "forecast_batches", fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES)
+    batches = await run_report(
+        engine, "forecast_batches", tenant=tenant, fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES
+    )
     plans = {row.id: row.plan or {} for row in batches}
     own = {row.id for row in batches if row.tenant == tenant}
     if not plans:
