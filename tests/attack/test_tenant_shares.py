@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import gzip
 import json
+import secrets
 import socket
 import threading
 import time
@@ -14,17 +16,25 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from api import middleware
 from api.tenant_shares import TenantShares
 from db import ledger
+from db.api_batches import CHAT_SOURCE
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import transaction
-from db.reports import results
+from db.ledger_types import DecisionRecord
+from db.pilots import Pilots
+from db.reports import results, run_report
+from db.spend import sum_spend
 from db.webhook_store import WebhookStore
 from routing.lifecycle import ROUTE
+from routing.query import read_line
+from tasks.pilot.sample import read_sample
 from tests.attack.conftest import QUOTAS, within
-from tests.integration.api.conftest import Served, line, served, wait_until
+from tests.integration.api.conftest import Served, finish_one, line, served, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.api.test_webhooks import Receiver, hook
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
@@ -57,6 +67,36 @@ def test_a_long_queue_of_a_neighbors_messages_is_not_read_for_each_delivery(on_b
         with within(0.3, "messages are taken"):
             taken = await store.take_due(rows=16, lease_s=60, share=4, under_way={"neighbor": 1})
         assert Counter(message.tenant for message in taken) == {"neighbor": 3, "other": 1}
+
+    on_bench(story)
+
+
+def test_a_neighbors_chats_and_batches_leave_half_of_the_window_to_another(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for _ in range(20):
+            await bench.submit(1, tenant="neighbor", source=CHAT_SOURCE, priority=100)
+            await bench.submit(1, tenant="neighbor")
+        other = set(await bench.submit(30, tenant="other"))
+        chat = await bench.submit(1, tenant="third", source=CHAT_SOURCE, priority=100)
+        taken = await bench.ledger.fill_window(ROUTE, room=20)
+        assert len(taken) == 20
+        assert chat[0] in taken[:3]
+        assert len(other & set(taken)) >= 7
+        ahead = await bench.submit(3, tenant="operator", priority=1)
+        taken = await bench.ledger.fill_window(ROUTE, room=10)
+        assert set(ahead) < set(taken), "an operator's batch is no later than chats"
+
+    on_bench(story)
+
+
+def test_a_neighbors_many_batches_leave_a_forecast_the_tenants_own(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in ("own", *["neighbor"] * 25):
+            await finish_one(bench, *await bench.submit(1, tenant=tenant))
+        await bench.ledger.end_batches()
+        asked = {"fleet": bench.fleet.name, "simulated": bench.fleet.simulated, "batches": 20}
+        found = await run_report(bench.engine, "forecast_batches", tenant="own", **asked)
+        assert Counter(row.tenant for row in found) == {"own": 1, "neighbor": 19}
 
     on_bench(story)
 
@@ -292,6 +332,61 @@ def test_results_are_read_in_pages_of_bounded_size(few_served: Served, monkeypat
     assert max(read) < 150_000
 
 
+def test_answers_to_label_are_cut_before_they_come(few_served: Served) -> None:
+    long = [{"role": "user", "content": f"{n} " + "x" * 9_000} for n in range(60)]
+    lines = [line(str(n), messages=long, metadata={"a": [{"a": 0}] * 60_000}) for n in range(8)]
+    data = gzip.compress(b"\n".join(map(orjson.dumps, lines)))
+    with few_served.client(few_served.key("greedy")) as client:
+        batch = create(client, upload(client, data)["id"])["id"]
+        until(client, batch, "in_progress")
+        few_served.answer(batch)
+        tracemalloc.start()
+        answer = client.get("/v1/pointsman/labels/sample", params={"limit": 100})
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    print(f"  a page of answers to label: {most / 1e6:.0f} MB")
+    assert most < 30e6
+    shown = [each["messages"] for each in answer.json()["data"]]
+    assert len(shown) == len(lines)
+    assert [each["text"][:5] for each in shown[0]] == ["[…]", "57 xx", "58 xx", "59 xx"]
+
+
+def test_long_texts_of_a_pilot_come_into_a_worker_a_few_at_a_time(on_bench: OnBench) -> None:
+    judged = DecisionRecord(kind="judge", router="judge", reasons=["a test"])
+    body = orjson.dumps({"messages": [{"role": "user", "content": "hi"}], "metadata": {"a": "x" * 3_000_000}})
+
+    async def story(bench: LedgerHarness) -> None:
+        async with open_batch_writer(bench.engine, BatchSpec(source="test"), bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
+            await opened.write([(n, f"q-{n}", body, None) for n in range(1, 11)])
+        ids = [id_ for first, last in opened.ranges for id_ in range(first, last + 1)]
+        for id_ in ids:
+            await finish_one(bench, id_, why=judged)
+        await bench.rows("UPDATE queries SET pilot = true")
+        batch_id = (await bench.row(ids[0])).batch_id
+        sample, sizes = [], []
+        async for rows in Pilots(bench.engine).answers(batch_id):
+            sizes.append(sum(len(row.body) for row in rows))
+            sample += read_sample(rows, ("small",))
+        assert [query.query_id for query in sample] == ids
+        assert max(sizes) <= ledger.WAITING_BYTES
+        assert sum(query.chars for query in sample) < 1_000
+
+    on_bench(story)
+
+
+def test_a_workload_with_a_long_name_keeps_nobodys_spend_from_being_summed(on_bench: OnBench) -> None:
+    query = read_line({"messages": [], "metadata": {"workload": secrets.token_urlsafe(6_000)}}, {})
+    why = DecisionRecord(kind="route", router="gate", reasons=["a test"], detail={"workload": query.workload})
+
+    async def story(bench: LedgerHarness) -> None:
+        (id_,) = await bench.submit(1)
+        await finish_one(bench, id_, why=why)
+        assert await sum_spend(bench.engine) == 1
+
+    on_bench(story)
+
+
 @contextmanager
 def unfinished(served: Served, key: str, size: int) -> Iterator[socket.socket]:
     """A connection with a chat of which ``size`` bytes were sent, and one more is missing."""
@@ -396,6 +491,26 @@ def test_a_chat_that_is_slow_to_check_freezes_nobody(served: Served) -> None:
             time.sleep(0.02)
     print(f"  /healthz beside four slow chats: {worst * 1000:.0f} ms at worst")
     assert worst < 2.0
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.long
+def test_a_crowd_of_chats_that_are_slow_to_check_lets_others_in_between(served: Served) -> None:
+    greedy, other = served.key("greedy"), served.key("other")
+
+    def ask_slowly(number: int) -> None:
+        wrapper = {"type": "json_schema", "json_schema": {"name": "x", "schema": slow_schema(number)}}
+        messages = [{"role": "user", "content": "hi"}]
+        with served.client(greedy) as client, suppress(httpx.HTTPError):  # `n` is refused once the schema is checked
+            client.post("/v1/chat/completions", json={"messages": messages, "response_format": wrapper, "n": 2})
+
+    threads = [threading.Thread(target=ask_slowly, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: served.app.state.service.checks.locked())
+    with served.client(other) as client, within(1.5, "a chat beside a neighbor's crowd of slow ones"):
+        assert client.post("/v1/chat/completions", json={"messages": []}).status_code == 400
     for thread in threads:
         thread.join()
 

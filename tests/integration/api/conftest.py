@@ -75,7 +75,7 @@ class Served:
 
 
 async def finish_one(
-    bench: LedgerHarness, query_id: int, *, fails: bool, status: int | None, why: DecisionRecord = WHY
+    bench: LedgerHarness, query_id: int, *, fails: bool = False, status: int | None = None, why: DecisionRecord = WHY
 ) -> None:
     claim = await bench.claim(ROUTE, query_id)
     await bench.ledger.transition(advance(query_id, claim.epoch, ROUTE, "small"))
