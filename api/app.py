@@ -33,7 +33,7 @@ from api.routes import (
     router_routes,
     webhook_routes,
 )
-from api.schemas import PATTERN_HINTS, ErrorBody
+from api.schemas import KEYS, PATTERN_HINTS, ErrorBody
 from api.state import AppState
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
@@ -167,7 +167,8 @@ def _validation_error(error: RequestValidationError) -> ApiError:
     if first["type"] == "string_pattern_mismatch":
         message = PATTERN_HINTS.get(str(first["loc"][-1]), "a character is not allowed")
     elif first["type"] == "extra_forbidden":
-        message = "unknown key"
+        known = KEYS.get(str(first["loc"][-2]))
+        message = f"unknown key; use any of {', '.join(sorted(known))}" if known else "unknown key"
     return bad_request(f"{where or 'The body'}: {message}.", param=where, code=code)
 
 

@@ -1,6 +1,6 @@
 """Schemas of request and response bodies, for validation and for ``/openapi.json``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -180,6 +180,9 @@ class BatchOptions(ApiModel):
             raise PydanticCustomError("misplaced", "confidence, pilot and grader need quality")
         return self
 
+
+KEYS: Final[Mapping[str, Collection[str]]] = {"pointsman": BatchOptions.model_fields, "rows": RowOptions.model_fields}
+"""The keys of the objects that refuse any other."""
 
 _BUDGET_KEYS: Final = frozenset({*BatchOptions.model_fields, "budget", "budget_usd"})
 

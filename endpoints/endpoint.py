@@ -1,9 +1,13 @@
 """Which endpoints there are, and the error of what chat completions cannot express."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+_WORD: Final = re.compile(r"[\w./:-]{1,30}")
+"""What a message may quote: keys of providers are longer, and so is what a prompt says."""
 
 
 class Endpoint(StrEnum):
@@ -24,6 +28,16 @@ class InvalidField(ValueError):
         self.field = field
         self.why = why
         self.fix = fix
+
+
+def unknown(value: Any) -> str:
+    """What is wrong with ``value``, which is none of those that are known."""
+    return "missing" if value is None else f"unknown{quoted(value)}"
+
+
+def quoted(value: Any) -> str:
+    """``: "value"`` behind a message about it; "" for what is no single word."""
+    return f': "{value}"' if isinstance(value, str) and _WORD.fullmatch(value) else ""
 
 
 def as_object(value: Any, field: str, fix: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from endpoints.endpoint import FieldTable, InvalidField, as_object, function_tools, only, simplest, text_at
+from endpoints.endpoint import FieldTable, InvalidField, as_object, function_tools, only, simplest, text_at, unknown
 
 _SERVICE_TIERS: Final = {"auto": "auto", "standard_only": "default"}
 _BLOCK_FIX: Final = "Use text, image, document, tool_use or tool_result"
@@ -27,7 +27,8 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         path = f"messages[{index}]"
         message = as_object(value, path, 'Use {"role": "user", "content": "..."}')
         if message.get("role") not in ("user", "assistant"):
-            raise InvalidField(f"{path}.role", "missing or unknown", "Use user or assistant; system has its own field")
+            fix = "Use user or assistant; system has its own field"
+            raise InvalidField(f"{path}.role", unknown(message.get("role")), fix)
         messages += _translated(str(message["role"]), message.get("content"), f"{path}.content")
     return messages
 
@@ -110,7 +111,7 @@ def _tool_choice(value: Any) -> dict[str, Any]:
             chosen = {"type": "function", "function": {"name": text_at(fields, "name", "tool_choice")}}
             return {"tool_choice": chosen} | one_at_a_time
         case _:
-            raise InvalidField("tool_choice.type", "missing or unknown", "Use auto, any, tool or none")
+            raise InvalidField("tool_choice.type", unknown(fields.get("type")), "Use auto, any, tool or none")
 
 
 def _metadata(value: Any) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def _output_config(value: Any) -> dict[str, Any]:
 
 def _service_tier(value: Any) -> dict[str, Any]:
     if not isinstance(value, str) or value not in _SERVICE_TIERS:
-        raise InvalidField("service_tier", "unknown", "Use auto or standard_only")
+        raise InvalidField("service_tier", unknown(value), "Use auto or standard_only")
     return {"service_tier": _SERVICE_TIERS[value]}
 
 

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/responses/create
 from collections.abc import Mapping
 from typing import Any, Final
 
-from endpoints.endpoint import FieldTable, InvalidField, as_object, function_tools, only, simplest, text_at
+from endpoints.endpoint import FieldTable, InvalidField, as_object, function_tools, only, simplest, text_at, unknown
 
 _STATELESS: Final = "no response is kept for later requests"
 _UNCHAINED: Final = "Send the whole conversation in input"
@@ -37,7 +37,7 @@ def _add_item(item: Mapping[str, Any], path: str, messages: list[dict[str, Any]]
         case "message":
             role = item.get("role")
             if not isinstance(role, str) or role not in _ROLES:
-                raise InvalidField(f"{path}.role", "missing or unknown", f"Use one of {', '.join(sorted(_ROLES))}")
+                raise InvalidField(f"{path}.role", unknown(role), f"Use one of {', '.join(sorted(_ROLES))}")
             messages.append({"role": role, "content": _content(item.get("content"), f"{path}.content")})
         case "function_call":
             call = {"name": text_at(item, "name", path), "arguments": text_at(item, "arguments", path)}
@@ -82,7 +82,7 @@ def _part(value: Any, path: str) -> dict[str, Any]:
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.get("input_audio")}
         case _:
-            raise InvalidField(f"{path}.type", "missing or unknown", _PART_FIX)
+            raise InvalidField(f"{path}.type", unknown(part.get("type")), _PART_FIX)
 
 
 def _refuse_stored_file(part: Mapping[str, Any], path: str) -> None:

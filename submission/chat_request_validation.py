@@ -7,6 +7,7 @@ first error, or None.
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from endpoints.endpoint import unknown
 from routing.answer_checks.json_schema import find_schema_error
 from routing.answer_checks.linear_regex import find_pattern_error
 from submission.input_line import LineError
@@ -66,7 +67,7 @@ def _message_error(message: Any, path: str) -> LineError | None:
         return LineError(path, "must be a JSON object", _EXAMPLE_MESSAGE)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        return LineError(f"{path}.role", "missing or unknown", f"Use one of {', '.join(sorted(ROLES))}")
+        return LineError(f"{path}.role", unknown(role), f"Use one of {', '.join(sorted(ROLES))}")
     content = message.get("content")
     if isinstance(content, str):
         is_empty = role == "user" and not content
@@ -197,7 +198,7 @@ def find_expects_error(expects: Any) -> LineError | None:
         return LineError("expects", "must be a JSON object", 'Use for example {"choices": ["yes", "no"]}')
     for key, value in expects.items():
         if key not in _EXPECTS:
-            return LineError("expects", "has an unknown key", f"Use any of {', '.join(sorted(_EXPECTS))}")
+            return LineError(f"expects.{key[:40]}", "unknown key", f"Use any of {', '.join(sorted(_EXPECTS))}")
         if wrong := _EXPECTS[key](value):
             return LineError(f"expects.{key}", wrong, "Correct it, or omit it")
     schema = expects.get("json_schema")

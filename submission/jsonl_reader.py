@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 import orjson
 
 from endpoints.embeddings_request import most_answer_bytes
-from endpoints.endpoint import Endpoint, InvalidField
+from endpoints.endpoint import Endpoint, InvalidField, quoted
 from endpoints.translation import field_name, stored_body
 from providers.adapters.adapter import Adapter
 from providers.provider_errors import UnsupportedParameter
@@ -339,7 +339,7 @@ class LineReader:
         """The line's options as JSON; None if it has none."""
         for key in () if _KEYS.issuperset(fields) else fields.keys() - _KEYS:
             if option := closest_option_key(key, options=_OPTION_KEYS):
-                return LineError(option, "misspelled in a key of the line", f'Write "{option}"')
+                return LineError(option, f'misspelled in the key "{key}" of the line', f'Write "{option}"')
         options: dict[str, Any] = {}
         if (tier := fields.get("tier")) is not None:
             if error := self._pin_error(tier, "tier"):
@@ -374,7 +374,7 @@ class LineReader:
             return LineError("method", "must be POST", 'Use "method": "POST"')
         url = fields.get("url")
         if url not in _ENDPOINTS:
-            return LineError("url", "no endpoint that can be batched", f"Use {' or '.join(_ENDPOINTS)}")
+            return LineError("url", f"no endpoint that can be batched{quoted(url)}", f"Use {' or '.join(_ENDPOINTS)}")
         if self._endpoint is None:
             self._endpoint = Endpoint.CHAT if self._seen else Endpoint(url)
             self._other = None if self._endpoint is Endpoint.CHAT else self._endpoint
@@ -415,7 +415,7 @@ class LineReader:
             except KeyError:
                 alias = '"NAME" = "auto" under [aliases] in the fleet'
                 fix = f"Use {self._tier_names}, a model of the fleet, or its alias: {alias}"
-                return LineError(field, "the fleet has no tier or model of that name", fix)
+                return LineError(field, f"the fleet has no tier or model of that name{quoted(pin)}", fix)
             embeds = self._other is Endpoint.EMBEDDINGS
             if tier is not None and (tier == self._fleet.embedding_tier) is not embeds:
                 wrong = "it answers chat completions, no embeddings" if embeds else "it answers embeddings alone"

@@ -128,7 +128,7 @@ def test_bad_rows_are_named_before_anything_starts_and_can_be_skipped(
     _, stderr = pointsman("run", "bad.csv", *options, code=2)
     assert [line.split(". ")[0] for line in stderr.splitlines()[:-1]] == [
         "pointsman: row 2: column q: empty",
-        "pointsman: row 3: column tier: the fleet has no tier or model of that name",
+        'pointsman: row 3: column tier: the fleet has no tier or model of that name: "giant"',
         "pointsman: row 4: row: 1 cells, and the header has 3 columns",
     ]
     pointsman("run", "bad.csv", *options, "--skip-invalid", "-o", "bad.out.csv")

@@ -155,7 +155,7 @@ def test_a_wrong_chat_is_reported_by_its_field(client: httpx.Client) -> None:
         answer = client.post("/v1/chat/completions", json=ASKED | change)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     words = client.post("/v1/chat/completions", json=ASKED | {"model": "gpt-none"}).json()["error"]["message"]
-    assert words.startswith("The fleet has no tier or model of that name. Use auto, ")
+    assert words.startswith('The fleet has no tier or model of that name: "gpt-none". Use auto, ')
     large = {"messages": [{"role": "user", "content": "x" * 4_300_000}]}
     assert client.post("/v1/chat/completions", json=large).status_code == 413
 
