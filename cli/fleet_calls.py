@@ -1,30 +1,44 @@
 """What `check-fleet --call` finds out: a few small calls to each deployment, and what of them works."""
 
 import asyncio
+<<<<<<< HEAD
 from collections.abc import Iterable, Iterator, Mapping
+=======
+import time
+from collections.abc import Iterator, Mapping
+>>>>>>> cb86c051 (Repeat calls of check-fleet as a batch repeats them, say what is at fault, and test batch lanes; take no other 200 for an empty listing)
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from structlog.testing import capture_logs
 
 from cli.provider_probe import fix_of
+from providers.batch_api.provider_batch_api import BatchCallFailed, CreateAttempt, ProviderBatchApi
 from providers.billing import differs
 from providers.client import ProviderClient
+from providers.transport.failures import Cause
 from routing.answer_checks.confidence_policy import LOGPROB_SOURCES
 from routing.answer_checks.json_schema import NotJsonError, read_json
 from routing.budget.query_budget import worst_usd
 from routing.fleet import Fleet, Model
-from routing.outcome import Completion, Failure, FailureKind
+from routing.lanes.lane import Lane
+from routing.outcome import FAILURE_RULES, Billed, Completion, Failure, FailureKind, FaultOf
+from routing.policy.failover import Attempt, CallDeployment, Wait, next_call
 from routing.query import read_body
 
-FEATURES: Final = ("key", "price", "tools", "JSON schema", "logprobs", "effort")
-"""In the order of the table; the first is whether the deployment answers at all."""
+ANSWERS: Final = "answers"
+BATCH_LANE: Final = "batch lane"
+FEATURES: Final = (ANSWERS, "price", "tools", "JSON schema", "logprobs", "effort", BATCH_LANE)
+"""In the order of the table; the first is whether the deployment answers at all, for `FeatureCheck.fault` says what of
+key, quota, model and network keeps it from that."""
 
 _CAP: Final = 512
 """Completion tokens of one call: a model that reasons needs some hundred for one word."""
 _EFFORT_CAP: Final = 2048
 """The same where effort is asked for: some models think with 1,024 tokens at least, within the cap."""
 _DEADLINE_S: Final = 60.0
+_PATIENCE_S: Final = 60.0
+"""Of a deployment: no call of it is repeated later."""
 _AT_ONCE: Final = 8
 
 _NUMBER: Final = {"type": "integer"}
@@ -48,7 +62,7 @@ _TOOL: Final = {
     },
 }
 _CALLS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "key": {},
+    ANSWERS: {},
     "tools": {"tools": [_TOOL], "tool_choice": {"type": "function", "function": {"name": "add"}}},
     "JSON schema": {
         "response_format": {"type": "json_schema", "json_schema": {"name": "sum", "strict": True, "schema": _SCHEMA}}
@@ -67,7 +81,9 @@ class FeatureCheck:
     cause: str | None = None
     fix: str | None = None
     relied_on: bool = False
-    """The fleet has no use of the deployment without it."""
+    """The fleet has no use of the deployment without it, or pays more."""
+    fault: str | None = None
+    """What is at fault where there is no answer: key, quota, model, network, provider or request."""
 
 
 @dataclass(slots=True)
@@ -78,6 +94,8 @@ class DeploymentCheck:
     features: dict[str, FeatureCheck] = field(default_factory=dict)
     latency_ms: float | None = None
     cost_usd: float = 0.0
+    repeated: int = 0
+    """Calls that failed and were repeated, as a batch's would be."""
 
     @property
     def broken(self) -> list[str]:
@@ -111,22 +129,71 @@ async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[Deploymen
 
 
 async def _check(model: Model, fleet: Fleet, pool: ProviderClient) -> DeploymentCheck:
-    found = DeploymentCheck(model)
+    found, until = DeploymentCheck(model), time.monotonic() + _PATIENCE_S
     for feature in _features(model):
-        outcome = await pool.complete(model, _body(feature, model), deadline_s=_DEADLINE_S)
+        outcome = await _complete(feature, found, fleet, pool, until=until)
         found.cost_usd += _cost_usd(outcome, model)
         found.features[feature] = _verdict(feature, outcome, model, fleet)
-        if feature == "key":
+        if feature == ANSWERS:
             if isinstance(outcome, Failure):
-                break  # the others would meet the same
+                return found  # the others would meet the same
             found.latency_ms = outcome.latency_ms
             found.features["price"] = _price(outcome, model)
+    if Lane.BATCH in model.lanes:
+        found.features[BATCH_LANE] = await _batch_lane(pool.batch_api(model), fleet)
     return found
 
 
 def _features(model: Model) -> Iterable[str]:
     """What is asked of ``model``: of an embedding model whether it answers at all."""
-    return ("key",) if model.embeds else _CALLS
+    return (ANSWERS,) if model.embeds else _CALLS
+
+
+async def _complete(
+    feature: str, found: DeploymentCheck, fleet: Fleet, pool: ProviderClient, *, until: float
+) -> Completion | Failure:
+    """What a call gives, repeated as a worker would repeat it: where that may help, costs nothing and is in time."""
+    model, history = found.model, list[Attempt]()
+    while True:
+        outcome = await pool.complete(model, _body(feature, model), deadline_s=_DEADLINE_S)
+        if isinstance(outcome, Completion) or FAILURE_RULES[outcome.kind].billed is not Billed.NO:
+            return outcome
+        history.append(Attempt(model.name, outcome))
+        step = next_call(history, deployments=(model,), providers=fleet.providers, resting={}, timing=fleet.timing)
+        wait_s = step.wait_s if isinstance(step, Wait) else 0.0
+        if not isinstance(step, Wait | CallDeployment) or time.monotonic() + wait_s > until:
+            return outcome
+        found.repeated += 1
+        await asyncio.sleep(wait_s)
+
+
+async def _batch_lane(api: ProviderBatchApi, fleet: Fleet) -> FeatureCheck:
+    """Whether the server lists provider batches, which costs nothing."""
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            await api.find(CreateAttempt("pointsman-check-fleet", calls=1, sent_at=time.time()))
+    except TimeoutError:
+        failure = Failure(FailureKind.UNKNOWN, Cause.DEADLINE.value, cause=Cause.DEADLINE.value)
+    except BatchCallFailed as error:
+        failure = error.failure
+    else:
+        return FeatureCheck(True, relied_on=True)
+    model = api.model
+    fix = f'Take "batch" out of the lanes of {model.name}: its calls are bought at standard anyway.'
+    if FAILURE_RULES[failure.kind].fault_of is not FaultOf.MODEL and failure.kind is not FailureKind.BROKEN_BODY:
+        fix = fix_of(failure, fleet.providers[model.provider])
+    return FeatureCheck(False, failure.message, fix, relied_on=True, fault=_fault(failure))
+
+
+def _fault(failure: Failure) -> str:
+    """What is at fault: a key, an empty account and a limit have the same columns, and not the same fix."""
+    match FAILURE_RULES[failure.kind].fault_of:
+        case FaultOf.ACCOUNT:
+            return "key" if failure.kind is FailureKind.AUTH else "quota"
+        case FaultOf.PROVIDER if failure.kind is FailureKind.RATE_LIMITED:
+            return "quota"
+        case fault:
+            return fault.value
 
 
 def _body(feature: str, model: Model) -> dict[str, Any]:
@@ -146,9 +213,10 @@ def _cost_usd(outcome: Completion | Failure, model: Model) -> float:
 
 
 def _verdict(feature: str, outcome: Completion | Failure, model: Model, fleet: Fleet) -> FeatureCheck:
-    relied_on = feature == "key" or (feature == "logprobs" and relies_on_logprobs(model, fleet))
+    relied_on = feature == ANSWERS or (feature == "logprobs" and relies_on_logprobs(model, fleet))
     if isinstance(outcome, Failure):
-        return FeatureCheck(False, outcome.message, _fix(feature, outcome, model, fleet), relied_on)
+        fault = _fault(outcome) if feature == ANSWERS or outcome.is_limit else None
+        return FeatureCheck(False, outcome.message, _fix(feature, outcome, model, fleet), relied_on, fault)
     cause = next(_missing(feature, outcome), None)
     return FeatureCheck(cause is None, cause, None if cause is None else _fix_of_feature(feature, model), relied_on)
 
@@ -209,7 +277,7 @@ def relies_on_logprobs(model: Model, fleet: Fleet) -> bool:
 
 def _fix(feature: str, failure: Failure, model: Model, fleet: Fleet) -> str:
     provider = fleet.providers[model.provider]
-    if feature != "key" and failure.kind in (
+    if feature != ANSWERS and failure.kind in (
         FailureKind.INEXPRESSIBLE,
         FailureKind.UNSUPPORTED,
         FailureKind.REJECTED,

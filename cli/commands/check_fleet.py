@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.command_errors import ExitCode, UsageError
-from cli.console import emit, out, plain, table, warn
+from cli.console import emit, out, plain, plural, table, warn
 from cli.param_types import JsonOption
 from cli.resources import fleet_label, read_settings
 from fleet_config import SIMULATOR
@@ -185,6 +185,7 @@ def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_js
                         "provider": check.model.provider,
                         "tier": check.model.tier,
                         "latency_ms": check.latency_ms and round(check.latency_ms, 1),
+                        "repeated": check.repeated,
                         "features": {name: asdict(feature) for name, feature in check.features.items()},
                     }
                     for check in found
@@ -212,14 +213,22 @@ def _show_calls(found: "Sequence[DeploymentCheck]") -> None:
         for name, feature in check.features.items():
             if not feature.works:
                 relied = " (the fleet relies on it)" if feature.relied_on else ""
-                out.print(f"{plain(check.model.name)}: {name}{relied}: {plain(feature.cause or '')}. {feature.fix}")
+                fault = f"{feature.fault}: " if feature.fault else ""
+                cause = plain(feature.cause or "")
+                out.print(f"{plain(check.model.name)}: {name}{relied}: {fault}{cause}. {feature.fix}")
+        if check.repeated:
+            repeated = f"{plural(check.repeated, 'failed call')} repeated, as a batch's would be"
+            out.print(f"{plain(check.model.name)}: {repeated}.")
     out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, outside of the ledger.")
 
 
 def _mark(feature: "FeatureCheck | None") -> Text:
     if feature is None:
         return Text("–", style="dim")
-    return Text("yes", style="green") if feature.works else Text("NO" if feature.relied_on else "no", style="red")
+    if feature.works:
+        return Text("yes", style="green")
+    fault = f": {feature.fault}" if feature.fault else ""
+    return Text(f"{'NO' if feature.relied_on else 'no'}{fault}", style="red")
 
 
 def _confidence_table(fleet: Fleet) -> Table:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from providers.adapters import json_fields
 from providers.answer_reading import encode
-from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing
+from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing, listed
 from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line, unreadable
 from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
@@ -93,7 +93,7 @@ class AnthropicBatches:
         for _ in range(MOST_PAGES):
             reply = await self._http.ask("GET", self._http.url(_PATH, limit=str(_PAGE), **after))
             said = json_fields.as_dict(reply.body)
-            page = [_batch(each) for each in json_fields.as_list(said.get("data"))]
+            page = [_batch(each) for each in listed(reply.body)]
             recent = [batch for batch in page if batch.created_at is None or batch.created_at >= since]
             # A server that counts none does not say.
             sized = [batch for batch in recent if batch.counts.total in (0, attempt.calls)]

@@ -10,6 +10,7 @@ from typing import IO, Any, Final, NamedTuple
 import httpx
 import orjson
 
+from providers.adapters import json_fields
 from providers.answer_reading import decode, read_failure
 from providers.batch_api.provider_batch_api import BatchCallFailed, BeforeSending
 from providers.failure_kinds import kind_of, kind_of_status
@@ -215,6 +216,14 @@ class BatchHttp:
             answer = {}  # an error without a readable body is still that error
         adapter = self._connection.adapter
         return read_failure(adapter, response.status_code, answer, headers=response.headers, now=self.now())
+
+
+def listed(body: Any) -> list[Any]:
+    """The entries of a page of a listing. Raises BatchCallFailed for a 200 that is none: it does not say "empty"."""
+    found = json_fields.as_dict(body).get("data")
+    if not isinstance(found, list):
+        raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "no listing of batches", status=200))
+    return found
 
 
 def endless_listing() -> BatchCallFailed:

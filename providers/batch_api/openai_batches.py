@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from providers.adapters import json_fields
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.answer_reading import encode
-from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing
+from providers.batch_api.batch_http import MOST_PAGES, BatchHttp, Spool, endless_listing, listed
 from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line, unreadable
 from providers.batch_api.provider_batch_api import (
     BatchCallFailed,
@@ -120,7 +120,7 @@ class OpenAIBatches:
         after: dict[str, str] = {}
         for _ in range(MOST_PAGES):
             reply = await self._http.ask("GET", self._http.url("/batches", limit=str(_PAGE), **after))
-            page = [_batch(each) for each in json_fields.as_list(json_fields.as_dict(reply.body).get("data"))]
+            page = [_batch(each) for each in listed(reply.body)]
             for batch in page:
                 if batch.marker == attempt.marker:
                     return () if batch.id in known else (batch,)

@@ -48,9 +48,13 @@ class Odd(FakeProvider):
 
     def __init__(self) -> None:
         super().__init__({})
+        self.refusals: list[Answer] = []
+        """What the first calls of ``bare`` meet, and how long to wait."""
 
     def plain_answer(self, body: Body) -> Answer:
         """What a prompt without a case is answered with."""
+        if body["model"] == "bare" and self.refusals:
+            return self.refusals.pop(0)
         if body["model"] == "bare":
             if "reasoning_effort" in body:
                 return refusal(400, "unsupported_parameter", "reasoning_effort")
@@ -93,7 +97,7 @@ def test_what_works_and_what_does_not_is_reported_with_cause_and_fix(check: Any)
     told = json.loads(done.stdout)
     whole, bare = told["deployments"]
     assert {name: feature["works"] for name, feature in whole["features"].items()} == dict.fromkeys(
-        ("key", "price", "tools", "JSON schema", "logprobs", "effort"), True
+        ("answers", "price", "tools", "JSON schema", "logprobs", "effort"), True
     )
     assert whole["latency_ms"] > 0
     assert {name for name, feature in bare["features"].items() if not feature["works"]} == {
@@ -124,10 +128,50 @@ def test_log_probabilities_that_a_threshold_acts_on_make_the_exit_code(check: An
 def test_a_key_that_is_missing_is_named_and_nothing_is_sent(check: Any, odd: Odd) -> None:
     done = check("--yes", key="")
     assert done.exit_code == ExitCode.FAILURE
-    assert "whole: key (the fleet relies on it): ODD_KEY is not set where the workers run. Key: check ODD_KEY" in (
-        done.stdout
+    assert (
+        "whole: answers (the fleet relies on it): key: ODD_KEY is not set where the workers run. Key: check ODD_KEY"
+        in (done.stdout)
     )
     assert odd.calls == []
+
+
+def test_a_limit_is_waited_for_as_in_a_batch(check: Any, odd: Odd) -> None:
+    odd.refusals = [refusal(429, "rate_limit_exceeded", message="Rate limit reached. Please try again in 300ms.")] * 2
+    done = check("--yes", "--json")
+    assert done.exit_code == 0, done.output
+    whole, bare = json.loads(done.stdout)["deployments"]
+    assert (whole["repeated"], bare["repeated"]) == (0, 2)
+    assert bare["features"]["answers"]["works"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "fault"),
+    [
+        (429, "insufficient_quota", "quota"),
+        (429, "rate_limit_exceeded", "quota"),
+        (401, "invalid_api_key", "key"),
+        (404, "model_not_found", "model"),
+    ],
+)
+def test_key_quota_and_model_are_told_apart(check: Any, odd: Odd, status: int, code: str, fault: str) -> None:
+    day = "Rate limit reached on requests per day. Please try again in 7h." if "limit" in code else "m"
+    odd.refusals = [refusal(status, code, message=day)] * 9
+    done = check("--yes", "--json")
+    assert done.exit_code == ExitCode.FAILURE
+    told = json.loads(done.stdout)
+    assert told["broken"] == {"bare": ["answers"]}
+    assert told["deployments"][1]["features"]["answers"]["fault"] == fault
+    assert len(odd.refusals) == 8, "what no wait within the command's time helps is not repeated"
+
+
+def test_a_batch_lane_of_a_server_without_a_batch_api_is_named(check: Any, tmp_path: Path, odd: Odd) -> None:
+    fleet = tmp_path / "lanes.toml"
+    fleet.write_text(FLEET.format(url=odd.url) + 'lanes = ["batch", "standard"]\n')
+    done = check("--yes", fleet=fleet)
+    assert done.exit_code == ExitCode.FAILURE
+    assert 'bare: batch lane (the fleet relies on it): model: status 501. Take "batch" out of the lanes of bare' in (
+        done.stdout
+    )
 
 
 def test_nothing_is_called_without_a_yes(check: Any, odd: Odd) -> None:
