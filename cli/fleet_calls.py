@@ -1,12 +1,8 @@
 """What `check-fleet --call` finds out: a few small calls to each deployment, and what of them works."""
 
 import asyncio
-<<<<<<< HEAD
-from collections.abc import Iterable, Iterator, Mapping
-=======
 import time
-from collections.abc import Iterator, Mapping
->>>>>>> cb86c051 (Repeat calls of check-fleet as a batch repeats them, say what is at fault, and test batch lanes; take no other 200 for an empty listing)
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 

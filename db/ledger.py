@@ -94,7 +94,7 @@ class Ledger:
         return [read_queued(row) for row in rows if row.body is not None]
 
     async def attempts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
-        """Failed calls at the present tier by query, oldest first: deployment, outcome, status, created_at."""
+        """Calls at the present tier without a whole answer, by query, oldest first: deployment, outcome, status, …"""
         return _by_query(await self._named("read_attempts", ids=list(ids)))
 
     async def recorded_answers(self, ids: Sequence[int]) -> dict[int, Any]:

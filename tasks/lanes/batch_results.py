@@ -17,9 +17,9 @@ from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
 from routing.fleet import Model
 from routing.outcome import Completion, Outcome
 from tasks.lanes.line_key import call_of
-from tasks.stages.answer import failed_calls
+from tasks.stages.answer import earlier_calls
 from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
-from tasks.stages.query_executor import QueryExecutor
+from tasks.stages.query_executor import NO_CALLS, QueryExecutor
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
@@ -81,7 +81,7 @@ class BatchResults:
             for row in rows
             if row.is_awaited and (row.is_batched or isinstance(outcomes[row.call_id], Completion))
         }
-        failed = await failed_calls(list(waiting.values()), self.context)
+        earlier = await earlier_calls(list(waiting.values()), self.context)
         left_usd = await remaining_per_query(list(waiting.values()), self.context)
         budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting.values()}, self.context)
 
@@ -97,7 +97,7 @@ class BatchResults:
                 queued,
                 self.row.tier,
                 self.context,
-                failed.get(queued.id, []),
+                earlier.get(queued.id, NO_CALLS),
                 left_usd=left_usd.get(queued.id, math.inf),
                 budget_usd=budgets_usd[queued.batch_id],
                 claim=Claim(queued.id, queued.epoch, row.at),

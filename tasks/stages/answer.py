@@ -17,7 +17,7 @@ from routing.fleet import Model
 from routing.outcome import ACCOUNT, Failure, FailureKind
 from routing.policy.failover import Attempt
 from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
-from tasks.stages.query_executor import Moved, QueryExecutor
+from tasks.stages.query_executor import NO_CALLS, EarlierCalls, Moved, QueryExecutor
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
     stopping worker has not claimed goes back to the feeder.
     """
     waiting = await context.ledger.waiting(stage, ids)
-    failed = await failed_calls(waiting, context)
+    earlier = await earlier_calls(waiting, context)
     recorded = await recorded_answers(waiting, context)
     left_usd = await remaining_per_query(waiting, context)
     budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting}, context)
@@ -40,7 +40,7 @@ async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict
             queued,
             stage,
             context,
-            failed.get(queued.id, []),
+            earlier.get(queued.id, NO_CALLS),
             left_usd=left_usd.get(queued.id, math.inf),
             budget_usd=budgets_usd[queued.batch_id],
             recorded=recorded.get(queued.id),
@@ -87,13 +87,13 @@ async def _run_claimed(executor: QueryExecutor, claims: asyncio.Semaphore, moved
         claims.release()
 
 
-async def failed_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, list[Attempt]]:
-    """The failed calls of those of ``waiting`` that were tried at their tier before, oldest first, by query."""
+async def earlier_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, EarlierCalls]:
+    """What came of the calls of those of ``waiting`` that were tried at their tier before, by query."""
     tried = [queued for queued in waiting if queued.attempts]
     if not tried:
         return {}
     rows = await context.ledger.attempts([queued.id for queued in tried])
-    return {queued.id: _counted(rows.get(queued.id, []))[-queued.attempts :] for queued in tried}
+    return {queued.id: _counted(rows.get(queued.id, []), newest=queued.attempts) for queued in tried}
 
 
 async def recorded_answers(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, CallResult]:
@@ -119,12 +119,21 @@ def _recorded(row: Row[Any], model: Model | None) -> CallResult | None:
     return CallResult(sent, completion.timed(row.latency_ms or 0.0, None))
 
 
-def _counted(rows: Sequence[Row[Any]]) -> list[Attempt]:
-    """The calls that count as attempts: limits cost time alone, and an account's fault was waited for."""
-    found = (
-        Attempt(row.deployment, Failure(FailureKind(row.outcome), _earlier(row), status=row.status)) for row in rows
-    )
-    return [attempt for attempt in found if not attempt.outcome.is_limit and attempt.outcome.kind not in ACCOUNT]
+def _counted(rows: Sequence[Row[Any]], *, newest: int) -> EarlierCalls:
+    """The newest calls that count as attempts: limits cost time alone, and an account's fault was waited for."""
+    found = [
+        None
+        if row.outcome == "ok"
+        else Attempt(row.deployment, Failure(FailureKind(row.outcome), _earlier(row), status=row.status))
+        for row in rows
+    ]
+    counted = [
+        attempt
+        for attempt in found
+        if attempt is None or not (attempt.outcome.is_limit or attempt.outcome.kind in ACCOUNT)
+    ][-newest:]
+    failed = [attempt for attempt in counted if attempt is not None]
+    return EarlierCalls(failed, cuts=len(counted) - len(failed))
 
 
 def _earlier(row: Row[Any]) -> str:

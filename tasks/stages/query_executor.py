@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 import structlog
 
@@ -65,15 +65,27 @@ Moved = tuple[str, str]
 """Stage and state."""
 
 
+class EarlierCalls(NamedTuple):
+    """Calls of a query's earlier stays at its tier that count there."""
+
+    failed: Sequence[Attempt] = ()
+    """Oldest first."""
+    cuts: int = 0
+    """Those whose answer a learned cap cut off."""
+
+
+NO_CALLS: Final = EarlierCalls()
+
+
 class QueryExecutor:
-    """`run` it once. ``history`` has the failed calls of earlier stays that count here."""
+    """`run` it once."""
 
     def __init__(
         self,
         queued: QueuedQuery,
         stage: str,
         context: WorkerContext,
-        history: Sequence[Attempt],
+        earlier: EarlierCalls,
         *,
         left_usd: float,
         budget_usd: float = math.inf,
@@ -88,8 +100,9 @@ class QueryExecutor:
         """What it shares with others in work: a call of it may cost more, as it may be written to a cache."""
         if self.prefix is not None:
             self.query = replace(self.query, extras=replace(self.query.extras, shares_prefix=True))
-        self.history = list(history)
-        self.earlier = len(history)
+        self.history = list(earlier.failed)
+        self.earlier = len(earlier.failed)
+        self.earlier_cuts = earlier.cuts
         self.left_usd = left_usd
         """Of its ``max_cost_usd``, calls under way counted at their reservation; infinite where it has none."""
         self.budget_usd = budget_usd
@@ -97,7 +110,7 @@ class QueryExecutor:
         self.caps: dict[int, int] = {}
         """The longest completion that each call asks for."""
         self.cuts = 0
-        """Answers that a learned cap has cut off."""
+        """Answers of this stay that a learned cap has cut off."""
         self.claim = claim
         """Given where it is in a provider batch, whose lease is its own."""
         self.recorded = recorded
@@ -290,7 +303,7 @@ class QueryExecutor:
         sent_by_cold = self.queued.escalations and self.queued.budget_policy is not BudgetPolicy.HOLD
         if sent_by_cold and learned > cold and worst_usd(self.query, model, cap=learned) > self.budget_usd:
             learned = cold  # by which the fallback sent it: refused with more it goes back, or fails with an answer
-        learned *= LONGER_BY ** min(self.queued.attempts + self.cuts, 10)
+        learned *= LONGER_BY ** min(self.earlier_cuts + self.cuts, 10)
         if learned >= full:
             return full
         at_once = context.fleet.tiers[self.stage].concurrency * context.admission.workers
