@@ -18,6 +18,7 @@ from db.reports import report as statement
 from db.reports.batch_report import BatchReport, labelled_right, load_batch_report
 from db.reports.batch_stats import find_batch
 from db.reports.json_views import batch_report_as_json
+from db.reports.length_ratios import shrunk_ratio
 from report.charts.sankey import layout
 from report.formatting import usd
 from report.html_page import page
@@ -268,7 +269,7 @@ def test_controls_are_priced_as_the_baseline_is(load: LoadReport) -> None:
     price = lambda prompt, cached, out: 0.5 * ((prompt - cached) * 2 + cached * 1 + out * 10) / 1e6  # noqa: E731
     small = 0.0001 + 0.0002 + 0.00003  # what it really charged: it was asked for all three answers
     assert costs["always small"] == pytest.approx(small)
-    longer = (1.8 + 8) / 9  # as test_report_statements.py has it
+    longer = shrunk_ratio(1.8, 1)  # as test_report_statements.py has it
     large = price(1000, 400, longer * 500) + 0.007 + price(100, 0, longer * 100)
     assert costs["at random, each rung alike"] == pytest.approx((small + large) / 2)
     assert costs["the same shares, dealt blindly"] == pytest.approx((2 * small + large) / 3)

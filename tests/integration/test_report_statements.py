@@ -24,6 +24,7 @@ from db.reports.batch_stats import (
     newest_batch,
 )
 from db.reports.json_views import batch_as_json, timeline_as_json
+from db.reports.length_ratios import PAIR_SPREAD, shrunk_ratio
 from db.reports.query_timeline import find_queries, query_events
 from db.reports.results import result_lines
 from routing.fleet import Fleet, Model, Tier
@@ -164,7 +165,7 @@ def test_the_cost_is_that_of_every_call_at_its_worst_where_unknown(ask_of: Ask) 
 
 def test_the_baseline_prices_answered_queries_at_the_top_tier(ask_of: Ask) -> None:
     figures = ask_of(_figures)
-    longer = (1.8 + 8) / 9  # one query was answered by both, eight count as if they were as long
+    longer = shrunk_ratio(1.8, 1)  # one query was answered by both
     easy = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + longer * 500 * 10.0) / 1e6
     hard = 0.007  # it came to the top tier: what it really cost there
     doubtful = 0.5 * (100 * 2.0 + longer * 100 * 10.0) / 1e6
@@ -191,10 +192,14 @@ EARLIER = """UPDATE batches SET plan = '{"tiers": {"small": {"top_tokens": 1100}
     [
         (
             MORE_PAIRS,
-            (91 * 1.8 + 8) / 99,
+            shrunk_ratio(1.8, 91),
             BaselineLengths(own=1, pairs=2),
         ),  # audits; the one that climbed does not count
-        (EARLIER, (1.8 + 50 * 3.0) / 51, BaselineLengths(own=1, earlier_batches=2)),
+        (
+            EARLIER,
+            shrunk_ratio(1.8, 1, prior=3.0, spread=PAIR_SPREAD / 50**0.5),
+            BaselineLengths(own=1, earlier_batches=2),
+        ),
     ],
 )
 def test_the_baseline_counts_the_top_tiers_own_lengths_where_they_are_known(
@@ -233,7 +238,7 @@ def test_the_baseline_counts_the_lengths_of_the_workload_where_enough_pairs_know
         return report.figures, {one.name: one.cost_usd for one in report.controls}["always large"]
 
     figures, alone = ask_of(question)
-    pooled = (91 * (50 * 900 + 41 * 500) / (91 * 500) + 8) / 99
+    pooled = shrunk_ratio((50 * 900 + 41 * 500) / (91 * 500), 91)
     label = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + 500 * 10.0) / 1e6  # labels are as long there
     other = 0.5 * (100 * 2.0 + pooled * 100 * 10.0) / 1e6  # no pair is known to be like it
     assert figures.baseline_cost_usd == pytest.approx(0.007 + label + other)
