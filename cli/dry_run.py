@@ -27,7 +27,8 @@ from submission.dry_run import dry_run_report, is_covered, read_sample
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster
 from submission.request_key import RequestKeys
-from workers.embedded.services import services_running, services_up
+from workers.embedded.postgres import is_initialized
+from workers.embedded.services import ServicesError, services_up
 
 
 def show_forecast(
@@ -52,11 +53,11 @@ def show_forecast(
     read = read_sample(source.lines(fleet), RequestKeys(fleet, dedup=spec.dedup), forecaster.sample)
     if not forecaster.sample.seen:
         raise UsageError("None of the lines is a valid query.", hint="Run it without --skip-invalid to see each error.")
-    found, ages = _forecast(forecaster, settings)
+    found, ages, has_history = _forecast(forecaster, settings)
     forecast = forecast_as_json(found)
-    if not _is_postgres_up(settings) and (settings.home / "postgres").exists():
+    if not has_history:
         del forecast["basis"]["queue"]
-        forecast["basis"]["earlier batches"] = "not used, the embedded Postgres is down (`pointsman up` starts it)"
+        forecast["basis"]["earlier batches"] = "not used, the embedded Postgres does not start (`pointsman doctor`)"
     report = dry_run_report(forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages)
     _show(report, forecast, as_json=as_json)
     if (problem := forecaster.grader_warning()) is not None:
@@ -69,13 +70,13 @@ def show_forecast(
         raise typer.Exit(ExitCode.OVER_BUDGET)
 
 
-def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]]]:
-    """The forecast, and how long earlier provider batches took.
+def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]], bool]:
+    """The forecast, how long earlier provider batches took, and whether what there is of a history was read.
 
-    Uses the history in the database, if there is one: a dry run starts and creates none.
+    The embedded Postgres is started where it is down and an earlier command has created it.
     """
-    if not _is_postgres_up(settings):
-        return asyncio.run(forecaster.forecast()), {}
+    if settings.embeds_postgres and not is_initialized(settings.home):
+        return asyncio.run(forecaster.forecast()), {}, True
 
     async def work(running: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]]]:
         async with open_database(running) as engine:
@@ -89,13 +90,12 @@ def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Map
                 forecaster.engine = None  # never migrated, so without history
                 return await forecaster.forecast(), {}
 
-    with services_up(settings) as services:
-        return asyncio.run(work(services.settings))
-
-
-def _is_postgres_up(settings: Settings) -> bool:
-    """Whether Postgres is external, or embedded and running."""
-    return not settings.embeds_postgres or services_running(settings)
+    try:
+        services = services_up(settings)
+    except ServicesError:
+        return asyncio.run(forecaster.forecast()), {}, False
+    with services:
+        return *asyncio.run(work(services.settings)), True
 
 
 def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) -> None:

@@ -31,7 +31,13 @@ BATCH_SPREAD: Final = 0.2
 """The same from one batch to the next of a workload, until several are known."""
 
 UNNAMED_SPREAD: Final = 0.7
-"""The same of queries that name no workload: the next batch may be of another one."""
+"""The same of queries that name no workload, some of which are of the same kind as before."""
+
+OTHER_KIND_SPREAD: Final = 0.9
+"""The same where the next batch may be of another kind, as of workloads about the guess. With it 90 of 100 intervals
+hold the mean of one of these data sets after batches of others, with `UNNAMED_SPREAD` 77. Length, lines, digits,
+capitals and question marks of prompts, each fitted on seven sets, foretold the eighth worse than the mean of the seven.
+"""
 
 ANSWER_SPREAD: Final = 1.0
 """Standard deviation of one answer's length about the mean, relative to it: 0.99 on 784 questions of GSM8K."""
@@ -202,7 +208,7 @@ def _pooled(group: LengthGroup, records: Sequence[LengthRecord]) -> _Known:
     weights = [1.0 / (between + ANSWER_SPREAD**2 / record.answers) for record in records]
     tokens = sum(weight * math.exp(one) for weight, one in zip(weights, logs, strict=True)) / sum(weights)
     answers = sum(record.answers for record in records)
-    following = between if group.workload else max(between, UNNAMED_SPREAD**2)
+    following = between if group.workload else max(between, OTHER_KIND_SPREAD**2)
     return _Known(group, math.log(tokens), 1.0 / sum(weights), following, _mean_reasoning(records), answers)
 
 

@@ -15,8 +15,7 @@ from routing.forecast.forecast_types import CallLatency, ForecastHistory, QueueL
 from routing.outcome import Usage
 
 BATCHES: Final = 20
-VERDICTS_EACH: Final = 2000
-CALLS_EACH: Final = 300
+QUERIES_EACH: Final = 300
 """Of each batch: enough to know a mean, and read in a moment however large it was."""
 
 LEAST_PROMPT_RATIO: Final = 0.1
@@ -32,14 +31,21 @@ async def load_history(engine: AsyncEngine, fleet: Fleet, *, tenant: str, total:
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
     """
     batches = await run_report(
-        engine, "forecast_batches", tenant=tenant, fleet=fleet.name, simulated=fleet.simulated, batches=BATCHES
+        engine,
+        "forecast_batches",
+        tenant=tenant,
+        fleet=fleet.name,
+        simulated=fleet.simulated,
+        batches=BATCHES,
+        each=QUERIES_EACH,
     )
     plans = {row.id: row.plan or {} for row in batches}
     own = {row.id for row in batches if row.tenant == tenant}
     if not plans:
         return ForecastHistory()
-    verdicts = await run_report(engine, "forecast_verdicts", batch_ids=list(plans), each=VERDICTS_EACH)
-    rows = await run_report(engine, "forecast_calls", batch_ids=list(plans), each=CALLS_EACH)
+    sample = {"batch_ids": list(plans), "query_ids": [id_ for row in batches for id_ in row.sample]}
+    verdicts = await run_report(engine, "forecast_verdicts", **sample)
+    rows = await run_report(engine, "forecast_calls", **sample)
     lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
     for row in rows:
         if row.batch_id not in own:

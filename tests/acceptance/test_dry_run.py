@@ -79,7 +79,8 @@ def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> Non
 
 
 def test_unread_earlier_batches_are_not_reported_as_none(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()  # the embedded one, which is down
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")  # of another version
     output = dry_run(tmp_path, EXAMPLES).stdout
-    assert "earlier batches: not used, the embedded Postgres is down" in " ".join(output.split())
+    assert "earlier batches: not used, the embedded Postgres does not start" in " ".join(output.split())
     assert "queue:" not in output

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from db.batch_writer import BatchSpec
+from db.reports import forecast_history
 from db.reports.batch_stats import batch_figures, find_batch
 from db.reports.forecast_history import load_history, load_queues
 from db.reports.json_views import batch_as_json
@@ -60,6 +61,25 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
         assert told["by_tier"] == {"small": {"expected": 4.0, "actual": 4}}
         assert told["cost_usd"]["actual"] == figures.cost_usd > 0
         assert told["cost_usd"]["within"] is (told["cost_usd"]["low"] <= figures.cost_usd <= told["cost_usd"]["high"])
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("turns", ["id <= (SELECT min(id) + 5 FROM queries)", "mod(id, 2) = 0"])
+def test_the_history_of_a_batch_is_of_all_its_parts(
+    on_bench: OnBench, settings: Settings, monkeypatch: pytest.MonkeyPatch, turns: str
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await planned(bench, settings, count=12)
+        await answer_all(bench)
+        longer = f"UPDATE calls SET completion_tokens = 105 WHERE query_id IN (SELECT id FROM queries WHERE {turns})"
+        await as_owner(bench, longer)
+        for each in (6, 12):
+            monkeypatch.setattr(forecast_history, "QUERIES_EACH", each)
+            history = await load_history(bench.engine, bench.fleet, tenant="default", total=12)
+            ((*_, tokens, _, answers),) = history.lengths.of_shapes([""])
+            assert answers == each
+            assert 20 < tokens < 90, "both kinds, also where they stand in turns"
 
     on_bench(story)
 

@@ -1,8 +1,12 @@
 """How long an answer is expected to be: by the guess where nothing is known, else by what is most alike."""
 
+import json
 import math
+import os
 import tracemalloc
 from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +19,14 @@ from routing.answer_lengths import (
     LengthGroup,
     LengthRecord,
 )
+from routing.forecast.forecast_types import interval
 from routing.heuristics.heuristic_router import TEXT_TOKENS
 from routing.policy.case import RoutingContext
 from routing.query import Expectation, Query
+from settings import ROOT
 from tests.fleets import small_fleet
 
+DATA = Path(os.environ.get("POINTSMAN_DATA") or ROOT.parent / "shared" / "data")
 FLEET = small_fleet()
 CONTEXT = RoutingContext(FLEET)
 TEXT = Query("Explain how tides come about.")
@@ -102,6 +109,30 @@ def test_batches_that_differ_leave_it_wide() -> None:
 
     assert spread(NAMED, *[100.0] * 8) < 0.5 * spread(NAMED, *[30.0, 300.0] * 4)
     assert spread(NAMED, *[100.0] * 8) < 0.5 * spread(TEXT, *[100.0] * 8), "the next one may be of another workload"
+
+
+@pytest.mark.skipif(not list(DATA.glob("*_outcomes.jsonl")), reason="set POINTSMAN_DATA to the recorded outcomes")
+@pytest.mark.parametrize("earlier", [1, 2, 3])
+def test_nine_of_ten_intervals_hold_a_batch_of_another_kind_than_the_earlier_ones(earlier: int) -> None:
+    kinds = recorded_means()
+    model, case = FLEET.deployments("large")[0], CONTEXT.analyze(Query("?"))
+    held = []
+    for kind, mean in kinds.items():
+        for others in combinations([known for name, known in kinds.items() if name != kind], earlier):
+            found = of(case.query, *others, tier="large").expected(case, model)
+            range_ = interval(found.tokens, found.spread)
+            held.append(range_.low <= mean <= range_.high)
+    assert round(sum(held) / len(held), 2) >= 0.9
+
+
+def recorded_means() -> dict[str, float]:
+    """Mean tokens of the top tier's answers, about, by file."""
+    found = {}
+    for path in sorted(DATA.glob("*_outcomes.jsonl")):
+        outcomes = (json.loads(line)["outcomes"]["large"] for line in path.read_bytes().splitlines())
+        if lengths := [len(answer) / 4 for one in outcomes if (answer := one.get("answer"))]:
+            found[path.stem] = sum(lengths) / len(lengths)
+    return found
 
 
 def test_only_a_workload_with_a_name_is_known() -> None:

@@ -1,17 +1,17 @@
--- Answers per batch, tier, workload and shape: what they cost, took and waited, of the first calls of each batch.
+-- Answers per batch, tier, workload and shape: what they cost, took and waited, of a sample of earlier queries.
 --
 -- A query's workload and shape are what its routing noted; a system prompt that one of them alone has is no workload.
 -- A repair is part of an answer's cost, and no answer of its own. Calls of other lanes than standard have other prices,
 -- and no latency of their own.
 WITH noted AS (
     SELECT c.*, coalesce(r.workload, '') AS workload, coalesce(r.shape, '') AS shape
-    FROM unnest(CAST(:batch_ids AS bigint[])) AS b (id)
-    CROSS JOIN LATERAL (
+    FROM (
         SELECT batch_id, query_id, tier, cost_usd, latency_ms, coalesce(completion_tokens, 0) AS completion_tokens,
                coalesce(reasoning_tokens, 0) AS reasoning_tokens, purpose <> 'repair' AS is_answer
-        FROM calls
-        WHERE batch_id = b.id AND outcome = 'ok' AND lane IS NULL AND purpose IN ('answer', 'hedge', 'extend', 'repair')
-        LIMIT :each
+        FROM unnest(CAST(:query_ids AS bigint[])) AS q (id)
+        JOIN calls ON query_id = q.id
+        WHERE outcome = 'ok' AND lane IS NULL AND purpose IN ('answer', 'hedge', 'extend', 'repair')
+          AND batch_id = ANY(CAST(:batch_ids AS bigint[]))
     ) AS c
     LEFT JOIN LATERAL (
         SELECT d.detail ->> 'workload' AS workload, d.detail ->> 'shape' AS shape

@@ -1,9 +1,6 @@
--- Judged answers per tier, and how many of them were escalated, from the first few thousand of each batch.
+-- Judged answers per tier, and how many of them were escalated, of a sample of earlier queries.
 SELECT d.tier, count(*) AS judged, count(*) FILTER (WHERE d.move = 'advance') AS passed
-FROM unnest(CAST(:batch_ids AS bigint[])) AS b (id)
-CROSS JOIN LATERAL (
-    SELECT tier, move FROM decisions
-    WHERE batch_id = b.id AND kind = 'judge' AND tier IS NOT NULL
-    LIMIT :each
-) AS d
+FROM unnest(CAST(:query_ids AS bigint[])) AS q (id)
+JOIN decisions AS d ON d.query_id = q.id
+WHERE d.kind = 'judge' AND d.tier IS NOT NULL AND d.batch_id = ANY(CAST(:batch_ids AS bigint[]))
 GROUP BY d.tier
