@@ -25,8 +25,11 @@ from cli.table_options import (
     DatabaseUrlOption,
     ExpandOption,
     IntoTableOption,
+    OutputOption,
+    ResultOutput,
     TableOptionGroup,
     read_result_table,
+    summary_console,
     write_result_table,
 )
 from cli.worker_stack import refuse_other_fleet
@@ -47,6 +50,9 @@ def submit(
     *,
     file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
+    output: OutputOption = None,
+    expand: ExpandOption = False,
+    into_table: IntoTableOption = None,
     as_json: JsonOption = False,
     fleet: FleetOption = None,
     skip_invalid: SkipInvalidOption = False,
@@ -69,6 +75,11 @@ def submit(
     the others), 1 when none is; without it 0 once the batch is submitted.
     """
     check_name(tenant)
+    if (output is not None or into_table is not None) and not wait:
+        hint = "Add --wait; or write them later: `pointsman results BATCH -o FILE`."
+        raise UsageError("--output and --into-table write results, which are there at the end.", hint=hint)
+    results_to = ResultOutput(output, expand, read_result_table(into_table, table.database_url_env))
+    console = summary_console(results_to, as_json=as_json)
     settings = read_settings(fleet)
     checked = settings.fleet()
     source = table.source(file)
@@ -80,11 +91,19 @@ def submit(
             dry_run.show_forecast(rows, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     refuse_other_fleet(settings, checked)
-    submission = Submission(settings, checked, spec, skip_invalid, fleet_flag(fleet))
+    submission = Submission(
+        settings,
+        checked,
+        spec,
+        skip_invalid,
+        fleet_flag(fleet),
+        input_name=results_to.input_name(source),
+        output_flags=results_to.flags,
+    )
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         shows_id = wait or as_json  # otherwise stdout has the id, alone
-        result = await submission.submit(rows, engine, checked, shows_id=shows_id)
+        result = await submission.submit(opened, engine, checked, shows_id=shows_id)
         if not await WorkerRegistry(engine).alive():
             warn("No worker is running. Start workers with `pointsman up`.")
         if tenant != DEFAULT_TENANT and not await Tenants(engine).keys(tenant=tenant):
@@ -99,24 +118,26 @@ def submit(
 
     async def outcome(engine: AsyncEngine) -> BatchFigures:
         batch = await resolve_batch(engine, submission.public_id)
+        rows = results_to.rows(batch, opened)
         await submission.wait(engine, batch, checked)
+        await results_to.write(engine, batch, rows)
         figures = await batch_figures(engine, batch)
-        batch_summary.show(figures, err if as_json else out)
+        batch_summary.show(figures, console)
         return figures
 
     figures: BatchFigures | None = None
     try:
-        with open_source(source, mapping) as rows:
+        with open_source(source, mapping) as opened:
             if not skip_invalid:
-                rows.check(checked)
+                opened.check(checked)
             report = with_database(settings, work)
-        if wait:
-            if settings.embedded and not stack_serves(settings) and with_database(settings, is_open):
-                # With services of its own, this command would keep the stack that it waits for from starting.
-                while not stack_serves(settings):
-                    time.sleep(0.5)
-            figures = with_database(settings, outcome)
-            report |= batch_as_json(figures)
+            if wait:
+                if settings.embedded and not stack_serves(settings) and with_database(settings, is_open):
+                    # With services of its own, this command would keep the stack that it waits for from starting.
+                    while not stack_serves(settings):
+                        time.sleep(0.5)
+                figures = with_database(settings, outcome)
+                report |= batch_as_json(figures)
     except KeyboardInterrupt:
         raise submission.interrupted() from None
     if as_json:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -15,21 +14,21 @@ from cli import batch_summary
 from cli.batch_options import BatchOptionGroup, ConfidenceOption, GraderOption
 from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import UsageError
-from cli.console import emit, err, notice, out, warn
-from cli.input_files import STDIN, SqlInput
+from cli.console import emit, notice, warn
+from cli.input_files import SqlInput
 from cli.option_groups import with_option_groups
-from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import BudgetOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
-from cli.query_source import Source, check_same_input, open_source, rows_of
+from cli.query_source import Source, open_source, rows_of
 from cli.resources import open_database, read_settings, resolve_batch, running_services
 from cli.result_table import table_format
 from cli.table_options import (
     ExpandOption,
     IntoTableOption,
-    ResultTable,
+    OutputOption,
+    ResultOutput,
     TableOptionGroup,
     read_result_table,
-    write_result_table,
+    summary_console,
 )
 from cli.worker_stack import WorkingStack, refuse_unserved, working_stack
 from db.batch_writer import BatchSpec
@@ -55,16 +54,7 @@ def run(
             "Parquet, Arrow, dataset folder); - is stdin. Also s3://, gs:// and https://.",
         ),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="For the results: .csv, .tsv or .parquet with the input's columns, else OpenAI Batch output; "
-            "- is stdout.",
-        ),
-    ] = None,
+    output: OutputOption = None,
     expand: ExpandOption = False,
     as_json: JsonOption = False,
     replay: ReplayOption = None,
@@ -96,9 +86,7 @@ def run(
         joined=file if batch is not None else None,
         fleet=fleet,
         replay=replay,
-        output=output,
-        expand=expand,
-        into=read_result_table(into_table, table.database_url_env),
+        output=ResultOutput(output, expand, read_result_table(into_table, table.database_url_env)),
         skip_invalid=skip_invalid,
         as_json=as_json,
     )
@@ -135,9 +123,7 @@ def try_floor(
         joined=None,
         fleet=fleet,
         replay=replay,
-        output=None,
-        expand=False,
-        into=None,
+        output=ResultOutput(),
         skip_invalid=False,
         as_json=as_json,
     )
@@ -152,30 +138,25 @@ def _answer(
     joined: str | None,
     fleet: Path | None,
     replay: Path | None,
-    output: Path | None,
-    expand: bool,
-    into: ResultTable | None,
+    output: ResultOutput,
     skip_invalid: bool,
     as_json: bool,
 ) -> None:
     """Submits and waits, or continues ``batch``, whose input ``joined`` names again; prints the report."""
     began = time.monotonic()
-    check_writable(output, expand=expand)
-    if output == STDOUT and as_json:
-        raise UsageError("--json and --output - both write to stdout.", hint="Give --output a FILE.")
+    console = summary_console(output, as_json=as_json)
     settings = read_settings(fleet)
     checked = settings.fleet()
     check_against_fleet(spec, checked)
     _warn_of_missing_keys(checked)
-    named = joined if file is None else file if isinstance(file, str) and file != STDIN else None
     submission = Submission(
         settings,
         checked,
         spec,
         skip_invalid,
         fleet_flag(fleet),
-        input_name=f" {shlex.quote(named)}" if named is not None and table_format(output) is not None else "",
-        output_flags=f" -o {shlex.quote(str(output))}{' --expand' if expand else ''}" if output is not None else "",
+        input_name=output.input_name(joined if file is None else file),
+        output_flags=output.flags,
         public_id=batch,
     )
     with open_source(file, mapping) if file is not None else nullcontext() as source, ExitStack() as files:
@@ -183,12 +164,12 @@ def _answer(
             source.check(checked)  # before anything starts
         try:
             with _workers(settings, checked, batch, replay=replay) as stack:
-                figures = asyncio.run(_run(submission, source, joined, stack, output, files, expand=expand, into=into))
+                figures = asyncio.run(_run(submission, source, joined, stack, output, files))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
-    batch_summary.show(figures, err if as_json or output == STDOUT else out)
+    batch_summary.show(figures, console)
     if as_json:
-        written = {"output": str(output) if output else None, "elapsed_s": round(time.monotonic() - began, 3)}
+        written = {"output": str(output.path) if output.path else None, "elapsed_s": round(time.monotonic() - began, 3)}
         emit(batch_as_json(figures) | submission.rejections | written)
     batch_summary.exit_by_answers(figures.progress)
 
@@ -218,11 +199,8 @@ async def _run(
     source: Source | None,
     joined: str | None,
     stack: WorkingStack,
-    output: Path | None,
+    output: ResultOutput,
     files: ExitStack,
-    *,
-    expand: bool,
-    into: ResultTable | None,
 ) -> BatchFigures:
     async with open_database(stack.settings) as engine:
         if source is not None:
@@ -230,19 +208,14 @@ async def _run(
         batch = await resolve_batch(engine, submission.public_id)
         rows: InputTable | None = None
         if source is not None:
-            rows = source.rows
-            if table_format(output) is not None:
-                check_same_input(batch, source)
+            rows = output.rows(batch, source)
         elif joined is not None:
             rows = rows_of(batch, joined, files)
-        elif table_format(output) is not None:
-            warn(f"{output} gets no columns of the input: name the FILE that {batch.public_id} was submitted from.")
+        elif table_format(output.path) is not None:
+            fix = f"name the FILE that {batch.public_id} was submitted from"
+            warn(f"{output.path} gets no columns of the input: {fix}.")
         await submission.wait(engine, batch, stack.fleet, check=stack.check)
-        if output is not None:
-            written = await write_results(engine, batch.id, output, table=rows, expand=expand)
-            notice(f"{written:,} results written{'' if output == STDOUT else f' to {output}'}")
-        if into is not None:
-            await write_result_table(engine, batch, into)
+        await output.write(engine, batch, rows)
         return await batch_figures(engine, batch)
 
 

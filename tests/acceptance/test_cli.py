@@ -236,6 +236,10 @@ def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_p
         assert pointsman("down").startswith("Stopped the workers")
     while pointsman.processes():  # the stack has released all it held, and its process ends
         time.sleep(0.05)
+    # What has run is known to the next dry run, whether anything runs now or not.
+    basis = pointsman.object("submit", path, "--dry-run")["plan"]["basis"]
+    assert basis["lengths"] == "2 earlier answers, by workload and shape"
+    assert pointsman.processes() == []
 
 
 def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Path) -> None:
@@ -257,8 +261,10 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
     found = [finding["found"] for finding in findings["findings"]]
     assert any(text.startswith('psql "postgresql://pointsman_owner@/pointsman?host=/') for text in found)
     assert not any("0 of 0 slots" in text for text in found)
-    report = serving.object("submit", EXAMPLES, "--wait")
+    written = tmp_path / "results.jsonl"
+    report = serving.object("submit", EXAMPLES, "--wait", "--output", written)
     assert report["completed"] + report["failed"] == report["total"]
+    assert written.read_text() == serving("results", str(report["batch_id"]))
     unpaid = tmp_path / "unpaid.jsonl"
     unpaid.write_text('{"query": "What is 2 + 2?", "max_cost_usd": 1e-9}\n')
     for command in (("submit", "--wait"), ("run",)):

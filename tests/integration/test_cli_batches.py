@@ -48,6 +48,16 @@ def test_one_stdout_cannot_have_both_the_results_and_the_report_as_json(command:
     assert "stdout" in done.exception.message
 
 
+def test_a_submission_that_waits_for_nothing_writes_no_results(command: Any, here: Path) -> None:
+    (here / "q.txt").write_text("Hi\n")
+    done = command("submit", "q.txt", "-o", "out.jsonl")
+    assert isinstance(done.exception, CommandError)
+    assert (done.exception.code, done.exception.hint) == (
+        ExitCode.USAGE,
+        "Add --wait; or write them later: `pointsman results BATCH -o FILE`.",
+    )
+
+
 def test_a_cancel_of_an_ended_batch_says_that_it_has_ended(command: Any, ended: str) -> None:
     assert command("cancel", ended).stdout == f"{ended}: 0 queries cancelled\nThe batch has already ended.\n"
     assert "0 failed" in command("resume", ended).stdout
