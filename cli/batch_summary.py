@@ -13,7 +13,8 @@ from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import duration
 from db.reports.batch_quality import departed, outside_certificate
-from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures, Progress
+from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
+from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from routing.forecast.rounding import round_to_sum
 
@@ -39,6 +40,8 @@ def show(figures: BatchFigures, console: Console) -> None:
         console.print(_workloads(figures))
     for label, text in _lines(figures):
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
+    for warning in batch_warnings(figures):
+        console.print(Text.assemble(("Warning    ", "bold"), (plain(warning), "yellow")))
     for failure in figures.failures:
         reason = f"{failure.queries:,} {failure.state}: {plain(failure.reason)} (e.g. {plain(failure.example)})"
         console.print(Text(f"{'':<11}{reason}", style="red"))
@@ -48,10 +51,15 @@ def show(figures: BatchFigures, console: Console) -> None:
         console.print(f"{'':<11}to retry after a fix: `pointsman resume {progress.public_id}`", style="dim")
 
 
-def exit_by_answers(progress: Progress) -> None:
-    """Ends a command that waited for a batch as failed where no query is answered; a few bad lines fail no batch."""
-    if not progress.done:
+def exit_by_answers(figures: BatchFigures) -> None:
+    """Ends a command that waited for a batch as failed where no query is answered; a few bad lines fail no batch.
+
+    A budget that was used up has a code of its own: the batch has ended, and is not what was asked for.
+    """
+    if not figures.progress.done:
         raise typer.Exit(ExitCode.FAILURE)
+    if figures.over_budget:
+        raise typer.Exit(ExitCode.OVER_BUDGET)
 
 
 def _tiers(figures: BatchFigures) -> Table:

@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The command line or an input file is invalid."""
     OVER_BUDGET = 3
-    """A dry run expects a cost over the budget."""
+    """A dry run expects a cost over the budget, or the budget left queries of a batch unanswered."""
     INTERRUPTED = 130
 
 

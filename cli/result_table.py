@@ -334,6 +334,8 @@ def result_cells(row: Row[Any] | None) -> Cells:
         state = "open"
     elif row.answer is None:
         error_text = "purged"
+    elif row.cut_off:
+        error_text = "cut_off: the answer ends in the middle, at a cap of its line, its model or its server"
     return {
         "custom_id": row.custom_id,
         "state": state,

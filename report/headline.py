@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import NO_BASELINE, BatchFigures, SecondBaseline
+from db.reports.batch_warnings import batch_warnings
 from report.formatting import percent, percent_of, plain, seconds, usd
 
 
@@ -50,6 +51,7 @@ def warnings(report: BatchReport) -> list[str]:
             "Simulated: the simulator made up answers, confidences, latencies and failures; no money was spent. "
             "Prices are those of the real models."
         )
+    found += [f"{warning[0].upper()}{plain(warning[1:])}." for warning in batch_warnings(report.figures)]
     if report.audit is not None and report.audit.findings:
         found.append("The audit seal is broken: the routing log was changed after it was written.")
     return found

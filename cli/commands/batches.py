@@ -72,7 +72,7 @@ def submit(
     """Submit FILE for workers that run now or later.
 
     `pointsman up` starts them. Exit codes with --wait: 0 when at least one query is answered (the summary counts
-    the others), 1 when none is; without it 0 once the batch is submitted.
+    the others), 1 when none is, 3 when the budget left some unanswered; without it 0 once the batch is submitted.
     """
     check_name(tenant)
     if (output is not None or into_table is not None) and not wait:
@@ -143,7 +143,7 @@ def submit(
     if as_json:
         emit(report)
     if figures is not None:
-        batch_summary.exit_by_answers(figures.progress)
+        batch_summary.exit_by_answers(figures)
 
 
 @app.command()

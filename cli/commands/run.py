@@ -71,7 +71,8 @@ def run(
     """Start the stack, submit FILE, print the report.
 
     Exit codes: 0 when every query has ended and at least one is answered (the summary counts the others), 1 when none
-    is or the command failed, 2 for invalid input or options, 130 on Ctrl-C; the batch can then be continued.
+    is or the command failed, 2 for invalid input or options, 3 when the budget left some unanswered, 130 on Ctrl-C;
+    the batch can then be continued.
     """
     if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
@@ -171,7 +172,7 @@ def _answer(
     if as_json:
         written = {"output": str(output.path) if output.path else None, "elapsed_s": round(time.monotonic() - began, 3)}
         emit(batch_as_json(figures) | submission.rejections | written)
-    batch_summary.exit_by_answers(figures.progress)
+    batch_summary.exit_by_answers(figures)
 
 
 @contextmanager

@@ -236,7 +236,6 @@ class BatchReport:
     most_expensive: tuple[QueryFigures, ...]
     least_confident: tuple[QueryFigures, ...]
     labels: tuple[LabelFigures, ...]
-    cap_usd: float | None
     plan: Mapping[str, Any] | None
     """What a dry run or the submission predicted, beside what came of it."""
     audit: AuditReport | None
@@ -271,7 +270,6 @@ async def load_batch_report(
     prices = batch.price_list
     health = await answer("batch_health", slots=SLOTS)
     confidences = await answer("batch_confidences")
-    (cap,) = await answer("batch_budget_cap")
     most_expensive = await answer("batch_most_expensive", rows=rows, with_text=with_text)
     least_confident = await answer("batch_least_confident", rows=rows, with_text=with_text)
     listed = [row.query_id for row in (*most_expensive, *least_confident)]
@@ -312,7 +310,6 @@ async def load_batch_report(
         most_expensive=tuple(_query(row, reasons) for row in most_expensive),
         least_confident=tuple(_query(row, reasons) for row in least_confident),
         labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
-        cap_usd=None if cap.cap_usd is None else _usd(cap.cap_usd),
         plan=forecast_vs_actual(figures),
         audit=await verify(engine, batch.id) if audited else None,
     )

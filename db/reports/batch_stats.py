@@ -84,6 +84,8 @@ class Progress:
     """Those in provider batches."""
     paused_at: datetime | None = None
     """While it is set, no query of it is claimed."""
+    cap_usd: float | None = None
+    """Its own budget; None where it has none."""
 
     @property
     def blockers(self) -> list[str]:
@@ -181,6 +183,28 @@ class LaneFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneInVain:
+    """Provider batches at a deployment that gave no answer, for one cause."""
+
+    deployment: str
+    cause: str
+    provider_batches: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutOffAnswers:
+    """Answers of a deployment that queries ended with, and that end in the middle."""
+
+    deployment: str
+    by_own_cap: bool
+    """The cap of their lines cut them off; else that of the deployment, or its server's."""
+    answers: int
+    example: str
+    """The custom_id of one of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadFigures:
     """What the queries of one workload of a batch came to."""
 
@@ -270,6 +294,10 @@ class BatchFigures:
     """None where neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
     """The lanes in which calls were bought, without standard."""
+    lanes_in_vain: tuple[LaneInVain, ...] = ()
+    cut_off: tuple[CutOffAnswers, ...] = ()
+    over_budget: int = 0
+    """Queries without an answer that a budget had no room for."""
     followers: Mapping[str, int] = field(default_factory=dict)
     """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
@@ -338,6 +366,7 @@ async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
             "failed": row.failed + row.dead + row.expired,
             "cost_usd": _usd(row.cost_usd),
             "reserved_usd": _usd(row.reserved_usd),
+            "cap_usd": None if row.cap_usd is None else _usd(row.cap_usd),
             "by_tier": dict(row.by_tier),
             "open_by_stage": dict(row.open_by_stage),
             "held_for": dict(row.held_for),
@@ -369,7 +398,14 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         top_tier=prices.ladder[-1],
         baseline_model=prices.top.model,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
-        failures=tuple(FailureReason(**row._mapping) for row in failures),
+        failures=tuple(FailureReason(row.state, row.reason, row.queries, row.example) for row in failures),
+        over_budget=failures[0].over_budget if failures else 0,
+        cut_off=tuple(
+            CutOffAnswers(**row._mapping) for row in await run_report(engine, "batch_cut_off", batch_id=batch.id)
+        ),
+        lanes_in_vain=tuple(
+            LaneInVain(**row._mapping) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
+        ),
         workloads=tuple(
             WorkloadFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)})
             for row in await run_report(engine, "batch_workloads", batch_id=batch.id)

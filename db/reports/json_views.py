@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from db.reports.batch_quality import quality_as_json
 from db.reports.batch_report import BatchReport
 from db.reports.batch_stats import BatchFigures, SecondBaseline, TierFigures
+from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 
 
@@ -60,6 +61,10 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
             {"state": why.state, "reason": why.reason, "queries": why.queries, "example": why.example}
             for why in figures.failures
         ],
+        "warnings": batch_warnings(figures),
+        "over_budget": figures.over_budget,
+        "cut_off": [asdict(cut) for cut in figures.cut_off],
+        "lanes_in_vain": [asdict(lane) for lane in figures.lanes_in_vain],
         "plan": figures.plan,
         "plan_against_actual": forecast_vs_actual(figures),
         "simulated": progress.simulated,
@@ -166,7 +171,7 @@ def batch_report_as_json(report: BatchReport) -> dict[str, Any]:
         "rejections": _rows(report.rejections),
         "most_expensive": _rows(report.most_expensive),
         "least_confident": _rows(report.least_confident),
-        "cap_usd": report.cap_usd,
+        "cap_usd": report.figures.progress.cap_usd,
         "audit": None if audit is None else asdict(audit) | {"sound": not audit.findings},
     }
 

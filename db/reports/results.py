@@ -107,6 +107,8 @@ def result_line(row: Row[Any], *, with_refusals: bool = False) -> bytes:
         "cost_usd": round(float(row.cost_usd or 0), 9),
         "reasons": row.reasons or [],
     }
+    if row.cut_off:
+        details["cut_off"] = True
     if row.answered_by is not None:
         details["answered_by"] = row.answered_by
     if row.service_tier is not None:

@@ -8,7 +8,8 @@ from routing.forecast.rounding import round_to_sum
 
 def forecast(report: BatchReport) -> Section:
     """Expected figures beside the actual ones; a sentence where there is no forecast."""
-    budget = f"Budget: {usd(report.cap_usd)}." if report.cap_usd is not None else "The batch has no budget of its own."
+    cap_usd = report.figures.progress.cap_usd
+    budget = f"Budget: {usd(cap_usd)}." if cap_usd is not None else "The batch has no budget of its own."
     title = "Forecast and actual"
     forecast = report.plan
     if forecast is None:

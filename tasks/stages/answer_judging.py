@@ -75,7 +75,7 @@ class AnswerJudging:
     async def judge(self, sent: SentCall, completion: Completion) -> JudgedAnswer:
         """The verdict on ``completion``, or on the answer that took its place."""
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
-        if (whole := await self._ask_with_room(sent, completion, is_top=is_top)) is not None:
+        if (whole := await self._ask_with_room(sent, completion)) is not None:
             sent, completion = whole
         completion, verdict = await self._verdict_in_shape(sent, completion, is_top=is_top)
         if is_misshapen(verdict):
@@ -167,18 +167,15 @@ class AnswerJudging:
             climb_usd=above[0].price.cost_usd(Usage(prompt, said if usual is None else round(usual))),
         )
 
-    async def _ask_with_room(
-        self, sent: SentCall, completion: Completion, *, is_top: bool
-    ) -> tuple[SentCall, Completion] | None:
-        """The call and its answer once more, where our own cap cut it off so that it does not stand.
+    async def _ask_with_room(self, sent: SentCall, completion: Completion) -> tuple[SentCall, Completion] | None:
+        """The call and its answer once more, where our own cap cut it off; also where no tier is above.
 
         It may then take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room: a second
         call within that cap would end in the same place, and so would a more expensive tier's.
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
-        stays = is_top or self.query.is_pinned
-        if completion.finish_reason != "length" or capped or is_sound(completion, self.query, is_top=stays):
+        if completion.finish_reason != "length" or capped or is_sound(completion, self.query, is_top=False):
             return None
         prompt_tokens = max(completion.usage.prompt_tokens, self.query.prompt_tokens)
         room = min(

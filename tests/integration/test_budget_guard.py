@@ -9,22 +9,25 @@ import orjson
 import pytest
 
 from db.batch_writer import BatchSpec
-from db.ledger_types import QueuedQuery
+from db.ledger_types import CallResult, QueuedQuery, Transition
 from db.reports.batch_stats import Batch
+from db.reports.batch_warnings import batch_warnings
 from db.reports.budget_balance import batch_budget
-from routing.answer_lengths import UNNAMED_CAP_TIMES, AnswerLengths, LengthGroup, LengthRecord
+from routing.answer_lengths import LEAST_CAP, UNNAMED_CAP_TIMES, AnswerLengths, LengthGroup, LengthRecord
 from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy
-from routing.outcome import Usage
+from routing.lifecycle import MoveKind, State
+from routing.outcome import Completion, Failure, FailureKind, Usage
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
-from tasks.stages.query_executor import QueryExecutor
+from tasks.stages.answer import earlier_calls
+from tasks.stages.query_executor import NO_CALLS, QueryExecutor
 from tasks.stages.route import read_query
-from tasks.usage_estimates import MANY_ANSWERS
+from tasks.usage_estimates import LONGER_BY, MANY_ANSWERS
 from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
 from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, work_off, worker_context_of
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench
 
 QUERIES = 120
 PRICES = {
@@ -103,6 +106,9 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
                 case BudgetPolicy.FAIL:
                     assert ended["failed"] > QUERIES / 10
                     assert ended["done"] + ended["failed"] == QUERIES
+                    assert figures.over_budget == ended["failed"]
+                    (warning,) = batch_warnings(figures)
+                    assert f"{ended['failed']} of {QUERIES} queries ended without an answer: the budget of $" in warning
                 case BudgetPolicy.DEGRADE:
                     assert ended["done"] > 0.95 * QUERIES
                     assert ended["done"] + ended["held"] == QUERIES
@@ -147,8 +153,32 @@ def test_a_query_that_climbed_asks_within_the_cap_that_the_fallback_counted_wher
             assert cold < learned
             for cap, expected in ((learned, learned), (learned - 1, cold if is_cold else learned)):
                 budget_usd = worst_usd(read_query(query), model, cap=cap)
-                executor = QueryExecutor(query, "medium", context, [], left_usd=math.inf, budget_usd=budget_usd)
+                executor = QueryExecutor(query, "medium", context, NO_CALLS, left_usd=math.inf, budget_usd=budget_usd)
                 assert executor._cap(model) == expected
+
+    on_bench(story)
+
+
+def test_a_failed_call_leaves_the_cap_of_the_next_one_and_a_cut_answer_raises_it(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet("http://127.0.0.1:9")) as context:
+            query_id = await bench.at_tier()
+            cut = Completion("It is", "length", Usage(10, LEAST_CAP), response={}, latency_ms=1.0, model="m")
+            outcomes = (Failure(FailureKind.SERVER_ERROR, "status 500", status=500), cut)
+            for outcome, raised in zip((None, *outcomes), (1, 1, LONGER_BY), strict=True):
+                if outcome is not None:
+                    claim, sent = await bench.send(query_id)
+                    results = [CallResult(sent, outcome)]
+                    again = (query_id, claim.epoch, "small", MoveKind.RELEASE, "small", State.READY, WHY)
+                    await bench.ledger.transition(Transition(*again, results, tier="small", attempts=1))
+                (waiting,) = await bench.ledger.waiting("small", [query_id])
+                earlier = (await earlier_calls([waiting], context)).get(query_id, NO_CALLS)
+                executor = QueryExecutor(waiting, "small", context, earlier, left_usd=math.inf, budget_usd=1e-6)
+                context.allowances.of(waiting.batch_id).lengths = AnswerLengths(
+                    {LengthGroup("small", "", ""): [LengthRecord(1.0, 0.0, 100)]}
+                )
+                assert executor._cap(bench.model) == raised * LEAST_CAP
+            assert [attempt.outcome.status for attempt in executor.history] == [500]
 
     on_bench(story)
 

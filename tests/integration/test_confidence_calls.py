@@ -12,12 +12,14 @@ import pytest
 
 from db.batch_writer import BatchSpec
 from db.label_store import Label, label
+from db.reports.batch_warnings import batch_warnings
+from db.reports.results import result_lines, result_rows
 from model_registry.hot_reload import LoadedModels
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy, Fleet
 from routing.policy.llm_router_prompt import RouterVote
-from routing.query import Query
+from routing.query import Query, read_body
 from settings import ROOT, load_fleet
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
@@ -263,7 +265,7 @@ def test_what_our_own_cap_cut_off_is_asked_again_with_room_before_a_more_expensi
     on_bench(story)
 
 
-def test_an_answer_that_our_own_cap_cut_off_is_delivered_and_marked(
+def test_an_answer_that_our_own_cap_cut_off_is_asked_again_with_room_at_the_top_too(
     on_bench: OnBench, priced: SimulatorProcess
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
@@ -279,12 +281,47 @@ def test_an_answer_that_our_own_cap_cut_off_is_delivered_and_marked(
             context.trained = SMALL_FIRST
             batch = await hand_in(bare, BatchSpec(source="test"), context)
             await work_off(context)
-            assert (await account(batch, context)).progress.done == QUERIES
-        marked = await bench.rows(
-            "SELECT DISTINCT tier FROM decisions WHERE kind = 'judge' AND move = 'finish'"
-            " AND 'truncated' = ANY(codes) AND 'cut off by the model''s max_output_tokens' = ANY(reasons)"
+            figures = await account(batch, context)
+        assert (figures.progress.done, figures.cut_off) == (QUERIES, ())
+        assert (await purposes(bench))["large", "extend"] > 0
+
+    on_bench(story)
+
+
+def test_an_answer_that_is_cut_off_all_the_same_is_delivered_marked_and_counted_with_the_fix(
+    on_bench: OnBench, priced: SimulatorProcess
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        fleet = one_model_fleet(priced.url, ConfidencePolicy())
+        large = fleet.models["gpt-5.2"]
+        asked = {"messages": [{"role": "user", "content": "Explain in detail how a steam engine works."}]}
+        full = read_body(asked).measured.careful(large) + 10
+        narrow = replace(large, max_output_tokens=10, context_tokens=full)
+        bodies = {"by the context": asked, "by its line": asked | {"max_tokens": 5}, "label": asked | {"max_tokens": 1}}
+        given = [
+            InputLine(
+                number,
+                name,
+                orjson.dumps(body),
+                orjson.dumps({"pin": "large"} | ({"expects": {"regex": ".*"}} if name == "label" else {})),
+            )
+            for number, (name, body) in enumerate(bodies.items(), 1)
+        ]
+        async with worker_context_of(bench, replace(fleet, models=fleet.models | {large.name: narrow})) as context:
+            batch = await hand_in(given, BatchSpec(source="test"), context)
+            await work_off(context)
+            figures = await account(batch, context)
+            lines = [orjson.loads(line) async for line in result_lines(bench.engine, batch.id)]
+            rows = [row async for row in result_rows(bench.engine, batch.id)]
+        assert figures.progress.done == 3
+        assert await purposes(bench) == {("large", "answer"): 3}
+        assert [line["custom_id"] for line in lines if line["pointsman"].get("cut_off")] == list(bodies)[:2]
+        assert [row.custom_id for row in rows if row.cut_off] == list(bodies)[:2]
+        of_line, of_context = sorted(batch_warnings(figures), key=len)
+        assert of_line == (
+            "1 answer ends in the middle (e.g. by its line): cut off at max_tokens of the line. fix: raise it there"
         )
-        assert [row.tier for row in marked] == ["large"]
+        assert "(e.g. by the context): cut off at max_output_tokens of gpt-5.2" in of_context
 
     on_bench(story)
 

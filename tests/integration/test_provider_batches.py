@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from db import provider_batches
 from db.provider_batches import ProviderBatches, TakenBatch
+from db.reports import run_report
 from db.sql import statement
 from routing.fleet import Model
 from routing.lanes.lane import Lane
@@ -230,7 +231,7 @@ def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBen
     async def story(bench: LedgerHarness) -> None:
         with batching_simulator(tmp_path) as simulator:
             async with worker_context_of(bench, batching_fleet(simulator.url)) as context:
-                await hand_in(lines(8), within(24), context)
+                batch = await hand_in(lines(8), within(24), context)
                 await work_off(context)
                 await WaveStarter(gather_s=0.0).begin(context)
                 simulator.control(faults=[{"kind": "batch_rate_limited"}])
@@ -250,6 +251,10 @@ def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBen
                     " FROM queries"
                 )
                 assert row.due == row.queries == 8
+                vain = await run_report(bench.engine, "batch_lanes_in_vain", batch_id=batch.id)
+                why = {"deadline": "the deadline is near", "deployment": "its deployment is not in the fleet"}[cause]
+                assert {row.cause for row in vain} == {why}
+                assert sum(row.queries for row in vain) == 8
                 assert {float(row.usd) for row in await bench.rows("SELECT reserved_usd AS usd FROM budgets")} <= {0.0}
                 assert await charged_usd(bench) == 0
                 if cause == "deadline":  # else the provider is not reachable

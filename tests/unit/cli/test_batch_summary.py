@@ -11,7 +11,7 @@ from rich.console import Console
 from cli import batch_summary
 from cli.batch_summary import _deviation
 from db.reports.batch_quality import QualityFigures, quality_as_json
-from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, Progress, TierFigures
+from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, LaneInVain, Progress, TierFigures
 from report.headline import standing_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -88,15 +88,32 @@ def test_a_batch_that_cost_more_than_the_top_tier_alone_says_so() -> None:
     assert "of the saving" not in text
 
 
-@pytest.mark.parametrize(("done", "failed", "code"), [(1000, 0, 0), (1, 999, 0), (0, 1000, 1)])
-def test_a_command_that_waited_ends_with_the_code_of_its_batch(done: int, failed: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("done", "failed", "over_budget", "code"), [(1000, 0, 0, 0), (1, 999, 0, 0), (0, 1000, 0, 1), (1, 999, 998, 3)]
+)
+def test_a_command_that_waited_ends_with_the_code_of_its_batch(
+    done: int, failed: int, over_budget: int, code: int
+) -> None:
     progress = replace(FIGURES.progress, done=done, failed=failed)
+    figures = replace(FIGURES, progress=progress, over_budget=over_budget)
     if code == 0:
-        batch_summary.exit_by_answers(progress)
+        batch_summary.exit_by_answers(figures)
     else:
         with pytest.raises(typer.Exit) as ended:
-            batch_summary.exit_by_answers(progress)
+            batch_summary.exit_by_answers(figures)
         assert ended.value.exit_code == code
+
+
+def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_with_the_fix() -> None:
+    progress = replace(FIGURES.progress, cap_usd=2.5)
+    vain = LaneInVain("mini", "status 404", provider_batches=1, queries=40)
+    text = shown(replace(FIGURES, progress=progress, over_budget=10, lanes_in_vain=(vain,)))
+    assert (
+        "Warning    10 of 1,000 queries ended without an answer: the budget of $2.5 was used up. fix: "
+        "`pointsman budget batch_a --raise-to USD`, then `pointsman resume batch_a`" in text
+    )
+    assert "the batch lane of mini gave no answer to 40 queries, which were bought in another lane: status 404" in text
+    assert "Warning" not in shown(FIGURES)
 
 
 def test_calls_that_were_never_sent_are_counted_apart() -> None:

@@ -75,6 +75,7 @@ def result(number: int, answer: str | None, state: str = "done") -> Any:
         cost_usd=1.5e-6,
         escalations=1,
         reason=None if state == "done" else "no tier could",
+        cut_off=False,
     )
 
 

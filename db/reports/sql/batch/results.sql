@@ -32,7 +32,7 @@ SELECT q.id, p.custom_id, q.state, q.escalations,
            SELECT CAST(json_object_agg(e.key, e.value) AS text) FROM json_each(p.body) AS e WHERE e.key <> 'messages')
        END AS asked,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
-       last.reason AS last_reason, last.kind AS last_kind, f.status AS failed_status, f.request_id AS failed_request_id,
+       last.reason AS last_reason, last.kind AS last_kind, c.finish_reason = 'length' AND why.is_cut AS cut_off, f.status AS failed_status, f.request_id AS failed_request_id,
        f.cause AS failed_cause, f.param AS failed_param, c.answered_by, c.service_tier
 FROM page AS g
 JOIN queries AS q ON q.id = g.id
@@ -40,7 +40,7 @@ JOIN prompts AS p ON p.query_id = g.id
 JOIN batches AS b ON b.id = p.batch_id
 LEFT JOIN answers AS a ON a.query_id = q.id AND q.state = 'done'
 LEFT JOIN LATERAL (
-    SELECT c.provider, c.request_id, c.status, c.answered_by, c.service_tier FROM calls AS c
+    SELECT c.provider, c.request_id, c.status, c.finish_reason, c.answered_by, c.service_tier FROM calls AS c
     WHERE c.query_id = q.id AND c.id = a.call_id LIMIT 1
 ) AS c ON true
 LEFT JOIN LATERAL (
@@ -48,8 +48,9 @@ LEFT JOIN LATERAL (
 ) AS spent ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(decided.reason ORDER BY decided.id, decided.place)
-               FILTER (WHERE decided.kind IN ('route', 'judge', 'fallback', 'share')) AS reasons
-    FROM (SELECT d.id, d.kind, r.place, r.reason
+               FILTER (WHERE decided.kind IN ('route', 'judge', 'fallback', 'share')) AS reasons,
+           bool_or(decided.kind = 'judge' AND decided.tier = a.tier AND 'truncated' = ANY(decided.codes)) AS is_cut
+    FROM (SELECT d.id, d.kind, d.tier, d.codes, r.place, r.reason
           FROM decisions AS d, unnest(d.reasons) WITH ORDINALITY AS r (reason, place)
           WHERE d.query_id = q.id) AS decided
 ) AS why ON true

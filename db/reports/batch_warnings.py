@@ -1,0 +1,44 @@
+"""What a user has to know of a batch's results before using them, in plain words with the fix."""
+
+from collections.abc import Iterator
+
+from db.reports.batch_stats import BatchFigures, CutOffAnswers, LaneInVain
+
+
+def batch_warnings(figures: BatchFigures) -> list[str]:
+    """One sentence each, without a full stop; empty for most batches."""
+    found = list(_over_budget(figures))
+    found += [_cut_off(answers) for answers in figures.cut_off]
+    found += [_in_vain(lane) for lane in figures.lanes_in_vain]
+    return found
+
+
+def _over_budget(figures: BatchFigures) -> Iterator[str]:
+    if not figures.over_budget:
+        return
+    progress, cap_usd = figures.progress, figures.progress.cap_usd
+    name, raised = "the budget of the day", "raise it"
+    if cap_usd is not None:
+        name = f"the budget of ${f'{cap_usd:,.6f}'.rstrip('0').rstrip('.')}"
+        raised = f"`pointsman budget {progress.public_id} --raise-to USD`"
+    yield (
+        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer: {name} was used up. "
+        f"fix: {raised}, then `pointsman resume {progress.public_id}`"
+    )
+
+
+def _cut_off(answers: CutOffAnswers) -> str:
+    count = f"{answers.answers:,} {'answer ends' if answers.answers == 1 else 'answers end'} in the middle"
+    where = "max_tokens of the line"
+    fix = "raise it there"
+    if not answers.by_own_cap:
+        where = f"max_output_tokens of {answers.deployment}, or by its server"
+        fix = "raise it in the fleet, or the length that the server allows"
+    return f"{count} (e.g. {answers.example}): cut off at {where}. fix: {fix}"
+
+
+def _in_vain(lane: LaneInVain) -> str:
+    return (
+        f"the batch lane of {lane.deployment} gave no answer to {lane.queries:,} queries, which were bought in another "
+        f"lane: {lane.cause}. fix: `pointsman check-fleet --call` tests the lane"
+    )
