@@ -396,6 +396,8 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "ratios": [1.0],
         "unsent": ["never_sent"],
         "least_pairs": 8,
+        "by_router": True,
+        "priced": True,
     }
     asked = text(f"EXPLAIN {statement(name).text}")
     engine = create_engine(database_url, poolclass=NullPool)
