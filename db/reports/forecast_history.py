@@ -15,8 +15,8 @@ from routing.forecast.forecast_types import CallLatency, ForecastHistory, QueueL
 from routing.outcome import Usage
 
 BATCHES: Final = 20
-QUERIES_EACH: Final = 300
-"""Of each batch: enough to know a mean, and read in a moment however large it was."""
+QUERIES: Final = 3000
+"""Of all batches: enough to know a mean of each, and read in a moment however large they were."""
 
 LEAST_PROMPT_RATIO: Final = 0.1
 """Of a prompt that was in a cache as a whole."""
@@ -37,7 +37,7 @@ async def load_history(engine: AsyncEngine, fleet: Fleet, *, tenant: str, total:
         fleet=fleet.name,
         simulated=fleet.simulated,
         batches=BATCHES,
-        each=QUERIES_EACH,
+        queries=QUERIES,
     )
     plans = {row.id: row.plan or {} for row in batches}
     own = {row.id for row in batches if row.tenant == tenant}

@@ -75,7 +75,7 @@ def test_the_history_of_a_batch_is_of_all_its_parts(
         longer = f"UPDATE calls SET completion_tokens = 105 WHERE query_id IN (SELECT id FROM queries WHERE {turns})"
         await as_owner(bench, longer)
         for each in (6, 12):
-            monkeypatch.setattr(forecast_history, "QUERIES_EACH", each)
+            monkeypatch.setattr(forecast_history, "QUERIES", each)
             history = await load_history(bench.engine, bench.fleet, tenant="default", total=12)
             ((*_, tokens, _, answers),) = history.lengths.of_shapes([""])
             assert answers == each

@@ -1,7 +1,7 @@
 -- The newest ended batches of a fleet, with their plans: the history of a forecast. Embeddings say nothing of answers. The
 -- tenant's own come first: else a neighbor with many small batches would be all that there is to go by.
 --
--- `sample` has at most `each` of a batch's queries, one from each of as many equal stretches: lines of a kind often stand
+-- `sample` has a batch's part of `queries`, one query from each of as many equal stretches: lines of a kind often stand
 -- together, or in turns.
 WITH own AS MATERIALIZED (
     SELECT id FROM batches
@@ -16,13 +16,15 @@ others AS MATERIALIZED (
       AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND endpoint <> '/v1/embeddings'
     ORDER BY id DESC
     LIMIT greatest(:batches - (SELECT count(*) FROM own), 0)
-)
+),
+newest AS MATERIALIZED (SELECT id FROM own UNION ALL SELECT id FROM others)
 SELECT b.id, b.tenant, b.plan, b.total, extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
        ARRAY(SELECT least(first + mod(abs(hashint8(first)::bigint), size), b.last_query_id)
              FROM generate_series(b.first_query_id, b.last_query_id, size) AS s (first)) AS sample
 FROM batches AS b
 CROSS JOIN LATERAL (
-    SELECT greatest(1, ceil((b.last_query_id - b.first_query_id + 1)::numeric / :each))::bigint AS size
+    SELECT greatest(1, ceil(
+        (b.last_query_id - b.first_query_id + 1)::numeric * (SELECT count(*) FROM newest) / :queries))::bigint AS size
 ) AS stretch
-WHERE b.id IN (SELECT id FROM own UNION ALL SELECT id FROM others)
+WHERE b.id IN (SELECT id FROM newest)
 ORDER BY b.id DESC

@@ -6,12 +6,17 @@
 WITH noted AS (
     SELECT c.*, coalesce(r.workload, '') AS workload, coalesce(r.shape, '') AS shape
     FROM (
-        SELECT batch_id, query_id, tier, cost_usd, latency_ms, coalesce(completion_tokens, 0) AS completion_tokens,
-               coalesce(reasoning_tokens, 0) AS reasoning_tokens, purpose <> 'repair' AS is_answer
+        SELECT of_query.*
         FROM unnest(CAST(:query_ids AS bigint[])) AS q (id)
-        JOIN calls ON query_id = q.id
-        WHERE outcome = 'ok' AND lane IS NULL AND purpose IN ('answer', 'hedge', 'extend', 'repair')
-          AND batch_id = ANY(CAST(:batch_ids AS bigint[]))
+        CROSS JOIN LATERAL (
+            SELECT batch_id, query_id, tier, cost_usd, latency_ms, coalesce(completion_tokens, 0) AS completion_tokens,
+                   coalesce(reasoning_tokens, 0) AS reasoning_tokens, purpose <> 'repair' AS is_answer
+            FROM calls
+            WHERE query_id = q.id AND outcome = 'ok' AND lane IS NULL
+              AND purpose IN ('answer', 'hedge', 'extend', 'repair')
+            OFFSET 0  -- or all calls of the batches would be read
+        ) AS of_query
+        WHERE of_query.batch_id = ANY(CAST(:batch_ids AS bigint[]))
     ) AS c
     LEFT JOIN LATERAL (
         SELECT d.detail ->> 'workload' AS workload, d.detail ->> 'shape' AS shape
