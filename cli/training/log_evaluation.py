@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,23 +19,14 @@ from cli.resources import read_settings, with_database
 from cli.training import log_tables
 from cli.training.registry import open_router
 from cli.training.train_router import GATE, usage_errors
+from db.reports import run_report
 from db.reports.batch_stats import batch_figures
-from db.reports.routing_log import (
-    LoggedBatch,
-    graded_of,
-    graded_verdicts_of,
-    judged_of,
-    logged_batches,
-    pairs_of,
-    queries_of,
-    routes_of,
-    shapes_of,
-)
+from db.reports.routing_log import LoggedBatch, logged_batches, pages_of
 from evaluation.models.predictors import predictor_of
 from evaluation.production.answer_agreement import agree
 from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
-from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell, ShapeCounts
+from evaluation.production.log_stats import LogStats
 from routing.fleet import Fleet
 from routing.query import read_line
 
@@ -94,7 +85,7 @@ def redecide_log(span: Span, *, router: str | None, fleet_path: Path | None, as_
         found = await _batches(engine, span)
         with _progress(sum(logged.batch.total for logged in found), "routing again") as (bar, task):
             for logged in found:
-                async for page in queries_of(engine, logged):
+                async for page in pages_of(engine, "log_queries", logged):
                     for start in range(0, len(page), CHUNK):
                         _decide(page[start : start + CHUNK], logged, redecided)
                     bar.advance(task, len(page))
@@ -117,21 +108,20 @@ async def _read(engine: AsyncEngine, logged: LoggedBatch, log: LogStats, fleet: 
     log.simulated += logged.batch.simulated
     log.purged += logged.is_purged
     log.other_fleet += logged.batch.fleet_digest != fleet.digest
-    for row in await routes_of(engine, logged):
-        log.add_route(_cell(RouteCell, row))
-    for row in await judged_of(engine, logged):
-        log.add_verdicts(_cell(JudgeCell, row))
-    for row in await shapes_of(engine, logged):
-        log.add_shapes(row.workload, row.tier, _cell(ShapeCounts, row))
-    for row in await graded_of(engine, logged):
-        log.add_labels(row.stage, row.tier, labels=row.labels, grade=row.grade, accepted=row.accepted)
-    for row in await graded_verdicts_of(engine, logged):
-        log.add_graded_verdicts(row.source, row.tenth, labels=row.labels, grade=row.grade, confidence=row.confidence)
+    for name, add in (
+        ("log_routes", log.add_route),
+        ("log_judged", log.add_verdicts),
+        ("log_shapes", log.add_shapes),
+        ("log_graded", log.add_labels),
+        ("log_graded_verdicts", log.add_graded_verdicts),
+    ):
+        for row in await run_report(engine, name, batch_id=logged.batch.id):
+            add(row)
     figures = await batch_figures(engine, logged.batch)
     log.cost_usd += figures.cost_usd
     log.router_cost_usd += figures.router_cost_usd
     log.baseline_usd += figures.baseline_cost_usd
-    async for page in pairs_of(engine, logged):
+    async for page in pages_of(engine, "log_pairs", logged):
         for row in page:
             if (agreed := agree(_text(row.first), _text(row.second))) is not None:
                 log.add_pair(row.source, row.confidence, agreed=agreed)
@@ -159,10 +149,6 @@ def _decide(rows: Sequence[Row[Any]], logged: LoggedBatch, redecided: Counterfac
         )
     if chunk:
         redecided.take(chunk)
-
-
-def _cell(kind: Any, row: Row[Any]) -> Any:
-    return kind(**{part.name: getattr(row, part.name) for part in fields(kind)})
 
 
 def _text(response: str) -> str:

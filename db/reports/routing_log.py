@@ -42,40 +42,8 @@ async def logged_batches(
     ]
 
 
-async def routes_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
-    """How its routing came out; see ``log_routes.sql``."""
-    return await run_report(engine, "log_routes", batch_id=logged.batch.id)
-
-
-async def judged_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
-    """What the judge said; see ``log_judged.sql``."""
-    return await run_report(engine, "log_judged", batch_id=logged.batch.id)
-
-
-async def shapes_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
-    """Its corrections and repairs; see ``log_shapes.sql``."""
-    return await run_report(engine, "log_shapes", batch_id=logged.batch.id)
-
-
-async def graded_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
-    """How right its labelled answers are, by route; see ``log_graded.sql``."""
-    return await run_report(engine, "log_graded", batch_id=logged.batch.id)
-
-
-async def graded_verdicts_of(engine: AsyncEngine, logged: LoggedBatch) -> Sequence[Row[Any]]:
-    """How right its labelled answers are, by the judge's confidence; see ``log_graded_verdicts.sql``."""
-    return await run_report(engine, "log_graded_verdicts", batch_id=logged.batch.id)
-
-
-async def pairs_of(engine: AsyncEngine, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
-    """Untrusted answers beside the later ones, page by page; see ``log_pairs.sql``."""
+async def pages_of(engine: AsyncEngine, name: str, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
+    """The rows of the statement ``name`` (``log_pairs`` or ``log_queries``) for its queries, page by page."""
     for first in range(logged.first_query_id, logged.last_query_id + 1, PAGE):
         last = min(first + PAGE - 1, logged.last_query_id)
-        yield await run_report(engine, "log_pairs", batch_id=logged.batch.id, first=first, last=last)
-
-
-async def queries_of(engine: AsyncEngine, logged: LoggedBatch) -> AsyncIterator[Sequence[Row[Any]]]:
-    """What its routed queries said and where they went, page by page; see ``log_queries.sql``."""
-    for first in range(logged.first_query_id, logged.last_query_id + 1, PAGE):
-        last = min(first + PAGE - 1, logged.last_query_id)
-        yield await run_report(engine, "log_queries", batch_id=logged.batch.id, first=first, last=last)
+        yield await run_report(engine, name, batch_id=logged.batch.id, first=first, last=last)

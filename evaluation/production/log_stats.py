@@ -1,43 +1,20 @@
-"""Statistics of the routing log: counts, grades and cells of confidence."""
+"""Statistics of the routing log: counts, grades and cells of confidence.
+
+Rows are those of the statement that each method names.
+"""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from evaluation.metrics.confidence_intervals import wilson
 
 
-@dataclass(frozen=True, slots=True)
-class RouteCell:
-    """Routed queries of one stage, tier, version and tenth of confidence; see ``log_routes.sql``."""
-
-    stage: str
-    tier: str
-    version: str | None
-    tenth: int | None
-    answer_tier: str | None
-    queries: int
-    answered: int
-    escalated: int
-    stood: int
-    doubtful: int
-    open: int
-    cost_usd: float
-    weight: float
-    stood_weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeCell:
-    """Verdicts of one source and tenth of confidence; see ``log_judged.sql``."""
-
-    source: str
-    tenth: int | None
-    judged: int
-    confidence: float
-    rejected: int
-    followed: int
-    next_stood: int
+def _add(counts: Any, row: Any, names: Iterable[str]) -> None:
+    """Adds the columns ``names`` of ``row`` to the counts of those names."""
+    for name in names:
+        setattr(counts, name, getattr(counts, name) + getattr(row, name))
 
 
 @dataclass(slots=True)
@@ -89,15 +66,9 @@ class QueryCounts:
     open: int = 0
     cost_usd: float = 0.0
 
-    def add(self, cell: RouteCell) -> None:
-        """Counts ``cell`` in."""
-        self.queries += cell.queries
-        self.answered += cell.answered
-        self.escalated += cell.escalated
-        self.stood += cell.stood
-        self.doubtful += cell.doubtful
-        self.open += cell.open
-        self.cost_usd += cell.cost_usd
+    def add(self, row: Any) -> None:
+        """Counts ``row`` of ``log_routes.sql`` in."""
+        _add(self, row, (part.name for part in fields(self)))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the rate of escalation and its 95 % interval."""
@@ -121,11 +92,6 @@ class LabelStats:
 
     labels: int = 0
     grade: float = 0.0
-
-    def add(self, labels: int, grade: float) -> None:
-        """Counts in so many labels; ``grade`` is their sum."""
-        self.labels += labels
-        self.grade += grade
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the 95 % interval."""
@@ -181,35 +147,29 @@ class LogStats:
     graded: dict[tuple[str, str], LabelStats] = field(default_factory=lambda: defaultdict(LabelStats))
     """Labelled answers that stand, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
 
-    def add_route(self, cell: RouteCell) -> None:
-        """Counts ``cell`` in."""
-        self.routed.add(cell)
-        self.by_stage[cell.stage].add(cell)
-        self.by_tier[cell.tier].add(cell)
-        self.stage_tiers[cell.stage][cell.tier] += cell.queries
-        if cell.tenth is not None:
-            self.by_confidence[cell.stage, cell.tenth].add(cell)
-        if cell.version is not None:
-            self.versions[cell.version] += cell.queries
-        if cell.answer_tier is not None:
-            self.answered_by[cell.answer_tier] += cell.answered
-        self.weights[cell.tier][0] += cell.weight
-        self.weights[cell.tier][1] += cell.stood_weight
+    def add_route(self, row: Any) -> None:
+        """Counts ``row`` of ``log_routes.sql`` in."""
+        self.routed.add(row)
+        self.by_stage[row.stage].add(row)
+        self.by_tier[row.tier].add(row)
+        self.stage_tiers[row.stage][row.tier] += row.queries
+        if row.tenth is not None:
+            self.by_confidence[row.stage, row.tenth].add(row)
+        if row.version is not None:
+            self.versions[row.version] += row.queries
+        if row.answer_tier is not None:
+            self.answered_by[row.answer_tier] += row.answered
+        self.weights[row.tier][0] += row.weight
+        self.weights[row.tier][1] += row.stood_weight
 
-    def add_verdicts(self, cell: JudgeCell) -> None:
-        """Counts ``cell`` in."""
-        held = self.verdicts[cell.source, cell.tenth]
-        held.judged += cell.judged
-        held.confidence += cell.confidence
-        held.rejected += cell.rejected
-        held.followed += cell.followed
-        held.next_stood += cell.next_stood
+    def add_verdicts(self, row: Any) -> None:
+        """Counts ``row`` of ``log_judged.sql`` in."""
+        names = ("judged", "confidence", "rejected", "followed", "next_stood")
+        _add(self.verdicts[row.source, row.tenth], row, names)
 
-    def add_shapes(self, workload: str, tier: str, counts: ShapeCounts) -> None:
-        """Counts ``counts`` in."""
-        held = self.shapes[workload, tier]
-        for part in fields(ShapeCounts):
-            setattr(held, part.name, getattr(held, part.name) + getattr(counts, part.name))
+    def add_shapes(self, row: Any) -> None:
+        """Counts ``row`` of ``log_shapes.sql`` in."""
+        _add(self.shapes[row.workload, row.tier], row, (part.name for part in fields(ShapeCounts)))
 
     def add_pair(self, source: str, confidence: float, *, agreed: bool) -> None:
         """An answer that was not trusted, and whether the one that was taken in the end says the same."""
@@ -217,17 +177,22 @@ class LogStats:
         held.compared += 1
         held.agreed += agreed
 
-    def add_labels(self, stage: str, tier: str, *, labels: int, grade: float, accepted: bool) -> None:
-        """Labelled answers that stand, of queries that ``stage`` sent to ``tier`` first; ``grade`` is their sum."""
-        for key in (("all", "all"), ("stages", stage), ("tiers", tier), ("accepted", "yes" if accepted else "no")):
-            self.graded[key].add(labels, grade)
+    def add_labels(self, row: Any) -> None:
+        """Counts ``row`` of ``log_graded.sql`` in: labelled answers that stand, by stage and first tier."""
+        keys = (
+            ("all", "all"),
+            ("stages", row.stage),
+            ("tiers", row.tier),
+            ("accepted", "yes" if row.accepted else "no"),
+        )
+        for key in keys:
+            _add(self.graded[key], row, ("labels", "grade"))
 
-    def add_graded_verdicts(self, source: str, tenth: int, *, labels: int, grade: float, confidence: float) -> None:
-        """Labelled answers with a confidence; ``grade`` and ``confidence`` are their sums."""
-        held = self.verdicts[source, tenth]
-        held.labels += labels
-        held.grade += grade
-        held.labelled_confidence += confidence
+    def add_graded_verdicts(self, row: Any) -> None:
+        """Counts ``row`` of ``log_graded_verdicts.sql`` in: labelled answers with a confidence."""
+        held = self.verdicts[row.source, row.tenth]
+        _add(held, row, ("labels", "grade"))
+        held.labelled_confidence += row.confidence
 
 
 def explored(tally: LogStats) -> dict[str, Any] | None:

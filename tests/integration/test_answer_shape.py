@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from db.batch_writer import BatchSpec
-from db.reports.routing_log import logged_batches, shapes_of
+from db.reports import run_report
 from routing.answer_checks.confidence_policy import ConfidencePolicy
 from routing.answer_checks.repair import RepairRecord
 from routing.fleet import BudgetPolicy, Fleet, ShapePolicy
@@ -121,8 +121,7 @@ def test_what_cannot_be_corrected_is_repaired_at_the_same_tier(
         )
         top = fleet_of(simulator.url, ShapePolicy()).models["gpt-5.2"].price
         assert figures.baseline_cost_usd == pytest.approx(top.cost_usd(Usage(own.prompts, own.said)))
-        (logged,) = await logged_batches(bench.engine, public_id=batch.public_id, since=None)
-        (shapes,) = await shapes_of(bench.engine, logged)
+        (shapes,) = await run_report(bench.engine, "log_shapes", batch_id=batch.id)
         assert (shapes.workload, shapes.tier, shapes.repaired, shapes.stood) == ("", "small", 1, 1)
         assert shapes.corrected >= 1
         assert shapes.repair_usd > 0

@@ -16,7 +16,8 @@ from cli.main import app
 from cli.training.log_evaluation import span_of
 from db.engine import make_engine
 from db.label_store import labelled_log
-from db.reports.routing_log import logged_batches, pairs_of, queries_of, routes_of
+from db.reports import run_report
+from db.reports.routing_log import logged_batches, pages_of
 from tests.fleets import price_list_row, small_fleet
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -208,9 +209,10 @@ def test_a_long_log_is_read_in_pages(database_url: str, monkeypatch: pytest.Monk
         engine = make_engine(database_url)
         try:
             (one,) = await logged_batches(engine)
-            pages = [len(page) async for page in queries_of(engine, one)]
-            pairs = [len(page) async for page in pairs_of(engine, one)]
-            return pages, sum(pairs), sum(row.queries for row in await routes_of(engine, one))
+            pages = [len(page) async for page in pages_of(engine, "log_queries", one)]
+            pairs = [len(page) async for page in pages_of(engine, "log_pairs", one)]
+            routes = await run_report(engine, "log_routes", batch_id=one.batch.id)
+            return pages, sum(pairs), sum(row.queries for row in routes)
         finally:
             await engine.dispose()
 

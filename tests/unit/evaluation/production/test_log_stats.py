@@ -1,6 +1,7 @@
 """The log's evaluation: figures from counts, and what it says it cannot know."""
 
 from dataclasses import replace
+from types import SimpleNamespace as Row
 
 import pytest
 
@@ -8,7 +9,7 @@ from evaluation.metrics.confidence_intervals import wilson
 from evaluation.production.answer_agreement import agree
 from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
-from evaluation.production.log_stats import JudgeCell, LogStats, RouteCell, ShapeCounts
+from evaluation.production.log_stats import LogStats
 from routing.policy.decision import decide
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
@@ -38,11 +39,11 @@ def test_a_shares_interval_holds_it_and_narrows_with_the_count() -> None:
     assert wilson(0.0, 0) == (0.0, 1.0)
 
 
-def _cell(stage: str, tier: str, queries: int, escalated: int, *, tenth: int, weight: float = 0.0) -> RouteCell:
+def _cell(stage: str, tier: str, queries: int, escalated: int, *, tenth: int, weight: float = 0.0) -> Row:
     stood = queries - escalated
-    return RouteCell(
-        stage, tier, None, tenth, tier, queries=queries, answered=queries, escalated=escalated, stood=stood, doubtful=0,
-        open=0, cost_usd=0.5, weight=weight, stood_weight=weight / 2,
+    return Row(
+        stage=stage, tier=tier, version=None, tenth=tenth, answer_tier=tier, queries=queries, answered=queries,
+        escalated=escalated, stood=stood, doubtful=0, open=0, cost_usd=0.5, weight=weight, stood_weight=weight / 2,
     )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def test_a_log_is_reported_by_stage_tier_and_confidence() -> None:
     log.add_route(_cell("gate", "small", 60, 6, tenth=9))
     log.add_route(_cell("classifier", "small", 40, 2, tenth=9))
     log.add_route(_cell("classifier", "large", 50, 25, tenth=5))
-    log.add_verdicts(JudgeCell("logprob", 5, judged=10, confidence=5.5, rejected=10, followed=8, next_stood=6))
+    judged = Row(source="logprob", tenth=5, judged=10, confidence=5.5, rejected=10, followed=8, next_stood=6)
+    log.add_verdicts(judged)
     for agreed in (True, True, True, False):
         log.add_pair("logprob", 0.55, agreed=agreed)
     told = report(log, top="large", baseline_model="m")
@@ -79,10 +81,10 @@ def test_exploration_tells_what_the_other_tiers_would_have_done() -> None:
 def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() -> None:
     log = LogStats(batches=1)
     log.add_route(_cell("gate", "small", 100, 0, tenth=9))
-    log.add_labels("gate", "small", labels=40, grade=30.0, accepted=True)
-    log.add_labels("gate", "small", labels=10, grade=1.0, accepted=False)
-    log.add_graded_verdicts("logprob", 9, labels=40, grade=30.0, confidence=38.0)
-    log.add_graded_verdicts("logprob", 4, labels=10, grade=1.0, confidence=4.0)
+    log.add_labels(Row(stage="gate", tier="small", labels=40, grade=30.0, accepted=True))
+    log.add_labels(Row(stage="gate", tier="small", labels=10, grade=1.0, accepted=False))
+    log.add_graded_verdicts(Row(source="logprob", tenth=9, labels=40, grade=30.0, confidence=38.0))
+    log.add_graded_verdicts(Row(source="logprob", tenth=4, labels=10, grade=1.0, confidence=4.0))
     told = report(log, top="large", baseline_model="m")
     labels = told["labels"]
     assert (labels["labels"], labels["right"]) == (50, 0.62)
@@ -150,10 +152,18 @@ def test_moves_are_counted_priced_and_the_farthest_shown_first() -> None:
 
 def test_repairs_pay_by_the_climbs_that_they_spare() -> None:
     log = LogStats()
-    log.add_shapes("tickets", "small", ShapeCounts(5, 4, 3, repair_usd=0.001, climbs=10, climb_usd=0.1))
-    log.add_shapes("tickets", "small", ShapeCounts(1, 6, 2, repair_usd=0.004, climbs=10, climb_usd=0.1))
-    log.add_shapes("", "small", ShapeCounts(repaired=2, stood=0, repair_usd=0.001, climbs=2, climb_usd=0.02))
-    log.add_shapes("mail", "large", ShapeCounts(repaired=1, stood=1, repair_usd=0.001))
+    for workload, tier, corrected, repaired, stood, repair_usd, climbs, climb_usd in (
+        ("tickets", "small", 5, 4, 3, 0.001, 10, 0.1),
+        ("tickets", "small", 1, 6, 2, 0.004, 10, 0.1),
+        ("", "small", 0, 2, 0, 0.001, 2, 0.02),
+        ("mail", "large", 0, 1, 1, 0.001, 0, 0.0),
+    ):
+        log.add_shapes(
+            Row(
+                workload=workload, tier=tier, corrected=corrected, repaired=repaired, stood=stood,
+                repair_usd=repair_usd, climbs=climbs, climb_usd=climb_usd,
+            )
+        )  # fmt: skip
     found = {row["workload"]: row for row in report(log, top="large", baseline_model="m")["shapes"]}
     assert found["tickets"] == {
         "workload": "tickets", "tier": "small", "corrected": 6, "repaired": 10, "stood": 5, "repair_usd": 0.005,
