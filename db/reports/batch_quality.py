@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import run_report
+from db.reports import figures_of, run_report
 
 FEWEST_AUDITS: Final = 30
 """From fewer audits no quality is stated: the certificate's own estimate stands."""
@@ -145,20 +145,11 @@ async def batch_quality(engine: AsyncEngine, batch_id: int, *, priced: bool = Tr
     quality, interval = _audited(row.audit_losses or ())
     offered = len(((row.certificate or {}).get("judge") or {}).get("to_label", ()))
     labels = await run_report(engine, "judged_labels", batch_id=batch_id) if offered else ()
-    return QualityFigures(
-        floor=row.floor,
-        confidence=row.confidence,
-        state=row.state,
-        certificate=row.certificate,
-        pilot_queries=row.pilot_queries,
-        pilot_usd=float(row.pilot_usd),
-        grade_usd=float(row.grade_usd),
-        audit_usd=float(row.audit_usd),
-        audits=row.audits,
+    return figures_of(
+        QualityFigures,
+        row,
         audited_quality=quality,
         audited_interval=interval,
-        decided_at=row.decided_at,
-        breached_at=row.breached_at,
         judge_agreement=judge_agreement([(row.judged, row.labeled) for row in labels], offered=offered),
         departures=departures.get(batch_id, 0),
     )

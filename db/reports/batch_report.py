@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 import orjson
@@ -11,7 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.audit_seals import AuditReport, verify
-from db.reports import run_report
+from db.reports import figures_of, run_report, usd
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from db.reports.length_ratios import as_params, length_ratios
@@ -281,35 +280,22 @@ async def load_batch_report(
         fleet=batch.fleet,
         ladder=prices.ladder,
         tiers=prices.tiers,
-        routes=tuple(QueryFlow(**row._mapping) for row in await answer("batch_routes")),
+        routes=tuple(figures_of(QueryFlow, row) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
-        models=tuple(
-            ModelFigures(
-                **{
-                    **row._mapping,
-                    "cost_usd": _usd(row.cost_usd),
-                    "reported_usd": None if row.reported_usd is None else _usd(row.reported_usd),
-                    "computed_usd": None if row.computed_usd is None else _usd(row.computed_usd),
-                    "answered_by": tuple(row.answered_by),
-                }
-            )
-            for row in await answer("batch_models")
-        ),
-        health=tuple(HealthSlot(row.provider, row.slot, row.calls, row.ok, row.open_calls) for row in health),
+        models=tuple(figures_of(ModelFigures, row) for row in await answer("batch_models")),
+        health=tuple(figures_of(HealthSlot, row) for row in health),
         health_began=min((row.began for row in health), default=None),
         health_took_s=health[0].took_s if health else 0.0,
-        failing=tuple(
-            FailureFigures(**{**row._mapping, "went_to": tuple(row.went_to)}) for row in await answer("batch_failovers")
-        ),
-        rejections=tuple(RejectionFigures(**row._mapping) for row in await answer("batch_rejections", rows=20)),
-        confidences=tuple(ConfidenceBin(row.tier, row.tenth, row.answers, row.unaccepted) for row in confidences),
-        sources=tuple(SourceFigures(**row._mapping) for row in await answer("batch_sources")),
+        failing=tuple(figures_of(FailureFigures, row) for row in await answer("batch_failovers")),
+        rejections=tuple(figures_of(RejectionFigures, row) for row in await answer("batch_rejections", rows=20)),
+        confidences=tuple(figures_of(ConfidenceBin, row) for row in confidences),
+        sources=tuple(figures_of(SourceFigures, row) for row in await answer("batch_sources")),
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, prices),
         picture=_picture(priced, prices),
         most_expensive=tuple(_query(row, reasons) for row in most_expensive),
         least_confident=tuple(_query(row, reasons) for row in least_confident),
-        labels=tuple(LabelFigures(**row._mapping) for row in await answer("batch_labels")),
+        labels=tuple(figures_of(LabelFigures, row) for row in await answer("batch_labels")),
         plan=forecast_vs_actual(figures),
         audit=await verify(engine, batch.id) if audited else None,
     )
@@ -335,15 +321,15 @@ def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, prices: Price
     alone = [tier for tier in prices.ladder if tier in cost]
     if not alone:
         return ()
-    controls = [BaselineFigures(f"always {tier}", _usd(cost[tier])) for tier in alone]
+    controls = [BaselineFigures(f"always {tier}", usd(cost[tier])) for tier in alone]
     if (second := figures.second_baseline) is not None:
         controls.append(BaselineFigures(f"always {second.model}", second.cost_usd))
-    controls.append(BaselineFigures(_AT_RANDOM, _usd(sum(cost[tier] for tier in alone) / len(alone))))
+    controls.append(BaselineFigures(_AT_RANDOM, usd(sum(cost[tier] for tier in alone) / len(alone))))
     answered = {tier.tier: tier.answered for tier in figures.tiers if tier.answered}
     total = sum(answered.values())
     if total and answered.keys() <= cost.keys():
         controls.append(
-            BaselineFigures(_BLINDLY, _usd(sum(cost[tier] * count for tier, count in answered.items()) / total))
+            BaselineFigures(_BLINDLY, usd(sum(cost[tier] * count for tier, count in answered.items()) / total))
         )
     return tuple(controls)
 
@@ -358,8 +344,8 @@ def _picture(rows: Mapping[str, Row[Any]], prices: PriceList) -> CostQualityChar
     shares = [row.measured_here / measured for row in alone]
     return CostQualityChart(
         queries=measured,
-        batch=ChartPoint("this batch", _usd(alone[0].spent_usd), alone[0].well_here),
-        alone=tuple(ChartPoint(f"always {row.tier}", _usd(row.measured_usd), row.well) for row in alone),
+        batch=ChartPoint("this batch", usd(alone[0].spent_usd), alone[0].well_here),
+        alone=tuple(ChartPoint(f"always {row.tier}", usd(row.measured_usd), row.well) for row in alone),
         mixed=(
             _mixed(_AT_RANDOM, [1 / len(alone)] * len(alone), alone),
             *([_mixed(_BLINDLY, shares, alone)] if abs(sum(shares) - 1) < _TINY else []),
@@ -371,7 +357,7 @@ def _mixed(name: str, shares: Sequence[float], alone: Sequence[Row[Any]]) -> Cha
     """What a policy comes to on average that sends each query to a rung by these chances."""
     return ChartPoint(
         name,
-        _usd(sum(share * float(row.measured_usd) for share, row in zip(shares, alone, strict=True))),
+        usd(sum(share * float(row.measured_usd) for share, row in zip(shares, alone, strict=True))),
         sum(share * row.well for share, row in zip(shares, alone, strict=True)),
     )
 
@@ -387,9 +373,7 @@ def _mean_confidence(rows: Sequence[Row[Any]]) -> float | None:
 
 
 def _query(row: Row[Any], reasons: Mapping[int, tuple[str, ...]]) -> QueryFigures:
-    columns = {name: getattr(row, name) for name in QueryFigures.__slots__ if name not in ("reasons", "text")}
-    why = reasons.get(row.query_id, ())
-    return QueryFigures(**columns | {"cost_usd": _usd(row.cost_usd)}, reasons=why, text=_text(row.body))
+    return figures_of(QueryFigures, row, reasons=reasons.get(row.query_id, ()), text=_text(row.body))
 
 
 def _text(body: str | None) -> str | None:
@@ -403,7 +387,3 @@ def _text(body: str | None) -> str | None:
         content = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in content)
     text = str(content or "")
     return text if len(text) <= TEXT_CHARS else f"{text[:TEXT_CHARS]} …"
-
-
-def _usd(amount: Decimal | float) -> float:
-    return round(float(amount), 9)

@@ -4,14 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import run_report
+from db.reports import figures_of, run_report, usd
 from db.reports.batch_quality import QualityFigures, batch_quality
 from db.reports.length_ratios import LengthRatio, LengthSource, as_params, length_ratios
 from db.worker_registry import ALIVE_S
@@ -340,8 +339,7 @@ async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
 
 def batch_of(row: Row[Any]) -> Batch:
     """The batch in a row that has its columns."""
-    columns_of = {name: getattr(row, name) for name in Batch.__slots__}
-    return Batch(**columns_of | {"price_list": PriceList.from_json(row.price_list)})
+    return figures_of(Batch, row, price_list=PriceList.from_json(row.price_list))
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
@@ -359,20 +357,7 @@ async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | Non
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     """How far the batch is."""
     (row,) = await run_report(engine, "batch_progress", batch_id=batch_id, seen_within_s=ALIVE_S)
-    columns = {name: getattr(row, name) for name in Progress.__slots__}
-    return Progress(
-        **columns
-        | {
-            "failed": row.failed + row.dead + row.expired,
-            "cost_usd": _usd(row.cost_usd),
-            "reserved_usd": _usd(row.reserved_usd),
-            "cap_usd": None if row.cap_usd is None else _usd(row.cap_usd),
-            "by_tier": dict(row.by_tier),
-            "open_by_stage": dict(row.open_by_stage),
-            "held_for": dict(row.held_for),
-            "put_off": dict(row.put_off),
-        }
-    )
+    return figures_of(Progress, row, failed=row.failed + row.dead + row.expired)
 
 
 async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedModel | None = None) -> BatchFigures:
@@ -390,45 +375,34 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
-    cost_usd = _usd(costs.cost_usd)
     if costs.embed_calls:
         second = None
-    return BatchFigures(
+    return figures_of(
+        BatchFigures,
+        costs,
         progress=await batch_progress(engine, batch.id),
         top_tier=prices.ladder[-1],
         baseline_model=prices.top.model,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
-        failures=tuple(FailureReason(row.state, row.reason, row.queries, row.example) for row in failures),
+        failures=tuple(figures_of(FailureReason, row) for row in failures),
         over_budget=failures[0].over_budget if failures else 0,
-        cut_off=tuple(
-            CutOffAnswers(**row._mapping) for row in await run_report(engine, "batch_cut_off", batch_id=batch.id)
-        ),
+        cut_off=tuple(figures_of(CutOffAnswers, row) for row in await run_report(engine, "batch_cut_off", batch_id=batch.id)),
         lanes_in_vain=tuple(
-            LaneInVain(**row._mapping) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
+            figures_of(LaneInVain, row) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
         ),
         workloads=tuple(
-            WorkloadFigures(**{**row._mapping, "cost_usd": _usd(row.cost_usd)})
-            for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
+            figures_of(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
         ),
-        calls=costs.calls,
-        open_calls=costs.open_calls,
-        failed_calls=costs.failed_calls,
-        unsent_calls=costs.unsent_calls,
-        prompt_tokens=costs.prompt_tokens,
-        completion_tokens=costs.completion_tokens,
-        cost_usd=cost_usd,
-        router_cost_usd=_usd(costs.router_cost_usd),
-        baseline_cost_usd=_usd(baseline_usd[_TOP]),
+        baseline_cost_usd=usd(baseline_usd[_TOP]),
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=await batch_quality(engine, batch.id),
         lanes=_by_lane(await run_report(engine, "batch_lanes", batch_id=batch.id)),
         followers={row.tier: row.queries for row in not_paid},
-        not_paid_usd=_usd(sum(row.usd for row in not_paid)),
-        embed_calls=costs.embed_calls,
-        embed_cost_usd=_usd(costs.embed_usd),
+        not_paid_usd=usd(sum(row.usd for row in not_paid)),
+        embed_cost_usd=usd(costs.embed_usd),
         baseline_lengths=_lengths(costs.baselines, ratios),
-        second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], cost_usd),
+        second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd)),
     )
 
 
@@ -494,8 +468,8 @@ def _by_lane(rows: Sequence[Row[Any]]) -> tuple[LaneFigures, ...]:
             calls=sum(row.calls for row in some),
             open_calls=sum(row.open_calls for row in some),
             provider_batches=sum(row.provider_batch_id is not None for row in some),
-            cost_usd=_usd(sum(row.cost_usd for row in some)),
-            list_usd=_usd(sum(row.list_usd for row in some)),
+            cost_usd=usd(sum(row.cost_usd for row in some)),
+            list_usd=usd(sum(row.list_usd for row in some)),
         )
         for lane, group in groupby(rows, key=lambda row: str(row.lane))
         for some in [list(group)]
@@ -503,28 +477,13 @@ def _by_lane(rows: Sequence[Row[Any]]) -> tuple[LaneFigures, ...]:
 
 
 def _second(model: ListedModel, baseline_usd: float, cost_usd: float) -> SecondBaseline:
-    baseline_usd = _usd(baseline_usd)
+    baseline_usd = usd(baseline_usd)
     saving_usd = round(baseline_usd - cost_usd, 9)
     return SecondBaseline(model.model, baseline_usd, saving_usd, saving_usd / baseline_usd if baseline_usd else None)
 
 
 def _tier(row: Row[Any]) -> TierFigures:
-    return TierFigures(
-        tier=row.tier,
-        queries=row.queries,
-        answered=row.answered,
-        unaccepted=row.unaccepted,
-        confidence=row.confidence,
-        calls=row.calls,
-        failed_calls=row.failed_calls,
-        cost_usd=_usd(row.cost_usd),
-        models=tuple(row.models),
-        latency_ms=_percentiles(row.latency_ms),
-    )
-
-
-def _usd(amount: Decimal | float) -> float:
-    return round(float(amount), 9)
+    return figures_of(TierFigures, row, latency_ms=_percentiles(row.latency_ms))
 
 
 def _percentiles(values: list[float] | None) -> tuple[float, float, float] | None:

@@ -1,7 +1,7 @@
 """A batch's budget: the caps, what is spent and reserved of them, and what they have no room for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -25,12 +25,7 @@ class BudgetBalance:
 
     def as_json(self) -> Mapping[str, float]:
         """The amounts as numbers."""
-        return {
-            "cap_usd": float(self.cap_usd),
-            "settled_usd": float(self.settled_usd),
-            "reserved_usd": float(self.reserved_usd),
-            "left_usd": float(self.left_usd),
-        }
+        return {name: float(usd) for name, usd in asdict(self).items()} | {"left_usd": float(self.left_usd)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,10 +57,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
             {**asdict(workload), "share": _rounded(workload.queries / progress.total if progress.total else None)}
             for workload in figures.workloads
         ],
-        "failures": [
-            {"state": why.state, "reason": why.reason, "queries": why.queries, "example": why.example}
-            for why in figures.failures
-        ],
+        "failures": [asdict(why) for why in figures.failures],
         "warnings": batch_warnings(figures),
         "over_budget": figures.over_budget,
         "cut_off": [asdict(cut) for cut in figures.cut_off],
@@ -79,17 +76,9 @@ def _second(second: SecondBaseline | None) -> dict[str, Any] | None:
 
 
 def _tier(tier: TierFigures) -> dict[str, Any]:
-    return {
-        "queries": tier.queries,
-        "answered": tier.answered,
-        "unaccepted": tier.unaccepted,
-        "confidence": _rounded(tier.confidence),
-        "calls": tier.calls,
-        "failed_calls": tier.failed_calls,
-        "cost_usd": tier.cost_usd,
-        "models": list(tier.models),
-        "latency_ms": _percentiles(tier.latency_ms),
-    }
+    figures = asdict(tier) | {"confidence": _rounded(tier.confidence), "latency_ms": _percentiles(tier.latency_ms)}
+    del figures["tier"]
+    return figures
 
 
 def _percentiles(latency_ms: tuple[float, float, float] | None) -> Mapping[str, float] | None:
