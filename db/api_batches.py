@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.api_batch_types import ApiBatch, ApiBatchRequest, ApiBatchResults, ApiBatchTask, Counts, CreatedApiBatch
 from db.engine import fetch, transaction
 from db.group_commit import GroupCommit
-from db.sql import statement
+from db.rows import from_row
+from db.sql import Statements, statement
 from routing.fleet import BudgetPolicy
 from routing.pilot import PilotSpec
 
@@ -29,11 +30,11 @@ class TooManyOpenBatches(Exception):
     """The tenant has as many open batches as it may."""
 
 
-class ApiBatches:
+class ApiBatches(Statements):
     """The rows of ``api_batches``."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.find = GroupCommit(self.find_many, key=lambda wanted: wanted)
         """``find((tenant, public_id))`` → `ApiBatch`, or None. Finds many in one statement."""
 
@@ -41,9 +42,8 @@ class ApiBatches:
 
     async def find_many(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], ApiBatch]:
         """The batches of those (tenant, public id) pairs that exist."""
-        rows = await fetch(
-            self._engine,
-            statement("api_batches_find"),
+        rows = await self._fetch(
+            "api_batches_find",
             tenants=[tenant for tenant, _ in wanted],
             public_ids=[public_id for _, public_id in wanted],
         )
@@ -53,9 +53,8 @@ class ApiBatches:
         self, *, tenant: str, after: ApiBatch | None, rows: int, endpoint: str | None = None
     ) -> list[ApiBatch]:
         """At most ``rows`` of the tenant's batches of ``endpoint``, the newest first, from after that one on."""
-        found = await fetch(
-            self._engine,
-            statement("api_batches_page"),
+        found = await self._fetch(
+            "api_batches_page",
             tenant=tenant,
             after_at=after.created_at if after else None,
             after_public_id=after.public_id if after else None,
@@ -88,7 +87,7 @@ class ApiBatches:
 
     async def ended_chats(self, public_ids: Sequence[str]) -> dict[str, int]:
         """The chats that have ended or are held for good: public id → batch id."""
-        rows = await fetch(self._engine, statement("find_ended_chats"), public_ids=list(public_ids))
+        rows = await self._fetch("find_ended_chats", public_ids=list(public_ids))
         return {row.public_id: int(row.id) for row in rows}
 
     # -- making and cancelling -------------------------------------------------------------
@@ -115,12 +114,12 @@ class ApiBatches:
 
     async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:
         """What `create` made of the same request before, None where it was never made."""
-        rows = await fetch(self._engine, statement("api_batch_before"), **_before_params(request))
+        rows = await self._fetch("api_batch_before", **_before_params(request))
         return CreatedApiBatch(rows[0].public_id, same=rows[0].fingerprint == request.fingerprint) if rows else None
 
     async def adopt(self, tenant: str, public_ids: Sequence[str]) -> None:
         """Gives batches that came otherwise their row, so that they get files of results."""
-        await fetch(self._engine, statement("api_batches_adopt"), tenant=tenant, public_ids=list(public_ids))
+        await self._fetch("api_batches_adopt", tenant=tenant, public_ids=list(public_ids))
 
     async def cancel(self, public_id: str, *, tenant: str) -> None:
         """It shall end. Its queries are the ledger's to cancel."""
@@ -142,28 +141,17 @@ class ApiBatches:
 
         The oldest one of a tenant of which the fewest are validated now, and of none in ``not_of``.
         """
-        rows = await fetch(self._engine, statement("api_batch_take"), lease_s=lease_s, not_of=list(not_of))
+        rows = await self._fetch("api_batch_take", lease_s=lease_s, not_of=list(not_of))
         if not rows:
             return None
         row = rows[0]
-        return ApiBatchTask(
-            public_id=row.public_id,
-            tenant=row.tenant,
-            key_id=row.key_id,
-            endpoint=row.endpoint,
-            input_file_id=row.input_file_id,
-            filename=row.filename,
+        return from_row(
+            ApiBatchTask,
+            row,
             metadata=row.metadata or {},
-            expires_at=row.expires_at,
-            cap_usd=None if row.cap_usd is None else float(row.cap_usd),
             budget_policy=None if row.budget_policy is None else BudgetPolicy(row.budget_policy),
-            priority=row.priority,
-            dedup=row.dedup,
             pilot=None if row.pilot is None else PilotSpec(**row.pilot),
-            row_mapping=row.row_mapping,
-            tries=row.tries,
             cancelling=row.cancelling_at is not None,
-            traceparent=row.traceparent,
         )
 
     async def renew(self, public_id: str, *, lease_s: float) -> None:
@@ -188,14 +176,13 @@ class ApiBatches:
 
     async def accept(self, public_id: str) -> bool:
         """Marks its queries as in the ledger. True if it was cancelled in between, and they must be as well."""
-        rows = await fetch(self._engine, statement("api_batch_accept"), public_id=public_id)
+        rows = await self._fetch("api_batch_accept", public_id=public_id)
         return bool(rows) and rows[0].cancelling_at is not None
 
     async def fail(self, public_id: str, errors: Sequence[Mapping[str, Any]], *, event_id: str) -> None:
         """It does not become a batch; ``errors`` say why. Its tenant's webhooks hear of it."""
-        await fetch(
-            self._engine,
-            statement("api_batch_fail"),
+        await self._fetch(
+            "api_batch_fail",
             public_id=public_id,
             errors=orjson.dumps(errors).decode(),
             event_id=event_id,
@@ -203,13 +190,13 @@ class ApiBatches:
 
     async def drop(self, public_id: str, *, event_id: str) -> None:
         """It was cancelled before it became a batch."""
-        await fetch(self._engine, statement("api_batch_drop"), public_id=public_id, event_id=event_id)
+        await self._fetch("api_batch_drop", public_id=public_id, event_id=event_id)
 
     # -- finalizing ------------------------------------------------------------------------
 
     async def take_ended(self, *, lease_s: float) -> ApiBatch | None:
         """A batch that has ended and has no files of results yet, under a lease."""
-        rows = await fetch(self._engine, statement("api_batch_take_ended"), lease_s=lease_s)
+        rows = await self._fetch("api_batch_take_ended", lease_s=lease_s)
         if not rows:
             return None
         key = (rows[0].tenant, rows[0].public_id)
@@ -217,7 +204,7 @@ class ApiBatches:
 
     async def usage(self, batch_id: int) -> dict[str, int]:
         """Tokens of all its calls that have an outcome."""
-        rows = await fetch(self._engine, statement("batch_usage"), batch_id=batch_id)
+        rows = await self._fetch("batch_usage", batch_id=batch_id)
         return {name: int(value) for name, value in rows[0]._mapping.items()}
 
     async def finalize(
@@ -232,9 +219,8 @@ class ApiBatches:
         """Makes its files visible and sends ``event`` to its webhooks, unless it was resumed in between."""
         by_content = {file.content: file.id for file in files}
         counts = batch.counts
-        await fetch(
-            self._engine,
-            statement("api_batch_finalize"),
+        await self._fetch(
+            "api_batch_finalize",
             public_id=batch.public_id,
             ended_at=batch.ended_at,
             usage=orjson.dumps(usage).decode(),
@@ -248,7 +234,7 @@ class ApiBatches:
 
     async def reopen(self, public_id: str | None = None) -> None:
         """Batches that were resumed after their end get new files; ``public_id`` even if it has ended again."""
-        await fetch(self._engine, statement("api_batches_reopen"), public_id=public_id)
+        await self._fetch("api_batches_reopen", public_id=public_id)
 
 
 def _before_params(request: ApiBatchRequest) -> dict[str, Any]:
@@ -285,12 +271,5 @@ def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
 
 
 def _batch(row: Row[Any]) -> ApiBatch:
-    columns = {name: getattr(row, name) for name in ApiBatch.__slots__ if name != "counts"}
-    counts = row.stored_counts or {
-        "total": row.total,
-        "done": row.done,
-        "failed": row.failed,
-        "expired": row.expired,
-        "cancelled": row.cancelled,
-    }
-    return ApiBatch(**columns, counts=Counts(**counts))
+    counts = Counts(**row.stored_counts) if row.stored_counts else from_row(Counts, row)
+    return from_row(ApiBatch, row, counts=counts)

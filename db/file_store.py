@@ -9,10 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import APP_ROLE, connect_options, fetch, sqlalchemy_url
-from db.sql import statement
+from db.sql import Statements, statement
 from routing.fleet import TenantQuotas
 
 PIECE_BYTES: Final = 1024 * 1024
@@ -47,20 +46,16 @@ class KeptFiles(NamedTuple):
     bytes: int
 
 
-class FileStore:
+class FileStore(Statements):
     """The files of all tenants; each method sees those of one."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def begin(self, file_id: str, *, tenant: str, quotas: TenantQuotas, most_bytes: int) -> KeptFiles | None:
         """A file that is not there yet for anybody; `add` pieces to it, then `finish` or `abandon` it.
 
         Where the tenant's quotas have no room for one of ``most_bytes`` there is none, and what is kept is returned.
         """
-        (row,) = await fetch(
-            self._engine,
-            statement("file_begin"),
+        (row,) = await self._fetch(
+            "file_begin",
             id=file_id,
             tenant=tenant,
             files=quotas.files,
@@ -83,9 +78,8 @@ class FileStore:
         self, file_id: str, *, purpose: str, filename: str, size: int, expires_after_s: int | None
     ) -> File | None:
         """Marks the file as complete. None if it was removed in between."""
-        rows = await fetch(
-            self._engine,
-            statement("file_finish"),
+        rows = await self._fetch(
+            "file_finish",
             id=file_id,
             purpose=purpose,
             filename=filename,
@@ -96,16 +90,11 @@ class FileStore:
 
     async def abandon(self, file_id: str) -> None:
         """Removes a file that did not become whole."""
-        await fetch(self._engine, statement("file_abandon"), id=file_id)
+        await self._fetch("file_abandon", id=file_id)
 
     async def find(self, file_id: str, *, tenant: str) -> File | None:
         """The tenant's file of that id."""
-        rows = await fetch(
-            self._engine,
-            statement("file_find"),
-            id=file_id,
-            tenant=tenant,
-        )
+        rows = await self._fetch("file_find", id=file_id, tenant=tenant)
         return _file(rows[0]) if rows else None
 
     async def page(
@@ -150,11 +139,11 @@ class FileStore:
 
     async def delete(self, file_id: str, *, tenant: str) -> bool:
         """Removes the tenant's file and its bytes. False where there is none."""
-        return bool(await fetch(self._engine, statement("file_delete"), id=file_id, tenant=tenant))
+        return bool(await self._fetch("file_delete", id=file_id, tenant=tenant))
 
     async def sweep(self) -> int:
         """Removes files that have expired, and uploads that were not finished within a day. Returns how many."""
-        return len(await fetch(self._engine, statement("files_sweep")))
+        return len(await self._fetch("files_sweep"))
 
 
 class StoredFile(io.RawIOBase):

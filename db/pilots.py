@@ -6,12 +6,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from db.engine import fetch
 from db.ledger import WAITING_BYTES
 from db.ledger_encoding import SOURCES
-from db.sql import statement
+from db.sql import Statements, statement
 from routing.lifecycle import ROUTE, MoveKind
 from routing.pilot import PilotSpec
 
@@ -57,41 +56,33 @@ class TakenPilot(NamedTuple):
     epoch: int
 
 
-class Pilots:
+class Pilots(Statements):
     """The pilots of all batches. Every method raises DBAPIError."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def take_sampled(self, *, lease_s: float, simulated: bool | None) -> list[TakenPilot]:
         """Batches whose sample has ended, taken for a decision within ``lease_s``."""
-        rows = await fetch(self._engine, statement("pilots_take"), lease_s=lease_s, simulated=simulated)
+        rows = await self._fetch("pilots_take", lease_s=lease_s, simulated=simulated)
         return [TakenPilot(row.batch_id, row.epoch) for row in rows]
 
     async def claim(self, taken: TakenPilot, *, lease_s: float) -> TakenPilot | None:
         """The decision, under an epoch of the claimant's own; None where another has it, or had it already."""
-        rows = await fetch(self._engine, statement("pilot_claim"), **taken._asdict(), lease_s=lease_s)
+        rows = await self._fetch("pilot_claim", **taken._asdict(), lease_s=lease_s)
         return TakenPilot(taken.batch_id, rows[0].epoch) if rows else None
 
     async def renew(self, taken: TakenPilot, *, lease_s: float) -> bool:
         """Renews the lease of the decision. Returns whether ``taken`` still holds."""
-        return bool(await fetch(self._engine, statement("pilot_renew"), **taken._asdict(), lease_s=lease_s))
+        return bool(await self._fetch("pilot_renew", **taken._asdict(), lease_s=lease_s))
 
     async def find(self, batch_id: int) -> Row[Any] | None:
         """Its row with ``total``, ``sampled`` and ``waiting``; None where the batch has no pilot."""
-        rows = await fetch(self._engine, statement("pilot_find"), batch_id=batch_id)
+        rows = await self._fetch("pilot_find", batch_id=batch_id)
         return rows[0] if rows else None
 
     async def answers(self, batch_id: int) -> AsyncIterator[Sequence[Row[Any]]]:
         """Each tier's answer to each sampled query, by query and in the order of the calls: some queries at a time."""
         after, most = 0, ANSWERS_AT_ONCE
-        while rows := await fetch(
-            self._engine,
-            statement("pilot_answers"),
-            batch_id=batch_id,
-            after=after,
-            rows=most,
-            bytes=WAITING_BYTES,
+        while rows := await self._fetch(
+            "pilot_answers", batch_id=batch_id, after=after, rows=most, bytes=WAITING_BYTES
         ):
             yield rows
             after = rows[-1].query_id
@@ -99,11 +90,11 @@ class Pilots:
 
     async def answers_so_far(self, query_id: int) -> Sequence[Row[Any]]:
         """What lower tiers answered, each with its verdict, in the order of the calls."""
-        return await fetch(self._engine, statement("answers_so_far"), query_id=query_id)
+        return await self._fetch("answers_so_far", query_id=query_id)
 
     async def extend(self, taken: TakenPilot, *, sample: int) -> None:
         """Samples ``sample`` queries more, where ``taken`` still holds."""
-        await fetch(self._engine, statement("pilot_extend"), **taken._asdict(), sample=sample)
+        await self._fetch("pilot_extend", **taken._asdict(), sample=sample)
 
     async def decide(
         self,
@@ -120,9 +111,8 @@ class Pilots:
 
         ``lengths`` are how many times longer the top tier's answers are, by tier.
         """
-        await fetch(
-            self._engine,
-            statement("pilot_decide"),
+        await self._fetch(
+            "pilot_decide",
             **taken._asdict(),
             certificate=orjson.dumps(certificate).decode(),
             policy=orjson.dumps(policy).decode(),
@@ -134,9 +124,8 @@ class Pilots:
 
     async def release(self) -> int:
         """Makes queries of decided pilots due, `RELEASED_AT_ONCE` per batch. Returns how many."""
-        rows = await fetch(
-            self._engine,
-            statement("pilots_release"),
+        rows = await self._fetch(
+            "pilots_release",
             stage=ROUTE,
             most=RELEASED_AT_ONCE,
             sources=SOURCES[MoveKind.PUBLISH],
@@ -145,15 +134,15 @@ class Pilots:
 
     async def stopped(self) -> list[int]:
         """Batches that end with their pilot, which is decided, and whose rest is not cancelled yet."""
-        return [int(row.batch_id) for row in await fetch(self._engine, statement("pilots_stopped"))]
+        return [int(row.batch_id) for row in await self._fetch("pilots_stopped")]
 
     async def stop(self, batch_id: int) -> None:
         """Notes that the rest of the batch is cancelled."""
-        await fetch(self._engine, statement("pilot_stop"), batch_id=batch_id)
+        await self._fetch("pilot_stop", batch_id=batch_id)
 
     async def policies(self, batch_ids: Sequence[int], *, known: Sequence[int] = ()) -> dict[int, BatchPolicy]:
         """The policies of those of ``batch_ids`` whose pilot is decided, of ``known`` ones without the weights."""
-        rows = await fetch(self._engine, statement("pilot_policies"), batch_ids=list(batch_ids), known=list(known))
+        rows = await self._fetch("pilot_policies", batch_ids=list(batch_ids), known=list(known))
         return {
             row.batch_id: BatchPolicy(
                 orjson.loads(row.policy), row.weights, row.audit_share, row.breached_at is not None
@@ -163,7 +152,7 @@ class Pilots:
 
     async def outside(self, batch_id: int, sample: Sequence[int]) -> Row[Any]:
         """How many sampled queries are not among ``sample`` (queries), and of these have a max_cost_usd (capped)."""
-        (row,) = await fetch(self._engine, statement("pilot_outside"), batch_id=batch_id, sample=list(sample))
+        (row,) = await self._fetch("pilot_outside", batch_id=batch_id, sample=list(sample))
         return row
 
     async def add_pairs(
@@ -171,9 +160,8 @@ class Pilots:
     ) -> None:
         """Notes what a call of the judge is about to ask: each pair's query and digest, in order."""
         rows = [{"place": place, "query_id": id_, "pair": pair} for place, (id_, pair) in enumerate(pairs)]
-        await fetch(
-            self._engine,
-            statement("grades_insert"),
+        await self._fetch(
+            "grades_insert",
             call_id=call_id,
             batch_id=batch_id,
             reference_first=reference_first,
@@ -182,20 +170,19 @@ class Pilots:
 
     async def judge_replies(self, batch_id: int) -> Sequence[Row[Any]]:
         """Each reply of the batch's judge: reference_first, pairs (their digests in order), response."""
-        return await fetch(self._engine, statement("grades_find"), batch_id=batch_id)
+        return await self._fetch("grades_find", batch_id=batch_id)
 
     async def grading_cost(self, batch_id: int) -> Row[Any]:
         """How many calls the batch's graders have made (calls), and what they cost (usd)."""
-        (row,) = await fetch(self._engine, statement("grades_cost"), batch_id=batch_id)
+        (row,) = await self._fetch("grades_cost", batch_id=batch_id)
         return row
 
     async def add_audit(
         self, *, query_id: int, batch_id: int, call_id: int, tier: str, grade: float, reference_grade: float
     ) -> None:
         """Records what an accepted answer was worth beside the top tier's."""
-        await fetch(
-            self._engine,
-            statement("audit_insert"),
+        await self._fetch(
+            "audit_insert",
             query_id=query_id,
             batch_id=batch_id,
             call_id=call_id,
@@ -206,8 +193,8 @@ class Pilots:
 
     async def open_audits(self) -> Sequence[Row[Any]]:
         """Of each open batch with audits: floor, confidence, shares of its certificate, losses in order."""
-        return await fetch(self._engine, statement("audits_open"))
+        return await self._fetch("audits_open")
 
     async def breach(self, batch_id: int) -> bool:
         """Withdraws the batch's policy. Returns whether it was in force."""
-        return bool(await fetch(self._engine, statement("pilot_breach"), batch_id=batch_id))
+        return bool(await self._fetch("pilot_breach", batch_id=batch_id))

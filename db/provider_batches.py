@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import fetch
 from db.ledger import WAITING_BYTES
 from db.ledger_encoding import SOURCES, to_json
-from db.sql import statement
+from db.sql import Statements
 from routing.fleet import Model
 from routing.lanes.lane import BatchAge, Lane
 from routing.lifecycle import ROUTE, MoveKind
@@ -66,11 +64,8 @@ class ProviderBatchCounts(NamedTuple):
     """Without an outcome."""
 
 
-class ProviderBatches:
+class ProviderBatches(Statements):
     """The provider batches of all batches. Every method raises DBAPIError."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     # -- the feeder's ----------------------------------------------------------------------
 
@@ -316,6 +311,3 @@ class ProviderBatches:
     async def known_ids(self, provider: str) -> frozenset[str]:
         """The provider's ids of all our batches there."""
         return frozenset(row.remote_id for row in await self._fetch("provider_batch_known", provider=provider))
-
-    async def _fetch(self, name: str, **params: object) -> Sequence[Row[Any]]:
-        return await fetch(self._engine, statement(name), **params)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
 from db.group_commit import GroupCommit
-from db.sql import statement
+from db.sql import Statements
 
 DEFAULT_TENANT: Final = "default"
 _LOCKS: Final = (
@@ -89,11 +89,11 @@ def key_hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-class Tenants:
+class Tenants(Statements):
     """Tenants and their keys."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.lock = GroupCommit(self.locks, key=lambda id_: id_, gather_s=0.0)
         """``lock(id)`` → `KeyLock` of that key, or None where there is none. Finds many in one statement."""
 
@@ -113,9 +113,8 @@ class Tenants:
         opens nothing. Raises `IdentityTaken`.
         """
         key = f"pm-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
-        made = await fetch(
-            self._engine,
-            statement("create_key"),
+        made = await self._fetch(
+            "create_key",
             id=key_id(key),
             hash=key_hash(key),
             tenant=tenant,
@@ -179,7 +178,7 @@ class Tenants:
 
     async def renew_day_budgets(self) -> None:
         """Today's and tomorrow's budget of each tenant that has a limit of its own."""
-        await fetch(self._engine, statement("renew_tenant_budgets"))
+        await self._fetch("renew_tenant_budgets")
 
     async def day_budget(self, tenant: str) -> DayBudget | None:
         """Today's, None where there is no limit."""

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
-from db.sql import statement
+from db.sql import Statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +40,15 @@ class WebhookMessage:
     """W3C trace context of the client that made the batch."""
 
 
-class WebhookStore:
+class WebhookStore(Statements):
     """The rows of ``webhooks`` and ``webhook_messages``; what a tenant asks sees only its own."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def add(
         self, id_: str, *, tenant: str, name: str, url: str, events: Sequence[str], secret: str, most: int
     ) -> bool:
         """From now on ``url`` hears of ``events``. False where the tenant has ``most`` webhooks."""
-        rows = await fetch(
-            self._engine,
-            statement("webhook_add"),
+        rows = await self._fetch(
+            "webhook_add",
             id=id_,
             most=most,
             tenant=tenant,
@@ -75,9 +70,8 @@ class WebhookStore:
         secret: str | None = None,
     ) -> bool:
         """Changes what is given. False where the tenant has no such webhook."""
-        rows = await fetch(
-            self._engine,
-            statement("webhook_change"),
+        rows = await self._fetch(
+            "webhook_change",
             id=id_,
             tenant=tenant,
             name=name,
@@ -102,9 +96,8 @@ class WebhookStore:
 
     async def page(self, *, tenant: str, after: Webhook | None, rows: int) -> list[Webhook]:
         """At most ``rows`` of the tenant's webhooks, the newest first, from after that one on."""
-        found = await fetch(
-            self._engine,
-            statement("webhooks_page"),
+        found = await self._fetch(
+            "webhooks_page",
             tenant=tenant,
             after_at=after.created_at if after else None,
             after_id=after.id if after else None,
@@ -114,7 +107,7 @@ class WebhookStore:
 
     async def remove(self, id_: str, *, tenant: str) -> bool:
         """Nothing is sent there any more. False where the tenant has no such webhook."""
-        return bool(await fetch(self._engine, statement("webhook_remove"), id=id_, tenant=tenant))
+        return bool(await self._fetch("webhook_remove", id=id_, tenant=tenant))
 
     # -- delivering ------------------------------------------------------------------------
 
@@ -125,9 +118,8 @@ class WebhookStore:
 
         Of each tenant at most ``share``, less those that are ``under_way``; the first of each before the second of any.
         """
-        found = await fetch(
-            self._engine,
-            statement("webhook_messages_take"),
+        found = await self._fetch(
+            "webhook_messages_take",
             rows=rows,
             lease_s=lease_s,
             share=share,
@@ -138,9 +130,8 @@ class WebhookStore:
 
     async def settle(self, message: WebhookMessage, result: str, *, delivered: bool, again_in_s: float | None) -> None:
         """What became of a message; ``again_in_s`` None is never again."""
-        await fetch(
-            self._engine,
-            statement("webhook_message_settle"),
+        await self._fetch(
+            "webhook_message_settle",
             id=message.id,
             webhook_id=message.webhook_id,
             result=result,
@@ -150,4 +141,4 @@ class WebhookStore:
 
     async def stop(self, webhook_id: str) -> None:
         """The receiver wants nothing any more."""
-        await fetch(self._engine, statement("webhook_stop"), id=webhook_id)
+        await self._fetch("webhook_stop", id=webhook_id)

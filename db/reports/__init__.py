@@ -1,21 +1,14 @@
 """Questions about batches and queries, one statement each, in the file of its name."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from decimal import Decimal
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Row, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-_Figures = TypeVar("_Figures", bound="DataclassInstance")
 
 _PATHS = {
     path.name: path
@@ -35,24 +28,3 @@ def report(name: str) -> TextClause:
 async def run_report(engine: AsyncEngine, name: str, **params: object) -> Sequence[Row[Any]]:
     """The rows of the answer to the question ``name``."""
     return await fetch(engine, report(name), **params)
-
-
-def figures_of(kind: type[_Figures], row: Row[Any], **others: object) -> _Figures:
-    """A ``kind`` of the columns that have its fields' names, but those that ``others`` gives."""
-    columns = {part.name: _plain(getattr(row, part.name)) for part in fields(kind) if part.name not in others}
-    return kind(**columns | others)
-
-
-def _plain(value: object) -> object:
-    match value:
-        case Decimal():
-            return usd(value)
-        case list():
-            return tuple(value)
-        case _:
-            return value
-
-
-def usd(amount: Decimal | float) -> float:
-    """An amount of US dollars, to the billionth."""
-    return round(float(amount), 9)

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import figures_of, run_report
+from db.reports import run_report
+from db.rows import from_row
 
 FEWEST_AUDITS: Final = 30
 """From fewer audits no quality is stated: the certificate's own estimate stands."""
@@ -145,7 +146,7 @@ async def batch_quality(engine: AsyncEngine, batch_id: int, *, priced: bool = Tr
     quality, interval = _audited(row.audit_losses or ())
     offered = len(((row.certificate or {}).get("judge") or {}).get("to_label", ()))
     labels = await run_report(engine, "judged_labels", batch_id=batch_id) if offered else ()
-    return figures_of(
+    return from_row(
         QualityFigures,
         row,
         audited_quality=quality,

@@ -10,10 +10,11 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.audit_seals import AuditReport, verify
-from db.reports import figures_of, run_report, usd
+from db.reports import run_report
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from db.reports.length_ratios import as_params, length_ratios
+from db.rows import from_row, usd
 from routing.price_list import ListedModel, PriceList, columns
 
 SLOTS: Final = 48
@@ -280,22 +281,22 @@ async def load_batch_report(
         fleet=batch.fleet,
         ladder=prices.ladder,
         tiers=prices.tiers,
-        routes=tuple(figures_of(QueryFlow, row) for row in await answer("batch_routes")),
+        routes=tuple(from_row(QueryFlow, row) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
-        models=tuple(figures_of(ModelFigures, row) for row in await answer("batch_models")),
-        health=tuple(figures_of(HealthSlot, row) for row in health),
+        models=tuple(from_row(ModelFigures, row) for row in await answer("batch_models")),
+        health=tuple(from_row(HealthSlot, row) for row in health),
         health_began=min((row.began for row in health), default=None),
         health_took_s=health[0].took_s if health else 0.0,
-        failing=tuple(figures_of(FailureFigures, row) for row in await answer("batch_failovers")),
-        rejections=tuple(figures_of(RejectionFigures, row) for row in await answer("batch_rejections", rows=20)),
-        confidences=tuple(figures_of(ConfidenceBin, row) for row in confidences),
-        sources=tuple(figures_of(SourceFigures, row) for row in await answer("batch_sources")),
+        failing=tuple(from_row(FailureFigures, row) for row in await answer("batch_failovers")),
+        rejections=tuple(from_row(RejectionFigures, row) for row in await answer("batch_rejections", rows=20)),
+        confidences=tuple(from_row(ConfidenceBin, row) for row in confidences),
+        sources=tuple(from_row(SourceFigures, row) for row in await answer("batch_sources")),
         mean_confidence=_mean_confidence(confidences),
         controls=_controls(priced, figures, prices),
         picture=_picture(priced, prices),
         most_expensive=tuple(_query(row, reasons) for row in most_expensive),
         least_confident=tuple(_query(row, reasons) for row in least_confident),
-        labels=tuple(figures_of(LabelFigures, row) for row in await answer("batch_labels")),
+        labels=tuple(from_row(LabelFigures, row) for row in await answer("batch_labels")),
         plan=forecast_vs_actual(figures),
         audit=await verify(engine, batch.id) if audited else None,
     )
@@ -373,7 +374,7 @@ def _mean_confidence(rows: Sequence[Row[Any]]) -> float | None:
 
 
 def _query(row: Row[Any], reasons: Mapping[int, tuple[str, ...]]) -> QueryFigures:
-    return figures_of(QueryFigures, row, reasons=reasons.get(row.query_id, ()), text=_text(row.body))
+    return from_row(QueryFigures, row, reasons=reasons.get(row.query_id, ()), text=_text(row.body))
 
 
 def _text(body: str | None) -> str | None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.reports import figures_of, run_report, usd
+from db.reports import run_report
 from db.reports.batch_quality import QualityFigures, batch_quality
 from db.reports.length_ratios import LengthRatio, LengthSource, as_params, length_ratios
+from db.rows import from_row, usd
 from db.worker_registry import ALIVE_S
 from routing.outcome import UNSENT
 from routing.price_list import ListedModel, PriceList, columns
@@ -339,7 +340,7 @@ async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
 
 def batch_of(row: Row[Any]) -> Batch:
     """The batch in a row that has its columns."""
-    return figures_of(Batch, row, price_list=PriceList.from_json(row.price_list))
+    return from_row(Batch, row, price_list=PriceList.from_json(row.price_list))
 
 
 async def newest_batch(engine: AsyncEngine) -> Batch | None:
@@ -357,7 +358,7 @@ async def older_open(engine: AsyncEngine, batch_id: int) -> tuple[int, str | Non
 async def batch_progress(engine: AsyncEngine, batch_id: int) -> Progress:
     """How far the batch is."""
     (row,) = await run_report(engine, "batch_progress", batch_id=batch_id, seen_within_s=ALIVE_S)
-    return figures_of(Progress, row, failed=row.failed + row.dead + row.expired)
+    return from_row(Progress, row, failed=row.failed + row.dead + row.expired)
 
 
 async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedModel | None = None) -> BatchFigures:
@@ -377,21 +378,23 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     if costs.embed_calls:
         second = None
-    return figures_of(
+    return from_row(
         BatchFigures,
         costs,
         progress=await batch_progress(engine, batch.id),
         top_tier=prices.ladder[-1],
         baseline_model=prices.top.model,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
-        failures=tuple(figures_of(FailureReason, row) for row in failures),
+        failures=tuple(from_row(FailureReason, row) for row in failures),
         over_budget=failures[0].over_budget if failures else 0,
-        cut_off=tuple(figures_of(CutOffAnswers, row) for row in await run_report(engine, "batch_cut_off", batch_id=batch.id)),
+        cut_off=tuple(
+            from_row(CutOffAnswers, row) for row in await run_report(engine, "batch_cut_off", batch_id=batch.id)
+        ),
         lanes_in_vain=tuple(
-            figures_of(LaneInVain, row) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
+            from_row(LaneInVain, row) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
         ),
         workloads=tuple(
-            figures_of(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
+            from_row(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
         ),
         baseline_cost_usd=usd(baseline_usd[_TOP]),
         latency_ms=_percentiles(costs.latency_ms),
@@ -483,7 +486,7 @@ def _second(model: ListedModel, baseline_usd: float, cost_usd: float) -> SecondB
 
 
 def _tier(row: Row[Any]) -> TierFigures:
-    return figures_of(TierFigures, row, latency_ms=_percentiles(row.latency_ms))
+    return from_row(TierFigures, row, latency_ms=_percentiles(row.latency_ms))
 
 
 def _percentiles(values: list[float] | None) -> tuple[float, float, float] | None:

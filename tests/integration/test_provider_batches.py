@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from db import provider_batches
+from db import provider_batches, sql
 from db.provider_batches import ProviderBatches, TakenBatch
 from db.reports import run_report
 from db.sql import statement
@@ -66,7 +66,7 @@ def test_the_texts_of_a_provider_batch_are_read_in_pages_of_bounded_size(
     on_bench: OnBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    run_statement = provider_batches.fetch
+    run_statement = sql.fetch
 
     async def noting(*args: Any, **params: Any) -> Any:
         rows = await run_statement(*args, **params)
@@ -79,7 +79,7 @@ def test_the_texts_of_a_provider_batch_are_read_in_pages_of_bounded_size(
                 batch = await hand_in(lines(12), within(24), context)
                 (texts,) = await bench.rows("SELECT max(octet_length(CAST(body AS text))) AS longest FROM prompts")
                 monkeypatch.setattr(provider_batches, "WAITING_BYTES", 4 * texts.longest)
-                monkeypatch.setattr(provider_batches, "fetch", noting)
+                monkeypatch.setattr(sql, "fetch", noting)
                 await buy(context)
                 assert (await account(batch, context)).progress.done == 12
                 assert {call.lane for call in await bench.rows("SELECT lane FROM calls")} == {Lane.BATCH.value}
