@@ -25,7 +25,6 @@ log-probabilities are invented and say nothing about the answer.
 **Configuration**, by ``--config FILE`` and at run time by ``POST /control`` (`simulator_config`)::
 
     {"latency": {"shape": "lognormal", "median_ms": 800, "sigma": 0.4},   # or uniform, fixed
-     "latency_by_model": {"gpt-5*": {"shape": "fixed", "ms": 0}},
      "prices": {"gpt-5-nano": [0.05, 0.4], "*": [1, 4]},                  # US dollars per million tokens
      "strengths": {"my-model": "small", "other": 0.6},
      "limits": {"gpt-5-nano": {"requests_per_min": 600}},                 # tokens_per_min, max_in_flight
@@ -38,8 +37,8 @@ log-probabilities are invented and say nothing about the answer.
                                 "high": {"level": 0.9, "reasoning_tokens": 2000}}},
      "cached_share": 0.0, "reasoning_tokens": 0}
 
-``/control`` takes the same keys, each of which replaces its part, and ``add_faults``, ``reset`` (counts to zero) and
-``refuse_for_s`` (the port is closed); it returns the active configuration.
+``/control`` takes the same keys, each of which replaces its part, and ``reset`` (counts to zero) and ``refuse_for_s``
+(the port is closed); it returns the active configuration.
 
 **Independent record**: ``--log`` gets one JSON line per received call, by the simulator's own price table:
 ``time seq protocol site model text_sha call outcome billed delivered status prompt_tokens

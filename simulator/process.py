@@ -81,15 +81,13 @@ def start_simulator(
     replay: Path | None = None,
     log: Path | None = None,
     output: Path | None = None,
-    tied: bool = True,
     timeout_s: float = 20.0,
 ) -> SimulatorProcess:
     """Start a simulator and wait until it listens.
 
     ``host`` is the address to listen on, loopback or all of them: `SimulatorProcess.url` is that of loopback.
-    ``config`` has the keys of `simulator.simulator_config.Config`. If ``tied``, it ends with this process, even after a
-    ``kill -9``. Its output goes to ``output``, if given. Raises SimulatorFailed if it does not start within
-    ``timeout_s``.
+    ``config`` has the keys of `simulator.simulator_config.Config`. It ends with this process, even after a ``kill -9``.
+    Its output goes to ``output``, if given. Raises SimulatorFailed if it does not start within ``timeout_s``.
     """
     with tempfile.TemporaryDirectory(prefix="pointsman-simulator-") as folder:
         ready = Path(folder, "port")
@@ -99,9 +97,8 @@ def start_simulator(
             arguments.append(f"--config={folder}/config.json")
         arguments += [f"--replay={replay.absolute()}"] if replay is not None else []
         arguments += [f"--log={log.absolute()}"] if log is not None else []
-        arguments += ["--until-stdin-closes"] if tied else []
         log_file = output or Path(folder, "output")
-        process = _spawn(arguments, tied=tied, output=log_file)
+        process = _spawn(arguments, output=log_file)
         deadline = time.monotonic() + timeout_s
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -122,12 +119,12 @@ def _close_stdin(process: "subprocess.Popen[bytes]") -> None:
         process.stdin.close()
 
 
-def _spawn(arguments: list[str], *, tied: bool, output: Path) -> "subprocess.Popen[bytes]":
+def _spawn(arguments: list[str], *, output: Path) -> "subprocess.Popen[bytes]":
     with output.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", "simulator", *arguments],
+            [sys.executable, "-m", "simulator", "--until-stdin-closes", *arguments],
             cwd=_ROOT,
-            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
             start_new_session=True,

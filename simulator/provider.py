@@ -28,7 +28,7 @@ from simulator.recordings import NotRecorded, Recordings, find
 from simulator.repair_request import question_of
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.seeded_random import seed_key, seeded_random, text_digest
-from simulator.simulator_config import Change, CheapLane, Config, Profile, profile_of
+from simulator.simulator_config import CheapLane, Config, Profile, profile_of
 from simulator.stats import Stats
 from simulator.transport_faults import BY_HAND
 from simulator.url_routes import Purpose, UrlRoute, route_of
@@ -47,6 +47,10 @@ _BATCH_DIALECTS: Final = {
 _MOST_NAMES: Final = 1000
 """Parsed paths and model profiles that are cached; beyond it the cache is cleared."""
 _SHOWN_SHA_CHARS: Final = 16
+_FLEX_SLOWNESS: Final = 3.0
+"""How many times as long a call in the lane flex takes."""
+_JUDGE_ORDER_BIAS: Final = 0.02
+"""The share of a judge's verdicts, but the wrong ones, that name the answer that is shown first."""
 
 
 class SimulatedProvider:
@@ -82,25 +86,21 @@ class SimulatedProvider:
         """Whether every connection must be closed at once."""
         return self._faults.kills_connections and self._faults.is_dead(self._clock())
 
-    def apply(self, change: Change) -> None:
-        """Apply ``change``. New faults or limits restart their counters."""
-        replaced = change.replacements()
-        if change.faults is not None or change.add_faults:
-            base = self.config.faults if change.faults is None else change.faults
-            replaced["faults"] = [*base, *change.add_faults]
+    def apply(self, replaced: Mapping[str, Any], *, reset: bool) -> None:
+        """Replaces those parts of the configuration. New faults or limits restart their counters."""
         self.config = replace(self.config, **replaced)
         self._profiles.clear()
         if "faults" in replaced:
             self._faults = FaultTable(self.config.faults, seed=self._seed, now=self._clock())
         if "limits" in replaced:
             self._meters.clear()
-        if change.reset:
+        if reset:
             self.stats = self.stats.reset()
 
     def shown_stats(self) -> dict[str, Any]:
         """The counts. The log is flushed first, so that both agree."""
         self.log.flush()
-        return self.stats.shown(now=self._clock())
+        return self.stats.shown()
 
     def handle(self, head: Head, raw: bytes) -> ResponsePlan:
         """The plan for a request to one of the protocols' paths."""
@@ -244,7 +244,7 @@ class SimulatedProvider:
             seed=self._seed,
             recordings=self._recordings,
             error=self.config.judge_error,
-            order_bias=self.config.judge_order_bias,
+            order_bias=_JUDGE_ORDER_BIAS,
         )
 
     def _faulty(
@@ -272,7 +272,7 @@ class SimulatedProvider:
         self, route: UrlRoute, call_id: str | None, *, model: str, digest: bytes, lane: CheapLane | None = None
     ) -> CallRecord:
         self._seq += 1
-        self.stats.begin(model=model, protocol=route.protocol, now=self._clock())
+        self.stats.begin(model)
         record = CallRecord(
             self._seq,
             self._wall_clock(),
@@ -313,7 +313,7 @@ class SimulatedProvider:
         sampled_ms = latency.sample_ms(
             seeded_random(self._seed, b"latency", request.model.encode("utf-8", "surrogatepass"), digest)
         )
-        return sampled_ms * self.config.flex_slowness if request.is_flex else sampled_ms
+        return sampled_ms * _FLEX_SLOWNESS if request.is_flex else sampled_ms
 
     def _profile(self, model: str, effort: str | None) -> Profile:
         profile = self._profiles.get((model, effort))

@@ -65,8 +65,8 @@ class Server:
             return _json(403, {"error": {"message": "/control accepts programs only, no web pages"}})
         if head.method == "POST":
             try:
-                change = read_change(body)
-                self.service.apply(change)
+                change, replaced = read_change(body)
+                self.service.apply(replaced, reset=change.reset)
             except ConfigError as error:
                 return _json(400, {"error": {"message": str(error)}})
             if self.service.looks_dead:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
+import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from simulator.batch_behavior import BatchBehavior
@@ -50,7 +51,6 @@ class Config:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     latency: Latency = field(default_factory=Latency)
-    latency_by_model: dict[str, Latency] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     strengths: dict[str, Strength | _Level] = field(default_factory=dict)
     """A class of strength, or a level from 0 to 1. Other models are classed by their name."""
@@ -65,8 +65,6 @@ class Config:
     limits: dict[str, ModelLimits] = field(default_factory=dict)
     batch: BatchBehavior = field(default_factory=BatchBehavior)
     """Of the batch APIs."""
-    flex_slowness: float = 3.0
-    """How many times as long a call in the lane flex takes."""
     prompt_caches: dict[str, PromptCache] = field(default_factory=dict)
     """Models without one cache nothing."""
     cached_share: float = 0.0
@@ -75,42 +73,16 @@ class Config:
     """Reasoning tokens added to every completion."""
     judge_error: _Level = 0.05
     """The share of a judge's verdicts that are wrong."""
-    judge_order_bias: _Level = 0.02
-    """The share of its other verdicts that name the answer that is shown first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """The keys of ``POST /control``: each one present replaces that part of the `Config`."""
+class Change(Config):
+    """The keys of ``POST /control``: those of `Config`, of which each one present replaces that part, and these."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    latency: Latency | None = None
-    latency_by_model: dict[str, Latency] | None = None
-    faults: list[Fault] | None = None
-    strengths: dict[str, Strength | _Level] | None = None
-    efforts: dict[str, dict[str, EffortLevel]] | None = None
-    prices: dict[str, Price] | None = None
-    lane_prices: dict[CheapLane, dict[str, Price]] | None = None
-    audio_factors: dict[str, float] | None = None
-    limits: dict[str, ModelLimits] | None = None
-    batch: BatchBehavior | None = None
-    flex_slowness: float | None = None
-    prompt_caches: dict[str, PromptCache] | None = None
-    cached_share: float | None = None
-    reasoning_tokens: int | None = None
-    judge_error: _Level | None = None
-    judge_order_bias: _Level | None = None
-    add_faults: list[Fault] = field(default_factory=list)
-    """Rules to append to the active ones. Every change of faults restarts their counters."""
     refuse_for_s: float | None = None
     """Stop listening for so many seconds: connections are refused, open ones are reset."""
     reset: bool = False
     """Set the counts of ``/stats`` to zero."""
-
-    def replacements(self) -> dict[str, Any]:
-        """The parts of a `Config` to replace, by name."""
-        return {part.name: value for part in fields(Config) if (value := getattr(self, part.name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +117,6 @@ def profile_of(model: str, config: Config, *, effort: str | None = None) -> Prof
     else:
         level = configured
         strength = next((strength for strength in LEVELS if level <= LEVELS[strength]), Strength.LARGE)
-    latency = _lookup(config.latency_by_model, model) or config.latency
     limits = _lookup(config.limits, model)
     price = _lookup(config.prices, model)
     return Profile(
@@ -153,7 +124,7 @@ def profile_of(model: str, config: Config, *, effort: str | None = None) -> Prof
         level=level,
         price=price,
         lane_prices={} if price is None else {lane: _lane_price(lane, model, price, config) for lane in CheapLane},
-        latency=None if latency.is_zero else latency,
+        latency=None if config.latency.is_zero else config.latency,
         limits=None if limits is None or not limits.any else limits,
         effort=at_effort,
         prompt_cache=_lookup(config.prompt_caches, model),
@@ -183,9 +154,11 @@ def read_config(raw: bytes | str) -> Config:
     return _read(_CONFIG, raw)
 
 
-def read_change(raw: bytes | str) -> Change:
-    """Parse the body of ``/control``. Raises ConfigError."""
-    return _read(_CHANGE, raw)
+def read_change(raw: bytes | str) -> tuple[Change, dict[str, Any]]:
+    """Parse the body of ``/control``; with the parts of the `Config` that it replaces, by name. Raises ConfigError."""
+    change = _read(_CHANGE, raw)
+    given = orjson.loads(raw)
+    return change, {part.name: getattr(change, part.name) for part in fields(Config) if part.name in given}
 
 
 _Record = TypeVar("_Record")

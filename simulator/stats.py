@@ -1,13 +1,12 @@
 """Counts over all calls, for ``GET /stats``, which tests compare with the ledger."""
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from simulator.call_record import OK, CallRecord
 
 _NANO_PER_USD: Final = 1e9
-_RECENT_S: Final = 10
 _SUMS: Final = ("calls", "ok", "billed", "undelivered", "unpriced")
 
 
@@ -43,11 +42,6 @@ class Stats:
         self.max_in_flight = 0
         self.dead_connections = 0
         self._models: dict[str, ModelCount] = {}
-        self._protocols: Counter[str] = Counter()
-        self._second = -1
-        self._this_second = 0
-        self._seconds: deque[tuple[int, int]] = deque(maxlen=_RECENT_S)
-        self._peak = 0
 
     def of(self, model: str) -> ModelCount:
         """The counts of ``model``."""
@@ -56,13 +50,8 @@ class Stats:
             count = self._models[model] = ModelCount()
         return count
 
-    def begin(self, *, model: str, protocol: str, now: float) -> None:
-        """A call of ``model`` has arrived; ``now`` is the monotonic clock."""
-        second = int(now)
-        if second != self._second:
-            self._turn(second)
-        self._this_second += 1
-        self._protocols[protocol] += 1
+    def begin(self, model: str) -> None:
+        """A call of ``model`` has arrived."""
         self.in_flight += 1
         if self.in_flight > self.max_in_flight:
             self.max_in_flight = self.in_flight
@@ -98,11 +87,9 @@ class Stats:
                 fresh._models[name] = ModelCount(in_flight=count.in_flight, max_in_flight=count.in_flight)
         return fresh
 
-    def shown(self, *, now: float) -> dict[str, Any]:
-        """As JSON. ``calls_per_s`` is the mean over the last ten whole seconds that had calls."""
-        self._turn(int(now))
+    def shown(self) -> dict[str, Any]:
+        """As JSON."""
         counts = self._models.values()
-        seconds = [number for _, number in self._seconds]
         outcomes: Counter[str] = sum((count.outcomes for count in counts), Counter())
         return {
             "simulated": True,
@@ -110,17 +97,7 @@ class Stats:
             "cost_usd": sum(count.cost_nano_usd for count in counts) / _NANO_PER_USD,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
-            "calls_per_s": sum(seconds) / len(seconds) if seconds else 0.0,
-            "peak_calls_per_s": self._peak,
             "dead_connections": self.dead_connections,
             "by_outcome": dict(outcomes),
-            "by_protocol": dict(self._protocols),
             "by_model": {name: count.shown() for name, count in sorted(self._models.items())},
         }
-
-    def _turn(self, second: int) -> None:
-        if second != self._second and self._this_second:
-            self._seconds.append((self._second, self._this_second))
-            self._peak = max(self._peak, self._this_second)
-            self._this_second = 0
-        self._second = second

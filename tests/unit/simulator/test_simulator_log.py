@@ -16,8 +16,7 @@ import httpx
 import pytest
 
 from simulator.call_record import cost_nano_usd
-from simulator.process import start_simulator
-from tests.unit.simulator_fixtures import EASY, INSTANT, MODELS, PRICES, PROTOCOLS, Simulated, request_of, running
+from tests.unit.simulator_fixtures import EASY, INSTANT, MODELS, PROTOCOLS, Simulated, request_of, running
 
 CANARY = "canary-prompt-7531"
 
@@ -156,15 +155,6 @@ def test_a_simulator_ends_with_the_process_that_started_it(tmp_path: Path) -> No
     parent = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert parent.returncode == -signal.SIGKILL
     wait_for(lambda: not is_running(int(parent.stdout)))
-
-
-def test_a_simulator_that_is_not_tied_stays_until_it_is_stopped(tmp_path: Path) -> None:
-    process = start_simulator(config={"prices": PRICES}, tied=False, output=tmp_path / "output")
-    try:
-        assert is_running(process.pid)
-        assert "simulated answers at http://127.0.0.1:" in (tmp_path / "output").read_text()
-    finally:
-        assert process.stop() == 0
 
 
 def is_running(pid: int) -> bool:
