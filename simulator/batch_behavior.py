@@ -28,8 +28,6 @@ class BatchBehavior:
     window_s: float = 86_400.0
     max_requests: int = 100_000
     max_bytes: int = 256_000_000
-    creates_per_min: int | None = None
-    """Per real minute, of each account."""
     enqueued_tokens: int | None = None
     """Prompt tokens in all batches of a model that are not over."""
 

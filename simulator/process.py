@@ -13,6 +13,7 @@ from typing import Any, Final
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _STEP_S: Final = 0.02
+_START_S: Final = 20.0
 _STOP_S: Final = 5.0
 
 
@@ -80,14 +81,12 @@ def start_simulator(
     config: Mapping[str, Any] | None = None,
     replay: Path | None = None,
     log: Path | None = None,
-    output: Path | None = None,
-    timeout_s: float = 20.0,
 ) -> SimulatorProcess:
     """Start a simulator and wait until it listens.
 
     ``host`` is the address to listen on, loopback or all of them: `SimulatorProcess.url` is that of loopback.
     ``config`` has the keys of `simulator.simulator_config.Config`. It ends with this process, even after a ``kill -9``.
-    Its output goes to ``output``, if given. Raises SimulatorFailed if it does not start within ``timeout_s``.
+    Raises SimulatorFailed if it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="pointsman-simulator-") as folder:
         ready = Path(folder, "port")
@@ -97,13 +96,13 @@ def start_simulator(
             arguments.append(f"--config={folder}/config.json")
         arguments += [f"--replay={replay.absolute()}"] if replay is not None else []
         arguments += [f"--log={log.absolute()}"] if log is not None else []
-        log_file = output or Path(folder, "output")
-        process = _spawn(arguments, output=log_file)
-        deadline = time.monotonic() + timeout_s
+        output = Path(folder, "output")
+        process = _spawn(arguments, output)
+        deadline = time.monotonic() + _START_S
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 _kill(process)
-                raise SimulatorFailed(log_file.read_text().strip() or "the simulator did not start")
+                raise SimulatorFailed(output.read_text().strip() or "the simulator did not start")
             time.sleep(_STEP_S)
         return SimulatorProcess(process, int(ready.read_text()))
 
@@ -119,7 +118,7 @@ def _close_stdin(process: "subprocess.Popen[bytes]") -> None:
         process.stdin.close()
 
 
-def _spawn(arguments: list[str], *, output: Path) -> "subprocess.Popen[bytes]":
+def _spawn(arguments: list[str], output: Path) -> "subprocess.Popen[bytes]":
     with output.open("ab") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "simulator", "--until-stdin-closes", *arguments],

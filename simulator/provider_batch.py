@@ -7,7 +7,22 @@ from enum import StrEnum
 from typing import Any
 
 from simulator.fault_rules import Fault, FaultKind
+from simulator.protocols.protocol import ErrorCase
 from simulator.url_routes import UrlRoute
+
+
+class BatchRefused(Exception):
+    """A request to a batch API that is not done; ``wait_s`` goes into Retry-After."""
+
+    def __init__(self, case: ErrorCase, message: str, *, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.case = case
+        self.wait_s = wait_s
+
+
+def no_such(what: str) -> BatchRefused:
+    """A 404."""
+    return BatchRefused(ErrorCase.NOT_FOUND, f"no such {what}")
 
 
 class BatchPhase(StrEnum):

@@ -1,7 +1,6 @@
 """Files and batches of the simulated batch APIs: what they hold, and how batches run on a clock that may be sped up."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -10,13 +9,22 @@ from typing import Any, Final, Protocol
 from simulator.batch_behavior import BatchBehavior
 from simulator.chat_types import tokens_in
 from simulator.fault_rules import Fault, FaultKind, FaultTarget
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, SimulatedFile, account_of
+from simulator.protocols.protocol import ErrorCase
+from simulator.provider_batch import (
+    BatchCall,
+    BatchPhase,
+    BatchRefused,
+    LineState,
+    SimulatedBatch,
+    SimulatedFile,
+    account_of,
+    no_such,
+)
 from simulator.seeded_random import SeededRandom, seeded_random
 from simulator.url_routes import UrlRoute
 
 _AT_ONCE: Final = 64
 """Calls that run without a look at the other connections."""
-_MINUTE_S: Final = 60.0
 _RAMP: Final = 0.5
 """A batch waits for this share of its time; then its calls run evenly."""
 
@@ -26,14 +34,6 @@ class CallRunner(Protocol):
 
     def __call__(self, route: UrlRoute, *, model: str, key: str, body: Mapping[str, Any]) -> tuple[int, bytes, bool]:
         """Status, body, and whether it is an answer that is billed."""
-
-
-class TooManyCreates(Exception):
-    """The account's limit of creates is reached; ``wait_s`` is when it is not."""
-
-    def __init__(self, wait_s: float) -> None:
-        super().__init__("too many batches were created")
-        self.wait_s = wait_s
 
 
 @dataclass(slots=True)
@@ -47,7 +47,6 @@ class SimulatedBatches:
     files: dict[tuple[tuple[str, str], str], SimulatedFile] = field(default_factory=dict)
     batches: dict[tuple[tuple[str, str], str], SimulatedBatch] = field(default_factory=dict)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _creates: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
     sessions: dict[str, str] = field(default_factory=dict)
     """Names of files whose upload has begun, by its id."""
     _seq: int = 0
@@ -70,40 +69,40 @@ class SimulatedBatches:
         self.files[account_of(route), file.id] = file
         return file
 
-    def file(self, route: UrlRoute, file_id: str) -> SimulatedFile | None:
-        """The file, if the account has it."""
-        return self.files.get((account_of(route), file_id))
+    def file(self, route: UrlRoute, file_id: str) -> SimulatedFile:
+        """The account's file. Raises BatchRefused."""
+        if (file := self.files.get((account_of(route), file_id))) is None:
+            raise no_such("file")
+        return file
 
-    def delete(self, route: UrlRoute, file_id: str) -> bool:
-        """Whether there was such a file."""
-        return self.files.pop((account_of(route), file_id), None) is not None
+    def delete(self, route: UrlRoute, file_id: str) -> None:
+        """Removes the file, if there is one."""
+        self.files.pop((account_of(route), file_id), None)
 
     # Batches
 
-    def batch(self, route: UrlRoute, batch_id: str) -> SimulatedBatch | None:
-        """The batch, if the account has it."""
-        return self.batches.get((account_of(route), batch_id))
+    def batch(self, route: UrlRoute, batch_id: str) -> SimulatedBatch:
+        """The account's batch. Raises BatchRefused."""
+        if (batch := self.batches.get((account_of(route), batch_id))) is None:
+            raise no_such("batch")
+        return batch
 
     def newest_first(self, route: UrlRoute) -> list[SimulatedBatch]:
         """The account's batches."""
         return [batch for (account, _), batch in reversed(self.batches.items()) if account == account_of(route)]
 
-    def admit(self, route: UrlRoute, behavior: BatchBehavior) -> None:
-        """Counts a create. Raises TooManyCreates."""
-        if behavior.creates_per_min is None:
-            return
-        now = self.wall_clock()
-        recent = self._creates.setdefault(account_of(route), deque())
-        while recent and recent[0] <= now - _MINUTE_S:
-            recent.popleft()
-        if len(recent) >= behavior.creates_per_min:
-            raise TooManyCreates(recent[0] + _MINUTE_S - now)
-        recent.append(now)
-
-    def faults_of(self, route: UrlRoute, model: str, content: bytes) -> dict[FaultKind, Fault]:
-        """The faults of a batch that is about to be created."""
+    def admit(
+        self, route: UrlRoute, model: str, content: bytes, *, file_id: str | None = None
+    ) -> dict[FaultKind, Fault]:
+        """The faults of a batch that is about to be created. Raises BatchRefused where one of them refuses it."""
         digest = sha256(content).digest()
-        return self.find_faults(FaultTarget(model, route.dialect.name, route.site, digest))
+        faults = self.find_faults(FaultTarget(model, route.dialect.name, route.site, digest))
+        if (fault := faults.get(FaultKind.BATCH_RATE_LIMITED)) is not None:
+            raise BatchRefused(ErrorCase.RATE_LIMITED, "injected fault: batch_rate_limited", wait_s=fault.retry_after_s)
+        if FaultKind.BATCH_FILE_GONE in faults and file_id is not None:
+            self.delete(route, file_id)
+            raise no_such("file")
+        return faults
 
     def start(
         self, batch: SimulatedBatch, behavior: BatchBehavior, *, finish: Callable[[SimulatedBatch], None]

@@ -4,30 +4,17 @@ The requests come with the create, without a name or metadata. Everything has a 
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import orjson
 
 from simulator.batch_behavior import BatchBehavior
 from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
-from simulator.protocols.batch_replies import (
-    BatchRefused,
-    check_create,
-    created,
-    decoded,
-    download,
-    fragment,
-    no_such,
-    refused,
-    shown,
-    too_many,
-)
+from simulator.protocols.batch_replies import created, decoded, download, listed, refused, rfc3339, shown
 from simulator.protocols.protocol import ErrorCase, list_at
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch
-from simulator.provider_batches import SimulatedBatches, TooManyCreates, answers_in_order
+from simulator.provider_batch import BatchCall, BatchPhase, BatchRefused, LineState, SimulatedBatch, no_such
+from simulator.provider_batches import SimulatedBatches, answers_in_order
 from simulator.response_plan import ResponsePlan
 from simulator.url_routes import UrlRoute
 
@@ -45,13 +32,13 @@ def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, 
             case "POST", None, None:
                 return _create(batches, behavior, route, head, raw)
             case "GET", None, None:
-                return _list(batches, route, head)
+                return shown(listed(batches, route, after="after_id", show=lambda batch: _batch(batch, head)))
             case "GET", str(name), None:
-                return shown(_batch(_known(batches, route, name), head))
+                return shown(_batch(batches.batch(route, name), head))
             case "GET", str(name), "results":
-                return _results(batches, _known(batches, route, name))
+                return _results(batches, batches.batch(route, name))
             case "POST", str(name), "cancel":
-                batch = _known(batches, route, name)
+                batch = batches.batch(route, name)
                 if batch.phase.is_over:
                     raise BatchRefused(ErrorCase.BAD_REQUEST, "a batch that has ended cannot be canceled")
                 batches.cancel(batch)
@@ -60,12 +47,6 @@ def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, 
                 raise no_such("path or method")
     except BatchRefused as error:
         return refused(route, error)
-
-
-def _known(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedBatch:
-    if (batch := batches.batch(route, name)) is None:
-        raise no_such("batch")
-    return batch
 
 
 def _create(
@@ -77,12 +58,7 @@ def _create(
     if not calls or len(calls) > behavior.max_requests:
         raise BatchRefused(ErrorCase.BAD_REQUEST, f"requests: there must be 1 to {behavior.max_requests}")
     model = str(calls[0].body.get("model"))
-    faults = batches.faults_of(route, model, raw)
-    check_create(faults)
-    try:
-        batches.admit(route, behavior)
-    except TooManyCreates as error:
-        raise too_many(error) from None
+    faults = batches.admit(route, model, raw)
     if FaultKind.BATCH_FAILED in faults:
         raise BatchRefused(ErrorCase.RATE_LIMITED, "too many requests are enqueued", wait_s=1.0)
     now = batches.wall_clock()
@@ -132,29 +108,11 @@ def _results(batches: SimulatedBatches, batch: SimulatedBatch) -> ResponsePlan:
 def _result(call: BatchCall, batch: SimulatedBatch) -> dict[str, Any]:
     match call.state:
         case LineState.SUCCEEDED:
-            return {"type": "succeeded", "message": fragment(call.answer)}
+            return {"type": "succeeded", "message": orjson.Fragment(call.answer)}
         case LineState.ERRORED:
-            return {"type": "errored", "error": fragment(call.answer)}
+            return {"type": "errored", "error": orjson.Fragment(call.answer)}
         case _:
             return {"type": "expired" if batch.phase is BatchPhase.EXPIRED else "canceled"}
-
-
-def _list(batches: SimulatedBatches, route: UrlRoute, head: Head) -> ResponsePlan:
-    asked = parse_qs(route.query)
-    limit = int(asked.get("limit", ["20"])[0])
-    found = batches.newest_first(route)
-    if after := asked.get("after_id", [""])[0]:
-        names = [batch.id for batch in found]
-        found = found[names.index(after) + 1 :] if after in names else []
-    page = [_batch(batch, head) for batch in found[:limit]]
-    return shown(
-        {
-            "data": page,
-            "has_more": len(found) > limit,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-        }
-    )
 
 
 def _batch(batch: SimulatedBatch, head: Head) -> dict[str, Any]:
@@ -174,16 +132,11 @@ def _batch(batch: SimulatedBatch, head: Head) -> dict[str, Any]:
         "type": "message_batch",
         "processing_status": "ended" if is_over else "in_progress" if batch.cancelled_at is None else "canceling",
         "request_counts": None if FaultKind.BATCH_UNCOUNTED in batch.faults else counts,
-        "ended_at": _time(batch.ended_at),
-        "created_at": _time(batch.created_at),
-        "expires_at": _time(batch.closes_at),
+        "ended_at": rfc3339(batch.ended_at),
+        "created_at": rfc3339(batch.created_at),
+        "expires_at": rfc3339(batch.closes_at),
         "archived_at": None,
-        "cancel_initiated_at": _time(batch.cancelled_at),
+        "cancel_initiated_at": rfc3339(batch.cancelled_at),
         "results_url": results if is_over else None,
         "simulated": True,
     }
-
-
-def _time(moment: float | None) -> str | None:
-    """RFC 3339."""
-    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()

@@ -1,27 +1,21 @@
 """What the three dialects of batch APIs reply in the same way."""
 
 import math
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import orjson
 
 from simulator.fault_rules import Fault, FaultKind
 from simulator.protocols.protocol import STATUS, ErrorCase
-from simulator.provider_batch import SimulatedBatch
-from simulator.provider_batches import TooManyCreates
+from simulator.provider_batch import BatchRefused, SimulatedBatch
+from simulator.provider_batches import SimulatedBatches
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.url_routes import UrlRoute
 
 _JSON_LINES: Final = b"content-type: application/jsonl\r\nx-simulated: true\r\n"
-
-
-class BatchRefused(Exception):
-    """A request to a batch API that is not done; ``wait_s`` goes into Retry-After."""
-
-    def __init__(self, case: ErrorCase, message: str, *, wait_s: float | None = None) -> None:
-        super().__init__(message)
-        self.case = case
-        self.wait_s = wait_s
 
 
 def shown(value: Any) -> ResponsePlan:
@@ -42,28 +36,12 @@ def refused(route: UrlRoute, error: BatchRefused) -> ResponsePlan:
     return ResponsePlan(STATUS[error.case], orjson.dumps(route.dialect.error(error.case, str(error))), headers)
 
 
-def no_such(what: str) -> BatchRefused:
-    """A 404."""
-    return BatchRefused(ErrorCase.NOT_FOUND, f"no such {what}")
-
-
 def created(batch: SimulatedBatch, value: Any) -> ResponsePlan:
     """The reply to a create, which a fault may keep back."""
     plan = shown(value)
     if FaultKind.BATCH_LOST_REPLY in batch.faults:
         plan.fault = Fault(kind=FaultKind.RESET)
     return plan
-
-
-def check_create(faults: dict[FaultKind, Fault]) -> None:
-    """Raises BatchRefused where a fault refuses a create."""
-    if (fault := faults.get(FaultKind.BATCH_RATE_LIMITED)) is not None:
-        raise BatchRefused(ErrorCase.RATE_LIMITED, "injected fault: batch_rate_limited", wait_s=fault.retry_after_s)
-
-
-def too_many(error: TooManyCreates) -> BatchRefused:
-    """The 429 of a limit of creates."""
-    return BatchRefused(ErrorCase.RATE_LIMITED, str(error), wait_s=error.wait_s)
 
 
 def decoded(raw: bytes) -> dict[str, Any]:
@@ -77,6 +55,19 @@ def decoded(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def fragment(raw: bytes) -> Any:
-    """``raw`` as a part of another document; a fault may have left it broken, and so the document is."""
-    return orjson.Fragment(raw)
+def listed(batches: SimulatedBatches, route: UrlRoute, *, after: str, show: Callable[[SimulatedBatch], Any]) -> Any:
+    """A page of the account's batches, from after the one that the parameter ``after`` names: OpenAI's and Anthropic's."""
+    asked = {name: values[0] for name, values in parse_qs(route.query).items()}
+    limit = int(asked.get("limit", "20"))
+    found = batches.newest_first(route)
+    if after in asked:
+        names = [batch.id for batch in found]
+        found = found[names.index(asked[after]) + 1 :] if asked[after] in names else []
+    page = [show(batch) for batch in found[:limit]]
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
+    return {"data": page, **ends, "has_more": len(found) > limit}
+
+
+def rfc3339(moment: float | None) -> str | None:
+    """Unix seconds as a time in UTC."""
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")

@@ -4,7 +4,6 @@ A batch is made from an uploaded file and is an operation. What was cancelled or
 """
 
 import re
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -13,21 +12,18 @@ import orjson
 from simulator.batch_behavior import BatchBehavior
 from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
-from simulator.protocols.batch_replies import (
-    BatchRefused,
-    check_create,
-    created,
-    decoded,
-    download,
-    fragment,
-    no_such,
-    refused,
-    shown,
-    too_many,
-)
+from simulator.protocols.batch_replies import created, decoded, download, refused, rfc3339, shown
 from simulator.protocols.protocol import ErrorCase, mapping_at
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, SimulatedFile
-from simulator.provider_batches import SimulatedBatches, TooManyCreates, answers_in_order
+from simulator.provider_batch import (
+    BatchCall,
+    BatchPhase,
+    BatchRefused,
+    LineState,
+    SimulatedBatch,
+    SimulatedFile,
+    no_such,
+)
+from simulator.provider_batches import SimulatedBatches, answers_in_order
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.url_routes import UrlRoute
 
@@ -57,20 +53,14 @@ def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, 
             case "GET", None, None:
                 return _list(batches, route)
             case "GET", str(name), None:
-                return shown(_operation(_known(batches, route, name)))
+                return shown(_operation(batches.batch(route, f"batches/{name}")))
             case "POST", str(name), "cancel":
-                batches.cancel(_known(batches, route, name))
+                batches.cancel(batches.batch(route, f"batches/{name}"))
                 return shown({})
             case _:
                 raise no_such("path or method")
     except BatchRefused as error:
         return refused(route, error)
-
-
-def _known(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedBatch:
-    if (batch := batches.batch(route, f"batches/{name}")) is None:
-        raise no_such("batch")
-    return batch
 
 
 def _upload(
@@ -97,8 +87,7 @@ def _upload(
 
 
 def _of_file(batches: SimulatedBatches, route: UrlRoute, head: Head, name: str, *, is_download: bool) -> ResponsePlan:
-    if (file := batches.file(route, name)) is None:
-        raise no_such("file")
+    file = batches.file(route, name)
     match head.method:
         case "GET" if is_download:
             return download(file.content)
@@ -116,19 +105,10 @@ def _create(
 ) -> ResponsePlan:
     asked = mapping_at(decoded(raw), "batch")
     name = str(mapping_at(asked, "inputConfig").get("fileName"))
-    if (file := batches.file(route, name)) is None:
-        raise no_such("file")
-    faults = batches.faults_of(route, model, file.content)
-    check_create(faults)
-    if FaultKind.BATCH_FILE_GONE in faults:
-        batches.delete(route, name)
-        raise no_such("file")
+    file = batches.file(route, name)
+    faults = batches.admit(route, model, file.content, file_id=name)
     if not asked.get("displayName"):
         raise BatchRefused(ErrorCase.BAD_REQUEST, "batch.displayName is not specified")
-    try:
-        batches.admit(route, behavior)
-    except TooManyCreates as error:
-        raise too_many(error) from None
     calls, errors = _read_lines(file.content)
     now = batches.wall_clock()
     batch = SimulatedBatch(
@@ -171,7 +151,7 @@ def _write_file(batches: SimulatedBatches, batch: SimulatedBatch) -> None:
 
 def _result(call: BatchCall) -> dict[str, Any]:
     if call.state is LineState.SUCCEEDED:
-        return {"response": fragment(call.answer)}
+        return {"response": orjson.Fragment(call.answer)}
     code = _CODES.get(call.status, 2)
     return {"error": {"code": code, "message": f"[simulated] status {call.status}"}}
 
@@ -202,8 +182,8 @@ def _operation(batch: SimulatedBatch) -> dict[str, Any]:
         "model": f"models/{batch.model}",
         "displayName": batch.details["name"],
         "inputConfig": {"fileName": batch.details["input"]},
-        "createTime": _time(batch.created_at),
-        "updateTime": _time(batch.created_at if batch.ended_at is None else batch.ended_at),
+        "createTime": rfc3339(batch.created_at),
+        "updateTime": rfc3339(batch.created_at if batch.ended_at is None else batch.ended_at),
         "batchStats": {}
         if FaultKind.BATCH_UNCOUNTED in batch.faults
         else {
@@ -223,7 +203,7 @@ def _operation(batch: SimulatedBatch) -> dict[str, Any]:
     }
     operation: dict[str, Any] = {"name": batch.id, "metadata": metadata}
     if batch.ended_at is not None:
-        metadata["endTime"] = _time(batch.ended_at)
+        metadata["endTime"] = rfc3339(batch.ended_at)
     if phase is BatchPhase.ENDED:
         output = {"responsesFile": batch.outputs["responses"]}
         metadata["output"] = output
@@ -245,11 +225,6 @@ def _file(file: SimulatedFile) -> dict[str, Any]:
         "displayName": file.name,
         "mimeType": "application/jsonl",
         "sizeBytes": str(len(file.content)),
-        "createTime": _time(file.created_at),
+        "createTime": rfc3339(file.created_at),
         "state": "ACTIVE",
     }
-
-
-def _time(moment: float) -> str:
-    """RFC 3339, in UTC."""
-    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")

@@ -6,28 +6,24 @@ file; what was not when it is cancelled is in neither file.
 
 import re
 from typing import Any, Final
-from urllib.parse import parse_qs
 
 import orjson
 
 from simulator.batch_behavior import BatchBehavior
 from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
-from simulator.protocols.batch_replies import (
-    BatchRefused,
-    check_create,
-    created,
-    decoded,
-    download,
-    fragment,
-    no_such,
-    refused,
-    shown,
-    too_many,
-)
+from simulator.protocols.batch_replies import created, decoded, download, listed, refused, shown
 from simulator.protocols.protocol import ErrorCase, mapping_at
-from simulator.provider_batch import BatchCall, BatchPhase, LineState, SimulatedBatch, SimulatedFile
-from simulator.provider_batches import SimulatedBatches, TooManyCreates, answers_in_order
+from simulator.provider_batch import (
+    BatchCall,
+    BatchPhase,
+    BatchRefused,
+    LineState,
+    SimulatedBatch,
+    SimulatedFile,
+    no_such,
+)
+from simulator.provider_batches import SimulatedBatches, answers_in_order
 from simulator.response_plan import ResponsePlan
 from simulator.url_routes import UrlRoute
 
@@ -49,21 +45,21 @@ def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, 
             case "POST", "files", None, None:
                 return _upload(batches, behavior, route, head, raw)
             case "GET", "files", str(name), None:
-                return shown(_file(_stored(batches, route, name)))
+                return shown(_file(batches.file(route, name)))
             case "GET", "files", str(name), "content":
-                return download(_stored(batches, route, name).content)
+                return download(batches.file(route, name).content)
             case "DELETE", "files", str(name), None:
-                _stored(batches, route, name)
+                batches.file(route, name)
                 batches.delete(route, name)
                 return shown({"id": name, "object": "file", "deleted": True})
             case "POST", "batches", None, None:
                 return _create(batches, behavior, route, raw)
             case "GET", "batches", None, None:
-                return _list(batches, route)
+                return shown({"object": "list"} | listed(batches, route, after="after", show=_batch))
             case "GET", "batches", str(name), None:
-                return shown(_batch(_known(batches, route, name)))
+                return shown(_batch(batches.batch(route, name)))
             case "POST", "batches", str(name), "cancel":
-                batch = _known(batches, route, name)
+                batch = batches.batch(route, name)
                 if batch.phase.is_over and batch.cancelled_at is None:
                     raise BatchRefused(ErrorCase.BAD_REQUEST, f"cannot cancel a batch that is {_status(batch)}")
                 batches.cancel(batch)
@@ -72,18 +68,6 @@ def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, 
                 raise no_such("path or method")
     except BatchRefused as error:
         return refused(route, error)
-
-
-def _stored(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedFile:
-    if (file := batches.file(route, name)) is None:
-        raise no_such("file")
-    return file
-
-
-def _known(batches: SimulatedBatches, route: UrlRoute, name: str) -> SimulatedBatch:
-    if (batch := batches.batch(route, name)) is None:
-        raise no_such("batch")
-    return batch
 
 
 def _upload(
@@ -119,18 +103,10 @@ def _create(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute,
     if asked.get("completion_window") != _DAY_WINDOW:
         raise BatchRefused(ErrorCase.BAD_REQUEST, "completion_window must be 24h")
     name = str(asked.get("input_file_id"))
-    content = _stored(batches, route, name).content
+    content = batches.file(route, name).content
     calls, errors = _read_lines(content, behavior, endpoint=asked["endpoint"])
     model = str(calls[0].body.get("model")) if calls else ""
-    faults = batches.faults_of(route, model, content)
-    check_create(faults)
-    if FaultKind.BATCH_FILE_GONE in faults:
-        batches.delete(route, name)
-        raise no_such("file")
-    try:
-        batches.admit(route, behavior)
-    except TooManyCreates as error:
-        raise too_many(error) from None
+    faults = batches.admit(route, model, content, file_id=name)
     now = batches.wall_clock()
     batch = SimulatedBatch(
         batches.next_id("batch_"),
@@ -209,32 +185,13 @@ def _write_files(batches: SimulatedBatches, batch: SimulatedBatch) -> None:
 
 
 def _result(call: BatchCall) -> bytes:
-    response = {"status_code": call.status, "request_id": f"req_{call.key}", "body": fragment(call.answer)}
+    response = {"status_code": call.status, "request_id": f"req_{call.key}", "body": orjson.Fragment(call.answer)}
     return orjson.dumps({"id": f"batch_req_{call.key}", "custom_id": call.key, "response": response, "error": None})
 
 
 def _not_run(call: BatchCall) -> bytes:
     error = {"code": "batch_expired", "message": "[simulated] not executed before the completion window expired"}
     return orjson.dumps({"id": f"batch_req_{call.key}", "custom_id": call.key, "response": None, "error": error})
-
-
-def _list(batches: SimulatedBatches, route: UrlRoute) -> ResponsePlan:
-    asked = parse_qs(route.query)
-    limit = int(asked.get("limit", ["20"])[0])
-    found = batches.newest_first(route)
-    if after := asked.get("after", [""])[0]:
-        names = [batch.id for batch in found]
-        found = found[names.index(after) + 1 :] if after in names else []
-    page = [_batch(batch) for batch in found[:limit]]
-    return shown(
-        {
-            "object": "list",
-            "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(found) > limit,
-        }
-    )
 
 
 def _status(batch: SimulatedBatch) -> str:
