@@ -1,79 +1,31 @@
 """Loads a running API: a 200 MB upload with an eye on the server's memory, then 1,000 pollers at once.
 
-``python -m benchmarks.api_load --url http://127.0.0.1:8080 --pid PID`` prints one JSON object. Linux only (/proc).
+``python -m benchmarks.api_load --url http://127.0.0.1:8080 --pid PID`` prints one JSON object. Linux only.
 """
 
 import argparse
 import asyncio
 import gc
-import http.client
 import json
 import os
 import statistics
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
+import httpx
+import psutil
 import uvloop
+
+from benchmarks.resource_usage import ResourceMonitor, cpu_s
 
 BOUNDARY = "pointsman-benchmark"
 
 
-@dataclass
-class Memory:
-    """Samples a process's resident set every 20 ms while it is entered."""
-
-    pid: int
-    peak_mb: float = 0.0
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def now_mb(self) -> float:
-        """The resident set in MB (10^6 bytes)."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024 / 1e6
-        raise RuntimeError("the process is gone")
-
-    def __enter__(self) -> "Memory":
-        self._thread = threading.Thread(target=self._sample)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._stop.wait(0.02):
-            self.peak_mb = max(self.peak_mb, self.now_mb())
-
-
-class Api:
-    """Plain requests, one connection each."""
-
-    def __init__(self, url: str, key: str) -> None:
-        self.host = urlsplit(url).hostname or "127.0.0.1"
-        self.port = urlsplit(url).port or 80
-        self.headers = {"authorization": f"Bearer {key}"}
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """The response's JSON."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
-        sent = json.dumps(body) if isinstance(body, dict) else body
-        kind = {"content-type": "application/json"} if isinstance(body, dict) else {}
-        connection.request(method, path, body=sent, headers=self.headers | kind | headers)
-        answer = connection.getresponse()
-        reply = json.loads(answer.read())
-        connection.close()
-        if answer.status != 200:
-            raise RuntimeError(f"{method} {path}: {answer.status} {reply}")
-        return reply
+def ask(client: httpx.Client, method: str, path: str, **request: Any) -> Any:
+    """The response's JSON."""
+    return client.request(method, path, **request).raise_for_status().json()
 
 
 def lines(count: int, *, bytes_each: int) -> Iterator[bytes]:
@@ -90,7 +42,19 @@ def lines(count: int, *, bytes_each: int) -> Iterator[bytes]:
         yield json.dumps(line).encode() + b"\n"
 
 
-def form(parts: Iterator[bytes]) -> Iterator[bytes]:
+def upload(client: httpx.Client, parts: Iterator[bytes]) -> Any:
+    """Uploads a file of ``parts``; the file object."""
+    kind = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
+    return ask(client, "POST", "/v1/files", content=_form(parts), headers=kind)
+
+
+def create(client: httpx.Client, file: Mapping[str, Any]) -> Any:
+    """A batch of an uploaded file."""
+    asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    return ask(client, "POST", "/v1/batches", json=asked)
+
+
+def _form(parts: Iterator[bytes]) -> Iterator[bytes]:
     """A multipart form around a file, in lumps of about 64 KB."""
     head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--{BOUNDARY}\r\n'
     lump = bytearray((head + 'Content-Disposition: form-data; name="file"; filename="large.jsonl"\r\n\r\n').encode())
@@ -102,28 +66,26 @@ def form(parts: Iterator[bytes]) -> Iterator[bytes]:
     yield bytes(lump) + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-def measure_upload(api: Api, memory: Memory, *, count: int, bytes_each: int) -> dict[str, float]:
+def measure_upload(client: httpx.Client, process: psutil.Process, *, count: int, bytes_each: int) -> dict[str, float]:
     """Uploads ``count`` lines, has them validated, and cancels the batch."""
-    before_mb = memory.now_mb()
-    with memory:
+    before_mb = process.memory_info().rss / 1e6
+    with ResourceMonitor(lambda: {"api": process}, every_s=0.02) as memory:
         began = time.perf_counter()
-        kind = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
-        file = api.ask("POST", "/v1/files", form(lines(count, bytes_each=bytes_each)), **kind)
+        file = upload(client, lines(count, bytes_each=bytes_each))
         upload_s = time.perf_counter() - began
-        upload_peak_mb = memory.peak_mb
+        upload_peak_mb = memory.peak_rss_mb["api"]
         began = time.perf_counter()
-        asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-        batch = api.ask("POST", "/v1/batches", asked)
+        batch = create(client, file)
         slowest_s = 0.0
         while batch["status"] == "validating":
             time.sleep(0.02)
             asked_at = time.perf_counter()
-            batch = api.ask("GET", f"/v1/batches/{batch['id']}")
+            batch = ask(client, "GET", f"/v1/batches/{batch['id']}")
             slowest_s = max(slowest_s, time.perf_counter() - asked_at)
         validate_s = time.perf_counter() - began
     if batch["status"] != "failed":
-        api.ask("POST", f"/v1/batches/{batch['id']}/cancel")
-    api.ask("DELETE", f"/v1/files/{file['id']}")
+        ask(client, "POST", f"/v1/batches/{batch['id']}/cancel")
+    ask(client, "DELETE", f"/v1/files/{file['id']}")
     return {
         "file_mb": round(file["bytes"] / 1e6, 1),
         "lines": count,
@@ -133,22 +95,21 @@ def measure_upload(api: Api, memory: Memory, *, count: int, bytes_each: int) -> 
         "slowest_poll_meanwhile_s": round(slowest_s, 3),
         "rss_before_mb": round(before_mb, 1),
         "rss_peak_upload_mb": round(upload_peak_mb, 1),
-        "rss_peak_mb": round(memory.peak_mb, 1),
+        "rss_peak_mb": round(memory.peak_rss_mb["api"], 1),
     }
 
 
-async def poll(api: Api, path: str, latencies: list[float], *, rounds: int, every_s: float) -> int:
+async def poll(client: httpx.Client, path: str, latencies: list[float], *, rounds: int, every_s: float) -> int:
     """One poller. Returns how many of its requests were refused, or not answered with 200."""
-    request = (
-        f"GET {path} HTTP/1.1\r\nhost: {api.host}:{api.port}\r\nauthorization: {api.headers['authorization']}\r\n\r\n"
-    )
+    host, port, key = client.base_url.host, client.base_url.port or 80, client.headers["authorization"]
+    request = f"GET {path} HTTP/1.1\r\nhost: {host}:{port}\r\nauthorization: {key}\r\n\r\n"
     refused = 0
     reader = writer = None
     for _ in range(rounds):
         began = time.perf_counter()
         try:
             if reader is None or writer is None:
-                reader, writer = await asyncio.open_connection(api.host, api.port)
+                reader, writer = await asyncio.open_connection(host, port)
             writer.write(request.encode())
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -167,35 +128,31 @@ async def poll(api: Api, path: str, latencies: list[float], *, rounds: int, ever
     return refused
 
 
-def cpu_s(pid: int) -> float:
-    """Seconds of a processor that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def busy_s() -> float:
     """Seconds that all processors together have worked, for anybody."""
-    user, nice, system, _idle, _waiting, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
-    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait)
 
 
 def measure_pollers(
-    api: Api, public_ids: list[str], pid: int, *, pollers: int, rounds: int, every_s: float
+    client: httpx.Client, public_ids: list[str], process: psutil.Process, *, pollers: int, rounds: int, every_s: float
 ) -> dict[str, float]:
     """All pollers start in the same moment."""
 
     async def run() -> tuple[list[float], int]:
         latencies: list[float] = []
         paths = [f"/v1/batches/{public_ids[number % len(public_ids)]}" for number in range(pollers)]
-        refused = await asyncio.gather(*(poll(api, path, latencies, rounds=rounds, every_s=every_s) for path in paths))
+        refused = await asyncio.gather(
+            *(poll(client, path, latencies, rounds=rounds, every_s=every_s) for path in paths)
+        )
         return latencies, sum(refused)
 
-    began, used_s, own_s, all_s = time.perf_counter(), cpu_s(pid), time.process_time(), busy_s()
+    began, used_s, own_s, all_s = time.perf_counter(), cpu_s({"api": process}), time.process_time(), busy_s()
     gc.disable()  # of two processors the clients take one, so that they are to be as light as they can be
     latencies, refused = uvloop.run(run())
     gc.enable()
     wall_s = time.perf_counter() - began
-    used_s, own_s, all_s = cpu_s(pid) - used_s, time.process_time() - own_s, busy_s() - all_s
+    used_s, own_s, all_s = cpu_s({"api": process}) - used_s, time.process_time() - own_s, busy_s() - all_s
     cuts = statistics.quantiles(latencies, n=100)
     return {
         "pollers": pollers,
@@ -214,13 +171,11 @@ def measure_pollers(
     }
 
 
-def make_batches(api: Api, count: int) -> list[str]:
+def make_batches(client: httpx.Client, count: int) -> list[str]:
     """Small batches to be polled, once all of them are validated."""
-    body = b"".join(form(lines(20, bytes_each=300)))
-    file = api.ask("POST", "/v1/files", body, **{"content-type": f"multipart/form-data; boundary={BOUNDARY}"})
-    asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    public_ids = [api.ask("POST", "/v1/batches", asked)["id"] for _ in range(count)]
-    while any(api.ask("GET", f"/v1/batches/{public_id}")["status"] == "validating" for public_id in public_ids):
+    file = upload(client, lines(20, bytes_each=300))
+    public_ids = [create(client, file)["id"] for _ in range(count)]
+    while any(ask(client, "GET", f"/v1/batches/{public_id}")["status"] == "validating" for public_id in public_ids):
         time.sleep(0.5)
     return public_ids
 
@@ -233,24 +188,21 @@ def main() -> None:
     parser.add_argument("--pid", type=int, required=True, help="the API's process")
     parser.add_argument("--pollers", type=int, default=1000)
     given = parser.parse_args()
-    api = Api(given.url, given.key)
-    public_ids = make_batches(api, 50)
-    few, many = public_ids[:1], public_ids
-    reply: dict[str, Any] = {"load_average": os.getloadavg()}
-    reply["all_at_once"] = [
-        measure_pollers(api, few, given.pid, pollers=given.pollers, rounds=1, every_s=0.0) for _ in range(3)
-    ]
-    reply["every_two_seconds_one_batch"] = measure_pollers(
-        api, few, given.pid, pollers=given.pollers, rounds=8, every_s=2.0
-    )
-    reply["every_two_seconds_many_batches"] = measure_pollers(
-        api, many, given.pid, pollers=given.pollers, rounds=8, every_s=2.0
-    )
-    print(json.dumps(reply, indent=2), flush=True)
-    for count, bytes_each in ((49_999, 4190), (50, 4_100_000)):
-        print(
-            json.dumps(measure_upload(api, Memory(given.pid), count=count, bytes_each=bytes_each), indent=2), flush=True
-        )
+    process = psutil.Process(given.pid)
+    headers = {"authorization": f"Bearer {given.key}"}
+    with httpx.Client(base_url=given.url, headers=headers, timeout=600, trust_env=False) as client:
+        many = make_batches(client, 50)
+        polled = partial(measure_pollers, client, process=process, pollers=given.pollers)
+        reply = {
+            "load_average": os.getloadavg(),
+            "all_at_once": [polled(many[:1], rounds=1, every_s=0.0) for _ in range(3)],
+            "every_two_seconds_one_batch": polled(many[:1], rounds=8, every_s=2.0),
+            "every_two_seconds_many_batches": polled(many, rounds=8, every_s=2.0),
+        }
+        print(json.dumps(reply, indent=2), flush=True)
+        for count, bytes_each in ((49_999, 4190), (50, 4_100_000)):
+            uploaded = measure_upload(client, process, count=count, bytes_each=bytes_each)
+            print(json.dumps(uploaded, indent=2), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import uvloop
 from matplotlib import pyplot
 
 from benchmarks.benchmark_fleet import write_fleet
-from benchmarks.harness import everywhere, stand
+from benchmarks.harness import cpu_ms_by_process, everywhere, stand
 from benchmarks.query_generator import question_lines
 from evaluation.models.artifact_cache import load_serving_models, open_folder
 from fleet_config import load_fleet
@@ -68,11 +68,9 @@ def _processes(queries: int, rounds: int) -> tuple[dict[str, float], float]:
         running.lap(2_000)
         laps = [running.lap(queries) for _ in range(rounds)]
     averages: dict[str, float] = {}
-    for name in {name for lap in laps for name in lap.cpu_by_name}:
+    for name, ms in cpu_ms_by_process(laps).items():
         kind = "workers" if name.startswith("all") else name
-        averages[kind] = averages.get(kind, 0.0) + median(
-            1000 * lap.cpu_by_name.get(name, 0.0) / lap.queries for lap in laps
-        )
+        averages[kind] = averages.get(kind, 0.0) + ms
     return dict(sorted(averages.items(), key=lambda item: -item[1])), median(lap.calls / lap.queries for lap in laps)
 
 

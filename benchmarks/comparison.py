@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.celery_noop import measure_noop
 from benchmarks.external_worker import CompletionRate
-from benchmarks.harness import Lap, everywhere, stand
+from benchmarks.harness import Lap, cpu_ms_by_process, everywhere, stand
 from benchmarks.litellm_router import litellm_python, litellm_version, measure_litellm
 from benchmarks.naive_celery import measure_naive
 from benchmarks.size import Size
@@ -44,15 +44,11 @@ def measure(size: Size, *, sides: Sequence[str], tell: Tell) -> dict[str, object
 
 
 def _full(laps: Sequence[Lap]) -> dict[str, object]:
-    names = {name for lap in laps for name in lap.cpu_by_name}
-    breakdown = {
-        name: round(median(1000 * lap.cpu_by_name.get(name, 0.0) / lap.queries for lap in laps), 4) for name in names
-    }
     return {
         "full_qps": round(median(lap.per_s for lap in laps), 1),
         "cpu_ms_per_query": round(median(lap.cpu_ms for lap in laps), 3),
         "calls_per_query": round(median(lap.calls / lap.queries for lap in laps), 3),
-        "cpu_ms_by_process": dict(sorted(breakdown.items(), key=lambda item: -item[1])),
+        "cpu_ms_by_process": {name: round(ms, 4) for name, ms in cpu_ms_by_process(laps).items()},
     }
 
 

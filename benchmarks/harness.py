@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -81,6 +82,13 @@ class Lap:
     def cpu_ms(self) -> float:
         """CPU milliseconds per query."""
         return 1000 * self.cpu_s / self.queries
+
+
+def cpu_ms_by_process(laps: Sequence[Lap]) -> dict[str, float]:
+    """CPU milliseconds per query by process: the medians of ``laps``, the largest first."""
+    names = {name for lap in laps for name in lap.cpu_by_name}
+    found = {name: median(1000 * lap.cpu_by_name.get(name, 0.0) / lap.queries for lap in laps) for name in names}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ import asyncio
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from providers.limits.admission_control import AdmissionController, Grant
 from redis_client import connect
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.price import Price
+from simulator.process import start_simulator
 from workers.embedded.redis import start_redis
 
 WINDOW_S = 60.0
@@ -38,12 +38,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as name:
         home = Path(name)
         redis = start_redis(home)
-        simulator, port = _start_simulator(home, limit=options.limit)
+        config = {"limits": {"*": {"requests_per_min": options.limit}}}
         try:
-            _load(redis.url, port, options)
+            with start_simulator(config=config, log=home / "calls.jsonl") as simulator:
+                _load(redis.url, simulator.url, options)
         finally:
-            simulator.terminate()
-            simulator.wait()
             redis.stop()
         return _report(home / "calls.jsonl", options)
 
@@ -56,22 +55,10 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _start_simulator(home: Path, *, limit: int) -> tuple["subprocess.Popen[bytes]", int]:
-    config, ready = home / "config.json", home / "port"
-    config.write_text(json.dumps({"limits": {"*": {"requests_per_min": limit}}}))
-    command = [sys.executable, "-m", "simulator", "--config", str(config), "--ready-file", str(ready)]
-    process = subprocess.Popen([*command, "--log", str(home / "calls.jsonl")], stdout=subprocess.DEVNULL)
-    while not ready.exists():
-        if process.poll() is not None:
-            raise RuntimeError("the simulator did not start")
-        time.sleep(0.05)
-    return process, int(ready.read_text())
-
-
-def _load(redis_url: str, port: int, options: argparse.Namespace) -> None:
+def _load(redis_url: str, url: str, options: argparse.Namespace) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=_work, args=(redis_url, port, options.limit, options.seconds, number))
+        context.Process(target=_work, args=(redis_url, url, options.limit, options.seconds, number))
         for number in range(options.processes)
     ]
     for process in processes:
@@ -80,9 +67,9 @@ def _load(redis_url: str, port: int, options: argparse.Namespace) -> None:
         process.join()
 
 
-def _work(redis_url: str, port: int, limit: int, seconds: float, number: int) -> None:
+def _work(redis_url: str, url: str, limit: int, seconds: float, number: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    asyncio.run(_call_on(_fleet(port, limit), redis_url, seconds=seconds, worker=f"bench-{number}"))
+    asyncio.run(_call_on(_fleet(url, limit), redis_url, seconds=seconds, worker=f"bench-{number}"))
 
 
 async def _call_on(fleet: Fleet, redis_url: str, *, seconds: float, worker: str) -> None:
@@ -110,13 +97,13 @@ async def _call_on(fleet: Fleet, redis_url: str, *, seconds: float, worker: str)
     await redis.aclose()
 
 
-def _fleet(port: int, limit: int) -> Fleet:
+def _fleet(url: str, limit: int) -> Fleet:
     price = Price(0.0, 0.0, 0.0, "none")
     model = Model("limited", "sim", "gpt-5-nano", "small", price, 8000, requests_per_min=limit)
     return Fleet(
         "rate limit",
         True,
-        {"sim": Provider("sim", Protocol.OPENAI, f"http://127.0.0.1:{port}/openai/v1")},
+        {"sim": Provider("sim", Protocol.OPENAI, f"{url}/openai/v1")},
         {"limited": model},
         {"small": Tier("small", "small", 64, ("limited",), None)},
     )

@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality_floor FILE... [--floor 0.9] [--confidence 0.95] [--grader outcomes|agreement|judge]
                                        [--judge-error 0.05] [--lines 2000] [--draws 200] [--json]
-    python -m benchmarks.quality_floor --validity [FILE...]
+    python -m benchmarks.quality_floor --validity [FILE...] [--picture FILE.png]
     python -m benchmarks.quality_floor … --checkpoint DRAWS.jsonl     (goes on where it was interrupted)
 
 A draw samples a pilot from a file's questions, fits and certifies on it alone, and measures what the policy loses and
@@ -47,6 +47,7 @@ from rich.table import Table
 from scipy.stats import beta
 from threadpoolctl import threadpool_limits
 
+from benchmarks.quality_picture import draw_savings
 from evaluation.data.array_types import Floats, Places
 from evaluation.data.dataset import read_dataset
 from evaluation.data.dataset_errors import DataError
@@ -408,6 +409,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--validity", action="store_true", help="1,000 draws of every floor, confidence and grader")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4))
     parser.add_argument("--checkpoint", type=Path, help="where draws are kept, so that an interrupted run goes on")
+    parser.add_argument("--picture", type=Path, help="where the picture of --validity goes")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(argv)
     files = given.files or sorted(DATA.glob("*_outcomes.jsonl"))
@@ -430,6 +432,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (OSError, DataError, ValueError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             return 2
+    if given.picture is not None:
+        draw_savings(results, given.picture)
     if given.json:
         print("\n".join(json.dumps(result) for result in results))
     else:

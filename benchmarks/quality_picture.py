@@ -1,17 +1,13 @@
-"""A picture of what the quality floor saves: ``python -m benchmarks.quality_picture RESULTS.jsonl OUT.png``.
+"""The picture of docs/quality.md: ``python -m benchmarks.quality_floor --validity --picture FILE.png`` draws it."""
 
-RESULTS.jsonl is what ``python -m benchmarks.quality_floor --validity --json`` printed.
-"""
-
-import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 FLOORS = (0.85, 0.9, 0.95)
 
 
-def draw_savings(results: list[dict[str, Any]], out: Path) -> None:
+def draw_savings(results: Sequence[dict[str, Any]], out: Path) -> None:
     """One panel for each floor at a confidence of 0.95 and `correct` as the grader: certified and hindsight saving."""
     import matplotlib as mpl
 
@@ -47,19 +43,5 @@ def draw_savings(results: list[dict[str, Any]], out: Path) -> None:
     plt.close(figure)
 
 
-def _saving(results: list[dict[str, Any]], name: str, floor: float) -> float:
+def _saving(results: Sequence[dict[str, Any]], name: str, floor: float) -> float:
     return next(float(each["saving"]) for each in results if each["file"] == name and each["floor"] == floor)
-
-
-def main() -> int:
-    """Returns 2 for wrong arguments."""
-    if len(sys.argv) != 3:
-        print(__doc__, file=sys.stderr)
-        return 2
-    lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
-    draw_savings([json.loads(line) for line in lines if line.strip()], Path(sys.argv[2]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,6 @@ import psutil
 
 Processes = Mapping[str, psutil.Process]
 
-_EVERY_S = 0.5
-
 
 def cpu_s(processes: Processes) -> float:
     """User and system seconds so far: of each process itself, and of the children that it has buried.
@@ -36,14 +34,15 @@ def cpu_by_name(processes: Processes) -> dict[str, float]:
 
 @dataclass
 class ResourceMonitor:
-    """Samples memory twice a second, for as long as it is entered.
+    """Samples memory every ``every_s``, for as long as it is entered.
 
     A Postgres process is taken without the memory that all of them share (the buffer cache), which is
     booked once, as ``postgres shared``.
     """
 
     find: Callable[[], Processes]
-    broker_bytes: Callable[[], int]
+    broker_bytes: Callable[[], int] = lambda: 0
+    every_s: float = 0.5
     peak_rss_mb: dict[str, float] = field(default_factory=dict)
     peak_broker_mb: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
@@ -60,7 +59,7 @@ class ResourceMonitor:
             self._thread.join(timeout=10)
 
     def _watch(self) -> None:
-        while not self._over.wait(_EVERY_S):
+        while not self._over.wait(self.every_s):
             self.peak_broker_mb = max(self.peak_broker_mb, self.broker_bytes() / 1e6)
             for name, process in self.find().items():
                 try:

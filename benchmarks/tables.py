@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command += ["--prompt", "{{subject}}: {{body}}", "--output", str(folder / "results.parquet")]
         began = time.perf_counter()
         with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=sys.stderr) as process:
-            monitor = ResourceMonitor(lambda: _processes(process.pid, folder), lambda: 0)
+            monitor = ResourceMonitor(lambda: _processes(process.pid, folder))
             with monitor:
                 code = process.wait()
         wall_s = time.perf_counter() - began

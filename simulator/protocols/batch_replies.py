@@ -56,7 +56,7 @@ def decoded(raw: bytes) -> dict[str, Any]:
 
 
 def listed(batches: SimulatedBatches, route: UrlRoute, *, after: str, show: Callable[[SimulatedBatch], Any]) -> Any:
-    """A page of the account's batches, from after the one that the parameter ``after`` names: OpenAI's and Anthropic's."""
+    """A page of the account's batches, from after the one that the parameter ``after`` names."""
     asked = {name: values[0] for name, values in parse_qs(route.query).items()}
     limit = int(asked.get("limit", "20"))
     found = batches.newest_first(route)
