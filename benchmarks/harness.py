@@ -254,20 +254,21 @@ def stand(
     fleet: str | None = None,
     simulated: Mapping[str, object] | None = None,
     replay: Path | None = None,
+    log: Path | None = None,
     flower: bool = False,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Stand]:
     """A stand for as long as the block runs. ``latency`` is the simulator's, 0 ms by default.
 
     ``fleet`` is a fleet file's text, instead of one with ``concurrency`` slots per tier; ``simulated`` are further keys
-    of the simulator's configuration, ``replay`` its recordings.
+    of the simulator's configuration, ``replay`` its recordings, ``log`` is where it logs calls.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="pm-bench-")))
         # Postgres runs as somebody else where we are root.
         folder.chmod(0o755)
         config = {"latency": latency or {"shape": "fixed", "ms": 0.0}, **(simulated or {})}
-        simulator = stack.enter_context(start_simulator(config=config, replay=replay))
+        simulator = stack.enter_context(start_simulator(config=config, replay=replay, log=log))
         fleet_path = folder / "fleet.toml"
         if fleet is None:
             write_fleet(fleet_path, concurrency=concurrency)

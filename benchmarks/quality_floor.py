@@ -412,6 +412,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="where the picture of --validity goes")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args(argv)
+    if given.picture is not None and not given.validity:
+        parser.error("--picture draws what --validity measures")
     files = given.files or sorted(DATA.glob("*_outcomes.jsonl"))
     if not files:
         print(f"There are no files in {DATA}. fix: name files of outcomes", file=sys.stderr)
