@@ -9,7 +9,8 @@ from typing import Any, Final
 from structlog.testing import capture_logs
 
 from cli.provider_probe import fix_of
-from providers.batch_api.provider_batch_api import BatchCallFailed, CreateAttempt, ProviderBatchApi
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import BatchCallFailed, CreateAttempt
 from providers.billing import differs
 from providers.client import ProviderClient
 from providers.transport.failures import Cause

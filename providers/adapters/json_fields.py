@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 
@@ -46,6 +47,14 @@ def number(value: object) -> float | None:
     except OverflowError:  # a whole number beyond a double
         return None
     return found if math.isfinite(found) else None
+
+
+def moment(value: object) -> float | None:
+    """The Unix seconds of ``value`` if it is a time by RFC 3339, else None."""
+    try:
+        return datetime.fromisoformat(as_str(value)).timestamp()
+    except ValueError:
+        return None
 
 
 def code(value: object) -> str | None:

@@ -5,14 +5,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple, TypeAlias
 
 import httpx
 import orjson
 
-from providers.adapters import json_fields
 from providers.answer_reading import decode, read_failure
-from providers.batch_api.provider_batch_api import BatchCallFailed, BeforeSending
+from providers.batch_api.remote_batch import BatchCallFailed, BeforeSending
 from providers.failure_kinds import kind_of, kind_of_status
 from providers.provider_connection import ProviderConnection, time_limits
 from providers.provider_errors import InvalidResponse
@@ -21,14 +20,13 @@ from providers.transport.response_body import inflated, is_compressed, read_body
 from routing.fleet import Provider
 from routing.outcome import Failure, FailureKind
 
+Address: TypeAlias = httpx.URL
+
 MOST_JSON_BYTES: Final = 64_000_000
 """Of an answer in JSON; a page of a listing may hold the results of other programs' batches."""
 
 _MOST_LINES: Final = 1_000_000
 """Empty ones count, too. No provider takes so many calls in one batch."""
-
-MOST_PAGES: Final = 1000
-"""Of a listing: one that goes on has no end."""
 
 _ENVELOPE_BYTES: Final = 65_536
 """Of a line of results, around the body that a direct call would get."""
@@ -54,7 +52,7 @@ class BatchReply(NamedTuple):
     headers: Mapping[str, str]
 
 
-class Spool:
+class Spool(httpx.AsyncByteStream):
     """Bytes to send, in memory or on disk. A context manager."""
 
     def __init__(self) -> None:
@@ -73,19 +71,10 @@ class Spool:
         self._file.write(data)
         self.bytes += len(data)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[bytes]:
         """All of it, from the start."""
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
-            yield chunk
-
-
-class _Upload(httpx.AsyncByteStream):
-    def __init__(self, spool: Spool) -> None:
-        self._spool = spool
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._spool.chunks():
             yield chunk
 
 
@@ -102,16 +91,16 @@ class BatchHttp:
         """Whom it talks to."""
         return self._connection.provider
 
-    def url(self, path: str, **query: str) -> httpx.URL:
+    def url(self, path: str, **query: str) -> Address:
         """``path`` below the provider's ``base_url``."""
         return self._connection.url(path).copy_merge_params(query)
 
-    def beside(self, root: str, path: str, **query: str) -> httpx.URL:
+    def beside(self, root: str, path: str, **query: str) -> Address:
         """``path`` where Google keeps its files: ``root`` stands before the last part of ``base_url``, the version."""
         base, _, version = self.provider.base_url.rpartition("/")
         return httpx.URL(f"{base}/{root}/{version}{path}").copy_merge_params({**self.provider.query, **query})
 
-    def named(self, address: str) -> httpx.URL | None:
+    def named(self, address: str) -> Address | None:
         """The address that the provider names, where it is on the fleet's host: our key goes nowhere else."""
         try:
             url = httpx.URL(address)
@@ -125,7 +114,7 @@ class BatchHttp:
     async def ask(
         self,
         method: str,
-        url: httpx.URL,
+        url: Address,
         body: Mapping[str, Any] | Spool | None = None,
         *,
         headers: Mapping[str, str] | None = None,
@@ -137,50 +126,32 @@ class BatchHttp:
             deadline_s += body.bytes / _SLOWEST_BYTES_PER_S
         if before_sending is not None:
             await before_sending(deadline_s)
-        status = None
-        try:
-            async with asyncio.timeout(deadline_s), self._open(method, url, body, headers, deadline_s) as response:
-                status = response.status_code
-                if kind_of_status(status) is not None:
-                    raise BatchCallFailed(await self._refusal(response))
-                answer = decode(await read_body(response, cap=MOST_JSON_BYTES) or b"{}")
-                return BatchReply(answer, {name.lower(): value for name, value in response.headers.items()})
-        except TimeoutError:
-            raise _failed(status, Cause.DEADLINE, None) from None
-        except TRANSPORT_ERRORS as error:
-            raise _failed(status, cause_of(error), error) from error
-        except InvalidResponse as error:
-            raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
+        async with self._open(method, url, body, headers, deadline_s, within_s=deadline_s) as response:
+            answer = decode(await read_body(response, cap=MOST_JSON_BYTES) or b"{}")
+            return BatchReply(answer, {name.lower(): value for name, value in response.headers.items()})
 
-    async def lines(self, url: httpx.URL, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+    async def lines(self, url: Address, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
         """The lines of a download, as they arrive. Raises BatchCallFailed, also in the middle."""
-        status = None
-        try:
-            async with self._open("GET", url, None, headers, self.provider.deadline_s) as response:
-                status = response.status_code
-                if kind_of_status(status) is not None:
-                    async with asyncio.timeout(_SILENCE_S):
-                        raise BatchCallFailed(await self._refusal(response))
-                most_bytes = self.provider.max_response_bytes + _ENVELOPE_BYTES
-                async for line in _split(_plain(response), most_bytes=most_bytes):
-                    yield line
-        except TimeoutError:
-            raise _failed(status, Cause.DEADLINE, None) from None
-        except TRANSPORT_ERRORS as error:
-            raise _failed(status, cause_of(error), error) from error
-        except InvalidResponse as error:
-            raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
+        most_bytes = self.provider.max_response_bytes + _ENVELOPE_BYTES
+        async with self._open("GET", url, None, headers, self.provider.deadline_s) as response:
+            async for line in _split(_plain(response), most_bytes=most_bytes):
+                yield line
 
     @asynccontextmanager
     async def _open(
         self,
         method: str,
-        url: httpx.URL,
+        url: Address,
         body: Mapping[str, Any] | Spool | None,
         given: Mapping[str, str] | None,
         deadline_s: float,
+        *,
+        within_s: float | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """The response to a request, as soon as its head has come."""
+        """The response to a request, as soon as its head has come. Faults, also of the block, become BatchCallFailed.
+
+        ``within_s``: the block has to end so long after the request.
+        """
         if url.host != self._host:
             raise BatchCallFailed(
                 Failure(FailureKind.NEVER_SENT, "its host is not the provider's", cause="foreign host")
@@ -191,7 +162,7 @@ class BatchHttp:
         headers = self._connection.headers(url.netloc.decode("ascii"), key) | dict(given or {})
         stream: httpx.AsyncByteStream = httpx.ByteStream(b"")
         if isinstance(body, Spool):
-            stream = _Upload(body)
+            stream = body
             headers["content-length"] = str(body.bytes)
         elif body is not None:
             content = orjson.dumps(body)
@@ -201,13 +172,26 @@ class BatchHttp:
             headers["content-length"] = "0"
         extensions = time_limits(self.provider, deadline_s)
         request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
-        response = await self._connection.transport().handle_async_request(request)
+        status = None
         try:
-            if response.status_code < 200:
-                raise httpx.RemoteProtocolError("an interim status in place of a response")
-            yield response
-        finally:
-            await response.aclose()
+            async with asyncio.timeout(within_s):
+                response = await self._connection.transport().handle_async_request(request)
+                try:
+                    if response.status_code < 200:
+                        raise httpx.RemoteProtocolError("an interim status in place of a response")
+                    status = response.status_code
+                    if kind_of_status(status) is not None:
+                        async with asyncio.timeout(_SILENCE_S):
+                            raise BatchCallFailed(await self._refusal(response))
+                    yield response
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise _failed(status, Cause.DEADLINE, None) from None
+        except TRANSPORT_ERRORS as error:
+            raise _failed(status, cause_of(error), error) from error
+        except InvalidResponse as error:
+            raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
 
     async def _refusal(self, response: httpx.Response) -> Failure:
         try:
@@ -216,19 +200,6 @@ class BatchHttp:
             answer = {}  # an error without a readable body is still that error
         adapter = self._connection.adapter
         return read_failure(adapter, response.status_code, answer, headers=response.headers, now=self.now())
-
-
-def listed(body: Any) -> list[Any]:
-    """The entries of a page of a listing. Raises BatchCallFailed for a 200 that is none: it does not say "empty"."""
-    found = json_fields.as_dict(body).get("data")
-    if not isinstance(found, list):
-        raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "no listing of batches", status=200))
-    return found
-
-
-def endless_listing() -> BatchCallFailed:
-    """What `MOST_PAGES` of a listing mean."""
-    return BatchCallFailed(Failure(FailureKind.BROKEN_BODY, "a listing without end", status=200))
 
 
 def _failed(status: int | None, cause: Cause, error: BaseException | None) -> BatchCallFailed:

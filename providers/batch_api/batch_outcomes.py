@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from providers.adapters.adapter import Adapter, Prepared
 from providers.answer_reading import broken_body, decode, read_outcome
-from providers.batch_api.provider_batch_api import BATCH_SERVICE_TIER
+from providers.batch_api.remote_batch import BATCH_SERVICE_TIER
 from providers.provider_errors import InvalidResponse
 from routing.fleet import Model
 from routing.outcome import Completion, Failure, Outcome, Usage

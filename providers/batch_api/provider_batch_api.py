@@ -1,174 +1,59 @@
-"""What a provider's batch API is to us: one interface, which each protocol's dialect implements.
+"""What a provider's batch API is to us: one interface, which each protocol's dialect completes.
 
 A provider batch is made in two steps. `ProviderBatchApi.upload` costs nothing and may be repeated. `create` buys: after
 a create without a clear reply, `find` asks the provider before anything is sent again.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Final, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Final
 
-from providers.provider_errors import ProviderError
+from providers.adapters import json_fields
+from providers.answer_reading import encode
+from providers.batch_api.batch_http import Address, BatchHttp
+from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line
+from providers.batch_api.remote_batch import (
+    BatchCallFailed,
+    BatchLine,
+    BatchResult,
+    BeforeSending,
+    CreateAttempt,
+    RemoteBatch,
+    broken_reply,
+)
 from routing.fleet import Model
-from routing.outcome import Failure, FailureKind, Outcome
 
-BATCH_SERVICE_TIER: Final = "batch"
-"""The service tier in the usage of every outcome of a provider batch, by which `Price.cost_usd` prices it."""
+MOST_PAGES: Final = 1000
+"""Of a listing: one that goes on has no end."""
 
-
-class RemoteState(StrEnum):
-    """How far a provider batch is, in the words of all dialects."""
-
-    IN_PROGRESS = "in_progress"
-    """Accepted, running, or on its way to be cancelled."""
-    ENDED = "ended"
-    """Each call has a result, good or bad."""
-    EXPIRED = "expired"
-    """The window closed first: some calls may have results, which are billed."""
-    CANCELLED = "cancelled"
-    """As we asked: some calls may have results, which are billed."""
-    FAILED = "failed"
-    """Refused as a whole: nothing ran, nothing is billed; `RemoteBatch.failure` says why."""
+_PAGE: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteCounts:
-    """Calls of a provider batch, as far as the provider has counted them."""
-
-    total: int = 0
-    succeeded: int | None = None
-    """None: the provider does not count."""
-    failed: int = 0
-    """With an error, cancelled or expired."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteBatch:
-    """A provider batch as the provider describes it. Times are in Unix seconds of the provider's clock."""
-
-    id: str
-    state: RemoteState
-    counts: RemoteCounts = RemoteCounts()
-    marker: str | None = None
-    """Ours, where the dialect keeps one."""
-    created_at: float | None = None
-    ends_at: float | None = None
-    """When the window closes; None where the provider does not say."""
-    ended_at: float | None = None
-    cancels: bool = False
-    """A cancel was accepted and is not done yet."""
-    failure: Failure | None = None
-    """Why it was refused as a whole."""
-    outputs: tuple[str, ...] = field(default=(), repr=False)
-    """Where its results are, in the dialect's own words; there before it is over where some are."""
-    inputs: tuple[str, ...] = field(default=(), repr=False)
-    """The files that it was made from."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its results are all there will be."""
-        return self.state is not RemoteState.IN_PROGRESS
-
-    def unreturned(self, *, answered: int) -> int | None:
-        """How many calls of a batch that is over are billed, at most, although `ProviderBatchApi.results` lacks them.
-
-        ``answered`` is how many calls have an answer, also one that is refused here. None: the provider does not count
-        (or says 0 of 0, as some gateways do), so each call without a result may be billed.
-        """
-        if self.failure is not None:
-            return 0
-        may_be_0 = self.state is RemoteState.CANCELLED  # stopped before its calls were counted
-        if self.counts.succeeded is None or not (self.counts.total or may_be_0):
-            return None
-        return max(0, self.counts.succeeded - answered)
-
-    def without_result(self) -> Failure:
-        """What became of a call of a batch that is over, of which there is no result, and which is not billed."""
-        if self.failure is not None:
-            return self.failure
-        return not_run("no_result" if self.state is RemoteState.ENDED else f"batch_{self.state.value}")
-
-
-def not_run(cause: str) -> Failure:
-    """The failure of a call that was never run; ``cause`` is a code word such as ``batch_expired``."""
-    return Failure(FailureKind.NOT_RUN, f"the provider batch ended before this call: {cause}", cause=cause)
-
-
-class BatchLine(NamedTuple):
-    """One call of a provider batch. ``content`` is its JSON without a line end, ``notes`` are `Prepared.notes`."""
-
-    content: bytes
-    notes: tuple[str, ...]
-
-
-class BatchResult(NamedTuple):
-    """What became of one call. ``key`` is what `ProviderBatchApi.line` was given, or "" where the line has none."""
-
-    key: str
-    outcome: Outcome
-    size: int = 0
-    """Bytes of its line."""
-
-
-@dataclass(frozen=True, slots=True)
-class CreateAttempt:
-    """A create whose reply was lost, as far as we know it."""
-
-    marker: str
-    calls: int
-    sent_at: float
-    """When we began to send it, in Unix seconds of our clock."""
-
-
-BeforeSending = Callable[[float], Awaitable[None]]
-"""Is called right before a create is sent, with the seconds that this may take. Where it raises, nothing is sent."""
-
-
-class BatchCallFailed(ProviderError):
-    """A request to a batch API failed: not a call of a query, but an upload, create, retrieve, cancel or download."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-    @property
-    def may_have_happened(self) -> bool:
-        """Whether the provider may have done what was asked: only a complete refusal, or nothing sent, rules it out.
-
-        A gateway's 5xx says nothing of what the server behind it did.
-        """
-        failure = self.failure
-        if failure.status is None:
-            return failure.kind is FailureKind.UNKNOWN
-        return not 300 <= failure.status < 500
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the provider says that there is no such batch or file."""
-        return self.failure.status in (404, 410)
-
-
-class ProviderBatchApi(Protocol):
+class ProviderBatchApi(ABC):
     """The batch API of one deployment. Every method but `line` raises BatchCallFailed; none holds a whole batch.
 
     Made by `ProviderClient.batch_api`, over the same connections, key, proxy and certificates as the calls.
     """
 
-    @property
-    def model(self) -> Model: ...
+    takes_files: bool = True
+    """Whether `upload` gives the file that `create` takes; else `create` takes the lines."""
+    can_find: bool = True
+    """Whether a listing shows our marker; else `find` goes by time and size, and may give several."""
+    listing_settles_s: float = 60.0
+    """So many seconds after a create was over, a listing that does not show it proves that it was not made."""
+    clock_skew_s: float = 300.0
+    """By so much the provider's clock may be behind ours."""
+    cancel_suffix: str = "/cancel"
+    """Of a batch's path, to cancel it."""
+
+    def __init__(self, http: BatchHttp, outcomes: BatchOutcomes) -> None:
+        self._http = http
+        self._outcomes = outcomes
 
     @property
-    def takes_files(self) -> bool:
-        """Whether `upload` gives the file that `create` takes; else `create` takes the lines."""
-
-    @property
-    def can_find(self) -> bool:
-        """Whether a listing shows our marker; else `find` goes by time and size, and may give several."""
-
-    @property
-    def listing_settles_s(self) -> float:
-        """So many seconds after a create was over, a listing that does not show it proves that it was not made."""
+    def model(self) -> Model:
+        """The deployment."""
+        return self._outcomes.model
 
     def line(self, key: str, body: Mapping[str, Any], *, added: frozenset[str] = frozenset()) -> BatchLine:
         """The line of one call: ``body`` (OpenAI's chat body) by the same adapter as a direct call.
@@ -176,13 +61,17 @@ class ProviderBatchApi(Protocol):
         ``key`` is our id of the call, of 1 to 64 letters, digits, ``_`` and ``-``, unique in the batch. ``added`` are
         fields that are not the user's, as in `ProviderClient.complete`. Raises UnsupportedParameter.
         """
+        prepared = self._outcomes.prepare(body, added)
+        return BatchLine(encode(self._line(key, prepared.payload)), prepared.notes)
 
     async def upload(self, lines: AsyncIterator[bytes]) -> str | None:
         """Stores ``lines`` (`BatchLine.content`) at the provider, and gives the file's id; None without `takes_files`.
 
         Free, and harmless if it happens twice.
         """
+        return None
 
+    @abstractmethod
     async def create(
         self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending
     ) -> RemoteBatch:
@@ -198,23 +87,92 @@ class ProviderBatchApi(Protocol):
         With `can_find` at most one, and surely ours. Else every batch of that size that was made since: one of them may
         be of another program; the keys of its results tell. Empty is final after `listing_settles_s`.
         """
+        async for page in self._pages(attempt):
+            for batch in page:
+                if batch.marker == attempt.marker:
+                    return () if batch.id in known else (batch,)
+        return ()
 
     async def retrieve(self, remote_id: str) -> RemoteBatch:
         """How far it is."""
+        return self._read((await self._http.ask("GET", self._http.url(self._path(remote_id)))).body)
 
     async def cancel(self, remote_id: str) -> RemoteBatch:
         """Asks the provider to stop it. What is running may still end, so `retrieve` says what became of it.
 
         A batch that is over stays as it is: that is not a failure.
         """
+        try:
+            said = (await self._http.ask("POST", self._http.url(self._path(remote_id) + self.cancel_suffix))).body
+        except BatchCallFailed as error:
+            if error.failure.status in (400, 409) and (batch := await self.retrieve(remote_id)).is_over:
+                return batch
+            raise
+        return self._read(said) if said else await self.retrieve(remote_id)
 
-    def results(self, remote: RemoteBatch) -> AsyncIterator[BatchResult]:
+    async def results(self, remote: RemoteBatch) -> AsyncIterator[BatchResult]:
         """The results so far, in any order, line by line as they arrive.
 
         The same key may come twice, and keys that are not ours may come: the caller matches them. A line that cannot
         be read has the key "". The usage of each outcome has the service tier `BATCH_SERVICE_TIER`. Raises
         BatchCallFailed, also after some results, where the download breaks off: begin anew.
         """
+        for output in remote.outputs:
+            async for raw in self._http.lines(self._output_url(remote, output)):
+                yield self._result(decode_line(raw))._replace(size=len(raw))
 
     async def discard(self, files: Sequence[str]) -> None:
-        """Deletes files of `upload` or of a batch, where the dialect has any. What is gone already is not a failure."""
+        """Deletes files of `upload` or of a batch, where there are any. What is gone already is not a failure."""
+        for file in files if self.takes_files else ():
+            try:
+                await self._http.ask("DELETE", self._http.url(self._path(file, is_file=True)))
+            except BatchCallFailed as error:
+                if not error.is_gone:
+                    raise
+
+    async def _pages(self, attempt: CreateAttempt) -> AsyncIterator[Sequence[RemoteBatch]]:
+        """The pages of the listing, back to the time of ``attempt``."""
+        cursor: Mapping[str, str] = {}
+        for _ in range(MOST_PAGES):
+            page, following = await self._page(cursor)
+            yield page
+            oldest = min((batch.created_at for batch in page if batch.created_at is not None), default=None)
+            if following is None or (oldest is not None and oldest < attempt.sent_at - self.clock_skew_s):
+                return
+            cursor = following
+        raise broken_reply("a listing without end")
+
+    async def _page_after(
+        self, path: str, cursor: Mapping[str, str], *, after: str
+    ) -> tuple[Sequence[RemoteBatch], Mapping[str, str] | None]:
+        """A page of a listing whose next one begins ``after`` its last batch."""
+        reply = await self._http.ask("GET", self._http.url(path, limit=str(_PAGE), **cursor))
+        said = json_fields.as_dict(reply.body)
+        if not isinstance(listed := said.get("data"), list):
+            raise broken_reply("no listing of batches")  # which does not say "empty"
+        page = [self._read(each) for each in listed]
+        return page, {after: page[-1].id} if page and said.get("has_more") is True else None
+
+    @abstractmethod
+    def _line(self, key: str, payload: Any) -> Mapping[str, Any]:
+        """The line of a call, of the body that a direct call has."""
+
+    @abstractmethod
+    def _path(self, name: str, *, is_file: bool = False) -> str:
+        """The path of a batch, or of a file."""
+
+    @abstractmethod
+    def _output_url(self, remote: RemoteBatch, output: str) -> Address:
+        """Where one of the outputs of ``remote`` is read."""
+
+    @abstractmethod
+    async def _page(self, cursor: Mapping[str, str]) -> tuple[Sequence[RemoteBatch], Mapping[str, str] | None]:
+        """The page of the listing at ``cursor``, and the cursor of the next; None after the last."""
+
+    @abstractmethod
+    def _read(self, said: Any) -> RemoteBatch:
+        """What a batch object says. Raises BatchCallFailed for what is none."""
+
+    @abstractmethod
+    def _result(self, line: Mapping[str, Any]) -> BatchResult:
+        """What a line of results says."""

@@ -13,7 +13,8 @@ from db import failpoints
 from db.ledger_encoding import read_queued
 from db.ledger_types import CallResult, Claim, SentCall
 from db.provider_batches import ProviderBatches, next_page
-from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import RemoteBatch
 from routing.fleet import Model
 from routing.outcome import Completion, Outcome
 from tasks.lanes.line_key import call_of

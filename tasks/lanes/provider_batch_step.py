@@ -14,13 +14,8 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db import failpoints
 from db.provider_batches import ProviderBatches, TakenBatch, next_page
-from providers.batch_api.provider_batch_api import (
-    BatchCallFailed,
-    CreateAttempt,
-    ProviderBatchApi,
-    RemoteBatch,
-    RemoteState,
-)
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import BatchCallFailed, CreateAttempt, RemoteBatch, RemoteState
 from providers.provider_errors import UnsupportedParameter
 from routing.lanes.lane_plan import CANCEL_S
 from routing.outcome import FAILURE_RULES, Billed, Failure, FailureKind, Outcome

@@ -9,7 +9,8 @@ from db import failpoints
 from db.ledger_encoding import read_queued
 from db.ledger_types import QueuedQuery
 from db.provider_batches import Joining, ProviderBatches, TakenBatch, next_page
-from providers.batch_api.provider_batch_api import BATCH_SERVICE_TIER, BatchLine, ProviderBatchApi
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import BATCH_SERVICE_TIER, BatchLine
 from providers.provider_errors import UnsupportedParameter
 from routing.budget.query_budget import worst_usd
 from routing.context_window import fits

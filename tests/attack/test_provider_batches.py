@@ -11,14 +11,8 @@ import orjson
 import pytest
 
 from providers.batch_api import batch_http
-from providers.batch_api.provider_batch_api import (
-    BatchCallFailed,
-    BatchResult,
-    CreateAttempt,
-    ProviderBatchApi,
-    RemoteBatch,
-    RemoteState,
-)
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import BatchCallFailed, BatchResult, CreateAttempt, RemoteBatch, RemoteState
 from routing.fleet import Protocol
 from routing.outcome import Failure, FailureKind
 from tasks.lanes.line_key import call_of, key_of

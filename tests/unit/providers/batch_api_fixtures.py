@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from providers.batch_api.provider_batch_api import ProviderBatchApi, RemoteBatch
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import RemoteBatch
 from providers.client import ProviderClient
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Outcome

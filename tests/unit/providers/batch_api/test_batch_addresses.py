@@ -7,14 +7,8 @@ import httpx
 import orjson
 import pytest
 
-from providers.batch_api.provider_batch_api import (
-    BatchCallFailed,
-    BatchResult,
-    CreateAttempt,
-    ProviderBatchApi,
-    RemoteBatch,
-    RemoteState,
-)
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import BatchCallFailed, BatchResult, CreateAttempt, RemoteBatch, RemoteState
 from providers.client import ProviderClient
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import FailureKind

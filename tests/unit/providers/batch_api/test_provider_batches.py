@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from providers.batch_api.provider_batch_api import (
-    BatchCallFailed,
-    CreateAttempt,
-    ProviderBatchApi,
-    RemoteBatch,
-    RemoteCounts,
-    RemoteState,
-)
+from providers.batch_api.provider_batch_api import ProviderBatchApi
+from providers.batch_api.remote_batch import BatchCallFailed, CreateAttempt, RemoteBatch, RemoteCounts, RemoteState
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Protocol
 from routing.outcome import Completion, Failure, FailureKind, Outcome
