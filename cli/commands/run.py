@@ -116,18 +116,7 @@ def try_floor(
     mapping = table.mapping()
     options = BatchOptionGroup(budget=budget, quality=quality, confidence=confidence, pilot=sample, grader=grader)
     spec = options.spec(source, stops_after_pilot=True)
-    _answer(
-        source,
-        spec,
-        mapping,
-        batch=None,
-        joined=None,
-        fleet=fleet,
-        replay=replay,
-        output=ResultOutput(),
-        skip_invalid=False,
-        as_json=as_json,
-    )
+    _answer(source, spec, mapping, fleet=fleet, replay=replay, output=ResultOutput(), as_json=as_json)
 
 
 def _answer(
@@ -135,13 +124,13 @@ def _answer(
     spec: BatchSpec,
     mapping: RowMapping,
     *,
-    batch: str | None,
-    joined: str | None,
     fleet: Path | None,
     replay: Path | None,
     output: ResultOutput,
-    skip_invalid: bool,
     as_json: bool,
+    batch: str | None = None,
+    joined: str | None = None,
+    skip_invalid: bool = False,
 ) -> None:
     """Submits and waits, or continues ``batch``, whose input ``joined`` names again; prints the report."""
     began = time.monotonic()

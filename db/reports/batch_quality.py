@@ -49,7 +49,6 @@ class QualityFigures:
     audited_quality: float | None
     """1 - mean loss of the audited answers; None below `FEWEST_AUDITS`."""
     audited_interval: tuple[float, float] | None
-    decided_at: datetime | None
     breached_at: datetime | None
     judge_agreement: JudgeAgreement | None = None
     """None until judged pairs are labeled."""

@@ -107,9 +107,7 @@ class AnthropicBatches(ProviderBatchApi):
             state,
             RemoteCounts(sum(counts.values()), counts.get("succeeded"), failed),
             created_at=json_fields.moment(known.get("created_at")),
-            ends_at=json_fields.moment(known.get("expires_at")),
             ended_at=json_fields.moment(known.get("ended_at")),
-            cancels=status == "canceling",
             outputs=(results,) if results else (),
         )
 

@@ -55,8 +55,6 @@ _CODES: Final[Mapping[int, tuple[str, int]]] = {
 }
 """google.rpc.Code: its name, and the status of a direct call. Source: google/rpc/code.proto"""
 
-_WINDOW_S: Final = 48 * 3600.0
-"""After which a batch expires."""
 _INT64: Final = re.compile(r"[0-9]{1,19}")
 _PAGE: Final = 50
 
@@ -128,14 +126,12 @@ class GoogleBatches(ProviderBatchApi):
         source = json_fields.identifier(json_fields.as_dict(about.get("inputConfig")).get("fileName"))
         outputs = [json_fields.as_dict(place) for place in (operation.get("response"), about.get("output"))]
         files = dict.fromkeys(json_fields.identifier(output.get("responsesFile")) for output in outputs)
-        created = json_fields.moment(about.get("createTime"))
         return RemoteBatch(
             _name(operation),
             state,
             RemoteCounts(stats.get("requestCount", 0), succeeded, stats.get("failedRequestCount", 0)),
             marker=json_fields.as_str(about.get("displayName")) or None,
-            created_at=created,
-            ends_at=None if created is None else created + _WINDOW_S,
+            created_at=json_fields.moment(about.get("createTime")),
             ended_at=json_fields.moment(about.get("endTime")),
             failure=_refusal(json_fields.as_dict(operation.get("error"))) if state is RemoteState.FAILED else None,
             outputs=tuple(filter(None, files)),

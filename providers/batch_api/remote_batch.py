@@ -48,11 +48,7 @@ class RemoteBatch:
     marker: str | None = None
     """Ours, where the dialect keeps one."""
     created_at: float | None = None
-    ends_at: float | None = None
-    """When the window closes; None where the provider does not say."""
     ended_at: float | None = None
-    cancels: bool = False
-    """A cancel was accepted and is not done yet."""
     failure: Failure | None = None
     """Why it was refused as a whole."""
     outputs: tuple[str, ...] = field(default=(), repr=False)

@@ -179,7 +179,6 @@ CERTIFIED = QualityFigures(
     audits=0,
     audited_quality=None,
     audited_interval=None,
-    decided_at=NOW,
     breached_at=None,
 )
 
