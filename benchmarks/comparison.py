@@ -10,7 +10,8 @@ from statistics import median
 from benchmarks.celery_noop import measure_noop
 from benchmarks.external_worker import CompletionRate
 from benchmarks.harness import Lap, cpu_ms_by_process, everywhere, stand
-from benchmarks.litellm_router import litellm_python, litellm_version, measure_litellm
+from benchmarks.kept_venv import kept_python
+from benchmarks.litellm_router import litellm_version, measure_litellm
 from benchmarks.naive_celery import measure_naive
 from benchmarks.size import Size
 
@@ -19,7 +20,7 @@ Tell = Callable[[str], None]
 
 def measure(size: Size, *, sides: Sequence[str], tell: Tell) -> dict[str, object]:
     """The figures of (a) and of those of ``sides`` (noop, naive, litellm)."""
-    python = litellm_python() if "litellm" in sides else None
+    python = kept_python("litellm", "litellm") if "litellm" in sides else None
     laps: list[Lap] = []
     rates: dict[str, list[CompletionRate]] = {side: [] for side in sides}
     with stand(roles=everywhere(2)) as running:

@@ -1,12 +1,11 @@
 """(d) litellm's ``Router`` in-process, 64 calls in flight, against the same simulator. It persists nothing.
 
-litellm is installed into a venv of its own, kept in the user's cache directory: its pins are not ours.
+litellm is installed into a venv of its own: its pins are not ours.
 """
 
 import json
 import os
 import subprocess
-import venv
 from pathlib import Path
 
 from benchmarks.external_worker import CompletionRate
@@ -14,27 +13,11 @@ from benchmarks.harness import Stand
 
 IN_FLIGHT = 64
 _CLIENT = Path(__file__).with_name("litellm_client.py")
-_INSTALL_S = 600.0
 _RUN_S = 300.0
 
 
 class NoLitellm(RuntimeError):
-    """litellm could not be installed or does not run; the message is what pip or Python said."""
-
-
-def litellm_python() -> Path:
-    """The Python of the venv that has litellm, made on first use. Raises NoLitellm."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    home = cache / "pointsman-bench" / "litellm"
-    python = home / "bin" / "python"
-    if not (home / "installed").exists():
-        venv.create(home, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "litellm"]
-        ran = subprocess.run(pip, capture_output=True, text=True, timeout=_INSTALL_S)
-        if ran.returncode:
-            raise NoLitellm(ran.stderr[-1500:])
-        (home / "installed").touch()
-    return python
+    """litellm does not run; the message is what Python said."""
 
 
 def litellm_version(python: Path) -> str:

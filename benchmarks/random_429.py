@@ -3,7 +3,7 @@
     python -m benchmarks.random_429 [--sdk PYTHON] [--queries 1200] [--share 0.05] [--latency 0.2] [--slots 16]
                                     [--layout tiers|tier]
 
-``--sdk`` names the Python of a venv that has `openai`; without it one is made, as `benchmarks.sdk_matrix` makes them.
+``--sdk`` names the Python of a venv that has `openai`; without it one is made.
 
 The simulator answers two models, each call after the latency; a share of the calls of ``flaky`` it refuses with 429 and
 ``Retry-After: 2``. First `openai.AsyncOpenAI` with ``max_retries`` asks all queries, half of each model, from as many
@@ -25,12 +25,13 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from benchmarks.harness import Stand, chat_line, stand
-from benchmarks.sdk_matrix import VERSIONS, sdk_python
+from benchmarks.kept_venv import kept_python
 from routing.lifecycle import FALLBACK, ROUTE
 from simulator.process import start_simulator
 from workers.local_stack import FEEDER
 
 MODELS: Final = ("flaky", "steady")
+OPENAI: Final = "openai==3.57.0"
 
 CLIENT: Final = """
 import asyncio, json, sys
@@ -80,7 +81,7 @@ def main() -> int:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="pm-429-") as name:
         folder = Path(name)
-        python = options.sdk or sdk_python(list(VERSIONS)[-1])
+        python = options.sdk or kept_python("openai", OPENAI)
         sdk = _by_sdk(folder, python, options)
         ours, is_good = _by_pointsman(folder, options)
     for side, (seconds, calls, refused) in (("SDK", sdk), ("Pointsman", ours)):

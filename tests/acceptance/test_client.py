@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.sdk_matrix import NoIndex, kept_python, pip_install
+from benchmarks.kept_venv import NoIndex, kept_python, pip_install
 from routing.fleet import Fleet
 from settings import ROOT, Settings
 from workers.local_stack import LocalStack

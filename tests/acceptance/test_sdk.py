@@ -11,28 +11,29 @@ import os
 import re
 import subprocess
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from benchmarks.sdk_matrix import (
-    ANTHROPIC_VERSION,
-    SDKS,
-    VERSIONS,
-    NoIndex,
-    await_keys,
-    make_key,
-    run_client,
-    sdk_python,
-)
+from benchmarks.kept_venv import NoIndex, kept_python
+from db.engine import make_engine
+from db.tenants import Tenants
 from routing.fleet import Fleet
 from settings import ROOT, Settings
 from workers.local_stack import LocalStack
 
 pytestmark = pytest.mark.timeout(1200)  # a new venv has to be filled from the package index first
 README = ROOT / "README.md"
+CLIENTS = Path(__file__).parent / "sdk_clients"
+VERSIONS = {"1.x": "1.109.1", "2.x": "2.54.0", "3.x": "3.57.0"}
+"""The last or newest of each major of OpenAI's when this was written."""
+ANTHROPIC, ANTHROPIC_VERSION = "anthropic", "2.14.0"
+SDKS = (*VERSIONS, ANTHROPIC)
 *_, NEWEST = VERSIONS
 ROLES = [("route", "small", "medium", "large", "special", "embeddings", "fallback", "ingest"), ("feeder",)]
 
@@ -63,8 +64,9 @@ def python_of(capsys: pytest.CaptureFixture[str]) -> Callable[[str], Path]:
     """The Python of a version. Where there can be none, nobody is to take the silence for success."""
 
     def wait_for(name: str) -> Path:
+        package, version = ("anthropic", ANTHROPIC_VERSION) if name == ANTHROPIC else ("openai", VERSIONS[name])
         try:
-            return sdk_python(name)
+            return kept_python(f"{package}-{version}", f"{package}=={version}")
         except NoIndex as error:
             words = f"THE OFFICIAL SDK {name} WAS NOT RUN: {error}"
             with capsys.disabled():
@@ -110,3 +112,42 @@ def test_the_client_of_the_readme_runs_as_it_stands(
             "SELECT count(*) FROM calls WHERE lane IS NOT NULL AND outcome = 'ok'"
         ).fetchone() or (0,)
     assert bought
+
+
+def run_client(sdk: str, python: Path, *, url: str, key: str) -> dict[str, object]:
+    """What the client of one of `SDKS` printed, or what it failed with."""
+    client = CLIENTS / ("anthropic_client.py" if sdk == ANTHROPIC else "openai_client.py")
+    environ = {
+        "OPENAI_BASE_URL": url,
+        "OPENAI_API_KEY": key,
+        "ANTHROPIC_BASE_URL": url.removesuffix("/v1"),
+        "ANTHROPIC_API_KEY": key,
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+    }
+    ran = subprocess.run([python, client], env=environ, capture_output=True, text=True, timeout=300)
+    if ran.returncode:
+        return {"failed": ran.stderr[-2000:]}
+    results: dict[str, object] = json.loads(ran.stdout)
+    return results
+
+
+async def make_key(database_url: str, tenant: str) -> str:
+    """A key of a tenant of its own."""
+    engine = make_engine(database_url)
+    try:
+        return await Tenants(engine).create_key(tenant=tenant, name="matrix")
+    finally:
+        await engine.dispose()
+
+
+def await_keys(url: str) -> None:
+    """Until the service asks for keys, as it does a few seconds after the first was made."""
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"{url}/models", timeout=10).close()
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                return
+        time.sleep(0.2)
+    raise RuntimeError("the service does not ask for keys")

@@ -1,6 +1,6 @@
 """A client of the Message Batches API as Anthropic's documentation writes it: only the base_url is another.
 
-Run by `benchmarks.sdk_matrix` in a venv with the official SDK and nothing of ours. Reads ANTHROPIC_BASE_URL and
+Run by `test_sdk.py` in a venv with the official SDK and nothing of ours. Reads ANTHROPIC_BASE_URL and
 ANTHROPIC_API_KEY, as every program does. Prints what it did as JSON.
 """
 

@@ -1,6 +1,6 @@
 """A client of the Batch API as OpenAI's documentation writes it: only the base_url is another.
 
-Run by `benchmarks.sdk_matrix` in a venv with one version of the official SDK and nothing of ours.
+Run by `test_sdk.py` in a venv with one version of the official SDK and nothing of ours.
 Reads OPENAI_BASE_URL and OPENAI_API_KEY, as every program does. Prints what it did as JSON.
 """
 

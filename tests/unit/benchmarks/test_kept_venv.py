@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import sdk_matrix
-from benchmarks.sdk_matrix import NoIndex, kept_python
+from benchmarks import kept_venv
+from benchmarks.kept_venv import NoIndex, kept_python
 
 VERSION = "1.109.1"
 WHEEL = f"openai-{VERSION}-py3-none-any.whl"
@@ -50,7 +50,7 @@ def trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
         ("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple"),
     ):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sdk_matrix, "VENVS", tmp_path)
+    monkeypatch.setattr(kept_venv, "VENVS", tmp_path)
     yield kinds
     server.shutdown()
     server.server_close()
@@ -66,7 +66,7 @@ def test_an_index_in_trouble_is_none(kind: str, trouble: list[str]) -> None:
 
 def test_one_that_takes_too_long_is_none(trouble: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     trouble.append("late")
-    monkeypatch.setattr(sdk_matrix, "_RUN_S", 0.5)
+    monkeypatch.setattr(kept_venv, "_RUN_S", 0.5)
     with pytest.raises(NoIndex, match=f"openai=={VERSION} cannot be installed"):
         kept_python("openai", f"openai=={VERSION}")
 
