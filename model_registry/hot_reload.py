@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from routing.answer_checks.confidence_policy import CalibrationMap
 from routing.answer_checks.judge import Scorer
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE
@@ -22,7 +21,10 @@ from routing.query import Query
 
 @dataclass(frozen=True, slots=True)
 class LoadedModels:
-    """Replaced as a whole when another is promoted: who reads it once decides by one version, and names that one."""
+    """The trained routers of one process.
+
+    Replaced as a whole when another is promoted: who reads it once decides by one version, and names that one.
+    """
 
     predictor: Predictor | None = None
     version: str | None = None
@@ -30,8 +32,6 @@ class LoadedModels:
     scorer: Scorer | None = None
     shadow: Predictor | None = None
     """Decides beside the predictor, and is only logged."""
-    calibrations: tuple[CalibrationMap, ...] = ()
-    """Maps of raw confidences that came with a router version; they go before the fleet's."""
     label: str | None = None
     """Name and version, as `workers.router` has them."""
     resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)
@@ -123,14 +123,13 @@ class ModelReloader:
         from model_registry.resolver import load_versions
 
         found = await load_versions(resolve_versions, self._engine, self._fleet, self._home)
-        if self._needs.predictor:
+        if self._needs.predictor and found.predictor is not None:
             # What cannot decide is not to serve; and the first query does not wait for what is made at the first use.
             await asyncio.to_thread(found.predictor, [_ASKED_FIRST])
-        return LoadedModels(
+        return replace(
+            found,
             predictor=found.predictor if self._needs.predictor else None,
-            version=found.predictor.version if self._needs.predictor else None,
+            version=found.version if self._needs.predictor else None,
             scorer=found.scorer if self._needs.scorer else None,
             shadow=found.shadow if self._needs.shadow else None,
-            label=found.label,
-            resolved_versions=resolve_versions,
         )

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -12,27 +11,11 @@ from db import router_registry
 from evaluation.data.dataset_errors import EvaluationError, RegistryError
 from evaluation.models.artifact import Artifact
 from evaluation.models.artifact_cache import DEFAULT, ArtifactCache, is_folder, load_serving_models, open_folder
-from evaluation.models.predictors import TrainedPredictor, TrainedScorer, predictor_of
+from evaluation.models.predictors import predictor_of
+from model_registry.hot_reload import LoadedModels
 from routing.fleet import Fleet
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ServingModels:
-    """The trained routers of one process."""
-
-    predictor: TrainedPredictor
-    scorer: TrainedScorer | None
-    shadow: TrainedPredictor | None = None
-    """Decides beside the predictor, and is only logged."""
-    resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """What the fleet's names stood for: see `db.router_registry.resolve_router_names`."""
-
-    @property
-    def label(self) -> str:
-        """Name and version, as `workers.router` has them."""
-        return f"{self.predictor.name} {self.predictor.version}"
 
 
 async def resolve_versions(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, str | None]:
@@ -44,7 +27,7 @@ async def resolve_versions(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, st
     return {name: found[name] for name in sorted(names & found.keys())}
 
 
-async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> ServingModels:
+async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> LoadedModels:
     """What serves ``fleet``. ``home`` is this machine's shelf. Raises EvaluationError.
 
     ``default`` in the fleet means the promoted router, or the shipped one while nothing was
@@ -55,7 +38,7 @@ async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> Serving
 
 async def load_versions(
     digests: Mapping[str, str | None], engine: AsyncEngine, fleet: Fleet, home: Path
-) -> ServingModels:
+) -> LoadedModels:
     """What serves ``fleet`` where its names stand for ``digests``. Raises EvaluationError."""
     shelf = ArtifactCache(home)
 
@@ -74,7 +57,14 @@ async def load_versions(
         except EvaluationError as error:
             # A candidate that cannot be loaded keeps nobody from working.
             log.warning("no_shadow", router=fleet.router.shadow, why=str(error))
-    return ServingModels(predictor, scorer, shadow, digests)
+    return LoadedModels(
+        predictor,
+        predictor.version,
+        scorer,
+        shadow,
+        label=f"{predictor.name} {predictor.version}",
+        resolved_versions=digests,
+    )
 
 
 async def find(engine: AsyncEngine, named: str, shelf: ArtifactCache) -> Artifact:

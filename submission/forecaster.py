@@ -36,7 +36,7 @@ SERVED_BYTES: Final = 1024**2
 SERVING_TTL_S: Final = 10.0
 """How long a loaded router is used for forecasts: loading takes longer than a small forecast."""
 
-_serving: dict[tuple[str, str], tuple[Predictor, float]] = {}
+_serving: dict[tuple[str, str], tuple[Predictor | None, float]] = {}
 """Database and fleet → the classifier, and its expiry on the monotonic clock."""
 
 

@@ -313,7 +313,7 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     from evaluation.data.dataset_errors import EvaluationError
     from model_registry.resolver import load_serving
 
-    async def work() -> str:
+    async def work() -> str | None:
         async with open_database(settings, role=None) as engine:
             return (await load_serving(engine, fleet, settings.home / "routers")).label
 

@@ -221,7 +221,7 @@ class AnswerJudging:
             policy.source,
             model=sent.model.name,
             workload=query.workload,
-            maps=(*context.trained.calibrations, *context.fleet.calibrations),
+            maps=context.fleet.calibrations,
         )
 
     def _p_right(self, completion: Completion) -> float | None:

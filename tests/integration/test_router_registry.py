@@ -85,14 +85,14 @@ def test_a_worker_on_another_machine_fetches_what_was_promoted_once(
         await router_registry.promote(bench.engine, name="v1", digest=V1.digest, by="ann@here")
         for machine in ("one", "two"):
             found = await load_serving(bench.engine, shipped_fleet, tmp_path / machine)
-            assert found.predictor.version == V1.digest[:12]
+            assert found.version == V1.digest[:12]
             assert ArtifactCache(tmp_path / machine).has(V1.digest)
         # A damaged copy is fetched anew.
         (tmp_path / "two" / V1.digest / CLASSIFIER).write_bytes(b"x")
         await load_serving(bench.engine, shipped_fleet, tmp_path / "two")
         assert ArtifactCache(tmp_path / "two").has(V1.digest)
         named = replace(shipped_fleet, router=replace(shipped_fleet.router, classifier="v1"))
-        assert (await load_serving(bench.engine, named, tmp_path / "three")).predictor.version == V1.digest[:12]
+        assert (await load_serving(bench.engine, named, tmp_path / "three")).version == V1.digest[:12]
 
     on_bench(story)
 

@@ -1,6 +1,6 @@
 -- What is known of a batch's quality: its pilot, certificate and audits; what they cost only where `priced`, as all calls
 -- of the batch are read for that.
-SELECT t.floor, t.confidence, t.state, t.seed, t.certificate, t.breached_at,
+SELECT t.floor, t.confidence, t.state, t.certificate, t.breached_at,
        (SELECT count(*) FROM queries AS q WHERE q.batch_id = t.batch_id AND q.pilot) AS pilot_queries,
        coalesce(c.pilot_usd, 0) AS pilot_usd, coalesce(c.grade_usd, 0) AS grade_usd, coalesce(c.audit_usd, 0) AS audit_usd,
        (SELECT count(*) FROM audits AS s WHERE s.batch_id = t.batch_id) AS audits,
