@@ -386,7 +386,15 @@ _STATEMENTS = sorted(
 @pytest.mark.parametrize("name", _STATEMENTS)
 def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name: str) -> None:
     prices = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
-    given = {"batch_id": 1, "rows": 5, "slots": 4, "with_text": False, "seen_within_s": 6}
+    given = {
+        "batch_id": 1,
+        "rows": 5,
+        "slots": 4,
+        "with_text": False,
+        "seen_within_s": 6,
+        "by_router": True,
+        "priced": True,
+    }
     given |= {"names": ["top"], "tiers": ["small"], "models": [""], "ladder": ["small"], **prices}
     given |= {
         "ratio_names": ["top"],
