@@ -622,10 +622,11 @@ CREATE TABLE workload_sums (
 );
 CREATE INDEX ix_workload_sums_workload ON workload_sums (workload, batch_id);
 COMMENT ON TABLE workload_sums IS
-    'What the queries of a batch came to, by workload, what routed them first, and tier; the feeder sums it at the end.';
+    'What a batch''s queries came to by workload, what routed them first and the tier of the answer, summed at its end.';
 COMMENT ON COLUMN workload_sums.workload IS 'as the routing noted it; empty where it noted none';
 COMMENT ON COLUMN workload_sums.version IS 'of the trained router that was asked: the beginning of its digest; empty without one';
-COMMENT ON COLUMN workload_sums.cost_usd IS 'of the calls at the tier, with a share of what grading the pilot cost';
+COMMENT ON COLUMN workload_sums.tier IS 'empty where there is no answer';
+COMMENT ON COLUMN workload_sums.cost_usd IS 'of all calls of the queries, and a share of what grading the pilot cost';
 COMMENT ON COLUMN workload_sums.baseline_usd IS 'what these answers had cost at the top tier';
 GRANT SELECT, INSERT, DELETE ON workload_sums TO pointsman_app;
 GRANT SELECT ON workload_sums TO pointsman_auditor;

@@ -7,9 +7,9 @@
 -- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
 -- no model of a baseline answers.
 --
--- `routed`, only where `by_router`: answers, cost and the baseline 'top' by workload, what routed the query first, and
--- tier, without embeddings. A system prompt that one query alone has is not a workload. What grades the pilot cost is
--- shared among its queries; other calls that serve several queries belong to none.
+-- `routed`, only where `by_router`: answers, the cost of all calls and the baseline 'top' by workload, what routed the query
+-- first, and the tier of the answer, without embeddings. A system prompt that one query alone has is not a workload. What
+-- grades the pilot cost is shared among its queries; other calls that serve several queries belong to none.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
@@ -30,22 +30,6 @@ c AS MATERIALIZED (
     FROM calls
     WHERE batch_id = :batch_id
 ),
--- A repair's prompt holds the answer that it repairs: at a baseline the query would have been asked by its own.
-own_prompt AS (
-    SELECT c.query_id, c.tier, min(c.prompt_tokens) AS prompt_tokens, min(c.cached_tokens) AS cached_tokens
-    FROM (SELECT DISTINCT query_id, tier FROM c WHERE purpose = 'repair') AS repaired
-    JOIN c ON c.query_id = repaired.query_id AND c.tier = repaired.tier
-    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge')
-    GROUP BY c.query_id, c.tier
-),
-answered AS (
-    SELECT a.query_id, c.tier, c.model, c.completion_tokens, coalesce(own.prompt_tokens, c.prompt_tokens) AS prompt_tokens,
-           coalesce(own.cached_tokens, c.cached_tokens) AS cached_tokens
-    FROM answers AS a
-    JOIN c ON c.id = a.call_id AND c.query_id = a.query_id  -- not where another query's answer was taken
-          AND c.purpose <> 'embed'
-    LEFT JOIN own_prompt AS own ON c.purpose = 'repair' AND own.query_id = c.query_id AND own.tier = c.tier
-),
 noted AS (  -- only where a ratio is of a workload, or `by_router`
     SELECT DISTINCT ON (query_id) query_id, coalesce(detail ->> 'workload', '') AS workload,
            coalesce(detail ->> 'shape', '') AS shape, router, coalesce(detail ->> 'version', '') AS version
@@ -54,62 +38,97 @@ noted AS (  -- only where a ratio is of a workload, or `by_router`
       AND (CAST(:by_router AS boolean) OR EXISTS (SELECT 1 FROM longer WHERE workload IS NOT NULL))
     ORDER BY query_id, id
 ),
-called AS (
-    SELECT DISTINCT ON (p.name, c.query_id) p.name, c.query_id, c.cost_usd
+-- What is known of each query is put together by sorting, not by joins: before the tables are analyzed, and where it
+-- cannot know that most rows match, the planner takes joins for small that take the square of the rows.
+part AS (
+    SELECT c.query_id, c.id, c.purpose, c.tier, c.model, c.outcome, c.lane, c.cost_usd, c.prompt_tokens, c.cached_tokens,
+           c.completion_tokens, CAST(NULL AS bigint) AS answer, CAST(NULL AS text) AS state, CAST(NULL AS text) AS workload,
+           CAST(NULL AS text) AS shape, CAST(NULL AS text) AS named, CAST(NULL AS text) AS router,
+           CAST(NULL AS text) AS version
     FROM c
-    JOIN price AS p ON c.tier = p.tier OR c.model = p.model
-    WHERE c.outcome = 'ok' AND c.purpose IN ('answer', 'hedge', 'extend', 'audit') AND c.query_id IS NOT NULL
-      AND c.lane IS NULL
-    ORDER BY p.name, c.query_id, c.id DESC
+    WHERE c.query_id IS NOT NULL AND c.purpose <> 'embed'
+    UNION ALL
+    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM answers AS a
+    WHERE a.query_id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
+      AND a.query_id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
+    UNION ALL
+    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL, NULL
+    FROM queries AS q
+    WHERE q.batch_id = :batch_id AND q.id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
+      AND q.id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
+    UNION ALL
+    SELECT query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, workload, shape,
+           CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1 THEN '' ELSE workload END,
+           router, version
+    FROM noted
+),
+known AS (
+    SELECT *, max(tier) FILTER (WHERE id = taken) OVER q AS taken_tier, max(purpose) FILTER (WHERE id = taken) OVER q AS taken_by
+    FROM (
+        SELECT query_id, id, purpose, tier, model, outcome, lane, cost_usd, prompt_tokens, cached_tokens, completion_tokens,
+               CASE WHEN max(state) OVER q = 'done' THEN max(answer) OVER q END AS taken, max(workload) OVER q AS workload,
+               max(shape) OVER q AS shape, max(named) OVER q AS named, max(router) OVER q AS router,
+               max(version) OVER q AS version
+        FROM part
+        WINDOW q AS (PARTITION BY query_id)
+    ) AS p
+    WINDOW q AS (PARTITION BY query_id)
+),
+asked AS (  -- each query with a call, at each baseline; `tier` is that of its answer, null without one of its own
+    SELECT p.name, k.query_id, max(k.taken_tier) AS tier,
+           max(k.completion_tokens) FILTER (WHERE k.id = k.taken) AS completion_tokens,
+           bool_or((k.tier = p.tier OR k.model = p.model) IS TRUE) FILTER (WHERE k.id = k.taken) AS is_own,
+           -- A repair's prompt holds the answer that it repairs: at a baseline the query would have been asked by its own.
+           coalesce(min(k.prompt_tokens) FILTER (WHERE k.taken_by = 'repair' AND k.tier = k.taken_tier AND k.outcome = 'ok'
+                                                       AND k.purpose IN ('answer', 'hedge')),
+                    max(k.prompt_tokens) FILTER (WHERE k.id = k.taken)) AS prompt_tokens,
+           coalesce(min(k.cached_tokens) FILTER (WHERE k.taken_by = 'repair' AND k.tier = k.taken_tier AND k.outcome = 'ok'
+                                                       AND k.purpose IN ('answer', 'hedge')),
+                    max(k.cached_tokens) FILTER (WHERE k.id = k.taken)) AS cached_tokens,
+           (array_agg(k.cost_usd ORDER BY k.id DESC) FILTER (
+               WHERE (k.tier = p.tier OR k.model = p.model) AND k.outcome = 'ok' AND k.lane IS NULL
+                 AND k.purpose IN ('answer', 'hedge', 'extend', 'audit')))[1] AS called_usd,
+           sum(k.cost_usd) AS spent_usd, max(k.workload) AS workload, max(k.shape) AS shape, max(k.named) AS named,
+           max(k.router) AS router, max(k.version) AS version
+    FROM known AS k
+    CROSS JOIN price AS p
+    WHERE k.id IS NOT NULL
+    GROUP BY p.name, k.query_id
 ),
 priced AS (
-    SELECT p.name, c.query_id, c.tier, t.query_id IS NOT NULL OR c.is_own AS is_own, alike.ratio IS NOT NULL AS by_workload,
-           coalesce(t.cost_usd, p.multiplier / 1000000 * (
-               (c.prompt_tokens - c.cached_tokens) * p.input_usd
-               + c.cached_tokens * p.cached_usd
-               + c.completion_tokens * p.output_usd
-                   * CASE WHEN c.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END)) AS usd
-    FROM (
-        SELECT a.*, p.name, (a.tier = p.tier OR a.model = p.model) IS TRUE AS is_own
-        FROM answered AS a
-        CROSS JOIN price AS p
-    ) AS c
-    JOIN price AS p ON p.name = c.name
-    JOIN queries AS q ON q.id = c.query_id AND q.state = 'done'
-    LEFT JOIN called AS t ON t.query_id = c.query_id AND t.name = p.name
-    LEFT JOIN noted AS n ON n.query_id = c.query_id
-    LEFT JOIN longer AS alike ON alike.name = p.name AND alike.tier = c.tier AND alike.workload = n.workload
-        AND alike.shape = n.shape
-    LEFT JOIN longer AS l ON l.name = p.name AND l.tier = c.tier AND l.workload IS NULL
+    SELECT a.name, a.tier, a.called_usd IS NOT NULL OR a.is_own AS is_own, alike.ratio IS NOT NULL AS by_workload,
+           CASE WHEN a.tier IS NOT NULL THEN coalesce(a.called_usd, p.multiplier / 1000000 * (
+               (a.prompt_tokens - a.cached_tokens) * p.input_usd
+               + a.cached_tokens * p.cached_usd
+               + a.completion_tokens * p.output_usd
+                   * CASE WHEN a.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END)) END AS usd,
+           a.spent_usd, a.named AS workload, a.router, a.version
+    FROM asked AS a
+    JOIN price AS p ON p.name = a.name
+    LEFT JOIN longer AS alike ON alike.name = a.name AND alike.tier = a.tier AND alike.workload = a.workload
+        AND alike.shape = a.shape
+    LEFT JOIN longer AS l ON l.name = a.name AND l.tier = a.tier AND l.workload IS NULL
 ),
 baseline AS (
     SELECT name, tier, is_own, by_workload, count(*) AS answers, sum(usd) AS usd
     FROM priced
+    WHERE tier IS NOT NULL
     GROUP BY name, tier, is_own, by_workload
 ),
-named AS (
-    SELECT query_id, router, version, CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1
-                                           THEN '' ELSE workload END AS workload
-    FROM noted
-    WHERE CAST(:by_router AS boolean) AND router <> 'endpoint'
+of_router AS (
+    SELECT workload, router, version, coalesce(tier, '') AS tier, count(*) AS queries, count(tier) AS answers,
+           sum(spent_usd) AS cost_usd, coalesce(sum(usd), 0) AS baseline_usd
+    FROM priced
+    WHERE CAST(:by_router AS boolean) AND name = 'top' AND workload IS NOT NULL
+    GROUP BY workload, router, version, tier
 ),
 routed AS (
-    SELECT workload, router, version, tier, sum(answers) AS answers, sum(cost_usd) AS cost_usd,
-           sum(baseline_usd) AS baseline_usd
-    FROM (
-        SELECT n.workload, n.router, n.version, p.tier, 1 AS answers, 0 AS cost_usd, p.usd AS baseline_usd
-        FROM priced AS p JOIN named AS n ON n.query_id = p.query_id
-        WHERE p.name = 'top'
-        UNION ALL
-        SELECT n.workload, n.router, n.version, c.tier, 0, c.cost_usd, 0
-        FROM c JOIN named AS n ON n.query_id = c.query_id
-        UNION ALL
-        SELECT n.workload, 'pilot', '', g.tier, 0, g.cost_usd * n.share, 0
-        FROM (SELECT tier, sum(cost_usd) AS cost_usd FROM c WHERE purpose = 'grade' AND query_id IS NULL GROUP BY tier) AS g
-        CROSS JOIN (SELECT workload, count(*) / sum(count(*)) OVER () AS share FROM named WHERE router = 'pilot'
-                    GROUP BY workload) AS n
-    ) AS part
-    GROUP BY workload, router, version, tier
+    SELECT r.workload, r.router, r.version, r.tier, r.answers, r.baseline_usd,
+           r.cost_usd + CASE WHEN r.router = 'pilot' THEN g.usd * r.queries / sum(r.queries) OVER (PARTITION BY r.router)
+                             ELSE 0 END AS cost_usd
+    FROM of_router AS r
+    CROSS JOIN (SELECT coalesce(sum(cost_usd), 0) AS usd FROM c WHERE purpose = 'grade' AND query_id IS NULL) AS g
 ),
 spent AS (
     SELECT count(*) AS calls,
