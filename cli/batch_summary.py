@@ -152,7 +152,7 @@ def _calls(figures: BatchFigures) -> str:
 
 def _baseline(figures: BatchFigures) -> str:
     if figures.embed_calls:
-        return NO_BASELINE
+        return f"none: {NO_BASELINE}"
     text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"
     return f"{text} ({figures.baseline_lengths.words})" if figures.progress.done else text
 

@@ -95,6 +95,8 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             accepted = row.to_stage != FALLBACK
             verdict = "accepted" if accepted else "rejected"
             return ("judged", f"{verdict}{confidence}", "bold green" if accepted else "bold magenta"), reasons
+        case "embed":
+            return ("accepted", "without a judge", "bold green"), reasons
         case "fallback":
             return _fallback(row), reasons
         case "account":

@@ -86,7 +86,7 @@ def cards(report: BatchReport) -> Sequence[Card]:
 
 def _baselines(figures: BatchFigures) -> Iterator[Card]:
     if figures.embed_calls:
-        yield Card("Baseline", *NO_BASELINE.split(": "))
+        yield Card("Baseline", "none", NO_BASELINE)
         return
     note = f"if {figures.baseline_model} had answered every query; {figures.baseline_lengths.words}"
     yield Card("Baseline", usd(figures.baseline_cost_usd), note)

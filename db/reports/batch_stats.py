@@ -18,8 +18,8 @@ from db.worker_registry import ALIVE_S
 from routing.outcome import UNSENT
 from routing.price_list import ListedModel, PriceList, columns
 
-NO_BASELINE: Final = "none: no model of another tier gives these vectors"
-"""What summary and report say of the baseline of embeddings."""
+NO_BASELINE: Final = "no model of another tier gives these vectors"
+"""Why embeddings have none."""
 
 _TOP: Final = "top"
 _SECOND: Final = "second"

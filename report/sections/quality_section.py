@@ -13,7 +13,7 @@ def quality(report: BatchReport) -> Section:
     """The batch beside each baseline; with a chart where the router logged its expectations."""
     figures = report.figures
     if figures.embed_calls:
-        return Section("quality", "Cost and quality", [f"Baseline: {NO_BASELINE}. Vectors are not judged."])
+        return Section("quality", "Cost and quality", [f"There is no baseline: {NO_BASELINE}. Vectors are not judged."])
     # What was measured stands in place of what the router expected.
     measured = figures.quality is not None and figures.quality.measured is not None
     chart = None if measured else report.picture

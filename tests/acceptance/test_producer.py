@@ -24,7 +24,7 @@ SECRET = "zebra-crossing-canary"
 def stack(tmp_path_factory: pytest.TempPathFactory, shipped_fleet: Fleet) -> Iterator[LocalStack]:
     """Everything, with one worker for all stages."""
     home = tmp_path_factory.mktemp("producer") / "home"
-    roles = [("route", "small", "medium", "large", "special", "fallback", "ingest"), ("feeder",)]
+    roles = [("route", "small", "medium", "large", "special", "embeddings", "fallback", "ingest"), ("feeder",)]
     settings = Settings.load({"POINTSMAN_HOME": str(home)})
     with LocalStack(settings, shipped_fleet, roles=roles, flower=True) as running:
         yield running
@@ -87,6 +87,20 @@ def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, 
     )
     assert (batch.source, batch.budget_policy, batch.cap_usd, batch.reserved_usd) == ("celery", "degrade", 2, 0)
     assert (batch.priority, batch.plan["total"]) == (7, 5)
+
+
+def test_lines_for_embeddings_are_answered_by_their_tier(stack: LocalStack, producer: Celery) -> None:
+    body = {"model": "auto", "input": "a text", "dimensions": 8}
+    lines = [{"custom_id": f"e{n}", "method": "POST", "url": "/v1/embeddings", "body": body} for n in range(2)]
+    producer.send_task("submit_queries", kwargs={"queries": lines}, queue="ingest")
+    deadline = time.monotonic() + 240
+    answered = "SELECT a.model, a.response FROM answers AS a WHERE a.tier = 'embeddings'"
+    while len(found := rows(stack, answered)) < 2:
+        assert time.monotonic() < deadline, "the lines were not answered"
+        time.sleep(0.1)
+    assert {row.model for row in found} == {"text-embedding-3-small"}
+    assert all(len(row.response["data"][0]["embedding"]) == 8 for row in found)
+    assert len(rows(stack, "SELECT 1 FROM calls WHERE purpose = 'embed'")) == 1
 
 
 @pytest.mark.parametrize(

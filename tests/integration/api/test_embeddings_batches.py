@@ -72,7 +72,7 @@ def ledger(served: Served) -> dict[tuple[str, str, str], tuple[int, float]]:
 
 
 def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat_saves(
-    settings: Settings, simulator: SimulatorProcess, tmp_path: Path
+    settings: Settings, simulator: SimulatorProcess, tmp_path: Path, command: Any
 ) -> None:
     with simulated(settings, simulator) as served, served.client() as client:
         chat = answered(served, client, [line(f"c-{n}") for n in range(4)])
@@ -141,19 +141,16 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
             )
             logged = [each.batch.public_id for each in await logged_batches(bench.engine)]
             assert await sum_workloads(bench.engine) == 2
-            routed = await bench.rows("SELECT DISTINCT router FROM workload_sums")
-            drifted = (await drift_windows(bench.engine)).counts
-            return (
-                logged,
-                drifted,
-                len(batches),
-                [tuple(row) for row in kinds],
-                "endpoint" in [row[0] for row in routed],
-            )
+            assert await bench.rows("SELECT FROM workload_sums WHERE router = 'endpoint'") == []
+            return logged, (await drift_windows(bench.engine)).counts, len(batches), [tuple(row) for row in kinds]
 
-        decided = [("embed", "endpoint"), ("route", "endpoint")]
-        assert served.play(seen) == ([chat["id"]], (4, 0), 1, decided, False)
-        assert client.get("/v1/pointsman/labels/sample?by=chance").json()["data"] != []
+        assert served.play(seen) == ([chat["id"]], (4, 0), 1, [("embed", "endpoint"), ("route", "endpoint")])
+        assert {one["batch_id"] for one in client.get("/v1/pointsman/labels/sample").json()["data"]} == {chat["id"]}
+
+        page = tmp_path / "report.md"
+        command("report", batch["id"], "-o", str(page))
+        assert "There is no baseline: no model of another tier gives these vectors." in page.read_text()
+        assert "none: no model of another tier" in command("status", batch["id"]).output
 
 
 def test_a_failing_provider_is_tried_again_and_nothing_climbs(settings: Settings, simulator: SimulatorProcess) -> None:
