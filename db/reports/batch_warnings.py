@@ -22,8 +22,9 @@ def _over_budget(figures: BatchFigures) -> Iterator[str]:
         name = f"the budget of ${f'{cap_usd:,.6f}'.rstrip('0').rstrip('.')}"
         raised = f"`pointsman budget {progress.public_id} --raise-to USD`"
     yield (
-        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer: {name} was used up. "
-        f"fix: {raised}, then `pointsman resume {progress.public_id}`"
+        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer: {name} has no room for their "
+        f"calls, each of which reserves the most that it can cost (${figures.cost_usd:.6f} was spent). "
+        f"fix: {raised}, then `pointsman resume {progress.public_id}`; max_tokens in the lines makes calls reserve less"
     )
 
 

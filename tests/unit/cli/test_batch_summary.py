@@ -109,8 +109,9 @@ def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_wit
     vain = LaneInVain("mini", "status 404", provider_batches=1, queries=40)
     text = shown(replace(FIGURES, progress=progress, over_budget=10, lanes_in_vain=(vain,)))
     assert (
-        "Warning    10 of 1,000 queries ended without an answer: the budget of $2.5 was used up. fix: "
-        "`pointsman budget batch_a --raise-to USD`, then `pointsman resume batch_a`" in text
+        "Warning    10 of 1,000 queries ended without an answer: the budget of $2.5 has no room for their calls, each "
+        "of which reserves the most that it can cost ($0.200000 was spent). fix: "
+        "`pointsman budget batch_a --raise-to USD`, then `pointsman resume batch_a`;" in text
     )
     assert "the batch lane of mini gave no answer to 40 queries, which were bought in another lane: status 404" in text
     assert "Warning" not in shown(FIGURES)
