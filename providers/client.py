@@ -297,7 +297,8 @@ class ProviderClient:
                 response, model, adapter, received, asked=content, asked_tier=body.get("service_tier")
             )
         finally:
-            await response.aclose()
+            # What `aclose` of the response does, which first makes a context for errors that name the request.
+            await response.stream.aclose()  # type: ignore[union-attr]  # asynchronous, as the transport is
         if model.embeds and isinstance(outcome, Completion):
             another = answered_by_another(model, outcome.model, provider)
             if (why := unusable_vectors(outcome, body, another=another)) is not None:

@@ -84,12 +84,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             message, body = await protocol.read()
             while message.code in _INTERIM:
                 message, body = await protocol.read()
+            whole = body.read_nowait() if body.is_eof() else None  # a short body has come with its head
         except BaseException:
             connection.close()
             raise
-        return httpx.Response(
-            message.code, headers=message.raw_headers, stream=_AiohttpStream(body, partial(_release, connection))
-        )
+        stream: httpx.AsyncByteStream
+        if whole is None:
+            stream = _AiohttpStream(body, partial(_release, connection))
+        else:
+            stream = httpx.ByteStream(whole)
+            _release(connection)
+        return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
     def _find_target(self, url: str) -> tuple[aiohttp.ClientRequest, str]:
         """What a connection is looked up by and made for, and how a request's first line names ``url``."""
