@@ -23,7 +23,7 @@ from db.spend import sum_spend
 from db.statement_errors import StatementFailed, is_transient
 from db.worker_registry import WorkerRegistry
 from db.workload_sums import sum_workloads
-from routing.lifecycle import ROUTE, MoveKind, State
+from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State
 from tasks.broker_state import UNREACHABLE, BrokerSentinel, broker_depth
 from tasks.celery_app import queue_of, stages
 from tasks.feeder.periodic_task import PeriodicTask
@@ -41,6 +41,10 @@ TICK_S = 0.1
 TRICKLE_DELAY_S = 0.25
 """Before another look at a stage that had nothing due, or little: a trickle is gathered, for each message costs
 its worker some milliseconds, however few queries are in it."""
+
+UNDELAYED = (ROUTE, FALLBACK)
+"""Stages at which no trickle is gathered while the broker holds no query: the workers have time for it then. A batch
+begins at the one, and the last queries of a batch climb by the other."""
 
 SMALL_PUBLISH = MAX_CHUNK // 4
 
@@ -171,7 +175,8 @@ class Feeder:
             depth = _queued(depths, stage)
             pace.observe(depth, now=time.monotonic())
             window = pace.window(least=self._least_window(stage), window_s=self.context.fleet.timing.window_s)
-            if time.monotonic() < self.look_again.get(stage, 0.0):
+            is_gathered = bool(depths) or stage not in UNDELAYED
+            if is_gathered and time.monotonic() < self.look_again.get(stage, 0.0):
                 continue
             # Publishing in lumps of a quarter of the window keeps messages large without running dry.
             if window - depth >= min(chunk_size(stage, self.context.fleet), max(1, window // 4)):
