@@ -1,7 +1,7 @@
 """The whole account of a batch, as ``pointsman report`` shows it: one statement of db/reports/sql/ per section."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,11 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.audit_seals import AuditReport, verify
 from db.reports import run_report
-from db.reports.batch_stats import Batch, BatchFigures, batch_figures
+from db.reports.batch_stats import Batch, BatchFigures, TierAlone, batch_figures, each_tier_alone
 from db.reports.forecast_vs_actual import forecast_vs_actual
-from db.reports.length_ratios import as_params, length_ratios
 from db.rows import from_row, usd
-from routing.price_list import ListedModel, PriceList, columns
+from routing.price_list import ListedModel, PriceList
 
 SLOTS: Final = 48
 """Into so many equal slots the time of a batch is cut, for the providers' health."""
@@ -274,7 +273,7 @@ async def load_batch_report(
     least_confident = await answer("batch_least_confident", rows=rows, with_text=with_text)
     listed = [row.query_id for row in (*most_expensive, *least_confident)]
     reasons = {row.query_id: tuple(row.reasons) for row in await run_report(engine, "batch_reasons", query_ids=listed)}
-    priced = await _priced(engine, batch)
+    priced = await each_tier_alone(engine, batch)
     return BatchReport(
         figures=figures,
         made_at=now,
@@ -302,23 +301,8 @@ async def load_batch_report(
     )
 
 
-async def _priced(engine: AsyncEngine, batch: Batch) -> dict[str, Row[Any]]:
-    prices = batch.price_list
-    alone = {tier: replace(prices.first(tier), model="") for tier in prices.tiers}
-    rows = await run_report(
-        engine,
-        "batch_baselines",
-        batch_id=batch.id,
-        ladder=list(prices.ladder),
-        tiers=list(alone),
-        **columns(list(alone.values())),
-        **as_params(await length_ratios(engine, batch.id, alone, top=prices.ladder[-1], plan=batch.plan)),
-    )
-    return {row.tier: row for row in rows}
-
-
-def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, prices: PriceList) -> tuple[BaselineFigures, ...]:
-    cost = {tier: float(row.cost_usd) for tier, row in rows.items()}
+def _controls(rows: Mapping[str, TierAlone], figures: BatchFigures, prices: PriceList) -> tuple[BaselineFigures, ...]:
+    cost = {tier: row.cost_usd for tier, row in rows.items()}
     alone = [tier for tier in prices.ladder if tier in cost]
     if not alone:
         return ()
@@ -335,7 +319,7 @@ def _controls(rows: Mapping[str, Row[Any]], figures: BatchFigures, prices: Price
     return tuple(controls)
 
 
-def _picture(rows: Mapping[str, Row[Any]], prices: PriceList) -> CostQualityChart | None:
+def _picture(rows: Mapping[str, TierAlone], prices: PriceList) -> CostQualityChart | None:
     if not rows or set(prices.ladder) - rows.keys():
         return None
     alone = [rows[tier] for tier in prices.ladder]
@@ -354,11 +338,11 @@ def _picture(rows: Mapping[str, Row[Any]], prices: PriceList) -> CostQualityChar
     )
 
 
-def _mixed(name: str, shares: Sequence[float], alone: Sequence[Row[Any]]) -> ChartPoint:
+def _mixed(name: str, shares: Sequence[float], alone: Sequence[TierAlone]) -> ChartPoint:
     """What a policy comes to on average that sends each query to a rung by these chances."""
     return ChartPoint(
         name,
-        usd(sum(share * float(row.measured_usd) for share, row in zip(shares, alone, strict=True))),
+        usd(sum(share * row.measured_usd for share, row in zip(shares, alone, strict=True))),
         sum(share * row.well for share, row in zip(shares, alone, strict=True)),
     )
 

@@ -368,7 +368,10 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     """
     prices = batch.price_list
     second = baseline or prices.baseline
-    costs, ratios = await _costs(engine, batch, second)
+    baselines = _top_of(batch)
+    if second is not None:
+        baselines[_SECOND] = replace(second, tier=None)
+    costs, ratios = await _costs(engine, batch, baselines)
     baseline_usd: dict[str, float] = defaultdict(float)
     for part in costs.baselines:
         baseline_usd[part["name"]] += part["usd"]
@@ -423,13 +426,10 @@ def _top_of(batch: Batch) -> dict[str, ListedModel]:
 
 
 async def _costs(
-    engine: AsyncEngine, batch: Batch, second: ListedModel | None, *, by_router: bool = False
+    engine: AsyncEngine, batch: Batch, baselines: Mapping[str, ListedModel], *, top: str = _TOP, noted: bool = False
 ) -> tuple[Row[Any], list[LengthRatio]]:
-    """The row of ``batch_costs``, and the ratios that it counts by."""
-    baselines = _top_of(batch)
-    if second is not None:
-        baselines[_SECOND] = replace(second, tier=None)
-    ratios = await length_ratios(engine, batch.id, baselines, top=_TOP, plan=batch.plan)
+    """The row of ``batch_costs``, and the ratios that it counts by. ``top`` names the top tier among ``baselines``."""
+    ratios = await length_ratios(engine, batch.id, baselines, top=top, plan=batch.plan)
     (costs,) = await run_report(
         engine,
         "batch_costs",
@@ -440,15 +440,61 @@ async def _costs(
         **columns(list(baselines.values())),
         **as_params(ratios),
         unsent=sorted(UNSENT),
-        by_router=by_router,
+        ladder=list(batch.price_list.ladder),
+        noted=noted,
     )
     return costs, ratios
 
 
 async def costs_by_router(engine: AsyncEngine, batch: Batch) -> Sequence[Mapping[str, Any]]:
     """Answers, cost_usd and baseline_usd by workload, router, version and tier, as ``batch_costs.sql`` defines them."""
-    costs, _ = await _costs(engine, batch, None, by_router=True)
+    costs, _ = await _costs(engine, batch, _top_of(batch), noted=True)
     return list(costs.routed)
+
+
+@dataclass(frozen=True, slots=True)
+class TierAlone:
+    """What the answers of a batch had cost had one tier given them all; and what the router expected of it, over the
+    ``measured`` queries for which it logged an expectation at every rung."""
+
+    tier: str
+    cost_usd: float
+    measured: int
+    measured_here: int
+    """Those of ``measured`` that the tier answered."""
+    measured_usd: float
+    well: float
+    """The mean of the probabilities that it answers well."""
+    spent_usd: float
+    """What the ``measured`` queries cost as they were routed."""
+    well_here: float
+    """``well`` of the tiers that answered."""
+
+
+async def each_tier_alone(engine: AsyncEngine, batch: Batch) -> dict[str, TierAlone]:
+    """By tier; none where nothing was answered."""
+    prices = batch.price_list
+    baselines = {tier: replace(prices.first(tier), model="") for tier in prices.tiers}
+    costs, _ = await _costs(engine, batch, baselines, top=prices.ladder[-1], noted=True)
+    return {
+        tier: _alone(tier, parts)
+        for tier in baselines
+        if (parts := [part for part in costs.baselines if part["name"] == tier])
+    }
+
+
+def _alone(tier: str, parts: Sequence[Mapping[str, Any]]) -> TierAlone:
+    totals = {name: sum(part[name] for part in parts) for name in ("measured_usd", "spent_usd")}
+    measured = sum(part["measured"] for part in parts)
+    return TierAlone(
+        tier=tier,
+        cost_usd=sum(part["usd"] for part in parts),
+        measured=measured,
+        measured_here=sum(part["measured"] for part in parts if part["tier"] == tier),
+        well=sum(part["well"] for part in parts) / max(measured, 1),
+        well_here=sum(part["well_here"] for part in parts) / max(measured, 1),
+        **totals,
+    )
 
 
 def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio]) -> BaselineLengths:

@@ -392,7 +392,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "slots": 4,
         "with_text": False,
         "seen_within_s": 6,
-        "by_router": True,
+        "noted": True,
         "priced": True,
     }
     given |= {"names": ["top"], "tiers": ["small"], "models": [""], "ladder": ["small"], **prices}
@@ -404,8 +404,6 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "ratios": [1.0],
         "unsent": ["never_sent"],
         "least_pairs": 8,
-        "by_router": True,
-        "priced": True,
     }
     asked = text(f"EXPLAIN {statement(name).text}")
     engine = create_engine(database_url, poolclass=NullPool)

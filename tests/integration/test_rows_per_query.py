@@ -1,11 +1,14 @@
 """What statements read, counted by Postgres itself, so that a slow machine counts the same."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from sqlalchemy import TextClause, text
 
 from db.engine import KEY_LOOKUP_SETTINGS
 from db.ledger_encoding import encode_transitions, result_params, to_json
+from db.reports import report
 from db.sql import statement
 from routing.lifecycle import ROUTE
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench, advance
@@ -86,5 +89,51 @@ def test_behind_a_long_history_a_window_is_filled_from_its_own_stage(on_bench: O
         await queued_at_small(bench)
         params = {"stage": ROUTE, "room": 10, "sources": ["ready"], "simulated": None}
         assert await rows_read(bench, statement("fill_window"), params) < GROUP
+
+    on_bench(story)
+
+
+FRESH = 1_000
+WRITTEN = (
+    "INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest,"
+    " price_list, simulated) VALUES (1, 'batch_1', 'test', :n, 1, :n, '', '', '', true)",
+    "INSERT INTO queries (id, batch_id, stage, state, finished_at)"
+    " SELECT n, 1, 'small', 'done', now() FROM generate_series(1, CAST(:n AS integer)) AS n",
+    "INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,"
+    " price_version, outcome, finished_at, cost_usd) SELECT 2 * n + top, 1, n, 1, 'answer',"
+    " CASE top WHEN 1 THEN 'large' ELSE 'small' END, 'd', 'p', 'm', 0, 'v', 'ok', now(), 1"
+    " FROM generate_series(1, CAST(:n AS integer)) AS n, generate_series(0, 1) AS top",
+    "INSERT INTO answers (query_id, call_id, tier, model, accepted, response)"
+    " SELECT n, 2 * n, 'small', 'm', true, '{}' FROM generate_series(1, CAST(:n AS integer)) AS n",
+    "INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, reasons,"
+    """ detail) SELECT 1, n, 1, 'route', 'advance', 'route', 'small', 'ready', 'gate', '{}', '{"workload": "w"}'"""
+    " FROM generate_series(1, CAST(:n AS integer)) AS n",
+    "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by)"
+    " SELECT n, 1, 'small', 1, 'file', 'me' FROM generate_series(1, CAST(:n AS integer)) AS n",
+)
+PRICES = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
+RATIOS = {"names": ["top"], "tiers": ["large"], "workloads": [None], "shapes": [None]}
+GIVEN = {"batch_id": 1, "names": ["top"], "tiers": ["large"], "models": [""], "ladder": ["small", "large"], **PRICES}
+GIVEN |= {"ratio_" + key: value for key, value in RATIOS.items()} | {"ratios": [1.0], "unsent": [], "noted": True}
+
+
+def handled(node: dict[str, Any]) -> Iterator[int]:
+    """The rows that each node of a plan puts out or drops."""
+    rows = node["Actual Rows"] + node.get("Rows Removed by Join Filter", 0) + node.get("Rows Removed by Filter", 0)
+    yield int(rows * node["Actual Loops"])
+    for child in node.get("Plans", ()):
+        yield from handled(child)
+
+
+@pytest.mark.parametrize("name", ["batch_costs", "batch_workloads"])
+def test_the_figures_of_a_batch_that_was_just_written_do_not_take_the_square_of_its_queries(
+    on_bench: OnBench, name: str
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for sql in WRITTEN:
+            await bench.rows_as_owner(sql, **({"n": FRESH} if ":n" in sql else {}))
+        asked = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {report(name).text}")
+        ((plan,),) = await bench.rows(asked.text, **{key: GIVEN[key] for key in asked.compile().params})
+        assert max(handled(plan[0]["Plan"])) < 10 * FRESH
 
     on_bench(story)

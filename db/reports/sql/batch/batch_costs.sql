@@ -7,7 +7,10 @@
 -- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
 -- no model of a baseline answers.
 --
--- `routed`, only where `by_router`: answers, the cost of all calls and the baseline 'top' by workload, what routed the query
+-- Only where `noted`, for which the first routing of each query is read: of each baseline that is named after a tier how many
+-- of its answers the router expected to be good there (`well`), and of those that were given (`well_here`), over the
+-- `measured` queries, for which it logged an expectation at every rung; what the judge found counts for nothing there.
+-- And `routed`: answers, the cost of all calls and the baseline 'top' by workload, what routed the query
 -- first, and the tier of the answer, without embeddings. A system prompt that one query alone has is not a workload. What
 -- grades the pilot cost is shared among its queries; other calls that serve several queries belong to none.
 WITH price AS (
@@ -30,12 +33,13 @@ c AS MATERIALIZED (
     FROM calls
     WHERE batch_id = :batch_id
 ),
-noted AS (  -- only where a ratio is of a workload, or `by_router`
+noted AS (  -- only where `noted`, or a ratio is of a workload
     SELECT DISTINCT ON (query_id) query_id, coalesce(detail ->> 'workload', '') AS workload,
-           coalesce(detail ->> 'shape', '') AS shape, router, coalesce(detail ->> 'version', '') AS version
+           coalesce(detail ->> 'shape', '') AS shape, router, coalesce(detail ->> 'version', '') AS version,
+           detail ->> 'p_ok' AS p_ok
     FROM decisions
     WHERE batch_id = :batch_id AND kind = 'route'
-      AND (CAST(:by_router AS boolean) OR EXISTS (SELECT 1 FROM longer WHERE workload IS NOT NULL))
+      AND (CAST(:noted AS boolean) OR EXISTS (SELECT 1 FROM longer WHERE workload IS NOT NULL))
     ORDER BY query_id, id
 ),
 -- What is known of each query is put together by sorting, not by joins: before the tables are analyzed, and where it
@@ -44,23 +48,24 @@ part AS (
     SELECT c.query_id, c.id, c.purpose, c.tier, c.model, c.outcome, c.lane, c.cost_usd, c.prompt_tokens, c.cached_tokens,
            c.completion_tokens, CAST(NULL AS bigint) AS answer, CAST(NULL AS text) AS state, CAST(NULL AS text) AS workload,
            CAST(NULL AS text) AS shape, CAST(NULL AS text) AS named, CAST(NULL AS text) AS router,
-           CAST(NULL AS text) AS version
+           CAST(NULL AS text) AS version, CAST(NULL AS text) AS p_ok
     FROM c
     WHERE c.query_id IS NOT NULL AND c.purpose <> 'embed'
     UNION ALL
-    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL, NULL, NULL
+    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL, NULL, NULL,
+           NULL
     FROM answers AS a
     WHERE a.query_id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
       AND a.query_id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
     UNION ALL
-    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL, NULL
+    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL, NULL, NULL
     FROM queries AS q
     WHERE q.batch_id = :batch_id AND q.id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
       AND q.id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
     UNION ALL
     SELECT query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, workload, shape,
            CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1 THEN '' ELSE workload END,
-           router, version
+           router, version, p_ok
     FROM noted
 ),
 known AS (
@@ -69,7 +74,7 @@ known AS (
         SELECT query_id, id, purpose, tier, model, outcome, lane, cost_usd, prompt_tokens, cached_tokens, completion_tokens,
                CASE WHEN max(state) OVER q = 'done' THEN max(answer) OVER q END AS taken, max(workload) OVER q AS workload,
                max(shape) OVER q AS shape, max(named) OVER q AS named, max(router) OVER q AS router,
-               max(version) OVER q AS version
+               max(version) OVER q AS version, max(p_ok) OVER q AS p_ok
         FROM part
         WINDOW q AS (PARTITION BY query_id)
     ) AS p
@@ -90,7 +95,7 @@ asked AS (  -- each query with a call, at each baseline; `tier` is that of its a
                WHERE (k.tier = p.tier OR k.model = p.model) AND k.outcome = 'ok' AND k.lane IS NULL
                  AND k.purpose IN ('answer', 'hedge', 'extend', 'audit')))[1] AS called_usd,
            sum(k.cost_usd) AS spent_usd, max(k.workload) AS workload, max(k.shape) AS shape, max(k.named) AS named,
-           max(k.router) AS router, max(k.version) AS version
+           max(k.router) AS router, max(k.version) AS version, CAST(max(k.p_ok) AS jsonb) AS p_ok
     FROM known AS k
     CROSS JOIN price AS p
     WHERE k.id IS NOT NULL
@@ -103,7 +108,9 @@ priced AS (
                + a.cached_tokens * p.cached_usd
                + a.completion_tokens * p.output_usd
                    * CASE WHEN a.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END)) END AS usd,
-           a.spent_usd, a.named AS workload, a.router, a.version
+           a.spent_usd, a.named AS workload, a.router, a.version,
+           a.p_ok ?& CAST(:ladder AS text[]) AND a.p_ok ? a.tier AS measured,
+           CAST(a.p_ok ->> a.name AS double precision) AS p_there, CAST(a.p_ok ->> a.tier AS double precision) AS p_here
     FROM asked AS a
     JOIN price AS p ON p.name = a.name
     LEFT JOIN longer AS alike ON alike.name = a.name AND alike.tier = a.tier AND alike.workload = a.workload
@@ -111,7 +118,11 @@ priced AS (
     LEFT JOIN longer AS l ON l.name = a.name AND l.tier = a.tier AND l.workload IS NULL
 ),
 baseline AS (
-    SELECT name, tier, is_own, by_workload, count(*) AS answers, sum(usd) AS usd
+    SELECT name, tier, is_own, by_workload, count(*) AS answers, sum(usd) AS usd,
+           count(*) FILTER (WHERE measured) AS measured, coalesce(sum(usd) FILTER (WHERE measured), 0) AS measured_usd,
+           coalesce(sum(spent_usd) FILTER (WHERE measured), 0) AS spent_usd,
+           coalesce(sum(p_there) FILTER (WHERE measured), 0) AS well,
+           coalesce(sum(p_here) FILTER (WHERE measured), 0) AS well_here
     FROM priced
     WHERE tier IS NOT NULL
     GROUP BY name, tier, is_own, by_workload
@@ -120,7 +131,7 @@ of_router AS (
     SELECT workload, router, version, coalesce(tier, '') AS tier, count(*) AS queries, count(tier) AS answers,
            sum(spent_usd) AS cost_usd, coalesce(sum(usd), 0) AS baseline_usd
     FROM priced
-    WHERE CAST(:by_router AS boolean) AND name = 'top' AND workload IS NOT NULL
+    WHERE CAST(:noted AS boolean) AND name = 'top' AND workload IS NOT NULL
     GROUP BY workload, router, version, tier
 ),
 routed AS (
