@@ -230,18 +230,8 @@ def pointsman(
     paths = [home / name for name in ("fleet.toml", "lines.jsonl", "results.jsonl")]
     paths[0].write_text(fleet)
     paths[1].write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [
-        sys.executable,
-        "-m",
-        "cli.main",
-        "run",
-        str(paths[1]),
-        "--fleet",
-        str(paths[0]),
-        "--output",
-        str(paths[2]),
-        "--json",
-    ]
+    options = ["--fleet", str(paths[0]), "--output", str(paths[2]), "--json"]
+    command = [sys.executable, "-m", "cli.main", "run", str(paths[1]), *options]
     environ = {**os.environ, "POINTSMAN_HOME": str(home / "data")}
     done = subprocess.run(
         command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=None if show else subprocess.DEVNULL, check=False

@@ -14,7 +14,7 @@ import argparse
 import os
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scipy.sparse import lil_array
+from scipy.sparse.csgraph import connected_components
 
 from evaluation.data.array_types import Floats, Places
 from evaluation.data.call_costs import call_costs_for
@@ -197,52 +199,40 @@ def _range(interval: Interval | None, digits: int) -> str:
 
 def _without_twins(data: Dataset, *, seed: int) -> None:
     families = _families(data.queries)
-    twins = sum(len(family) for family in families if len(family) > 1)
-    ways, _ = _judge(data, list(_family_folds(families, len(data), seed=seed)), seed=seed)
+    sizes = np.bincount(families)
+    twins = sizes[sizes > 1].sum()
+    ways, _ = _judge(data, list(_family_folds(families, seed=seed)), seed=seed)
     scores = "; ".join(f"{way.title}: APGR {way.router.apgr:.3f}" for way in ways)
     out.print(f"{twins:,} lines have a near twin. With twins kept in one fold: {scores}")
 
 
-def _families(texts: Sequence[str]) -> list[list[int]]:
-    """Texts joined to each other wherever half of the smaller one's runs of five tokens are shared."""
+def _families(texts: Sequence[str]) -> Places:
+    """Each text's family. Texts are joined wherever half of the smaller one's runs of five tokens are shared."""
     runs = [{hash(tuple(tokens[i : i + 5])) for i in range(len(tokens) - 4)} for tokens in map(tokens_of, texts)]
     holders: dict[int, list[int]] = defaultdict(list)
     for place, own in enumerate(runs):
         for run in own:
             holders[run].append(place)
-    parent = list(range(len(texts)))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
+    twins = lil_array((len(texts), len(texts)), dtype=bool)
     for place, own in enumerate(runs):
-        shared: dict[int, int] = defaultdict(int)
-        for run in own:
-            if len(holders[run]) <= 60:  # what more texts share is a formula of the exam, not a question
-                for other in holders[run]:
-                    shared[other] += other > place
-        for other, count in shared.items():
-            if count and 2 * count >= min(len(own), len(runs[other])):
-                parent[root(other)] = root(place)
-    gathered: dict[int, list[int]] = defaultdict(list)
-    for place in range(len(texts)):
-        gathered[root(place)].append(place)
-    return list(gathered.values())
+        # What more than 60 texts share is a formula of the exam, not a question.
+        few = [holders[run] for run in own if len(holders[run]) <= 60]
+        for other, count in Counter(other for places in few for other in places if other > place).items():
+            if 2 * count >= min(len(own), len(runs[other])):
+                twins[place, other] = True
+    found: Places = connected_components(twins.tocsr(), directed=False)[1]
+    return found
 
 
-def _family_folds(families: list[list[int]], n: int, *, seed: int) -> Iterator[tuple[Places, Places]]:
-    order = np.random.default_rng(seed).permutation(len(families))
-    fold_of = np.empty(n, dtype=int)
-    sizes = [0] * FOLDS
-    for place in order:
-        fold = int(np.argmin(sizes))
-        fold_of[families[place]] = fold
-        sizes[fold] += len(families[place])
+def _family_folds(families: Places, *, seed: int) -> Iterator[tuple[Places, Places]]:
+    sizes = np.bincount(families)
+    fold_of = np.empty(len(sizes), dtype=int)
+    filled = [0] * FOLDS
+    for family in np.random.default_rng(seed).permutation(len(sizes)):
+        fold_of[family] = fold = int(np.argmin(filled))
+        filled[fold] += sizes[family]
     for fold in range(FOLDS):
-        yield np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        yield np.flatnonzero(fold_of[families] != fold), np.flatnonzero(fold_of[families] == fold)
 
 
 if __name__ == "__main__":

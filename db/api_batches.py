@@ -5,6 +5,7 @@ A batch that came over HTTP has a row in ``api_batches`` from the beginning, and
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 import orjson
@@ -21,6 +22,8 @@ from routing.pilot import PilotSpec
 
 CHAT_SOURCE: Final = "/v1/chat/completions"
 """The source of a batch of one that is somebody's chat completion; lists of batches leave it out."""
+
+_AS_JSON: Final = ("metadata", "pilot", "row_mapping")
 
 RETRY_WINDOW_S: Final = 1800.0
 """A retry that brings no key is held to mean the same request of at most this long ago."""
@@ -102,19 +105,18 @@ class ApiBatches(Statements):
             await connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
             )
-            before = (await connection.execute(statement("api_batch_before"), _before_params(request))).first()
+            given = _params(request) | {"retried_within_s": RETRY_WINDOW_S, "most": most_open}
+            before = (await connection.execute(statement("api_batch_before"), given)).first()
             if before is not None:
                 return CreatedApiBatch(before.public_id, same=before.fingerprint == request.fingerprint)
-            made = await connection.execute(
-                statement("api_batch_create"), _create_params(request) | {"most": most_open}
-            )
+            made = await connection.execute(statement("api_batch_create"), given)
             if made.rowcount == 0:
                 raise TooManyOpenBatches
         return CreatedApiBatch(request.public_id)
 
     async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:
         """What `create` made of the same request before, None where it was never made."""
-        rows = await self._fetch("api_batch_before", **_before_params(request))
+        rows = await self._fetch("api_batch_before", **_params(request), retried_within_s=RETRY_WINDOW_S)
         return CreatedApiBatch(rows[0].public_id, same=rows[0].fingerprint == request.fingerprint) if rows else None
 
     async def adopt(self, tenant: str, public_ids: Sequence[str]) -> None:
@@ -237,37 +239,10 @@ class ApiBatches(Statements):
         await self._fetch("api_batches_reopen", public_id=public_id)
 
 
-def _before_params(request: ApiBatchRequest) -> dict[str, Any]:
-    return {
-        "tenant": request.tenant,
-        "key": request.idempotency_key,
-        "fingerprint": request.fingerprint,
-        "retried": request.retried,
-        "window_s": RETRY_WINDOW_S,
-    }
-
-
-def _create_params(request: ApiBatchRequest) -> dict[str, Any]:
-    return {
-        "public_id": request.public_id,
-        "tenant": request.tenant,
-        "key_id": request.key_id,
-        "input_file_id": request.input_file_id,
-        "endpoint": request.endpoint,
-        "completion_window": request.completion_window,
-        "window_s": request.window_s,
-        "output_expires_after_s": request.output_expires_after_s,
-        "metadata": None if request.metadata is None else orjson.dumps(request.metadata).decode(),
-        "cap_usd": request.cap_usd,
-        "budget_policy": request.budget_policy,
-        "priority": request.priority,
-        "dedup": request.dedup,
-        "pilot": None if request.pilot is None else orjson.dumps(request.pilot).decode(),
-        "row_mapping": None if request.row_mapping is None else orjson.dumps(request.row_mapping).decode(),
-        "key": request.idempotency_key,
-        "fingerprint": request.fingerprint,
-        "traceparent": request.traceparent,
-    }
+def _params(request: ApiBatchRequest) -> dict[str, Any]:
+    given = {part.name: getattr(request, part.name) for part in fields(request)}
+    texts = {name: orjson.dumps(given[name]).decode() for name in _AS_JSON if given[name] is not None}
+    return given | texts
 
 
 def _batch(row: Row[Any]) -> ApiBatch:

@@ -11,6 +11,7 @@ import psycopg
 from sqlalchemy import Row, text
 
 from db.engine import APP_ROLE, connect_options, fetch, sqlalchemy_url
+from db.rows import from_row
 from db.sql import Statements, statement
 from routing.fleet import TenantQuotas
 
@@ -216,16 +217,7 @@ def _unread(error: psycopg.Error) -> OSError:
 
 
 def _file(row: Row[Any]) -> File:
-    return File(
-        id=row.id,
-        purpose=row.purpose,
-        filename=row.filename,
-        bytes=row.bytes,
-        content=Content(row.content),
-        batch=row.batch,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-    )
+    return from_row(File, row, content=Content(row.content))
 
 
 __all__ = ["PIECE_BYTES", "Content", "File", "FileStore", "StoredFile"]

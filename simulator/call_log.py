@@ -15,6 +15,11 @@ from simulator.call_record import CallRecord
 
 FLUSH_AFTER_S: Final = 0.05
 
+_KEYS: Final = (
+    *("time", "seq", "protocol", "site", "model", "text_sha", "call", "outcome", "billed", "delivered", "status"),
+    *("prompt_tokens", "completion_tokens", "cached_tokens", "cost_usd", "in_flight", "lane"),
+)
+
 
 class CallLog:
     """Appends to a file; without a path it does nothing."""
@@ -29,7 +34,8 @@ class CallLog:
         """Buffer the line of ``call``."""
         if self._file is None:
             return
-        self._lines.append(_line(call))
+        line = {key: getattr(call, key) for key in _KEYS} | {"time": round(call.time, 6)}
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
 
@@ -51,28 +57,3 @@ class CallLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-def _line(call: CallRecord) -> bytes:
-    return orjson.dumps(
-        {
-            "time": round(call.time, 6),
-            "seq": call.seq,
-            "protocol": call.protocol,
-            "site": call.site,
-            "model": call.model,
-            "text_sha": call.text_sha,
-            "call": call.call_id,
-            "outcome": call.outcome,
-            "billed": call.billed,
-            "delivered": call.delivered,
-            "status": call.status,
-            "prompt_tokens": call.prompt_tokens,
-            "completion_tokens": call.completion_tokens,
-            "cached_tokens": call.cached_tokens,
-            "cost_usd": call.cost_usd,
-            "in_flight": call.in_flight,
-            "lane": call.lane,
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )

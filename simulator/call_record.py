@@ -23,7 +23,7 @@ class CallRecord:
     model: str
     text_sha: str
     """The first 16 hex digits of the SHA-256 of the stripped user text."""
-    call_id: str | None
+    call: str | None
     """The header ``x-pointsman-call``: the caller's id of this call."""
     in_flight: int
     """Calls in flight at its arrival, itself included."""

@@ -19,6 +19,7 @@ from cli.resources import read_settings, resolve_batch, with_database
 from cli.training import registry
 from cli.training.train_router import training_bar, usage_errors
 from db.label_store import count_uncertain, labelled_log
+from db.rows import from_row
 from evaluation.data.call_costs import call_costs_for
 from evaluation.data.dataset import Dataset, Kind, read_dataset
 from evaluation.data.dataset_errors import EvaluationError
@@ -265,17 +266,8 @@ def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDe
 
 
 def _logged(row: Row[Any]) -> LabelledDecision:
-    options: Mapping[str, Any] = row.options or {}
-    return LabelledDecision(
-        id=row.id,
-        query=read_line(row.body, options),
-        chosen=row.chosen,
-        propensity=1.0 if row.propensity is None else row.propensity,
-        stood=row.stood,
-        grade=row.grade,
-        chosen_grade=row.chosen_grade,
-        cost_usd=float(row.cost_usd),
-    )
+    propensity = 1.0 if row.propensity is None else row.propensity
+    return from_row(LabelledDecision, row, query=read_line(row.body, row.options or {}), propensity=propensity)
 
 
 def _as_dict(verdict: PromotionVerdict) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from cli.training.train_router import GATE, usage_errors
 from db.reports import run_report
 from db.reports.batch_stats import batch_figures
 from db.reports.routing_log import LoggedBatch, logged_batches, pages_of
+from db.rows import from_row
 from evaluation.models.predictors import predictor_of
 from evaluation.production.answer_agreement import agree
 from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
@@ -136,15 +137,12 @@ def _decide(rows: Sequence[Row[Any]], logged: LoggedBatch, redecided: Counterfac
             continue
         options = orjson.loads(row.options) if row.options else {}
         chunk.append(
-            LoggedQuery(
+            from_row(
+                LoggedQuery,
+                row,
                 id=row.query_id,
                 where=f"{logged.batch.public_id}/{row.custom_id}",
                 query=read_line(body, options),
-                tier=row.tier,
-                router=row.router,
-                confidence=row.confidence,
-                prompt_tokens=row.prompt_tokens,
-                completion_tokens=row.completion_tokens,
             )
         )
     if chunk:

@@ -158,21 +158,17 @@ class AsyncClient:
                 answer = error
 
     async def _lines(self, call: flows.Call) -> AsyncIterator[QueryResult]:
-        """The lines of a file; a connection that breaks is opened again behind the lines that came."""
-        seen = attempt = 0
+        """The lines of a file, of as many connections as it takes."""
+        lines = flows.ResultLines()
         while True:
             problem: httpx.Response | httpx.TransportError
-            splitter, place = flows.LineSplitter(), 0
             try:
                 response = await self._http.send(call.build(self._http), stream=True)
                 try:
                     if response.is_success:
                         async for data in response.aiter_bytes():
-                            for line in splitter.feed(data):
-                                place += 1
-                                if place > seen:
-                                    seen, attempt = place, 0
-                                    yield QueryResult.of_line(line)
+                            for result in lines.feed(data):
+                                yield result
                         return
                     await response.aread()
                 finally:
@@ -180,8 +176,4 @@ class AsyncClient:
                 problem = response
             except httpx.TransportError as error:
                 problem = error
-            wait_s = flows.retry_after_s(problem, attempt)
-            if wait_s is None:
-                raise flows.problem(problem) or RuntimeError("a failure without an error")
-            attempt += 1
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(lines.restart(problem))

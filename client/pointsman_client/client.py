@@ -178,21 +178,16 @@ class Client:
                 answer = error
 
     def _lines(self, call: flows.Call) -> Iterator[QueryResult]:
-        """The lines of a file; a connection that breaks is opened again behind the lines that came."""
-        seen = attempt = 0
+        """The lines of a file, of as many connections as it takes."""
+        lines = flows.ResultLines()
         while True:
             problem: httpx.Response | httpx.TransportError
-            splitter, place = flows.LineSplitter(), 0
             try:
                 response = self._http.send(call.build(self._http), stream=True)
                 try:
                     if response.is_success:
                         for data in response.iter_bytes():
-                            for line in splitter.feed(data):
-                                place += 1
-                                if place > seen:
-                                    seen, attempt = place, 0
-                                    yield QueryResult.of_line(line)
+                            yield from lines.feed(data)
                         return
                     response.read()
                 finally:
@@ -200,11 +195,7 @@ class Client:
                 problem = response
             except httpx.TransportError as error:
                 problem = error
-            wait_s = flows.retry_after_s(problem, attempt)
-            if wait_s is None:
-                raise flows.problem(problem) or RuntimeError("a failure without an error")
-            attempt += 1
-            time.sleep(wait_s)
+            time.sleep(lines.restart(problem))
 
 
 def as_dataframe(results: list[QueryResult]) -> "pandas.DataFrame":

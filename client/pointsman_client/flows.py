@@ -15,7 +15,7 @@ from typing import IO, Any, Final, Literal, TypeVar
 import httpx
 
 from pointsman_client.errors import BatchFailedError, PointsmanError, WaitTimeoutError
-from pointsman_client.models import BatchInfo, SubmitOptions, UnlabeledAnswer
+from pointsman_client.models import BatchInfo, QueryResult, SubmitOptions, UnlabeledAnswer
 
 Prompt = str | Mapping[str, Any]
 """A question, or a line as the API takes it: ``{"query": …, "id"?, "expects"?, "tier"?, …}``, or OpenAI's."""
@@ -295,13 +295,27 @@ def result_files(batch: BatchInfo) -> list[Call]:
     return [Call("GET", f"files/{file}/content") for file in files]
 
 
-class LineSplitter:
-    """Splits bytes into lines at ``\\n`` only: JSON may hold other line separators of Unicode."""
+class ResultLines:
+    """The lines of a file; after a connection that breaks they continue behind those that came."""
 
     def __init__(self) -> None:
         self._rest = b""
+        self._place = self._seen = self._attempt = 0
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes."""
+    def feed(self, data: bytes) -> Iterator[QueryResult]:
+        """The new lines that ``data`` completes. Split at ``\\n`` only: JSON may hold other separators of Unicode."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [line for line in lines if line]
+        for line in filter(None, lines):
+            self._place += 1
+            if self._place > self._seen:
+                self._seen, self._attempt = self._place, 0
+                yield QueryResult.of_line(line)
+
+    def restart(self, response: httpx.Response | httpx.TransportError) -> float:
+        """Begins at the start of the file again, in so many seconds. Raises PointsmanError where that cannot help."""
+        wait_s = retry_after_s(response, self._attempt)
+        if wait_s is None:
+            raise problem(response) or RuntimeError("a failure without an error")
+        self._rest, self._place = b"", 0
+        self._attempt += 1
+        return wait_s

@@ -4,7 +4,7 @@ INSERT INTO api_batches (public_id, tenant, key_id, input_file_id, endpoint, com
                          row_mapping, idempotency_key, fingerprint, traceparent, status)
 SELECT :public_id, :tenant, CAST(:key_id AS text), :input_file_id, :endpoint, :completion_window, CAST(:window_s AS integer),
        CAST(:output_expires_after_s AS integer), CAST(:metadata AS jsonb), CAST(:cap_usd AS numeric), :budget_policy,
-       CAST(:priority AS smallint), :dedup, CAST(:pilot AS jsonb), CAST(:row_mapping AS jsonb), :key, :fingerprint,
-       :traceparent, 'validating'
+       CAST(:priority AS smallint), :dedup, CAST(:pilot AS jsonb), CAST(:row_mapping AS jsonb), :idempotency_key,
+       :fingerprint, :traceparent, 'validating'
 WHERE (SELECT count(*) FROM api_batches AS o
        WHERE o.tenant = :tenant AND (o.status = 'validating' OR o.status = 'accepted' AND o.finalized_at IS NULL)) < :most

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 from pointsman_client import Client, PointsmanError, client
-from pointsman_client.flows import LineSplitter
+from pointsman_client.flows import ResultLines
 
 INFO = {"id": "batch_a", "status": "completed", "created_at": 0, "output_file_id": "file-o"} | {
     "request_counts": {"total": 3, "completed": 3, "failed": 0}
@@ -94,6 +94,6 @@ def test_ids_are_as_many_as_the_prompts(waits: list[float]) -> None:
 
 
 def test_lines_end_at_line_feeds_only() -> None:
-    splitter = LineSplitter()
-    assert splitter.feed("a\u2028b\r".encode()) == []
-    assert splitter.feed(b"c\n\nd\n") == ["a\u2028b\rc".encode(), b"d"]
+    lines, data = ResultLines(), line(1, "a\u2028b") + b"\n" + line(2)
+    assert list(lines.feed(data[:40])) == []
+    assert [result.answer for result in lines.feed(data[40:])] == ["a\u2028b", "yes"]
