@@ -11,7 +11,7 @@ import structlog
 
 from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
-from providers.adapters.embeddings import unusable_vectors
+from providers.adapters.embeddings import checked_vectors
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OpenAICompatible
 from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
@@ -299,16 +299,14 @@ class ProviderClient:
         finally:
             # What `aclose` of the response does, which first makes a context for errors that name the request.
             await response.stream.aclose()  # type: ignore[union-attr]  # asynchronous, as the transport is
-        if model.embeds and isinstance(outcome, Completion):
-            another = answered_by_another(model, outcome.model, provider)
-            if (why := unusable_vectors(outcome, body, another=another)) is not None:
-                return broken_body(InvalidResponse(why, usage=outcome.usage if outcome.usage.prompt_tokens else None))
         if isinstance(outcome, Completion):
             if not (outcome.usage.prompt_tokens or outcome.usage.completion_tokens):
                 worst = replace(_worst_usage(content, outcome.text), reported_usd=outcome.usage.reported_usd)
                 outcome = replace(outcome, usage=worst, usage_is_guess=True)
             if prepared.notes:
                 outcome = replace(outcome, notes=(*prepared.notes, *outcome.notes))
+            if model.embeds:
+                return checked_vectors(outcome, body, another=answered_by_another(model, outcome.model, provider))
         return outcome
 
     def _locate(self, model: Model, connection: ProviderConnection) -> tuple[httpx.URL, str]:

@@ -1,30 +1,16 @@
-"""OpenAI's embeddings: the request as it is sent, and the vectors that come back.
+"""The vectors of OpenAI's embeddings, and whether they are those that were asked for.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from providers.adapters import json_fields
-from providers.adapters.adapter import Prepared
-from providers.provider_errors import InvalidResponse, UnsupportedParameter
+from providers.provider_errors import InvalidResponse
 from routing.embedding_input import inputs_of
-from routing.fleet import ANY_FIELD, Model, Provider
-from routing.outcome import Completion, Usage
-
-EMBEDDING_FIELDS: Final = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
-
-
-def prepare_embeddings(body: Mapping[str, Any], model: Model, provider: Provider) -> Prepared:
-    """``body`` for ``model``. Raises UnsupportedParameter."""
-    if "input" not in body:
-        raise UnsupportedParameter("messages", "an embedding model answers no chat completion")
-    if ANY_FIELD not in provider.extra_fields:
-        for key in body.keys() - EMBEDDING_FIELDS - provider.extra_fields:
-            fix = f'fix: if the server takes it, add extra_fields = ["{key}"] to [providers.{provider.name}]'
-            raise UnsupportedParameter(key, f"an unknown field; {fix}")
-    return Prepared({**body, "model": model.model})
+from routing.fleet import Model
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 
 
 def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None) -> Completion:
@@ -44,12 +30,18 @@ def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None
     )
 
 
-def unusable_vectors(completion: Completion, body: Mapping[str, Any], *, another: str | None) -> str | None:
-    """Why the vectors of ``completion`` are no answer to ``body``; ``another`` model gave them, or None."""
+def checked_vectors(completion: Completion, body: Mapping[str, Any], *, another: str | None) -> Outcome:
+    """``completion`` if it answers ``body``, else the failure; ``another`` model gave it, or None.
+
+    Vectors of another model are paid and no answer: those of the batch would not go together.
+    """
     if another is not None:
-        return f"vectors of {another}, which do not go together with those of the model that was asked"
+        why = f"vectors of {another}, which do not go together with those of the model that was asked"
+        return Failure(FailureKind.NOT_FOUND, why, usage=completion.usage, cause="another_model")
     vectors, inputs = len(completion.response["data"]), len(inputs_of(body["input"]))
-    return None if vectors == inputs else f"{vectors} vectors for {inputs} inputs"
+    if vectors != inputs:
+        return Failure(FailureKind.BROKEN_BODY, f"{vectors} vectors for {inputs} inputs", usage=completion.usage)
+    return completion
 
 
 def _is_vector(value: Any) -> bool:

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from providers.adapters import json_fields
 from providers.adapters.adapter import Prepared, ProviderErrorDetail
 from providers.adapters.chat_request import at_effort, cap_notes, left_out, max_completion_tokens
-from providers.adapters.embeddings import prepare_embeddings, read_embeddings
+from providers.adapters.embeddings import read_embeddings
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import broke_off, finish_reason
-from providers.adapters.parameters import KNOWN_FIELDS, why_unknown
+from providers.adapters.parameters import EMBEDDING_FIELDS, KNOWN_FIELDS, why_unknown
 from providers.inner_links import refuse_inner_links
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from providers.unpriced import refuse_unpriced
@@ -75,10 +75,10 @@ class OpenAICompatible:
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         if model.embeds:
-            return prepare_embeddings(body, model, self.provider)
+            return self._prepare_embeddings(body, model)
         body = at_effort(body, model)
         if not KNOWN_FIELDS.issuperset(body):
-            self._refuse_unknown(body)
+            self._refuse_unknown(body, KNOWN_FIELDS)
         if body.get("n") not in (None, 1):
             raise UnsupportedParameter("n", "a query has one answer")
         messages = body.get("messages")
@@ -102,10 +102,16 @@ class OpenAICompatible:
             notes.append(left_out("cache_control", "this server caches by itself"))
         return Prepared(sent, tuple(notes))
 
-    def _refuse_unknown(self, body: Mapping[str, Any]) -> None:
+    def _prepare_embeddings(self, body: Mapping[str, Any], model: Model) -> Prepared:
+        if "input" not in body:
+            raise UnsupportedParameter("messages", "an embedding model answers no chat completion")
+        self._refuse_unknown(body, EMBEDDING_FIELDS)
+        return Prepared({**body, "model": model.model})
+
+    def _refuse_unknown(self, body: Mapping[str, Any], known: frozenset[str]) -> None:
         extra = self.provider.extra_fields
-        for key in () if ANY_FIELD in extra else body.keys() - KNOWN_FIELDS - extra:
-            raise UnsupportedParameter(key, why_unknown(key, self.provider.name))
+        for key in () if ANY_FIELD in extra else body.keys() - known - extra:
+            raise UnsupportedParameter(key, why_unknown(key, self.provider.name, known))
 
     def learn(self, model: Model, param: str) -> bool:
         if param not in (_OLD_CAP, _NEW_CAP) or self._caps.get(model.name, param) != param:

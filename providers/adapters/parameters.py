@@ -5,7 +5,7 @@ row. A field that is in no row is sent where the provider's ``extra_fields`` nam
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -181,9 +181,13 @@ def handling(field: str, protocol: Protocol) -> Handling:
 KNOWN_FIELDS: Final = ENVELOPE | PARAMETERS.keys()
 
 
-def why_unknown(field: str, provider: str) -> str:
-    """Why a field in no row is not sent to an OpenAI-compatible ``provider``, and the fix."""
-    if similar := difflib.get_close_matches(field, KNOWN_FIELDS, n=1, cutoff=0.8):
+EMBEDDING_FIELDS: Final = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
+"""Those of a request for embeddings, which is passed on as it is."""
+
+
+def why_unknown(field: str, provider: str, known: Collection[str] = KNOWN_FIELDS) -> str:
+    """Why a field that is not ``known`` is not sent to an OpenAI-compatible ``provider``, and the fix."""
+    if similar := difflib.get_close_matches(field, known, n=1, cutoff=0.8):
         return f"an unknown field; fix: write {similar[0]}"
     return f'an unknown field; fix: if the server takes it, add extra_fields = ["{field}"] to [providers.{provider}]'
 

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from providers.adapters.embeddings import EMBEDDING_FIELDS
 from providers.adapters.error_codes import ERROR_CODES
 from providers.adapters.finish_reasons import FINISH_REASONS
-from providers.adapters.parameters import PARAMETERS, PARTS, Handling
+from providers.adapters.parameters import EMBEDDING_FIELDS, PARAMETERS, PARTS, Handling
 from providers.billing import DIFFERENCE
 from providers.failure_kinds import STATUSES
 from routing.fleet import Protocol

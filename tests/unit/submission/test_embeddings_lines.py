@@ -11,9 +11,11 @@ import pytest
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet, Model, Tier
 from routing.price import Price
-from submission.input_line import InputLine, InvalidInput, RejectedLine
+from submission.input_line import InputLimits, InputLine, InvalidInput, RejectedLine
+from submission.input_queries import read_upload
 from submission.jsonl_reader import read_lines, read_objects
 from submission.request_key import RequestKeys
+from submission.row_query import RowMapping
 from tests.unit.submission.test_jsonl_reader import FLEET, batch_line
 
 VECTORS = Model("embed", "p", "embed-wire", "vectors", Price(0.02, 0.0, 0.02, "test"), 8000, 0, embeds=True)
@@ -107,6 +109,16 @@ def test_a_provider_that_takes_more_fields_is_asked_with_them() -> None:
     extra = replace(WITH_TIER, providers={"p": replace(WITH_TIER.providers["p"], extra_fields=frozenset({"task"}))})
     (line,) = read(ask(task="retrieval"), fleet=extra)
     assert isinstance(line, InputLine)
+
+
+def test_the_rows_of_an_uploaded_table_can_be_embedded() -> None:
+    table = io.BytesIO(b"id,body\nx,a text\ny,another\n")
+    mapping = RowMapping(column="body", id_column="id")
+    lines = read_upload(
+        table, mapping, name="t.csv", fleet=WITH_TIER, limits=InputLimits(), endpoint=Endpoint.EMBEDDINGS
+    )
+    found = [(line.custom_id, orjson.loads(line.body)) for line in lines if isinstance(line, InputLine)]
+    assert found == [("x", {"input": "a text"}), ("y", {"input": "another"})]
 
 
 def test_lines_of_text_are_refused_as_a_whole() -> None:

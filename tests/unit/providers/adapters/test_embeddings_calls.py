@@ -27,6 +27,7 @@ FLEET = Fleet(
     {"vectors": MODEL},
     {"vectors": Tier("vectors", "vectors", 4, ("vectors",), None, endpoint="embeddings")},
 )
+BROKEN = FailureKind.BROKEN_BODY
 BODY = {"model": "auto", "input": ["one", "two"], "dimensions": 2}
 
 
@@ -60,22 +61,22 @@ def test_the_body_goes_to_its_own_path_with_the_models_name_alone_changed() -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "kind", "words"),
     [
-        ({"data": []}, "without a vector"),
-        ({"data": None}, "without a vector"),
-        ({"data": [{"embedding": []}, {"embedding": [1.0]}]}, "without a vector"),
-        ({"data": [{"index": 0, "embedding": [1.0]}]}, "1 vectors for 2 inputs"),
-        ({"data": [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, "out of the order"),
-        ({"model": "text-embedding-3-large"}, "vectors of text-embedding-3-large"),
+        ({"data": []}, BROKEN, "without a vector"),
+        ({"data": None}, BROKEN, "without a vector"),
+        ({"data": [{"embedding": []}, {"embedding": [1.0]}]}, BROKEN, "without a vector"),
+        ({"data": [{"index": 0, "embedding": [1.0]}]}, BROKEN, "1 vectors for 2 inputs"),
+        ({"data": [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, BROKEN, "out of the order"),
+        ({"model": "text-embedding-3-large"}, FailureKind.NOT_FOUND, "vectors of text-embedding-3-large"),
     ],
 )
 def test_an_answer_that_is_not_the_vectors_that_were_asked_for_is_billed_and_no_answer(
-    change: dict[str, Any], words: str
+    change: dict[str, Any], kind: FailureKind, words: str
 ) -> None:
     outcome = ask(lambda _: httpx.Response(200, json=answer(**change)))
     assert isinstance(outcome, Failure)
-    assert outcome.kind is FailureKind.BROKEN_BODY
+    assert outcome.kind is kind
     assert words in outcome.message
     assert outcome.usage is not None
     assert outcome.usage.prompt_tokens == 4
