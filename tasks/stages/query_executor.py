@@ -40,6 +40,7 @@ from tasks.lanes.wave_wait import wait_before, wave_wait_s
 from tasks.pilot.answer_audit import audit_answer
 from tasks.stages.answer_confidence import EXTEND
 from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
+from tasks.stages.budget_guard import remaining_per_batch
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.route import read_query
@@ -111,6 +112,8 @@ class QueryExecutor:
         """The longest completion that each call asks for."""
         self.cuts = 0
         """Answers of this stay that a learned cap has cut off."""
+        self.cut: CallResult | None = None
+        """The last of them: it is delivered where nothing pays for another call, for it is no fault of the query."""
         self.claim = claim
         """Given where it is in a provider batch, whose lease is its own."""
         self.recorded = recorded
@@ -142,7 +145,7 @@ class QueryExecutor:
                     for result in await self._call_or_race(sent, grant):
                         await self._take(result)
                         if isinstance(result.outcome, Completion):
-                            if self._is_cut(result.sent, result.outcome):
+                            if self._is_cut(result):
                                 break  # it is paid; asked again, with more room
                             return await self._answer(result.sent, result.outcome)
                 case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
@@ -150,7 +153,7 @@ class QueryExecutor:
                 case Wait(wait_s=wait_s, reason=reason):
                     return await self._reschedule(wait_s, reason)
                 case NoDeploymentLeft(reason=reason):
-                    return await self._exhaust(reason)
+                    return await (self._exhaust(reason) if self.cut is None else self._deliver_cut(self.cut))
                 case Suspend():
                     return await self._suspend(choice)
                 case _:
@@ -235,7 +238,10 @@ class QueryExecutor:
             if self.claim is not None:
                 # Either the claim is lost, and this moves nothing; or the budget has no room: the next claim says what
                 # becomes of it, and nobody waits for this lease to run out.
-                await self._reschedule(0.0, "the budget has no room for another call")
+                if self.cut is not None and await self._would_fail(intent):
+                    await self._deliver_cut(self.cut)
+                else:
+                    await self._reschedule(0.0, "the budget has no room for another call")
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
@@ -310,12 +316,27 @@ class QueryExecutor:
         is_tight = worst_usd(self.query, model, cap=full) * at_once * SPARE > self.budget_usd
         return learned if is_tight else full
 
-    def _is_cut(self, sent: SentCall, completion: Completion) -> bool:
-        """Whether a learned cap has cut it off."""
-        if completion.finish_reason != "length" or self.caps[sent.call_id] >= completion_cap(self.query, sent.model):
+    def _is_cut(self, result: CallResult) -> bool:
+        """Whether a learned cap has cut it off. Its text is kept."""
+        sent, outcome = result.sent, result.outcome
+        is_cut = isinstance(outcome, Completion) and outcome.finish_reason == "length"
+        if not is_cut or self.caps[sent.call_id] >= completion_cap(self.query, sent.model):
             return False
         self.cuts += 1
+        self.cut = self._kept(result)
+        self.unrecorded = [self.cut if one is result else one for one in self.unrecorded]
         return True
+
+    async def _would_fail(self, intent: CallIntent) -> bool:
+        """Whether the next claim ends it for its budget, also once all calls under way are settled."""
+        if self.queued.budget_policy is not BudgetPolicy.FAIL:
+            return False
+        left = await remaining_per_batch({self.queued.batch_id}, self.context)
+        return intent.reserved_usd > left.get(self.queued.batch_id, math.inf)
+
+    async def _deliver_cut(self, cut: CallResult) -> Moved | None:
+        assert isinstance(cut.outcome, Completion)
+        return await self._judge(cut.sent, cut.outcome)
 
     def _learn(self, sent: SentCall, completion: Completion) -> None:
         expected = self.query.measured.expected(sent.model)

@@ -338,6 +338,23 @@ def test_a_tight_budget_asks_within_what_answers_take_and_asks_again_for_what_it
     on_bench(story)
 
 
+def test_what_a_learned_cap_cut_off_is_delivered_where_the_budget_pays_for_no_other(
+    on_bench: OnBench,
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        count = 60
+        provider = Answers(every=count)
+        usual_usd = count * (16 * 2.0 + 40 * 8.0) / 1e6
+        cap_usd = usual_usd + 1_990 * 8.0 / 1e6  # one call at its longest, at first: not the last of them
+        states = await play(bench, questions(count), cap_usd=cap_usd, policy=BudgetPolicy.FAIL, biller=provider)
+        assert provider.cut >= 1
+        assert states == {"done": count}
+        marked = await bench.rows("SELECT query_id FROM decisions WHERE kind = 'judge' AND 'truncated' = ANY(codes)")
+        assert len(marked) == 1
+
+    on_bench(story)
+
+
 def test_without_a_budget_no_answer_is_asked_to_be_short(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         provider = Answers(every=1_000)
