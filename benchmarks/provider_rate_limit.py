@@ -1,13 +1,12 @@
 """Eight processes against one limit of 600 requests a minute, for two minutes: what the provider saw.
 
-    python -m benchmarks.provider_rate_limit [--processes 8] [--limit 600] [--seconds 120]
+    python -m benchmarks.provider_rate_limit
 
 Reads the simulator's own log of arrivals. Prints the most in any 60 s, the least in any 60 s from
 the start to the end of the load, the busiest second, and how many calls the simulator refused; it
 holds the same limit. Exit status 1 if the limit was broken or less than 95 % of it used.
 """
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -28,57 +27,49 @@ from simulator.process import start_simulator
 from workers.embedded.redis import start_redis
 
 WINDOW_S = 60.0
+PROCESSES = 8
 WORKERS_EACH = 8
+LIMIT = 600
+"""Requests a minute."""
+SECONDS = 120.0
 BODY = {"messages": [{"role": "user", "content": "What is two and two?"}], "max_tokens": 16}
 
 
 def main() -> int:
     """Run it; the exit status."""
-    options = _options()
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as name:
         home = Path(name)
         redis = start_redis(home)
-        config = {"limits": {"*": {"requests_per_min": options.limit}}}
+        config = {"limits": {"*": {"requests_per_min": LIMIT}}}
         try:
             with start_simulator(config=config, log=home / "calls.jsonl") as simulator:
-                _load(redis.url, simulator.url, options)
+                _load(redis.url, simulator.url)
         finally:
             redis.stop()
-        return _report(home / "calls.jsonl", options)
+        return _report(home / "calls.jsonl")
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--limit", type=int, default=600, help="requests a minute")
-    parser.add_argument("--seconds", type=float, default=120.0)
-    return parser.parse_args()
-
-
-def _load(redis_url: str, url: str, options: argparse.Namespace) -> None:
+def _load(redis_url: str, url: str) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_work, args=(redis_url, url, options.limit, options.seconds, number))
-        for number in range(options.processes)
-    ]
+    processes = [context.Process(target=_work, args=(redis_url, url, number)) for number in range(PROCESSES)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
 
 
-def _work(redis_url: str, url: str, limit: int, seconds: float, number: int) -> None:
+def _work(redis_url: str, url: str, number: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    asyncio.run(_call_on(_fleet(url, limit), redis_url, seconds=seconds, worker=f"bench-{number}"))
+    asyncio.run(_call_on(_fleet(url), redis_url, worker=f"bench-{number}"))
 
 
-async def _call_on(fleet: Fleet, redis_url: str, *, seconds: float, worker: str) -> None:
+async def _call_on(fleet: Fleet, redis_url: str, *, worker: str) -> None:
     """Call as often as admission lets us, from several coroutines."""
     redis = connect(redis_url)
     gate = AdmissionController(redis, fleet=fleet, worker=worker)
     pool = ProviderClient(fleet, environ=os.environ)
     model = fleet.models["limited"]
-    until = time.monotonic() + seconds
+    until = time.monotonic() + SECONDS
 
     async def one_after_the_other() -> None:
         while time.monotonic() < until:
@@ -97,9 +88,9 @@ async def _call_on(fleet: Fleet, redis_url: str, *, seconds: float, worker: str)
     await redis.aclose()
 
 
-def _fleet(url: str, limit: int) -> Fleet:
+def _fleet(url: str) -> Fleet:
     price = Price(0.0, 0.0, 0.0, "none")
-    model = Model("limited", "sim", "gpt-5-nano", "small", price, 8000, requests_per_min=limit)
+    model = Model("limited", "sim", "gpt-5-nano", "small", price, 8000, requests_per_min=LIMIT)
     return Fleet(
         "rate limit",
         True,
@@ -109,16 +100,16 @@ def _fleet(url: str, limit: int) -> Fleet:
     )
 
 
-def _report(log: Path, options: argparse.Namespace) -> int:
+def _report(log: Path) -> int:
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     times = sorted(call["time"] for call in calls)
     refused = sum(call["status"] != 200 for call in calls)
     most, least = _extremes(times, WINDOW_S)
     busiest, _ = _extremes(times, 1.0)
-    print(f"{len(times)} calls in {times[-1] - times[0]:.1f} s by {options.processes} processes, {refused} refused")
-    print(f"limit {options.limit}; in any 60 s at most {most}, at least {least}; in any second at most {busiest}")
-    held = most <= options.limit and not refused
-    used = least >= 0.95 * options.limit or options.seconds <= WINDOW_S
+    print(f"{len(times)} calls in {times[-1] - times[0]:.1f} s by {PROCESSES} processes, {refused} refused")
+    print(f"limit {LIMIT}; in any 60 s at most {most}, at least {least}; in any second at most {busiest}")
+    held = most <= LIMIT and not refused
+    used = least >= 0.95 * LIMIT
     print("held" if held else "BROKEN", "and", "used" if used else "NOT USED")
     return 0 if held and used else 1
 

@@ -1,7 +1,6 @@
 """Two models at one provider, one of which refuses calls by chance: Pointsman beside the official SDK, in one run.
 
-    python -m benchmarks.random_429 [--sdk PYTHON] [--queries 1200] [--share 0.05] [--latency 0.2] [--slots 16]
-                                    [--layout tiers|tier]
+    python -m benchmarks.random_429 [--sdk PYTHON] [--queries 1200] [--share 0.05] [--layout tiers|tier]
 
 ``--sdk`` names the Python of a venv that has `openai`; without it one is made.
 
@@ -32,15 +31,19 @@ from workers.local_stack import FEEDER
 
 MODELS: Final = ("flaky", "steady")
 OPENAI: Final = "openai==3.57.0"
+LATENCY_S: Final = 0.2
+SLOTS: Final = 16
+"""Of both models together."""
+SIMULATED: Final = {"shape": "fixed", "ms": 1000 * LATENCY_S}
 
 CLIENT: Final = """
 import asyncio, json, sys
 from openai import AsyncOpenAI
 
-url, slots, retries, lines = json.loads(sys.argv[1])
+url, slots, lines = json.loads(sys.argv[1])
 
 async def main():
-    client = AsyncOpenAI(base_url=url, api_key="none", max_retries=retries)
+    client = AsyncOpenAI(base_url=url, api_key="none", max_retries=20)
     free = asyncio.Semaphore(slots)
 
     async def ask(line):
@@ -94,10 +97,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--queries", type=int, default=1200)
     parser.add_argument("--share", type=float, default=0.05)
-    parser.add_argument("--latency", type=float, default=0.2)
-    parser.add_argument("--slots", type=int, default=16, help="of both models together")
     parser.add_argument("--layout", choices=("tiers", "tier"), default="tiers")
-    parser.add_argument("--retries", type=int, default=20)
     parser.add_argument("--sdk", help="a Python that has the SDK")
     return parser.parse_args()
 
@@ -113,25 +113,21 @@ def _faults(options: argparse.Namespace) -> dict[str, Any]:
     return {"faults": [refusal]}
 
 
-def _latency(options: argparse.Namespace) -> dict[str, object]:
-    return {"shape": "fixed", "ms": 1000 * options.latency}
-
-
-def _span(log: Path, options: argparse.Namespace) -> tuple[float, int, int]:
+def _span(log: Path) -> tuple[float, int, int]:
     """What the simulator saw: seconds from the first call to the last answer, calls, and how many it refused."""
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     times = [call["time"] for call in calls]
-    return max(times) - min(times) + options.latency, len(calls), sum(call["status"] == 429 for call in calls)
+    return max(times) - min(times) + LATENCY_S, len(calls), sum(call["status"] == 429 for call in calls)
 
 
 def _by_sdk(folder: Path, python: str | Path, options: argparse.Namespace) -> tuple[float, int, int]:
     log, lines = folder / "sdk.jsonl", folder / "lines.jsonl"
     lines.write_text("".join(json.dumps(line) + "\n" for line in _lines(options)))
-    with start_simulator(config={"latency": _latency(options), **_faults(options)}, log=log) as simulator:
-        arguments = json.dumps([f"{simulator.url}/openai/v1", options.slots, options.retries, str(lines)])
+    with start_simulator(config={"latency": SIMULATED, **_faults(options)}, log=log) as simulator:
+        arguments = json.dumps([f"{simulator.url}/openai/v1", SLOTS, str(lines)])
         subprocess.run([python, "-c", CLIENT, arguments], check=True)
         simulator.stats()  # flushes the log
-        return _span(log, options)
+        return _span(log)
 
 
 def _by_pointsman(folder: Path, options: argparse.Namespace) -> tuple[tuple[float, int, int], bool]:
@@ -139,15 +135,15 @@ def _by_pointsman(folder: Path, options: argparse.Namespace) -> tuple[tuple[floa
     tiers = ["first", "second"] if options.layout == "tiers" else ["first"]
     fleet = FLEET
     for tier, above in zip(tiers, [*tiers[1:], None], strict=True):
-        fleet += TIER.format(name=tier, slots=options.slots // len(tiers))
+        fleet += TIER.format(name=tier, slots=SLOTS // len(tiers))
         fleet += f'escalates_to = "{above}"\n' if above else ""
     for model, tier in zip(MODELS, (tiers[0], tiers[-1]), strict=True):
         fleet += MODEL.format(name=model, tier=tier)
     roles, log = [(ROUTE, *tiers, FALLBACK), (FEEDER,)], folder / "pointsman.jsonl"
-    with stand(roles=roles, fleet=fleet, latency=_latency(options), simulated=_faults(options), log=log) as running:
+    with stand(roles=roles, fleet=fleet, latency=SIMULATED, simulated=_faults(options), log=log) as running:
         is_good = asyncio.run(_answered(running, options))
         running.simulator.stats()
-        return _span(log, options), is_good
+        return _span(log), is_good
 
 
 async def _answered(running: Stand, options: argparse.Namespace) -> bool:

@@ -222,9 +222,7 @@ def fleet_text(
     return text + (f'\n[workloads.{WORKLOAD}]\ntier = "small"\n' if begins_small else "")
 
 
-def pointsman(
-    home: Path, fleet: str, lines: Sequence[Mapping[str, Any]], *, show: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def pointsman(home: Path, fleet: str, lines: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Has ``lines`` answered. Returns the report as JSON, and the results by custom_id."""
     home.mkdir(parents=True, exist_ok=True)
     paths = [home / name for name in ("fleet.toml", "lines.jsonl", "results.jsonl")]
@@ -233,11 +231,9 @@ def pointsman(
     options = ["--fleet", str(paths[0]), "--output", str(paths[2]), "--json"]
     command = [sys.executable, "-m", "cli.main", "run", str(paths[1]), *options]
     environ = {**os.environ, "POINTSMAN_HOME": str(home / "data")}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=None if show else subprocess.DEVNULL, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, check=False)
     if not done.stdout.strip() or not paths[2].exists():
-        raise Missing(f"Pointsman gave no report (exit {done.returncode}). fix: run it with --verbose to see why.")
+        raise Missing(f"Pointsman gave no report (exit {done.returncode}). fix: its error is above.")
     return json.loads(done.stdout), {row["custom_id"]: row for row in _rows(paths[2])}
 
 
@@ -321,7 +317,7 @@ def trials_of(asked: Sequence[Question], results: Mapping[str, Mapping[str, Any]
     return trials
 
 
-def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None, show: bool) -> SourceChoice:
+def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None) -> SourceChoice:
     """Asks both models the calibration questions: the small one alone, then the large one."""
     asked = questions("calibration")[:limit]
     small_first = fleet_text(ports, threshold=0.0, begins_small=True)
@@ -334,7 +330,7 @@ def calibrate(home: Path, ports: tuple[int, int], *, limit: int | None, show: bo
         for question in asked
         for tier, model in (("small", "auto"), ("large", "large"))
     ]
-    _, results = pointsman(home / "calibration", small_first, lines, show=show)
+    _, results = pointsman(home / "calibration", small_first, lines)
     return choose(trials_of(asked, results))
 
 
@@ -343,8 +339,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--limit", type=int, help="only so many questions, for a quick look")
     parser.add_argument("--cascade", action="store_true", help="use both models even where nothing can be saved")
-    parser.add_argument("--raw", action="store_true", help="no calibration: compare the raw confidence with 0.7")
-    parser.add_argument("--verbose", action="store_true", help="show Pointsman's progress")
     options = parser.parse_args()
     # By default it would end this process and leave its servers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -368,15 +362,12 @@ def main() -> int:
 def _run(home: Path, ports: tuple[int, int], options: argparse.Namespace) -> int:
     asked = questions("questions")[: options.limit]
     print(f"{len(asked)} questions, two real models on this machine. Not simulated.")
-    if options.raw:
-        choice, fleet = None, fleet_text(ports, threshold=0.7, begins_small=True)
-    else:
-        choice = calibrate(home, ports, limit=options.limit, show=options.verbose)
-        fleet = fleet_text(ports, threshold=choice.threshold, curve=choice.curve, begins_small=options.cascade)
-        print(_words_of(choice))
-    alone = choice is not None and choice.threshold is None and not options.cascade
+    choice = calibrate(home, ports, limit=options.limit)
+    fleet = fleet_text(ports, threshold=choice.threshold, curve=choice.curve, begins_small=options.cascade)
+    print(_words_of(choice))
+    alone = choice.threshold is None and not options.cascade
     lines = [{**q.line, "body": {**q.line["body"], "model": "large"}} if alone else q.line for q in asked]
-    report, results = pointsman(home / "run", fleet, lines, show=True)
+    report, results = pointsman(home / "run", fleet, lines)
     right = sum(is_right(text_of(results.get(question.custom_id)), question) for question in asked)
     facts = [(results.get(question.custom_id) or {}).get("pointsman") or {} for question in asked]
     tiers = [each.get("tier") for each in facts if each.get("state") == "done"]
@@ -392,8 +383,8 @@ def _run(home: Path, ports: tuple[int, int], options: argparse.Namespace) -> int
                 "right": right,
                 "cost_usd": report.get("cost_usd"),
                 "all_large_usd": report.get("baseline_cost_usd"),
-                "policy": "raw" if choice is None else "all large" if alone else "cascade",
-                "threshold": None if choice is None else choice.threshold,
+                "policy": "all large" if alone else "cascade",
+                "threshold": choice.threshold,
             },
             indent=2,
         )

@@ -1,6 +1,6 @@
 """How well the routers route, by five-fold cross-validation on real outcomes; fails where a target is missed.
 
-    python -m benchmarks.routing_quality [--seed N] [--quick] [--plots DIR]
+    python -m benchmarks.routing_quality [--seed N] [--quick]
 
 The data are in ``../shared/data`` beside the repository, or in ``POINTSMAN_DATA``. Each fifth is
 judged by routers that `evaluation.training.train` made of the other four, tuning and calibration included;
@@ -32,7 +32,6 @@ from evaluation.data.cross_validation import FOLDS, folds_of
 from evaluation.data.dataset import Dataset, read_dataset
 from evaluation.metrics.confidence_intervals import Interval
 from evaluation.metrics.outcome_evaluation import Ranked, Way, weigh_cascade, weigh_router
-from evaluation.metrics.plots import draw
 from evaluation.models.tokenizer import tokens_of
 from evaluation.training.train import train
 
@@ -86,9 +85,6 @@ def main() -> int:
         data = read_dataset(DATA / f"{name}_outcomes.jsonl")
         ways, query_us = _judge(data, list(folds_of(len(data), seed=asked.seed)), seed=asked.seed)
         _show(data, ways, query_us)
-        if asked.plots is not None:
-            asked.plots.mkdir(parents=True, exist_ok=True)
-            draw(ways, title=f"{name.upper()}: {len(data):,} queries, five-fold", path=asked.plots / f"{name}.png")
         targets += _targets(name, ways, query_us)
         if not asked.quick:
             _without_twins(data, seed=asked.seed)
@@ -102,7 +98,6 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0, help="of folds, training and intervals")
     parser.add_argument("--quick", action="store_true", help="leave out the run that keeps near twins together")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw curves and reliability there")
     return parser.parse_args()
 
 
