@@ -33,6 +33,8 @@ MOST_TOKENS: Final = 2**31 - 1
 
 def as_count(value: object) -> int:
     """``value`` if it is a whole number from 0 to `MOST_TOKENS`, else 0."""
+    if not value:  # nearly always: most counts are 0, or are not there
+        return 0
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0

@@ -3,11 +3,13 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
 from providers.provider_errors import OVERSIZED, InvalidResponse
+
+Body = TypeVar("Body", bytes, bytearray)
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
 """zlib looks at the header itself: gzip or deflate."""
@@ -19,18 +21,25 @@ of all other calls would wait."""
 
 
 async def read_body(response: httpx.Response, *, cap: int) -> bytes:
-    """The body of ``response``, decompressed. Raises WrongShape above ``cap`` bytes, or what its transport raises."""
+    """The body of ``response``, decompressed. Raises as `read_capped` does, or what its transport raises."""
     # The raw pairs: each look into httpx's headers decodes all of them.
-    encoding = next((value for name, value in response.headers.raw if name.lower() == b"content-encoding"), b"")
-    return await read_capped(response.stream, encoding=encoding.decode("latin-1"), cap=cap)  # type: ignore[arg-type]
+    raw = next((value for name, value in response.headers.raw if name.lower() == b"content-encoding"), b"")
+    encoding, stream = raw.decode("latin-1"), response.stream
+    if isinstance(stream, httpx.ByteStream) and not is_compressed(encoding):  # nearly always: it is in memory already
+        return _within(cap, b"".join(stream))
+    return await read_capped(stream, encoding=encoding, cap=cap)  # type: ignore[arg-type]
 
 
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
-    """The body, decompressed. Stops reading and raises WrongShape above ``cap`` bytes.
+    """The body, decompressed. Stops reading and raises InvalidResponse above ``cap`` bytes.
 
     A compressed chunk is inflated step by step, so that a bomb costs no more memory than an honest body.
     """
-    return await (_inflated if is_compressed(encoding) else _plain)(chunks, cap)
+    body = bytearray()
+    async for chunk in inflated(chunks) if is_compressed(encoding) else chunks:
+        body += chunk
+        _within(cap, body)
+    return bytes(body)
 
 
 def is_compressed(encoding: str) -> bool:
@@ -42,24 +51,6 @@ def is_compressed(encoding: str) -> bool:
             return True
         case _:
             raise InvalidResponse("a body in an encoding that was not asked for")
-
-
-async def _plain(chunks: AsyncIterable[bytes], cap: int) -> bytes:
-    body = bytearray()
-    async for chunk in chunks:
-        body += chunk
-        if len(body) > cap:
-            raise _oversized(cap)
-    return bytes(body)
-
-
-async def _inflated(chunks: AsyncIterable[bytes], cap: int) -> bytes:
-    body = bytearray()
-    async for step in inflated(chunks):
-        body += step
-        if len(body) > cap:
-            raise _oversized(cap)
-    return bytes(body)
 
 
 async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -88,5 +79,7 @@ async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         raise InvalidResponse("a compressed body that is cut")
 
 
-def _oversized(cap: int) -> InvalidResponse:
-    return InvalidResponse(f"a body of more than {cap} bytes", cause=OVERSIZED)
+def _within(cap: int, body: Body) -> Body:
+    if len(body) > cap:
+        raise InvalidResponse(f"a body of more than {cap} bytes", cause=OVERSIZED)
+    return body
