@@ -71,6 +71,16 @@ def test_a_listing_is_read_page_by_page_until_the_time_of_the_create() -> None:
     assert asyncio.run(find("before")) == ()
 
 
+@pytest.mark.parametrize("kind", [Protocol.OPENAI, Protocol.ANTHROPIC])
+def test_a_200_that_is_no_listing_does_not_say_that_nothing_was_created(kind: Protocol) -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"error": f"Unexpected endpoint or method. ({request.method})"})
+
+    with pytest.raises(BatchCallFailed, match="no listing of batches"):
+        asyncio.run(api_at(kind, handler).find(CreateAttempt("ours", 3, SENT_AT)))
+
+
+
 @pytest.mark.parametrize("results_url", ["https://evil.example/results", "https://api.anthropic.com:8443/r", "x:"])
 def test_our_key_goes_to_no_address_on_another_host(results_url: str) -> None:
     seen: list[httpx.URL] = []
