@@ -80,7 +80,6 @@ def test_a_200_that_is_no_listing_does_not_say_that_nothing_was_created(kind: Pr
         asyncio.run(api_at(kind, handler).find(CreateAttempt("ours", 3, SENT_AT)))
 
 
-
 @pytest.mark.parametrize("results_url", ["https://evil.example/results", "https://api.anthropic.com:8443/r", "x:"])
 def test_our_key_goes_to_no_address_on_another_host(results_url: str) -> None:
     seen: list[httpx.URL] = []
