@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from settings import Settings
+from tests.command_line import in_process
+
 GOOD = b'{"query": "What is 2 + 2?"}\n'
 
 CORPUS = {
@@ -26,16 +29,16 @@ CORPUS = {
 
 
 def pointsman(*arguments: str | Path, home: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Runs the command with a data directory of its own and nothing else set."""
-    environ = {"POINTSMAN_HOME": str(home), "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-m", "cli.main", *map(str, arguments)]
-    return subprocess.run(command, input=stdin, capture_output=True, env=environ, timeout=300, check=False)
+    """Runs the command with a data directory of its own."""
+    return in_process(*arguments, environ={"POINTSMAN_HOME": str(home)}, stdin=stdin)
 
 
 def test_a_file_with_bad_lines_is_rejected_as_a_whole_and_each_line_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_bytes(GOOD + b"\n".join(bad for bad, _ in CORPUS.values()) + b"\n" + GOOD)
-    ended = pointsman("run", file, home=tmp_path / "home")
+    environ = {"POINTSMAN_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "cli.main", "run", str(file)]
+    ended = subprocess.run(command, capture_output=True, env=environ, timeout=300, check=False)
     stderr = ended.stderr.decode()
     assert ended.returncode == 2
     assert ended.stdout == b""
@@ -59,8 +62,8 @@ def test_a_file_with_bad_lines_is_rejected_as_a_whole_and_each_line_is_reported(
         ('{"query": "Hi"}'.encode("utf-16"), "UTF-16"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_rejected(content: bytes, message: str, tmp_path: Path) -> None:
-    ended = pointsman("submit", "-", "--skip-invalid", "--json", home=tmp_path / "home", stdin=content)
+def test_a_file_that_cannot_be_read_is_rejected(content: bytes, message: str, settings: Settings) -> None:
+    ended = in_process("submit", "-", "--skip-invalid", "--json", environ=settings.child_environ(), stdin=content)
     assert ended.returncode == 2
     assert b"Traceback" not in ended.stderr
     assert message in json.loads(ended.stdout)["error"]["message"]
@@ -98,16 +101,9 @@ def test_an_invalid_command_ends_with_2_and_a_message(arguments: tuple[str, ...]
 
 def test_a_wrong_address_never_shows_its_password(tmp_path: Path) -> None:
     url = "postgresql://nobody:hunter2@127.0.0.1:1/none"
-    environ = {"DATABASE_URL": url, "BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "PATH": "/usr/bin:/bin"}
+    environ = {"DATABASE_URL": url, "BROKER_URL": "redis://:hunter2@127.0.0.1:1/0"}
     for arguments in (["batches"], ["doctor"], ["run", "-"]):
-        ended = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            input=GOOD,
-            capture_output=True,
-            env=environ | {"POINTSMAN_HOME": str(tmp_path / "home")},
-            timeout=300,
-            check=False,
-        )
+        ended = in_process(*arguments, environ=environ | {"POINTSMAN_HOME": str(tmp_path / "home")}, stdin=GOOD)
         assert ended.returncode in (1, 2)
         assert b"hunter2" not in ended.stdout + ended.stderr
         assert b"Traceback" not in ended.stdout + ended.stderr

@@ -2,20 +2,19 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from settings import ROOT
+from tests.command_line import in_process
 
 EXAMPLES = ROOT / "examples" / "queries.jsonl"
 
 
 def dry_run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli.main", "submit", "--dry-run", *map(str, arguments)]
-    environ = {"POINTSMAN_HOME": str(home), "PATH": "/usr/bin:/bin:/usr/local/bin"}
-    return subprocess.run(command, env=environ, capture_output=True, text=True, cwd=ROOT, timeout=300)
+    ended = in_process("submit", "--dry-run", *arguments, environ={"POINTSMAN_HOME": str(home)})
+    return subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
 def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path) -> None:

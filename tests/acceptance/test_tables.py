@@ -1,37 +1,43 @@
 """Tables through the real command: a CSV in, CSV and Parquet out, joined row by row."""
 
+import contextlib
 import csv
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from settings import Settings
+from tests.command_line import in_process
+from tests.databases import Databases
+
 ROWS = 40
 
 
+@dataclass(frozen=True)
 class Pointsman:
-    """The command with a data directory of its own, in ``place``."""
+    """The command in ``place``, on the tests' own services."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    place: Path
+    environ: dict[str, str]
 
     def __call__(self, *arguments: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
-        """Stdout and stderr, having ended with ``code`` and without a traceback."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "cli.main", *arguments],
-            cwd=self.place,
-            env={"POINTSMAN_HOME": str(self.place / "home"), "PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
-            input=stdin,
-            capture_output=True,
-            timeout=400,
-            check=False,
-        )
+        """Stdout and stderr, having ended with ``code`` and without a traceback; for what starts no workers."""
+        with contextlib.chdir(self.place):
+            return self._checked(in_process(*arguments, environ=self.environ, stdin=stdin), code)
+
+    def run(self, *arguments: str) -> tuple[str, str]:
+        """The same of ``run``, in a process of its own: it starts workers."""
+        command = [sys.executable, "-m", "cli.main", "run", *arguments]
+        environ = self.environ | {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
+        return self._checked(subprocess.run(command, cwd=self.place, env=environ, capture_output=True, timeout=400), 0)
+
+    def _checked(self, ended: subprocess.CompletedProcess[bytes], code: int) -> tuple[str, str]:
         stdout, stderr = ended.stdout.decode(), ended.stderr.decode()
         assert ended.returncode == code, stderr
         assert "Traceback" not in stdout + stderr
@@ -39,13 +45,19 @@ class Pointsman:
 
 
 @pytest.fixture(scope="module")
-def pointsman() -> Iterator[Pointsman]:
-    place = Path(tempfile.mkdtemp(prefix="pointsman-tables-"))
-    place.chmod(0o711)  # Postgres is another user
-    try:
-        yield Pointsman(place)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+def pointsman(
+    databases: Databases, template_database: str, broker_server: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pointsman]:
+    place = tmp_path_factory.mktemp("tables")
+    name = databases.clone(template_database)
+    environ = {
+        "POINTSMAN_HOME": str(place / "home"),
+        "POINTSMAN_KEY_PREFIX": f"{name}:",
+        "DATABASE_URL": databases.of(name),
+        "BROKER_URL": broker_server.broker_url,
+    }
+    yield Pointsman(place, environ)
+    databases.drop(name)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +90,7 @@ PROMPT = "Classify: {{subject}} {{body}}"
 def ran(pointsman: Pointsman, table: list[dict[str, str]]) -> str:
     """The batch's id."""
     options = ("--prompt", PROMPT, "--id", "ticket", "-o", "out.parquet", "--expand", "--json")
-    stdout, stderr = pointsman("run", "tickets.csv", "--replay", "recorded.jsonl", *options)
+    stdout, stderr = pointsman.run("tickets.csv", "--replay", "recorded.jsonl", *options)
     assert f"{ROWS} results written to out.parquet" in stderr
     return str(json.loads(stdout)["batch_id"])
 
@@ -131,10 +143,13 @@ def test_bad_rows_are_named_before_anything_starts_and_can_be_skipped(
         'pointsman: row 3: column tier: the fleet has no tier or model of that name: "giant"',
         "pointsman: row 4: row: 1 cells, and the header has 3 columns",
     ]
-    pointsman("run", "bad.csv", *options, "--skip-invalid", "-o", "bad.out.csv")
+    stdout, _ = pointsman("submit", "bad.csv", *options, "--skip-invalid", "--json")
+    batch = json.loads(stdout)["batch_id"]
+    pointsman("cancel", batch)
+    pointsman("results", batch, "--input", "bad.csv", "-o", "bad.out.csv")
     with (pointsman.place / "bad.out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file, strict=True))
-    assert [row["state"] for row in rows] == ["done", "invalid", "invalid", "invalid"]
+    assert [row["state"] for row in rows] == ["cancelled", "invalid", "invalid", "invalid"]
     assert [row["id"] for row in rows] == ["1", "2", "3", ""]
     rejected = (pointsman.place / "bad.csv.rejected.jsonl").read_text().splitlines()
     assert [json.loads(line)["row"] for line in rejected] == [2, 3, 4]
