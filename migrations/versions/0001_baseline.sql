@@ -626,7 +626,7 @@ COMMENT ON TABLE workload_sums IS
 COMMENT ON COLUMN workload_sums.workload IS 'as the routing noted it; empty where it noted none';
 COMMENT ON COLUMN workload_sums.version IS 'of the trained router that was asked: the beginning of its digest; empty without one';
 COMMENT ON COLUMN workload_sums.tier IS 'empty where there is no answer';
-COMMENT ON COLUMN workload_sums.cost_usd IS 'of all calls of the queries, and a share of what grading the pilot cost';
+COMMENT ON COLUMN workload_sums.cost_usd IS 'of all calls of the queries, and their share of what served several: graders and LLM routers';
 COMMENT ON COLUMN workload_sums.baseline_usd IS 'what these answers had cost at the top tier';
 GRANT SELECT, INSERT, DELETE ON workload_sums TO pointsman_app;
 GRANT SELECT ON workload_sums TO pointsman_auditor;

@@ -14,11 +14,12 @@ let last = null;
 let registered = null; // what serves, for an admin of the fleet
 const empty = (words) => h("p", { class: "empty" }, words);
 const below = (...content) => h("span", { class: "below" }, content);
+const inOrder = (tiers) => [...new Set([...last.tiers, ...tiers])].filter((tier) => tiers.includes(tier));
 const labeled = ({ grade, interval, labels }) => `${measure(grade, interval)} of ${count(labels)}`;
 
 function grades(rows) {
   if (!rows.length) return empty("No answer of it was labeled in the last 30 days.");
-  const tiers = [...new Set(rows.map((row) => row.tier))];
+  const tiers = inOrder(rows.map((row) => row.tier));
   const days = Map.groupBy(rows, (row) => row.day);
   return table("Quality over time", ["day (UTC)", ...tiers], [...days].reverse().map(([at, found]) => [day(at), ...tiers.map((tier) => {
     const one = found.find((row) => row.tier === tier);
@@ -40,10 +41,10 @@ function versions({ versions: rows, routers }) {
     .map((one) => ({ router: one.name, version: one.digest.slice(0, 12), made_at: one.added_at, answers: 0, tiers: {}, labels: { labels: 0 } }));
   const all = [...rows, ...idle];
   if (!all.length) return empty("No batch of it has ended in the last 30 days: what routed a batch is summed up within two minutes of its end.");
-  const tiers = [...new Set([...last.tiers, ...all.flatMap((row) => Object.keys(row.tiers))])].filter((tier) => all.some((row) => row.tiers[tier]));
+  const tiers = inOrder(all.flatMap((row) => Object.keys(row.tiers)));
   return table("What routed it", ["router", ["made", "left"], ["quality", "left"], "answers", ...tiers, "cost", "top tier alone", "saved", ...(routers ? ["change"] : [])], all.map((row) => [
     row.quality ? policy(row) : router(row),
-    [row.made_at ? day(row.made_at) : NONE, "left"],
+    [row.made_at ? day(row.made_at) : row.version ? "shipped" : NONE, "left"],
     [row.quality ? h("span", {}, quality(row.quality), below(`at ${percent(row.quality.confidence, 0)} confidence`)) : row.labels.labels ? h("span", {}, measure(row.labels.grade, row.labels.interval), below(`right, by ${count(row.labels.labels)} labels`)) : h("span", { class: "quiet" }, "no labels"), "left"],
     count(row.answers), ...tiers.map((tier) => (row.tiers[tier] ? percent(row.tiers[tier] / row.answers) : NONE)),
     money(row.cost_usd), money(row.baseline_usd), [percent(row.saving_share), row.saving_share < 0 ? "bad" : ""],

@@ -12,7 +12,7 @@
 -- `measured` queries, for which it logged an expectation at every rung; what the judge found counts for nothing there.
 -- And `routed`: answers, the cost of all calls and the baseline 'top' by workload, what routed the query
 -- first, and the tier of the answer, without embeddings. A system prompt that one query alone has is not a workload. What
--- grades the pilot cost is shared among its queries; other calls that serve several queries belong to none.
+-- grades the pilot cost is shared among its queries, and other calls that serve several queries among all.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
@@ -136,10 +136,13 @@ of_router AS (
 ),
 routed AS (
     SELECT r.workload, r.router, r.version, r.tier, r.answers, r.baseline_usd,
-           r.cost_usd + CASE WHEN r.router = 'pilot' THEN g.usd * r.queries / sum(r.queries) OVER (PARTITION BY r.router)
-                             ELSE 0 END AS cost_usd
+           r.cost_usd + g.router_usd * r.queries / sum(r.queries) OVER ()
+               + CASE WHEN r.router = 'pilot' THEN g.grade_usd * r.queries / sum(r.queries) OVER (PARTITION BY r.router)
+                      ELSE 0 END AS cost_usd
     FROM of_router AS r
-    CROSS JOIN (SELECT coalesce(sum(cost_usd), 0) AS usd FROM c WHERE purpose = 'grade' AND query_id IS NULL) AS g
+    CROSS JOIN (SELECT coalesce(sum(cost_usd) FILTER (WHERE purpose = 'grade'), 0) AS grade_usd,
+                       coalesce(sum(cost_usd) FILTER (WHERE purpose <> 'grade'), 0) AS router_usd
+                FROM c WHERE query_id IS NULL) AS g
 ),
 spent AS (
     SELECT count(*) AS calls,
