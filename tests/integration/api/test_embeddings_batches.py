@@ -48,13 +48,15 @@ def simulated(settings: Settings, simulator: SimulatorProcess) -> Iterator[Serve
         yield served
 
 
-def answered(served: Served, client: httpx.Client, lines: list[Any], **more: Any) -> dict[str, Any]:
-    """A batch of ``lines`` after the workers were done with it."""
+def answered(
+    served: Served, client: httpx.Client, lines: list[Any], *, fleet: Fleet | None = None, **more: Any
+) -> dict[str, Any]:
+    """A batch of ``lines`` after the workers, of ``fleet`` where it is another by then, were done with it."""
     batch = create(client, upload(client, lines)["id"], **more)
     until(client, batch["id"], "in_progress")
 
     async def work(bench: LedgerHarness) -> None:
-        async with worker_context_of(bench, served.fleet) as context:
+        async with worker_context_of(bench, fleet or served.fleet) as context:
             await work_off(context)
 
     served.play(work)
@@ -169,6 +171,13 @@ def test_a_failing_provider_is_tried_again_and_nothing_climbs(settings: Settings
             "server_error": 2,
             "rejected": 1,
         }
+
+
+def test_workers_whose_fleet_has_lost_the_tier_ask_no_other(settings: Settings, simulator: SimulatorProcess) -> None:
+    with simulated(settings, simulator) as served, served.client() as client:
+        batch = answered(served, client, [ask("a")], endpoint=URL, fleet=without_tier(served.fleet))
+        assert batch["request_counts"]["failed"] == 1
+        assert ledger(served) == {}
 
 
 def without_tier(fleet: Fleet) -> Fleet:
