@@ -179,7 +179,6 @@ class ProviderJob:
     calls: Numbers
     nano: Numbers
     draw: BatchDraw
-    begun_s: float
     done_s: NDArray[np.float64]
     """When each line is answered."""
     fails: NDArray[np.bool_]
@@ -290,7 +289,7 @@ class LaneProvider:
         fails = rng.random(len(calls)) < draw.error_share
         ends_s = now_s + (24 * 3600.0 if hangs else draw.takes_s)
         job = ProviderJob(
-            marker, calls, self.nano(Lane.BATCH, tier, queries), draw, now_s, done_s, fails, min(ends_s, now_s + 86_400)
+            marker, calls, self.nano(Lane.BATCH, tier, queries), draw, done_s, fails, min(ends_s, now_s + 86_400)
         )
         self._jobs.append(job)
         return job

@@ -24,7 +24,6 @@ class RegisteredRouter:
 
     name: str
     digest: str
-    data_sha256: str
     manifest: Mapping[str, Any] = field(repr=False)
     added_at: datetime
     added_by: str
@@ -45,8 +44,7 @@ class Promotion:
 async def registered(engine: AsyncEngine) -> list[RegisteredRouter]:
     """All that are registered, oldest first."""
     rows = await fetch(
-        engine,
-        text("SELECT name, digest, data_sha256, manifest, added_at, added_by FROM routers ORDER BY added_at, name"),
+        engine, text("SELECT name, digest, manifest, added_at, added_by FROM routers ORDER BY added_at, name")
     )
     return [RegisteredRouter(**row._mapping) for row in rows]
 

@@ -56,11 +56,6 @@ class Curve:
         """Whether the large model is better at all: without that there is nothing to recover."""
         return self.large - self.small > LEAST_GAP
 
-    @property
-    def recovered(self) -> Floats:
-        """PGR at each point."""
-        return (self.quality - self.small) / (self.large - self.small)
-
     def apgr(self) -> float | None:
         """Average performance gap recovered, or None without a gap."""
         return float(areas(self.share[None], self.quality[None], self.first_call)[0]) if self.has_gap else None
@@ -70,10 +65,6 @@ class Curve:
         if not self.has_gap:
             return None
         return float(thresholds(self.share[None], self.quality[None], percent, self.first_call)[0])
-
-    def at(self, share: float) -> float:
-        """The quality where ``share`` of the queries go to the large model."""
-        return float(np.interp(share, self.share, self.quality))
 
     def aiq(self, floor: float) -> float:
         """RouterBench's average improvement in quality (Hu et al. 2024, arXiv:2403.12031, section 3).

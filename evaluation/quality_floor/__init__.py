@@ -12,7 +12,7 @@ The way of a batch (all of it pure: no IO, no clock; randomness only by a seed):
 4. The rest is decided by the policy: ``policy.start(ids, queries)`` gives the tier that each query starts at,
    ``policy.decide(ids, queries, start, answers)`` what becomes of it after an answer: accept, next tier, or top.
    ``policy.parts()`` and ``LadderPolicy.from_parts`` carry it through a database: plain arrays, nothing executable.
-5. A share of what was accepted below the top goes on to the top after delivery. `loss_audit.audit_losses` takes the
+5. A share of what was accepted below the top goes on to the top after delivery. `loss_audit.breaks` takes the
    losses as they come; it may be looked at at any time, and says when the floor is broken.
 
 Words: the *loss* of an answer is the reference's grade minus its own; it may be negative. The *floor* promises that

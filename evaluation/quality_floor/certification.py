@@ -145,11 +145,6 @@ class Certificate:
     """About how many more graded queries it would take to certify a saving; None where something was certified, or
     where no number would do."""
 
-    @property
-    def certified(self) -> bool:
-        """Whether anything but the top tier answers."""
-        return self.policy is not PolicyKind.ALL_TOP
-
     def to_json(self) -> dict[str, Any]:
         """The certificate as plain JSON values."""
         return asdict(self)

@@ -22,7 +22,7 @@ from evaluation.quality_floor.certification import (
 )
 from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, ladder_features, points
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id, policy_at
-from evaluation.quality_floor.loss_audit import audit_losses
+from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.loss_bound import upper_bounds
 from evaluation.quality_floor.pilot_size import gains, may_gain, plan_pilot
 from evaluation.quality_floor.policy_path import FOLDS, fit_path
@@ -107,7 +107,7 @@ def test_a_bound_without_a_sample_is_the_worst() -> None:
 def test_a_stored_policy_decides_as_the_path_that_was_tested(n_tiers: int) -> None:
     pilot, batch = questions(160, n_tiers=n_tiers), questions(120, n_tiers=n_tiers, seed=9)
     certificate, policy = certify(pilot, TARGET, tiers=["s", "m", "l"][-n_tiers:], batch_size=2_000, grader=GOLD)
-    assert certificate.certified
+    assert certificate.policy is not PolicyKind.ALL_TOP
     assert policy is not None
     stored = LadderPolicy.from_arrays(policy.parts(), tiers=policy.tiers, sources=policy.sources)
     both = pilot + batch
@@ -128,7 +128,7 @@ def test_the_saving_counts_what_each_query_costs_not_the_mean_of_its_tier() -> N
 
     pilot, batch = ([priced(query) for query in questions(200, seed=seed)] for seed in (0, 9))
     certificate, policy = certify(pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
-    assert certificate.certified
+    assert certificate.policy is not PolicyKind.ALL_TOP
     assert policy is not None
     accepted = run(policy, batch)
     spent = sum(
@@ -283,21 +283,16 @@ def test_a_pilot_counts_for_the_batch_and_never_for_more_than_its_largest_share(
 
 def test_an_audit_that_is_looked_at_after_every_answer_seldom_raises_a_false_alarm() -> None:
     generator = np.random.default_rng(3)
-    alarms = sum(audit_losses(generator.random(400) < 0.1, most_loss=0.1, risk=0.05).breached for _ in range(200))
+    alarms = sum(breaks(generator.random(400) < 0.1, most_loss=0.1, risk=0.05) for _ in range(200))
     assert alarms <= 10 + 3 * 3.1
 
 
-def test_an_audit_notices_a_broken_floor_and_brackets_the_loss() -> None:
+def test_an_audit_notices_a_broken_floor_whatever_follows() -> None:
     generator = np.random.default_rng(4)
-    state = audit_losses((generator.random(400) < 0.25).astype(float), most_loss=0.1, risk=0.05)
-    assert state.breached
-    assert state.evidence > 20
-    assert state.low < 0.25 < state.high
-    assert state.low > 0.1
-    empty = audit_losses([], most_loss=0.1)
-    assert (empty.n, empty.breached, empty.low, empty.high) == (0, False, -1.0, 1.0)
-    with pytest.raises(ValueError, match="a loss is from"):
-        audit_losses([1.5], most_loss=0.1)
+    losses = [float(loss) for loss in generator.random(400) < 0.25]
+    assert breaks(losses, most_loss=0.1, risk=0.05)
+    assert breaks([*losses, *[-1.0] * 1000], most_loss=0.1, risk=0.05)
+    assert not breaks([], most_loss=0.1, risk=0.05)
 
 
 def test_a_policy_of_many_words_takes_little_memory() -> None:

@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from db.pilots import TakenPilot
-from evaluation.quality_floor.loss_audit import audit_losses, breaks
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.pilot import TierAnswer
 from routing.query import NO_EXPECTATION
@@ -21,7 +20,15 @@ LADDER = ("small", "large")
 
 
 def pilot(**columns: object) -> Any:
-    asked = {"batch_id": 1, "floor": 0.9, "confidence": 0.95, "seed": 1, "max_queries": None, "stops": False}
+    asked = {
+        "batch_id": 1,
+        "public_id": "batch_a",
+        "floor": 0.9,
+        "confidence": 0.95,
+        "seed": 1,
+        "max_queries": None,
+        "stops": False,
+    }
     return SimpleNamespace(**asked | {"state": "deciding", "total": 2_000, "sampled": 0, "waiting": 2_000} | columns)
 
 
@@ -92,7 +99,11 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
     def broken(*_: object, **__: object) -> None:
         raise fails
 
+    async def lengths(*_: object) -> dict[str, float]:
+        return {}
+
     monkeypatch.setattr(deciding, "Pilots", Stored)
+    monkeypatch.setattr(deciding, "top_lengths", lengths)
     monkeypatch.setattr(deciding, "next_step", broken)
     context: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
     await deciding.decide_pilot(TakenPilot(1, 1), context)
@@ -109,8 +120,3 @@ def test_a_query_without_a_valid_answer_of_the_top_tier_is_no_part_of_the_sample
     rows = [row("small"), row("large", valid=False), row("special", query_id=2), row("large", query_id=2)]
     sample = read_sample([*rows, row("small", query_id=3), row("large", query_id=3)], LADDER)
     assert [query.query_id for query in sample] == [3]
-
-
-def test_whether_a_floor_is_broken_takes_no_interval() -> None:
-    for losses in ([0.0] * 50, [1.0] * 50, [0.0, 1.0] * 25, []):
-        assert breaks(losses, most_loss=0.1, risk=0.05) == audit_losses(losses, most_loss=0.1).breached
