@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
 from api.tenant_rate_limit import TenantRateLimit
-from api.tenant_shares import HeldBody, TenantShares, TenantTurns
+from api.tenant_shares import HeldBody, TenantJobs, TenantShares, TenantTurns
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
 from db.engine import make_engine
@@ -108,9 +107,7 @@ class AppState:
         self.deliver_soon = asyncio.Event()
         self.checks = asyncio.Semaphore(1)
         """A schema is compiled without a break of up to a fifth of a second: one at a time, and others in between."""
-        self.validation_turn = asyncio.Lock()
-        self.validating: Counter[str] = Counter()
-        """Files that this process validates now, by tenant."""
+        self.validations, self.finalizations = TenantJobs(), TenantJobs()
         self.chat_turns = TenantTurns(_CHATS_CHECKED_AT_ONCE)
         """Before ``submissions`` and ``checks``, which are in the order of coming: a tenant's crowd waits here."""
         self.submissions = asyncio.Semaphore(4)

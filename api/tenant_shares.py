@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 from starlette.responses import StreamingResponse
@@ -111,6 +111,42 @@ class TenantTurns:
         if turns is None:
             turns = self._of[tenant] = asyncio.Semaphore(self._at_once)
         return turns
+
+
+class OfTenant(Protocol):
+    """Work that is a tenant's."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+
+
+Work = TypeVar("Work", bound=OfTenant)
+
+
+class TenantJobs:
+    """Background work of one kind in this process: one tenant's never takes all places."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._open: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def taken(
+        self, take: Callable[[Sequence[str]], Awaitable[Work | None]], *, most: int
+    ) -> AsyncIterator[Work | None]:
+        """What ``take`` finds that is of none of the tenants with ``most``; it counts for as long as the block."""
+        async with self._turn:  # one at a time, so that the count is right
+            work = await take([tenant for tenant, jobs in self._open.items() if jobs >= most])
+            if work is not None:
+                self._open[work.tenant] += 1
+        try:
+            yield work
+        finally:
+            if work is not None:
+                self._open[work.tenant] -= 1
+                if not self._open[work.tenant]:
+                    del self._open[work.tenant]
 
 
 def quota_reached(what: str, most: int, fix: str) -> ApiError:

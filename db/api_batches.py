@@ -138,7 +138,7 @@ class ApiBatches(Statements):
 
     # -- validating ------------------------------------------------------------------------
 
-    async def take_validating(self, *, lease_s: float, not_of: Sequence[str] = ()) -> ApiBatchTask | None:
+    async def take_validating(self, lease_s: float, not_of: Sequence[str] = ()) -> ApiBatchTask | None:
         """A batch that waits for validation, or whose validator was lost, under a lease.
 
         The oldest one of a tenant of which the fewest are validated now, and of none in ``not_of``.
@@ -196,9 +196,9 @@ class ApiBatches(Statements):
 
     # -- finalizing ------------------------------------------------------------------------
 
-    async def take_ended(self, *, lease_s: float) -> ApiBatch | None:
-        """A batch that has ended and has no files of results yet, under a lease."""
-        rows = await self._fetch("api_batch_take_ended", lease_s=lease_s)
+    async def take_ended(self, lease_s: float, not_of: Sequence[str] = ()) -> ApiBatch | None:
+        """The oldest batch that has ended and has no result files yet, of no tenant in ``not_of``, under a lease."""
+        rows = await self._fetch("api_batch_take_ended", lease_s=lease_s, not_of=list(not_of))
         if not rows:
             return None
         key = (rows[0].tenant, rows[0].public_id)

@@ -27,6 +27,8 @@ from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
 WAITING_BYTES: Final = 8 * 1024**2
 """Of the texts that one message has in a worker's memory at once, where each takes several times its bytes."""
+SHARED_BYTES: Final = 16 * 1024**2
+"""Of answers, as they are stored, that are given to followers in one statement, for which the feeder waits."""
 PROBE_S: Final = 30.0
 """Between two queries that are let go on at a deployment whose account was at fault, to see whether it is over."""
 
@@ -261,7 +263,11 @@ class Ledger:
     async def share_answers(self, *, most: int = 5_000) -> int:
         """Followers of ended leaders → done with the accepted answer, or due themselves. Returns how many."""
         rows = await self._named(
-            "share_answers", sources=SOURCES[MoveKind.FINISH], simulated=self._simulated, most=most
+            "share_answers",
+            sources=SOURCES[MoveKind.FINISH],
+            simulated=self._simulated,
+            most=most,
+            bytes=SHARED_BYTES,
         )
         return int(rows[0].finished + rows[0].asked)
 

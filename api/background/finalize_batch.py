@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,15 +20,19 @@ from routing.lifecycle import State
 
 log = structlog.get_logger()
 
+FINALIZERS: Final = 3
+"""Batches that a process finalizes at once, each of another tenant: all lines of its results are read."""
+
 
 async def finalize(service: AppState) -> bool:
     """Finalize a batch that has ended. Whether there was one."""
     await service.batches.reopen()
-    batch = await service.batches.take_ended(lease_s=LEASE_S)
-    if batch is None or batch.id is None:
-        return False
-    async with renewed_lease(batch.public_id, service):
-        await _finalize(batch, batch.id, service)
+    take = partial(service.batches.take_ended, LEASE_S)
+    async with service.finalizations.taken(take, most=1) as batch:
+        if batch is None or batch.id is None:
+            return False
+        async with renewed_lease(batch.public_id, service):
+            await _finalize(batch, batch.id, service)
     return True
 
 

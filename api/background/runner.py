@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from api.background.deliver_webhooks import WebhookDeliveries
-from api.background.finalize_batch import finalize
+from api.background.finalize_batch import FINALIZERS, finalize
 from api.background.validate_batch import VALIDATORS, validate
 from api.state import AppState
 from db.statement_errors import StatementFailed
@@ -30,7 +30,8 @@ async def run_jobs(service: AppState) -> None:
         for _ in range(VALIDATORS):
             group.create_task(_repeat("validate", validate, service, wake=service.validate_soon))
         progress = group.create_task(keep_progress())
-        group.create_task(_repeat("finalize", finalize, service))
+        for _ in range(FINALIZERS):
+            group.create_task(_repeat("finalize", finalize, service))
         group.create_task(_repeat("deliver", deliveries.start_due, service, wake=service.deliver_soon))
         group.create_task(_repeat("housekeeping", _clean_up, service, poll_s=_HOUSEKEEPING_S))
         await service.stopping.wait()

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -67,19 +68,12 @@ class ShuttingDown(Exception):
 
 async def validate(service: AppState) -> bool:
     """Validate one waiting batch. Whether there was one."""
-    async with service.validation_turn:  # one at a time, so that the count is right
-        full = [tenant for tenant, files in service.validating.items() if files >= VALIDATORS - 1]
-        work = await service.batches.take_validating(lease_s=LEASE_S, not_of=full)
+    take = partial(service.batches.take_validating, LEASE_S)
+    async with service.validations.taken(take, most=VALIDATORS - 1) as work:
         if work is None:
             return False
-        service.validating[work.tenant] += 1
-    try:
         async with renewed_lease(work.public_id, service):
             await _validate(work, service)
-    finally:
-        service.validating[work.tenant] -= 1
-        if not service.validating[work.tenant]:
-            del service.validating[work.tenant]
     return True
 
 

@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from api import middleware
+from api.background import finalize_batch
 from api.tenant_shares import TenantShares
 from db import ledger
 from db.api_batches import CHAT_SOURCE
@@ -27,7 +28,7 @@ from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import transaction
 from db.ledger_types import DecisionRecord
 from db.pilots import Pilots
-from db.reports import results, run_report
+from db.reports import report, results, run_report
 from db.spend import sum_spend
 from db.webhook_store import WebhookStore
 from routing.lifecycle import ROUTE
@@ -38,6 +39,7 @@ from tests.integration.api.conftest import Served, finish_one, line, served, wai
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.api.test_webhooks import Receiver, hook
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.test_rows_per_query import WRITTEN
 
 __all__ = ["served"]
 
@@ -541,3 +543,91 @@ def test_a_message_batch_that_is_slow_to_check_lets_others_in_between(served: Se
         thread.join()
     assert Counter(statuses)[429] == 2
     assert set(statuses) <= {200, 413, 429}
+
+
+@pytest.mark.parametrize("large", ["answers", "bodies"])
+def test_a_page_of_results_is_read_alone(on_bench: OnBench, large: str) -> None:
+    """Not five hundred answers for each page: those of embeddings are megabytes each, and cost next to nothing."""
+    texts = (
+        "json_build_object('a', (SELECT string_agg(md5(query_id || ' ' || i), '') FROM generate_series(1, 20000) AS i))"
+    )
+    made = (
+        *WRITTEN,
+        "INSERT INTO prompts (query_id, batch_id, line, custom_id, body)"
+        " SELECT n, 1, n, 'q-' || n, '{}' FROM generate_series(1, CAST(:n AS integer)) AS n",
+        "UPDATE batches SET endpoint = '/v1/responses'",
+        f"UPDATE answers SET response = {texts}" if large == "answers" else f"UPDATE prompts SET body = {texts}",
+    )
+
+    async def story(bench: LedgerHarness) -> None:
+        for sql in made:
+            await bench.rows_as_owner(sql, **({"n": 40} if ":n" in sql else {}))
+        asked = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {report('results').text}"
+        page = {"batch_id": 1, "states": ["done"], "after": None, "rows": 500, "bytes": 1024**2}
+        ((plan,),) = await bench.rows(asked, **page)
+        read = plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+        print(f"  {read} blocks for a page of {plan[0]['Plan']['Actual Rows']} {large}")
+        assert plan[0]["Plan"]["Actual Rows"] == 1
+        assert read < 1_500
+
+    on_bench(story)
+
+
+def test_large_answers_are_shared_some_at_a_time_and_beside_those_of_others(on_bench: OnBench) -> None:
+    """The feeder waits for it, and with the feeder all tenants."""
+
+    async def story(bench: LedgerHarness) -> None:
+        leaders = {tenant: await bench.submit(21, tenant=tenant) for tenant in ("greedy", "other")}
+        for tenant, (leader, *followers) in leaders.items():
+            await finish_one(bench, leader)
+            if tenant == "greedy":
+                await bench.rows_as_owner(
+                    "UPDATE answers SET response = (SELECT json_build_object('a', string_agg(md5(CAST(i AS text)), ''))"
+                    " FROM generate_series(1, 100000) AS i) WHERE query_id = :id",
+                    id=leader,
+                )
+            await bench.rows_as_owner(
+                "INSERT INTO followers (batch_id, query_id, leader_id)"
+                " SELECT q.batch_id, q.id, :leader FROM queries AS q WHERE q.id = ANY(:ids)",
+                leader=leader,
+                ids=followers,
+            )
+        assert await bench.ledger.share_answers() == 20 + 3
+        done = "SELECT b.tenant FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE q.state = 'done'"
+        assert Counter(row.tenant for row in await bench.rows(done)) == {"greedy": 1 + 3, "other": 1 + 20}
+        while await bench.ledger.share_answers():
+            pass
+        assert Counter(row.tenant for row in await bench.rows(done)) == {"greedy": 21, "other": 21}
+
+    on_bench(story)
+
+
+def test_a_neighbors_results_that_take_long_to_read_hold_up_no_end(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, go_on = finalize_batch._size, threading.Event()
+    with served.client(served.key("greedy")) as client, served.client(served.key("other")) as theirs:
+        batches = [create(client, upload(client, [line("a")])["id"])["id"] for _ in range(5)]
+        batch = create(theirs, upload(theirs, [line("a")])["id"])["id"]
+        for each, asking in (*((each, client) for each in batches), (batch, theirs)):
+            until(asking, each, "in_progress")
+
+        async def slow(batch_id: int, *about: Any) -> int:
+            if batch_id in greedy:
+                await asyncio.to_thread(go_on.wait, 30.0)
+            return await measured(batch_id, *about)
+
+        async def of_greedy(bench: LedgerHarness) -> set[int]:
+            return {row.id for row in await bench.rows("SELECT id FROM batches WHERE tenant = 'greedy'")}
+
+        greedy = served.play(of_greedy)
+        monkeypatch.setattr(finalize_batch, "_size", slow)
+        for each in (*batches, batch):
+            served.answer(each)
+        try:
+            until(theirs, batch, "completed")
+            assert "completed" not in {client.get(f"/v1/batches/{each}").json()["status"] for each in batches}
+        finally:
+            go_on.set()
+        for each in batches:
+            until(client, each, "completed")

@@ -1,21 +1,39 @@
 -- Followers of ended leaders: an accepted answer becomes theirs (ready → done). Where the leader ended without one, the
 -- first of its followers is asked itself and leads the others; where that is the second leader to end so, all of them
 -- are asked, unless the leader is dead: what kills workers is asked one at a time.
-WITH waiting AS MATERIALIZED (
-    SELECT q.id, q.batch_id, q.epoch, q.stage, f.leader_id, f.failures, l.state AS leader_state, p.custom_id,
-           lb.public_id AS leader_batch, a.call_id, a.tier, a.model, a.confidence, a.response
-    FROM batches AS b
-    JOIN followers AS f ON f.batch_id = b.id
-    JOIN queries AS l ON l.id = f.leader_id AND l.finished_at IS NOT NULL
-    JOIN queries AS q ON q.id = f.query_id AND q.state = ANY(CAST(:sources AS text[])) AND q.finished_at IS NULL
-    JOIN batches AS lb ON lb.id = l.batch_id
-    JOIN prompts AS p ON p.query_id = l.id
-    LEFT JOIN answers AS a ON a.query_id = l.id AND a.accepted AND l.state = 'done'
-        AND lb.tenant = b.tenant AND lb.simulated = b.simulated AND lb.purged_at IS NULL
-    WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL
-      AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
-    LIMIT :most
-    FOR UPDATE OF q SKIP LOCKED
+-- At most :most at once, and :bytes of answers as they are stored; tenants have equal parts of both, but one query at least.
+WITH tenants AS MATERIALIZED (
+    SELECT DISTINCT b.tenant FROM batches AS b
+    WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND EXISTS (SELECT FROM followers AS f WHERE f.batch_id = b.id)
+),
+part AS MATERIALIZED (
+    SELECT CAST(ceil(CAST(:most AS float8) / count(*)) AS bigint) AS queries, CAST(:bytes AS bigint) / count(*) AS bytes
+    FROM tenants
+    HAVING count(*) > 0
+),
+found AS MATERIALIZED (
+    SELECT t.tenant, w.*, sum(w.bytes) OVER (PARTITION BY t.tenant ORDER BY w.id) - w.bytes AS bytes_before
+    FROM tenants AS t
+    CROSS JOIN LATERAL (
+        SELECT q.id, q.batch_id, q.epoch, q.stage, f.leader_id, f.failures, l.state AS leader_state, p.custom_id,
+               lb.public_id AS leader_batch, a.call_id, a.tier, a.model, a.confidence, a.response,
+               coalesce(pg_column_size(a.response), 0) AS bytes
+        FROM batches AS b
+        JOIN followers AS f ON f.batch_id = b.id
+        JOIN queries AS l ON l.id = f.leader_id AND l.finished_at IS NOT NULL
+        JOIN queries AS q ON q.id = f.query_id AND q.state = ANY(CAST(:sources AS text[])) AND q.finished_at IS NULL
+        JOIN batches AS lb ON lb.id = l.batch_id
+        JOIN prompts AS p ON p.query_id = l.id
+        LEFT JOIN answers AS a ON a.query_id = l.id AND a.accepted AND l.state = 'done'
+            AND lb.tenant = b.tenant AND lb.simulated = b.simulated AND lb.purged_at IS NULL
+        WHERE b.tenant = t.tenant AND b.ended_at IS NULL AND b.cancelled_at IS NULL
+          AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
+        LIMIT (SELECT queries FROM part)
+        FOR UPDATE OF q SKIP LOCKED
+    ) AS w
+),
+waiting AS MATERIALIZED (
+    SELECT f.* FROM found AS f CROSS JOIN part AS s WHERE f.bytes_before < s.bytes OR f.bytes_before = 0
 ),
 finished AS (
     UPDATE queries AS q

@@ -1,7 +1,7 @@
 -- Each finished query of a batch in the order of its input, with its answer or the reason why it has none.
 -- For a page of an API file: only the given states, after a query, at most :rows, and no more than :bytes of answers and
 -- what they are shown with, but one query at least.
-WITH chosen AS MATERIALIZED (
+WITH RECURSIVE chosen AS MATERIALIZED (
     SELECT q.id
     FROM queries AS q
     WHERE q.batch_id = :batch_id AND q.finished_at IS NOT NULL
@@ -13,18 +13,31 @@ WITH chosen AS MATERIALIZED (
     ORDER BY q.id
     LIMIT CAST(:rows AS bigint)
 ),
-page AS MATERIALIZED (
-    SELECT k.id, row_number() OVER (ORDER BY k.id) AS place, sum(size.bytes) OVER (ORDER BY k.id) AS bytes
-    FROM chosen AS k
-    LEFT JOIN answers AS a ON a.query_id = k.id
+ids AS MATERIALIZED (
+    SELECT array_agg(k.id ORDER BY k.id) AS of_page FROM chosen AS k WHERE CAST(:bytes AS bigint) IS NOT NULL
+),
+walk (place, bytes) AS (
+    -- One by one until the page is full: how long a text is, only reading it says, and five hundred of them may be a
+    -- thousand times what the page takes.
+    SELECT 0, CAST(0 AS bigint)
+    UNION ALL
+    SELECT w.place + 1, w.bytes + size.bytes
+    FROM walk AS w
+    CROSS JOIN ids
     CROSS JOIN LATERAL (
         -- The user's own fields are shown with an answer of the Responses API alone.
-        SELECT CASE WHEN CAST(:bytes AS bigint) IS NULL OR a.query_id IS NULL THEN 0
-               ELSE coalesce(octet_length(CAST(a.response AS text)), 0) + (
+        SELECT coalesce(max(octet_length(CAST(a.response AS text)) + (
                    SELECT CASE WHEN b.endpoint = '/v1/responses' THEN octet_length(CAST(p.body AS text)) ELSE 0 END
-                   FROM prompts AS p JOIN batches AS b ON b.id = p.batch_id WHERE p.query_id = k.id)
-               END AS bytes
+                   FROM prompts AS p JOIN batches AS b ON b.id = p.batch_id WHERE p.query_id = a.query_id)), 0) AS bytes
+        FROM answers AS a WHERE a.query_id = ids.of_page[w.place + 1]
     ) AS size
+    WHERE w.place < cardinality(ids.of_page) AND w.bytes <= CAST(:bytes AS bigint)
+),
+page AS MATERIALIZED (
+    SELECT k.id FROM chosen AS k WHERE CAST(:bytes AS bigint) IS NULL
+    UNION ALL
+    SELECT ids.of_page[w.place] FROM walk AS w CROSS JOIN ids
+    WHERE w.place > 0 AND (w.place = 1 OR w.bytes <= CAST(:bytes AS bigint))
 )
 SELECT q.id, p.custom_id, q.state, q.escalations,
        a.tier AS answer_tier, a.model, a.confidence, a.accepted, CAST(a.response AS text) AS response,
@@ -63,5 +76,4 @@ LEFT JOIN LATERAL (
     WHERE c.query_id = q.id AND q.state = 'failed' AND c.outcome <> 'ok'
     ORDER BY c.id DESC LIMIT 1
 ) AS f ON true
-WHERE CAST(:bytes AS bigint) IS NULL OR g.place = 1 OR g.bytes <= CAST(:bytes AS bigint)
 ORDER BY g.id
