@@ -25,7 +25,7 @@ from routing.query import read_body
 
 ANSWERS: Final = "answers"
 BATCH_LANE: Final = "batch lane"
-FEATURES: Final = (ANSWERS, "price", "tools", "JSON schema", "logprobs", "effort", BATCH_LANE)
+FEATURES: Final = (ANSWERS, "price", "tools", "JSON schema", "logprobs", "effort", "temperature", BATCH_LANE)
 """In the order of the table; the first is whether the deployment answers at all, for `FeatureCheck.fault` says what of
 key, quota, model and network keeps it from that."""
 
@@ -66,6 +66,7 @@ _CALLS: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "logprobs": {"logprobs": True},
     "effort": {"reasoning_effort": "low"},
+    "temperature": {"temperature": 0},
 }
 """What each call asks for beside its question."""
 
@@ -93,6 +94,8 @@ class DeploymentCheck:
     cost_usd: float = 0.0
     repeated: int = 0
     """Calls that failed and were repeated, as a batch's would be."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Fields that it refuses and no feature is about, each with the fix."""
 
     @property
     def broken(self) -> list[str]:
@@ -119,10 +122,19 @@ async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[Deploymen
             return await _check(model, fleet, pool)
 
     try:
-        with capture_logs():  # the result names each failure
-            return await asyncio.gather(*(check(model) for tier in fleet.tiers for model in fleet.deployments(tier)))
+        with capture_logs() as said:  # the result names each failure
+            found = await asyncio.gather(*(check(model) for tier in fleet.tiers for model in fleet.deployments(tier)))
     finally:
         await pool.aclose()
+    for one in found:
+        one.refused = {
+            entry["param"]: entry["fix"]
+            for entry in said
+            if entry["event"] == "parameter_refused"
+            and entry["deployment"] == one.model.name
+            and entry["param"] not in FEATURES
+        }
+    return found
 
 
 async def _check(model: Model, fleet: Fleet, pool: ProviderClient) -> DeploymentCheck:
@@ -302,5 +314,7 @@ def _fix_of_feature(feature: str, model: Model) -> str:
             return "None is needed: the fleet does not ask for them."
         case "logprobs":
             return 'Take logprobs = true out, and set confidence = { source = "self_verification" } or another source.'
+        case "temperature":
+            return "Lines that ask for one are answered without it, and their reasons say so."
         case _:
             return "Leave reasoning_effort out of lines for this model."

@@ -11,9 +11,11 @@ import structlog
 
 from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
+from providers.adapters.chat_request import refused_notes
 from providers.adapters.embeddings import checked_vectors
 from providers.adapters.google_adapter import Google
-from providers.adapters.openai_adapter import OpenAICompatible
+from providers.adapters.openai_adapter import OTHER_CAP, OpenAICompatible
+from providers.adapters.parameters import SAMPLING_FIELDS
 from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
 from providers.batch_api.anthropic_batches import AnthropicBatches
 from providers.batch_api.batch_http import BatchHttp
@@ -38,6 +40,16 @@ _MOST_REMEMBERED: Final = 1000
 _REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
 _PLAIN: Final = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "user"})
 """Fields beside which every model takes what else it takes."""
+_BAD_VALUES: Final = frozenset(
+    {
+        "invalid_value",
+        "integer_above_max_value",
+        "integer_below_min_value",
+        "decimal_above_max_value",
+        "decimal_below_min_value",
+    }
+)
+"""Codes that refuse what a user wrote into a field, not the field."""
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _LONGEST_ID: Final = 200
 
@@ -62,6 +74,8 @@ class _PartialResponse:
     status: int | None = None
     request_id: str | None = None
     quota: Quota | None = None
+    payload: Mapping[str, Any] | None = None
+    """What it answers."""
 
 
 class ProviderClient:
@@ -94,7 +108,7 @@ class ProviderClient:
         self._others: dict[tuple[str, str], str | None] = {}
         """By deployment and name in an answer: the model that answered instead, if one did."""
         self._refused: dict[str, frozenset[str]] = {}
-        """By deployment: fields of ours that it refuses."""
+        """By deployment: fields that it refuses, which are left out."""
         self._logged: dict[tuple[str, FailureKind, str | None, str | None], tuple[int, float]] = {}
 
     def __repr__(self) -> str:
@@ -112,7 +126,7 @@ class ProviderClient:
         """Ask ``model`` once. ``body`` is OpenAI's, of a chat or of embeddings; ``added`` are not the user's fields.
 
         A refusal of what is not the user's (an added field, the name of the cap) is not an answer to the user: it is
-        free, and the request is sent once more without it.
+        free, and the request is sent once more without it. So it is without a field of sampling, with a note.
 
         Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes no
         longer than the deadline (the provider's, if none is given), headers and body together.
@@ -121,11 +135,17 @@ class ProviderClient:
         started = self._clock()
         received = _PartialResponse()
         deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
-        body = self.without_refused(model, body, added)
+        asked, body = body, self.without_refused(model, body, added)
+        refused: set[str] = set()
         try:
             async with asyncio.timeout(deadline_s):
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
-                if isinstance(outcome, Failure) and (again := self._again(model, outcome, body, added)) is not None:
+                while (
+                    isinstance(outcome, Failure)
+                    and outcome.param not in refused
+                    and (again := self._again(model, outcome, body, added, received.payload or {})) is not None
+                ):
+                    refused.add(str(outcome.param))
                     body = again
                     received = _PartialResponse()  # the refusal says nothing of what becomes of the other request
                     outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
@@ -141,6 +161,8 @@ class ProviderClient:
             outcome = Failure(FailureKind.INEXPRESSIBLE, str(error), cause="inexpressible", param=error.field)
         latency_ms = (self._clock() - started) * 1000
         if isinstance(outcome, Completion):
+            if body is not asked:
+                outcome = replace(outcome, notes=(*refused_notes(asked, body, added), *outcome.notes))
             return self.as_billed(model, outcome).timed(latency_ms, received.request_id, received.quota)
         status = received.status if outcome.status is None else outcome.status
         outcome = replace(
@@ -164,30 +186,49 @@ class ProviderClient:
             return _broken_off(received, error)
 
     def without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
-        """``body`` without those of the ``added`` fields that ``model`` is known to refuse."""
-        refused = added & self._refused.get(model.name, frozenset())
-        return {key: value for key, value in body.items() if key not in refused} if refused else body
+        """``body`` without those of the ``added`` fields, and of the fields of sampling, that ``model`` refuses."""
+        refused = self._refused.get(model.name)
+        if refused is None or not (found := refused & body.keys() & (added | SAMPLING_FIELDS)):
+            return body
+        return {key: value for key, value in body.items() if key not in found}
 
     def _again(
-        self, model: Model, failure: Failure, body: Mapping[str, Any], added: frozenset[str]
+        self,
+        model: Model,
+        failure: Failure,
+        body: Mapping[str, Any],
+        added: frozenset[str],
+        sent: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
-        """What to send once more, where ``failure`` refuses what is not the user's; else None.
+        """What to send once more, where ``failure`` refuses what may be left out of what was ``sent``; else None.
 
         What is learned holds for other users' requests: so nothing is, where the user speaks of the field, which the
-        provider may have quoted; and no added field is, where another field of the user may be why it is refused.
+        provider may have quoted; and no field is, where another field of the user may be why it is refused.
         """
         param = failure.param
         if failure.kind not in _REFUSING or param is None:
             return None
         is_own = not _speaks_of(param, body)
-        if is_own and self._connections[model.provider].adapter.learn(model, param):
+        if is_own and self._connections[model.provider].adapter.learn(model, param, sent):
+            cap = f'none is needed; cap_field = "{OTHER_CAP[param]}" in the fleet file saves the refusals'
+            self._learn_refused(model, frozenset({param}), fix=cap)
             return body
-        if param not in added or param not in body:
+        is_sampling = param in SAMPLING_FIELDS and _is_unsupported(failure)
+        if param not in body or not (param in added or is_sampling):
             return None
-        if is_own and _PLAIN.issuperset(body.keys() - added):
-            self._refused[model.name] = self._refused.get(model.name, frozenset()) | {param}
-            log.warning("parameter_refused", deployment=model.name, param=param, fix="take it out of the fleet file")
-        return {key: value for key, value in body.items() if key != param}
+        # The one asks how many the other gives.
+        left = frozenset({param, "top_logprobs"} if param == "logprobs" else {param})
+        plain = _PLAIN if param in added else _PLAIN - SAMPLING_FIELDS
+        if is_own and plain.issuperset(body.keys() - added - left):
+            fix = "take it out of the fleet file" if param in added else "none is needed; it is left out, with a note"
+            self._learn_refused(model, left, fix=fix)
+        return {key: value for key, value in body.items() if key not in left}
+
+    def _learn_refused(self, model: Model, params: frozenset[str], *, fix: str) -> None:
+        known = self._refused.get(model.name, frozenset())
+        if not params <= known:  # else others were under way when the first was refused
+            self._refused[model.name] = known | params
+            log.warning("parameter_refused", deployment=model.name, param=min(params), fix=fix)
 
     def as_billed(self, model: Model, completion: Completion) -> Completion:
         """``completion`` with its cost where the deployment's price does not give it, and notes."""
@@ -274,6 +315,7 @@ class ProviderClient:
         adapter, provider = connection.adapter, connection.provider
         url, host = self._urls.get(model.name) or self._locate(model, connection)
         prepared = adapter.prepare(body, model)
+        received.payload = prepared.payload
         content = encode(prepared.payload)
         if url.host not in self._hosts:
             return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's", cause="foreign host")
@@ -374,6 +416,11 @@ class ProviderClient:
             asked=asked,
             asked_tier=asked_tier,
         )
+
+
+def _is_unsupported(failure: Failure) -> bool:
+    """Whether it refuses a field as such."""
+    return failure.kind is FailureKind.UNSUPPORTED and failure.cause not in _BAD_VALUES
 
 
 def _speaks_of(param: str, body: Mapping[str, Any]) -> bool:

@@ -186,6 +186,7 @@ def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_js
                         "tier": check.model.tier,
                         "latency_ms": check.latency_ms and round(check.latency_ms, 1),
                         "repeated": check.repeated,
+                        "refused": check.refused,
                         "features": {name: asdict(feature) for name, feature in check.features.items()},
                     }
                     for check in found
@@ -216,6 +217,8 @@ def _show_calls(found: "Sequence[DeploymentCheck]") -> None:
                 fault = f"{feature.fault}: " if feature.fault else ""
                 cause = plain(feature.cause or "")
                 out.print(f"{plain(check.model.name)}: {name}{relied}: {fault}{cause}. {feature.fix}")
+        for param, fix in check.refused.items():
+            out.print(f"{plain(check.model.name)}: refuses {plain(param)}; fix: {plain(fix)}.")
         if check.repeated:
             repeated = f"{plural(check.repeated, 'failed call')} repeated, as a batch's would be"
             out.print(f"{plain(check.model.name)}: {repeated}.")

@@ -61,8 +61,11 @@ class Adapter(Protocol):
         Raises Inexpressible.
         """
 
-    def learn(self, model: Model, param: str) -> bool:
-        """Take note that ``model`` refuses ``param``, a field that we chose; whether another try would differ."""
+    def learn(self, model: Model, param: str, sent: Mapping[str, Any]) -> bool:
+        """Take note that ``model`` refuses ``param``, a field that we chose; whether another try would differ.
+
+        ``sent`` is the refused payload: several may be under way when the first of them is refused.
+        """
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
         """The completion in a 200; its latency is 0, to be filled in. ``created`` is in Unix seconds.

@@ -112,7 +112,7 @@ class Anthropic:
                 notes.append(left_out(f"{', '.join(dropped)} of response_format", "the judge checks it"))
         return Prepared(sent, tuple(notes))
 
-    def learn(self, model: Model, param: str) -> bool:
+    def learn(self, model: Model, param: str, sent: Mapping[str, Any]) -> bool:
         return False
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:

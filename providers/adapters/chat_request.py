@@ -84,6 +84,11 @@ def left_out(field: str, why: str) -> str:
     return f"left out: {field} ({why})"
 
 
+def refused_notes(body: Mapping[str, Any], sent: Mapping[str, Any], added: frozenset[str]) -> list[str]:
+    """The notes on what is of the user's ``body`` and not in ``sent``, as the model refuses it."""
+    return [left_out(key, "this model refuses it") for key in body if key not in sent and key not in added]
+
+
 def max_completion_tokens(body: Mapping[str, Any], model: Model) -> int:
     """The tokens to ask for at most: what the body says, within what the reservation covers."""
     wanted = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_output_tokens

@@ -103,7 +103,7 @@ class Google:
             notes.append(left_out("service_tier", "Google has no such tier"))
         return Prepared(sent | _tooling(said), tuple(notes))
 
-    def learn(self, model: Model, param: str) -> bool:
+    def learn(self, model: Model, param: str, sent: Mapping[str, Any]) -> bool:
         return False
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:

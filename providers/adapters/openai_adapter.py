@@ -32,6 +32,8 @@ _MOST_USD: Final = 1e6
 
 _OLD_CAP: Final = "max_tokens"
 _NEW_CAP: Final = "max_completion_tokens"
+OTHER_CAP: Final[Mapping[str, str]] = {_OLD_CAP: _NEW_CAP, _NEW_CAP: _OLD_CAP}
+"""By a name of the cap that a server refuses: the one to try."""
 
 _NEW_CAP_HOSTS: Final = (".openai.com", ".azure.com", ".azure.us", ".azure-api.net", ".groq.com")
 """Where ``max_completion_tokens`` is known; reasoning models of OpenAI refuse the older ``max_tokens``."""
@@ -113,10 +115,11 @@ class OpenAICompatible:
         for key in () if ANY_FIELD in extra else body.keys() - known - extra:
             raise UnsupportedParameter(key, why_unknown(key, self.provider.name, known))
 
-    def learn(self, model: Model, param: str) -> bool:
-        if param not in (_OLD_CAP, _NEW_CAP) or self._caps.get(model.name, param) != param:
+    def learn(self, model: Model, param: str, sent: Mapping[str, Any]) -> bool:
+        is_named = model.cap_field or self.provider.cap_field
+        if is_named or param not in OTHER_CAP or param not in sent:
             return False
-        self._caps[model.name] = _NEW_CAP if param == _OLD_CAP else _OLD_CAP
+        self._caps[model.name] = OTHER_CAP[param]
         return True
 
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:

@@ -181,6 +181,12 @@ def handling(field: str, protocol: Protocol) -> Handling:
 KNOWN_FIELDS: Final = ENVELOPE | PARAMETERS.keys()
 
 
+SAMPLING_FIELDS: Final = frozenset(
+    {"temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
+)
+"""Left out, with a note, at a deployment that refuses them by name: an answer without them is an answer still."""
+
+
 EMBEDDING_FIELDS: Final = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
 """Those of a request for embeddings, which is passed on as it is."""
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from providers.adapters.error_codes import ERROR_CODES
 from providers.adapters.finish_reasons import FINISH_REASONS
-from providers.adapters.parameters import EMBEDDING_FIELDS, PARAMETERS, PARTS, Handling
+from providers.adapters.parameters import EMBEDDING_FIELDS, PARAMETERS, PARTS, SAMPLING_FIELDS, Handling
 from providers.billing import DIFFERENCE
 from providers.failure_kinds import STATUSES
 from routing.fleet import Protocol
@@ -17,7 +17,12 @@ DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "providers.md"
 
 _WORDS: Final = {Protocol.OPENAI: "OpenAI and compatible", Protocol.ANTHROPIC: "Anthropic", Protocol.GOOGLE: "Google"}
 
-_INTRODUCTION: Final = """\
+
+def _named(fields: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(fields))
+
+
+_INTRODUCTION: Final = f"""\
 # What providers take and say
 
 Generated from the tables of the code by `python -m providers.adapters.provider_page`; a test checks that this page is
@@ -30,6 +35,12 @@ protocol's own terms. *Left out, with a note*: not sent, and the result's `reaso
 deployment is tried; where none that may answer takes the field, the line is refused before anything is submitted. A
 field in no row is sent to an OpenAI-compatible server whose provider names it in `extra_fields` (`"*"`: any), and
 refused by name elsewhere.
+
+What the server itself refuses by name (OpenAI: `unsupported_parameter`, `unsupported_value`) is left out as well, with
+a note, where it is a field of sampling:
+{_named(SAMPLING_FIELDS)}.
+The refusal is free, the call is sent again without the field, and later ones leave it out at once at that deployment. A
+value out of range, such as a temperature of 3, stays refused.
 """
 
 _ERRORS: Final = """\
@@ -45,11 +56,8 @@ the account (a revoked key, no credit) holds the queries of that deployment, so 
 every 30 seconds, and once a call succeeds all go on.
 """
 
-
-_EMBEDDING_NAMES: Final = ", ".join(f"`{name}`" for name in sorted(EMBEDDING_FIELDS))
-
 _EMBEDDINGS: Final = f"""\
-[Embeddings](embeddings.md) are asked for in OpenAI's protocol alone, with {_EMBEDDING_NAMES}
+[Embeddings](embeddings.md) are asked for in OpenAI's protocol alone, with {_named(EMBEDDING_FIELDS)}
 and what `extra_fields` names; a fleet file with a model of another protocol in the embedding tier is refused.
 """
 

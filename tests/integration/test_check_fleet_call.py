@@ -50,15 +50,16 @@ class Odd(FakeProvider):
         super().__init__({})
         self.refusals: list[Answer] = []
         """What the first calls of ``bare`` meet, and how long to wait."""
+        self.refused = ["reasoning_effort"]
+        """What ``bare`` does not take."""
 
     def plain_answer(self, body: Body) -> Answer:
         """What a prompt without a case is answered with."""
         if body["model"] == "bare" and self.refusals:
             return self.refusals.pop(0)
         if body["model"] == "bare":
-            if "reasoning_effort" in body:
-                return refusal(400, "unsupported_parameter", "reasoning_effort")
-            return chat(body, "42")
+            refused = next((name for name in self.refused if name in body), None)
+            return chat(body, "42") if refused is None else refusal(400, "unsupported_parameter", refused)
         if "response_format" in body:
             return chat(body, '{"sum": 42}')
         status, answer = chat(body, "42")
@@ -97,7 +98,7 @@ def test_what_works_and_what_does_not_is_reported_with_cause_and_fix(check: Any)
     told = json.loads(done.stdout)
     whole, bare = told["deployments"]
     assert {name: feature["works"] for name, feature in whole["features"].items()} == dict.fromkeys(
-        ("answers", "price", "tools", "JSON schema", "logprobs", "effort"), True
+        ("answers", "price", "tools", "JSON schema", "logprobs", "effort", "temperature"), True
     )
     assert whole["latency_ms"] > 0
     assert {name for name, feature in bare["features"].items() if not feature["works"]} == {
@@ -106,13 +107,23 @@ def test_what_works_and_what_does_not_is_reported_with_cause_and_fix(check: Any)
     assert bare["features"]["effort"]["cause"] == "status 400 unsupported_parameter: reasoning_effort"
     assert bare["features"]["tools"]["cause"] == "the answer calls no tool"
     assert all(feature["fix"] for feature in bare["features"].values() if not feature["works"])
-    # Nine answers with 10 + 5 tokens.
-    assert told["cost_usd"] == pytest.approx(9 * (10 * 1 + 5 * 2) / 1e6)
+    # Eleven answers with 10 + 5 tokens.
+    assert told["cost_usd"] == pytest.approx(11 * (10 * 1 + 5 * 2) / 1e6)
     shown = check("--yes")
     assert (
         "bare: effort: status 400 unsupported_parameter: reasoning_effort. Leave reasoning_effort out" in shown.stdout
     )
     assert "secret-key" not in done.output + shown.output
+
+
+def test_what_a_reasoning_model_refuses_and_is_sent_without_is_named_with_the_fix(check: Any, odd: Odd) -> None:
+    odd.refused = ["max_tokens", "temperature"]
+    shown = " ".join(check("--yes").stdout.split())
+    assert 'bare: refuses max_tokens; fix: none is needed; cap_field = "max_completion_tokens" in the fleet' in shown
+    assert "bare: temperature: left out: temperature (this model refuses it). Lines that ask for one" in shown
+    (bare,) = json.loads(check("--yes", "--json").stdout)["deployments"][1:]
+    assert list(bare["refused"]) == ["max_tokens"]
+    assert bare["features"]["answers"]["works"]
 
 
 def test_log_probabilities_that_a_threshold_acts_on_make_the_exit_code(check: Any, odd: Odd) -> None:

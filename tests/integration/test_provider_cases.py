@@ -206,9 +206,16 @@ def test_what_pointsman_adds_by_itself_never_fails_a_query(on_bench: OnBench, pr
     result, calls = one(on_bench, provider, line("logprobs", model="scored"))
     assert result["error"] is None
     assert [call.outcome for call in calls] == ["ok"]
-    asked, _ = one(on_bench, provider, line("logprobs", model="scored", logprobs=True))
-    assert "unsupported" in asked["error"]["message"], "what the user asks for is not dropped"
-    assert asked["pointsman"]["param"] == "logprobs"
+    assert not any("left out" in reason for reason in result["pointsman"]["reasons"])
+
+
+def test_a_field_of_sampling_that_the_model_refuses_is_left_out_and_the_result_says_so(
+    on_bench: OnBench, provider: FakeProvider
+) -> None:
+    asked, (call,) = one(on_bench, provider, line("logprobs", model="scored", logprobs=True, temperature=0))
+    assert (asked["error"], call.outcome) == (None, "ok")
+    assert "left out: logprobs (this model refuses it)" in asked["pointsman"]["reasons"]
+    assert provider.of("logprobs")[-1]["temperature"] == 0
 
 
 def test_the_service_tier_of_the_answer_is_priced(on_bench: OnBench, provider: FakeProvider) -> None:

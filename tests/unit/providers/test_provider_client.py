@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -277,3 +278,96 @@ def test_a_missing_usage_is_the_worst_case_beside_the_gateways_figure() -> None:
     assert isinstance(outcome, Completion)
     assert outcome.usage.prompt_tokens > 7
     assert outcome.usage.reported_usd == 0.01
+
+
+def refusing(*refused: str, code: str = "unsupported_parameter") -> Callable[[httpx.Request], httpx.Response]:
+    """A server that answers a request without those fields, and refuses the first of them by name."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = orjson.loads(request.content)
+        named = next((name for name in refused if name in body), None)
+        if named is None:
+            return httpx.Response(200, json=ANSWER)
+        return httpx.Response(400, json={"error": {"message": "no", "param": named, "code": code}})
+
+    return answer
+
+
+def ask_all(
+    handler: Callable[[httpx.Request], httpx.Response], *bodies: Mapping[str, Any], at_once: bool = False
+) -> tuple[list[Outcome], list[dict[str, Any]]]:
+    """The outcomes of one client's calls to a server of an unknown kind, and what was sent."""
+    sent: list[dict[str, Any]] = []
+    barrier = asyncio.Barrier(len(bodies) if at_once else 1)
+    waits = len(bodies) if at_once else 0
+
+    async def serve(request: httpx.Request) -> httpx.Response:
+        nonlocal waits
+        sent.append(orjson.loads(request.content))
+        if waits:  # the first wave is refused together
+            waits -= 1
+            await barrier.wait()
+        return handler(request)
+
+    async def run() -> list[Outcome]:
+        provider = Provider("openai", Protocol.OPENAI, "http://127.0.0.1:1/v1", api_key_env="TEST_KEY")
+        pool = ProviderClient(
+            replace(fleet(), providers={"openai": provider}),
+            environ={"TEST_KEY": KEY},
+            transport=httpx.MockTransport(serve),
+        )
+        if at_once:
+            return list(await asyncio.gather(*(pool.complete(MODEL, body) for body in bodies)))
+        return [await pool.complete(MODEL, body) for body in bodies]
+
+    return asyncio.run(run()), sent
+
+
+def test_every_call_of_the_first_wave_is_sent_again_with_the_name_of_the_cap_that_one_of_them_learned() -> None:
+    outcomes, sent = ask_all(refusing("max_tokens"), *[BODY] * 9, at_once=True)
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert [("max_tokens" in body) for body in sent] == [True] * 9 + [False] * 9
+
+
+def test_a_server_that_refuses_both_names_of_the_cap_is_asked_with_each_once() -> None:
+    (outcome,), sent = ask_all(refusing("max_tokens", "max_completion_tokens"), BODY)
+    assert failed(outcome).kind is FailureKind.UNSUPPORTED
+    assert len(sent) == 3
+
+
+@pytest.mark.parametrize("code", ["unsupported_parameter", "unsupported_value"])
+def test_a_field_of_sampling_that_the_server_refuses_is_left_out_with_a_note_and_from_then_on_at_once(
+    code: str,
+) -> None:
+    asked = BODY | {"temperature": 0, "top_p": 0.5, "logprobs": True, "top_logprobs": 2}
+    refused = ("temperature", "logprobs", "max_tokens", "top_p")
+    outcomes, sent = ask_all(refusing(*refused, code=code), asked, BODY | {"temperature": 0}, BODY | {"temperature": 1})
+    for outcome, left in zip(outcomes, (asked.keys() - BODY.keys(), {"temperature"}, {"temperature"}), strict=True):
+        assert isinstance(outcome, Completion)
+        assert set(outcome.notes) == {f"left out: {name} (this model refuses it)" for name in left}
+    assert len(sent) == 5 + 2 + 1, "the first shows nothing of temperature alone"
+
+
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        ("temperature", "decimal_above_max_value"),
+        ("temperature", "invalid_value"),
+        ("stop", "unsupported_parameter"),
+        ("tools", "unsupported_parameter"),
+        ("response_format", "unsupported_parameter"),
+        ("reasoning_effort", "unsupported_value"),
+    ],
+)
+def test_a_value_out_of_range_and_what_an_answer_depends_on_are_not_left_out(field: str, code: str) -> None:
+    (outcome,), sent = ask_all(refusing(field, code=code), BODY | {field: 3})
+    assert failed(outcome).param == field
+    assert len(sent) == 1
+
+
+def test_what_another_field_or_the_prompt_may_be_the_reason_for_is_not_left_out_of_other_requests() -> None:
+    speaks = {"messages": [{"role": "user", "content": "what is a temperature?"}], "temperature": 0}
+    beside = BODY | {"temperature": 0, "reasoning_effort": "high"}
+    outcomes, sent = ask_all(refusing("temperature"), speaks, beside, BODY | {"temperature": 0.5})
+    assert all(isinstance(outcome, Completion) for outcome in outcomes)
+    assert ["temperature" in body for body in sent] == [True, False] * 3
