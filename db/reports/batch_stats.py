@@ -375,7 +375,11 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     baseline_usd: dict[str, float] = defaultdict(float)
     for part in costs.baselines:
         baseline_usd[part["name"]] += part["usd"]
-    tiers = [_tier(row) for row in await run_report(engine, "batch_tiers", batch_id=batch.id)]
+    tier_rows = await run_report(engine, "batch_tiers", batch_id=batch.id)
+    tiers = [_tier(row) for row in tier_rows]
+    cut_off: Sequence[Row[Any]] = ()
+    if any(row.cut_calls for row in tier_rows):
+        cut_off = await run_report(engine, "batch_cut_off", batch_id=batch.id)
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
@@ -390,9 +394,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
         failures=tuple(from_row(FailureReason, row) for row in failures),
         over_budget=failures[0].over_budget if failures else 0,
-        cut_off=tuple(
-            from_row(CutOffAnswers, row) for row in await run_report(engine, "batch_cut_off", batch_id=batch.id)
-        ),
+        cut_off=tuple(from_row(CutOffAnswers, row) for row in cut_off),
         lanes_in_vain=tuple(
             from_row(LaneInVain, row) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
         ),
