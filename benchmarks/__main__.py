@@ -30,7 +30,7 @@ from benchmarks import (
     submit_throughput,
     targets,
 )
-from benchmarks.size import DEFAULT, QUICK, SCALE, Size
+from benchmarks.size import DEFAULT, QUICK, SCALE
 
 Measure = Callable[..., dict[str, object]]
 
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "load_before": round(os.getloadavg()[0], 2),
     }
     failed = False
-    for name, measure in _chosen(given.only, size).items():
+    for name, measure in _chosen(given.only).items():
         console.print(f"{name}:")
         try:
             figures |= measure(size, tell=lambda words: console.print(f"  {words}"))
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(failed)
 
 
-def _chosen(only: str, size: Size) -> dict[str, Measure]:
+def _chosen(only: str) -> dict[str, Measure]:
     wanted = [name.strip() for name in only.split(",")] if only else list(NAMES)
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:

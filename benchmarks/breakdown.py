@@ -41,7 +41,6 @@ from tasks.stages.logprobs import with_logprobs
 
 CHUNK = 200
 IN_FLIGHT = 64
-STEPS = ("read the query", "decide the tier", "limits and breaker", "call the provider", "judge the answer")
 
 
 def main() -> None:
@@ -75,7 +74,7 @@ def _processes(queries: int, rounds: int) -> tuple[dict[str, float], float]:
 
 
 async def _steps(url: str, count: int) -> dict[str, float]:
-    """CPU ms per query of each of `STEPS`, in this thread."""
+    """CPU ms per query of each step of a worker, in this thread."""
     with TemporaryDirectory(prefix="pm-bench-") as folder:
         path = write_fleet(Path(folder) / "fleet.toml", concurrency=256)
         fleet = load_fleet(path, {"POINTSMAN_SIMULATOR_URL": url})

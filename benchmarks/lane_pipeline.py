@@ -351,7 +351,7 @@ class LanePipeline:
         self._move(MoveKind.PUBLISH, queries, State.QUEUED)
         self._move(MoveKind.CLAIM, queries, State.RUNNING)
         calls = self.ledger.intend(tier, queries, wave.lane)
-        ends_s = self.provider.call(wave.lane, tier, calls, queries, now_s=self._now_s)
+        ends_s = self.provider.call(wave.lane, tier, calls, now_s=self._now_s)
         by_s = self._now_s + wave.wait_s if wave.lane is Lane.FLEX else NEVER
         kept = ends_s <= by_s
         for part in np.array_split(np.flatnonzero(kept), max(1, int(kept.sum()) // CHUNK)):

@@ -202,7 +202,7 @@ class LaneProvider:
         full = (self.day.tokens[queries, tier] * NANO_PER_TOKEN[tier]).sum(axis=1)
         return np.asarray(full if lane is Lane.STANDARD else full // 2)
 
-    def call(self, lane: Lane, tier: int, calls: Numbers, queries: Numbers, *, now_s: float) -> NDArray[np.float64]:
+    def call(self, lane: Lane, tier: int, calls: Numbers, *, now_s: float) -> NDArray[np.float64]:
         """When direct calls end that are begun now, one behind the other; `answer` bills them."""
         per_s = (PER_S if lane is Lane.STANDARD else FLEX_PER_S * (1.0 - self.day.flex_refusals))[tier] / self.day.pace
         latency_s = (LATENCY_S if lane is Lane.STANDARD else FLEX_LATENCY_S)[tier] * self.day.pace

@@ -29,10 +29,6 @@ from evaluation.quality_floor.ladder_features import (
     points,
 )
 
-ACCEPT: Final = 0
-NEXT: Final = 1
-TOP: Final = 2
-
 FOLDS: Final = 8
 PENALTIES: Final = 10.0 ** np.arange(-1.0, 3.1, 0.5)
 CLIP: Final = 4.0

@@ -16,11 +16,6 @@ class Confidence(NamedTuple):
     raw: float | None = None
     """Before calibration; None where there was none."""
 
-    @property
-    def is_calibrated(self) -> bool:
-        """Whether ``value`` is a probability. The scorer's is one by its training."""
-        return self.raw is not None or self.source == ConfidenceSource.SCORER
-
 
 def calibrated(
     raw: float | None, source: ConfidenceSource, *, model: str, workload: str, maps: Iterable[CalibrationMap]

@@ -7,10 +7,10 @@ from routing.answer_checks.threshold_action import extra_calls
 from routing.answer_lengths import AnswerLengths
 from routing.fleet import Fleet, Model
 from routing.outcome import Usage
-from routing.policy.case import RoutingCase, RoutingContext
+from routing.policy.case import RoutingCase
 
 
-def serving(case: RoutingCase, tier: str, context: RoutingContext) -> Model | None:
+def serving(case: RoutingCase, tier: str) -> Model | None:
     """The deployment that would serve the query at ``tier``; None if none.
 
     The one that it pins, else that of its category, else the first that it fits.

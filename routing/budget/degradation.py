@@ -163,7 +163,7 @@ def _rungs(case: RoutingCase, tier: str, context: RoutingContext, lengths: Answe
     names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
     found: list[Rung] = []
     for name in names:
-        rung = _rung(case, name, context, lengths)
+        rung = _rung(case, name, lengths)
         if rung is None:
             if name == tier:  # it fits nowhere: there is nothing to reckon with
                 found.append(Rung(name, 0.0, 0.0))
@@ -173,8 +173,8 @@ def _rungs(case: RoutingCase, tier: str, context: RoutingContext, lengths: Answe
     return tuple(found)
 
 
-def _rung(case: RoutingCase, tier: str, context: RoutingContext, lengths: AnswerLengths) -> Rung | None:
-    if (model := serving(case, tier, context)) is None:
+def _rung(case: RoutingCase, tier: str, lengths: AnswerLengths) -> Rung | None:
+    if (model := serving(case, tier)) is None:
         return None
     return Rung(tier, expected_usd(case, model, lengths), reservation_usd(case.query, (model,), lengths) or 0.0)
 
@@ -185,7 +185,7 @@ def _fairly_drawn(
     """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
     if decision.propensity == 1.0:
         return decision
-    rungs = (_rung(decision.case, tier, context, lengths) for tier in context.ladder)
+    rungs = (_rung(decision.case, tier, lengths) for tier in context.ladder)
     draws = {rung.tier: rung for rung in rungs if rung is not None}
     bound_usd = draws[decision.tier].expected_usd + spare_usd
     fair = all(one.expected_usd <= bound_usd and one.reserved_usd <= unspent_usd for one in draws.values())

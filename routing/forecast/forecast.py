@@ -187,7 +187,7 @@ class _Estimator:
         rungs = [
             self._rung(case, tier, model, top_tokens, is_last=tier == tiers[-1])
             for tier in tiers
-            if (model := serving(case, tier, context)) is not None
+            if (model := serving(case, tier)) is not None
         ]
         if not rungs:
             roomiest = context.deployments[decision.tier][0]

@@ -203,7 +203,6 @@ class QueryExecutor:
                     f"max_cost_usd leaves ${max(self.left_usd, 0.0):.6f}, a call reserves ${least_usd:.6f}"
                 )
         return await select_deployment(
-            self.stage,
             self.history,
             self.context,
             tokens=self._tokens,

@@ -34,7 +34,6 @@ DeploymentChoice: TypeAlias = SelectedDeployment | Wait | NoDeploymentLeft | Sus
 
 
 async def select_deployment(
-    stage: str,
     history: Sequence[Attempt],
     context: WorkerContext,
     *,

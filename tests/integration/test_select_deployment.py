@@ -33,9 +33,7 @@ def test_who_waits_for_room_asks_less_and_less_often(on_bench: OnBench, simulato
         async with worker_context_of(bench, fleet) as context:
             assert isinstance(await context.admission.reserve(only, tokens=10), Grant)
             context.draw = draw = Counted()
-            put_off = await select_deployment(
-                "small", [], context, tokens=lambda _: 10, preferred=None, deployments=(only,)
-            )
+            put_off = await select_deployment([], context, tokens=lambda _: 10, preferred=None, deployments=(only,))
             assert isinstance(put_off, Later)
             # Twice for each question: every 50 ms for 2 s, that would be eighty.
             assert draw.asked <= 30

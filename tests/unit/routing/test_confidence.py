@@ -173,7 +173,7 @@ def test_a_confidence_is_calibrated_only_for_its_model_source_and_workload() -> 
     assert calibrated(0.5, ConfidenceSource.LOGPROB, **of) == Confidence(pytest.approx(0.3), "logprob", raw=0.5)  # type: ignore[arg-type]
     for other in (of | {"model": "midi"}, of | {"workload": ""}):
         assert calibrated(0.5, ConfidenceSource.LOGPROB, **other) == Confidence(0.5, "logprob")  # type: ignore[arg-type]
-    assert not calibrated(0.5, ConfidenceSource.LOGPROB_MIN, **of).is_calibrated  # type: ignore[arg-type]
+    assert calibrated(0.5, ConfidenceSource.LOGPROB_MIN, **of).raw is None  # type: ignore[arg-type]
     assert calibrated(None, ConfidenceSource.LOGPROB, **of).value is None  # type: ignore[arg-type]
 
 
