@@ -29,7 +29,8 @@ PAIR_SPREAD: Final = 0.85
 PRIOR_FREEDOM: Final = 4
 """Degrees of freedom of that spread: a workload may be unlike those sets (labels by one tier, sentences by another)."""
 
-RATIOS: Final = (0.1, 10.0)
+RATIOS: Final = (0.001, 1000.0)
+"""No ratio is counted beyond these: a label of one token against a thousand tokens of reasoning."""
 
 
 class LengthSource(StrEnum):

@@ -21,6 +21,7 @@ def test_few_pairs_are_drawn_to_equal_lengths_and_what_is_far_away_and_well_seen
     assert shrunk_ratio(1 / 7, 12) == pytest.approx(1 / shrunk_ratio(7.0, 12))
     assert shrunk_ratio(1.8, 1) == pytest.approx(1.08, abs=0.01)
     assert shrunk_ratio(1.4, 500) == pytest.approx(1.4, abs=0.01)
+    assert shrunk_ratio(100.0, 40) == pytest.approx(98.0, abs=1.0)  # labels of one token against reasoning
     for pairs in (1, 8, 50):
         by_ratio = [shrunk_ratio(ratio, pairs) for ratio in (0.1, 0.5, 0.9, 1.0, 1.1, 2.0, 10.0)]
         assert by_ratio == sorted(by_ratio)
@@ -60,7 +61,7 @@ def test_on_recorded_answers_it_errs_less_than_equal_lengths_and_than_the_pairs_
         for times in (1.0, 6.0, 1 / 6):
             for _ in range(30):
                 some = [(here, there * times) for here, there in draw.sample(pairs, 12)]
-                seen = min(10.0, max(0.1, sum(there for _, there in some) / sum(here for here, _ in some)))
+                seen = ratio_of(some)
                 truth = logs[key] + math.log(times)
                 counted = {"equal": 1.0, "pairs": seen, "shrunk": shrunk_ratio(seen, 12, spread=spread)}
                 for name, ratio in counted.items():
