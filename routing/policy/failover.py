@@ -225,11 +225,11 @@ def _choose(ready: Sequence[Model], history: Sequence[Attempt], *, preferred: st
     for model in fresh:
         if model.name == preferred:
             return model
-    alike = [model for model in fresh if _is_alike(model, fresh[0])]
+    alike = [model for model in fresh if is_alike(model, fresh[0])]
     return _by_weight(alike, draw=draw)
 
 
-def _is_alike(one: Model, other: Model) -> bool:
+def is_alike(one: Model, other: Model) -> bool:
     """The same model at the same price, somewhere else: neither is better."""
     return one.model == other.model and (
         (one.price.input_usd_per_mtok, one.price.output_usd_per_mtok, one.price.multiplier)

@@ -32,7 +32,7 @@ from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
 from routing.policy.decision import ENDPOINT
-from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge
+from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge, is_alike
 from routing.prompt_caching import with_prefix_cached
 from routing.query import Query, read_body
 from routing.reason import Reason, ReasonCode
@@ -57,6 +57,9 @@ EMBED: Final = "embed"
 savings, routers, judges and lengths, which are of answers and verdicts, counts them."""
 
 _UNJUDGED_VECTORS: Final = DecisionRecord(kind=EMBED, router=ENDPOINT, reasons=("vectors are not judged",))
+
+REPAIR_PATIENCE_S: Final = 30.0
+"""For so long at most a paid answer waits for the calls that may take its place, as the next tier costs more."""
 
 SPARE = 2.0
 """A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
@@ -393,31 +396,64 @@ class QueryExecutor:
         lost.
         """
         query = read_body(body)
+        if purpose in (EXTEND, REPAIR):
+            return await self._ask_for_answer(model, query, body, purpose)
         if not affordable(query, (model,), left_usd=self.left_usd):
             return None
+        result = await self._ask_once(model, query, body, purpose)
+        if result is not None:
+            await self.context.ledger.record(result)
+        return result
+
+    async def _ask_for_answer(
+        self, model: Model, query: Query, body: Mapping[str, Any], purpose: str
+    ) -> CallResult | None:
+        """The same where its answer may take the place of a paid one.
+
+        A failure is met as one of a first call is: by a wait, within `REPAIR_PATIENCE_S`, and by the same model
+        elsewhere. None where no answer is to be had.
+        """
+        context, history = self.context, list[Attempt]()
+        others = (each for each in context.fleet.deployments(self.stage) if each.name != model.name)
+        same = [
+            model,
+            *(each for each in others if is_alike(each, model) and each.max_output_tokens >= model.max_output_tokens),
+        ]
+        until = time.monotonic() + REPAIR_PATIENCE_S
+        while deployments := affordable(query, same, left_usd=self.left_usd):
+            choice = await select_deployment(
+                history,
+                context,
+                tokens=lambda _: _usual_tokens(query),
+                preferred=model.name,
+                deployments=deployments,
+                patience_s=min(until, self.leased_at + context.fleet.timing.lease_s) - time.monotonic(),
+            )
+            if not isinstance(choice, SelectedDeployment):
+                return None
+            result = await self._ask_once(choice.model, query, body, purpose, choice.grant)
+            if result is None:
+                return None
+            self.unrecorded.append(result)
+            if isinstance(result.outcome, Completion):
+                return result
+            history.append(Attempt(choice.model.name, result.outcome))
+            await self._record_and_keep()
+        return None
+
+    async def _ask_once(
+        self, model: Model, query: Query, body: Mapping[str, Any], purpose: str, grant: Grant | None = None
+    ) -> CallResult | None:
         intent = await self._intent(model, purpose=purpose, query=query)
         # Before anything is waited for: several are asked at once, and each must see what the others may cost.
         self.left_usd -= intent.reserved_usd
         result = None
         try:
-            result = await self._reserve_and_send(
-                model, intent, body, tokens=query.prompt_tokens + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
-            )
+            given = grant or await reserve_patiently(model, self.context, tokens=_usual_tokens(query))
+            if not isinstance(given, Denied) and (sent := await self._commit_further(intent, given)) is not None:
+                result = CallResult(sent, await self._call(sent, given, body))
         finally:
             self.left_usd += intent.reserved_usd - (0.0 if result is None else result.cost_usd)
-        return result
-
-    async def _reserve_and_send(
-        self, model: Model, intent: CallIntent, body: Mapping[str, Any], *, tokens: int
-    ) -> CallResult | None:
-        grant = await reserve_patiently(model, self.context, tokens=tokens)
-        if isinstance(grant, Denied) or (sent := await self._commit_further(intent, grant)) is None:
-            return None
-        result = CallResult(sent, await self._call(sent, grant, body))
-        if intent.purpose in (EXTEND, REPAIR):
-            self.unrecorded.append(result)
-        else:
-            await self.context.ledger.record(result)
         return result
 
     async def _commit_further(self, intent: CallIntent, grant: Grant) -> SentCall | None:
@@ -619,6 +655,11 @@ class QueryExecutor:
     @property
     def epoch(self) -> int:
         return self.queued.epoch if self.claim is None else self.claim.epoch
+
+
+def _usual_tokens(query: Query) -> int:
+    """What a further call is expected to take of a tokens-per-minute limit."""
+    return query.prompt_tokens + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
 
 
 def _due(wait_s: float) -> str:

@@ -41,14 +41,16 @@ async def select_deployment(
     preferred: str | None,
     deployments: Sequence[Model],
     was_put_off: bool = False,
+    patience_s: float = MAX_INLINE_WAIT_S,
 ) -> DeploymentChoice:
     """Which of ``deployments`` may be called now, or for how long there is none, or that there is none.
 
-    ``was_put_off``: the last attempt of ``history`` was before the query came due again, its backoff is over.
+    It waits for ``patience_s`` at most. ``was_put_off``: the last attempt of ``history`` was before the query came due
+    again, its backoff is over.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    until = began + MAX_INLINE_WAIT_S
+    until = began + patience_s
     refused: dict[str, float] = {}
     denied: set[str] = set()
     asked = 1

@@ -18,7 +18,7 @@ from routing.fleet import Fleet, Model, Protocol, Provider, RouterPolicy, Tier, 
 from routing.price import Price
 from submission.jsonl_reader import InputLine, RejectedLine, read_objects
 from tasks.worker_context import WorkerContext
-from tests.fake_provider import FakeProvider, chat, refusal, serving
+from tests.fake_provider import Answer, Body, FakeProvider, chat, refusal, serving
 from tests.integration.end_to_end import hand_in, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
@@ -361,3 +361,39 @@ def test_sound_without_a_price_is_refused_by_name(provider: FakeProvider) -> Non
     assert isinstance(found, RejectedLine)
     assert found.field == "body.messages[0].content[1]"
     assert "audio_input_usd_per_mtok" in found.fix
+
+
+def test_a_repair_that_fails_is_asked_for_again_and_one_that_is_not_to_be_had_climbs(on_bench: OnBench) -> None:
+    """A paid answer of the top tier was thrown away for a 503 to its repair."""
+    overloaded = refusal(503, "overloaded")
+    replies = {SMALL: [overloaded] * 9, LARGE: [overloaded, refusal(429, "rate_limit_exceeded")]}
+
+    def answer(body: Body) -> Answer:
+        used = {"prompt_tokens": 1000, "completion_tokens": 1000}
+        is_repair = len(body["messages"]) > 1
+        if is_repair and replies[body["model"]]:
+            return replies[body["model"]].pop(0)
+        return chat(body, "four" if is_repair else "Surely it is four.", usage=used)
+
+    async def story(bench: LedgerHarness) -> None:
+        with serving({"repair": answer}) as provider:
+            async with worker(bench, provider) as context:
+                asked = line("repair")
+                options = orjson.dumps({"expects": {"choices": ["four", "five"]}})
+                given = InputLine(1, "repair", orjson.dumps(asked["body"]), options)
+                batch = await hand_in([given], BatchSpec(source="test"), context)
+                await work_off(context)
+                (found,) = [orjson.loads(each) async for each in result_lines(context.engine, batch.id)]
+        calls = await bench.rows("SELECT tier, purpose, outcome FROM calls ORDER BY id")
+        assert [tuple(call) for call in calls] == [
+            ("small", "answer", "ok"),
+            *[("small", "repair", "overloaded")] * 4,
+            ("large", "answer", "ok"),
+            ("large", "repair", "overloaded"),
+            ("large", "repair", "rate_limited"),
+            ("large", "repair", "ok"),
+        ]
+        assert (found["pointsman"]["tier"], found["pointsman"]["accepted"]) == ("large", True)
+        assert found["response"]["body"]["choices"][0]["message"]["content"] == "four"
+
+    on_bench(story)
