@@ -631,3 +631,19 @@ def test_a_neighbors_results_that_take_long_to_read_hold_up_no_end(
             go_on.set()
         for each in batches:
             until(client, each, "completed")
+
+
+def test_long_lines_of_a_neighbor_leave_room_in_a_message_for_short_ones(on_bench: OnBench) -> None:
+    """They had all of it, having the lower ids, and the others went back to the queue: message after message."""
+
+    async def story(bench: LedgerHarness) -> None:
+        long = await bench.submit(9, tenant="greedy")
+        await bench.rows_as_owner(
+            "UPDATE prompts SET body = json_build_object('a', repeat('a', 3000000)) WHERE query_id = ANY(:ids)",
+            ids=long,
+        )
+        short = await bench.submit(9, tenant="other")
+        found = await bench.ledger.waiting(ROUTE, await bench.ledger.fill_window(ROUTE, room=18))
+        assert {each.id for each in found} == {long[0], *short}
+
+    on_bench(story)
