@@ -76,6 +76,15 @@ class RemainingBudget:
     """What the batch's forecast knew of the answers: what a call reserves where its budget is tight."""
     was_refused: bool = False
     """A claim of the next tier was refused, which reserved more than that: a longer answer, or another deployment."""
+    others: int = 0
+    """How many other queries of a degrading batch have not ended: before this one climbs, there is room for a call of
+    each at the cheapest tier."""
+
+    def for_others_usd(self, query: Query, fleet: Fleet) -> float:
+        """What the ``others`` reserve there, if they are like ``query``."""
+        rooms = (fitting(query, fleet=fleet, tier=tier) for tier in fleet.ladder) if self.others else ()
+        cheapest = next((models for models in rooms if models), ())
+        return self.others * (reservation_usd(query, cheapest, self.lengths) or 0.0)
 
     def batch_reservation_usd(self, query: Query, models: Sequence[Model]) -> float | None:
         """What a call of one of ``models`` reserves of ``batch_usd``; None where there is no model.
@@ -132,7 +141,7 @@ def _above(
             stops.append(f"no room in {tier}")
         elif query.effort is not None and _are_asked_alike(models, tried, fleet):
             stops.append(f"{tier} has the same model, and the query sets its reasoning_effort itself")
-        elif (short := _short(query, models, tier, remaining)) is not None:
+        elif (short := _short(query, models, tier, remaining, fleet)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
             stops.append(f"{tier} would do no better after {', '.join(sorted(staying))}")
@@ -147,14 +156,15 @@ def _are_asked_alike(models: Sequence[Model], tried: Iterable[str], fleet: Fleet
     return all(model.model in asked for model in models)
 
 
-def _short(query: Query, models: Sequence[Model], tier: str, remaining: RemainingBudget) -> str | None:
+def _short(query: Query, models: Sequence[Model], tier: str, remaining: RemainingBudget, fleet: Fleet) -> str | None:
     """Why ``tier`` cannot be paid for, if so."""
     price = reservation_usd(query, models)
     if price is not None and price > remaining.line_usd:
         return f"max_cost_usd leaves ${max(remaining.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
-    price = remaining.batch_reservation_usd(query, models)
-    if price is not None and price > remaining.batch_usd:
-        text = f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left, {tier} reserves ${price:.6f}"
+    price, kept_usd = remaining.batch_reservation_usd(query, models), remaining.for_others_usd(query, fleet)
+    if price is not None and price > remaining.batch_usd - kept_usd:
+        kept = f", ${kept_usd:.6f} of it for {remaining.others:,} other queries" if kept_usd else ""
+        text = f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left{kept}; {tier} reserves ${price:.6f}"
         return Reason(ReasonCode.OVER_BUDGET, text)
     return None
 

@@ -74,6 +74,11 @@ def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryB
         context.allowances.of(batch.batch_id).spared_usd = max(0.0, batch.share_usd(len(usd)) - sum(usd))
 
 
+async def open_per_batch(batch_ids: Collection[int], context: WorkerContext) -> dict[int, int]:
+    """How many queries of each batch have not ended; up to `OPEN_COUNT_TTL_S` old."""
+    return {batch_id: (await _allowance(batch_id, context)).open for batch_id in batch_ids}
+
+
 async def _allowance(batch_id: int, context: WorkerContext) -> BatchBudgetState:
     allowance = context.allowances.of(batch_id)
     if time.monotonic() - allowance.counted_at > OPEN_COUNT_TTL_S:

@@ -15,7 +15,7 @@ from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, Step, TierAttempt, TiersExhausted, next_step
 from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wave_wait_s
-from tasks.stages.budget_guard import remaining_per_batch, remaining_per_query
+from tasks.stages.budget_guard import open_per_batch, remaining_per_batch, remaining_per_query
 from tasks.stages.poison_isolation import isolate_poison_suspects
 from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
@@ -36,6 +36,8 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
     unspent_usd = await remaining_per_batch(
         {queued.batch_id for queued in claimed if queued.budget_policy is not BudgetPolicy.HOLD}, context
     )
+    degrading = {queued.batch_id for queued in claimed if queued.budget_policy is BudgetPolicy.DEGRADE}
+    open_queries = await open_per_batch(degrading & unspent_usd.keys(), context)
     steps = {
         queued.id: _step(
             queued,
@@ -45,6 +47,7 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
                 unspent_usd.get(queued.batch_id, math.inf),
                 context.allowances.of(queued.batch_id).known_lengths,
                 was_refused=queued.attempts > 0,
+                others=0 if queued.is_pilot else open_queries.get(queued.batch_id, 1) - 1,
             ),
             context,
         )

@@ -77,6 +77,24 @@ def test_the_best_answer_is_accepted_where_the_tier_above_cannot_be_paid(remaini
     assert any("medium reserves $" in reason for reason in step.reasons)
 
 
+def test_no_query_climbs_on_what_the_others_need_for_an_answer_of_the_cheapest_tier() -> None:
+    for_others_usd = 99 * (reservation_usd(QUERY, FLEET.deployments("small"), AnswerLengths()) or 0.0)
+    up_usd = reservation_usd(QUERY, FLEET.deployments("medium"), AnswerLengths()) or 0.0
+    assert for_others_usd > 0.0
+    for batch_usd, others, kind in (
+        (up_usd, 0, Escalate),
+        (up_usd, 99, Accept),
+        (up_usd + 0.99 * for_others_usd, 99, Accept),
+        (up_usd + 1.01 * for_others_usd, 99, Escalate),
+    ):
+        remaining = RemainingBudget(batch_usd=batch_usd, others=others)
+        assert isinstance(next_step([attempted("small")], query=QUERY, fleet=FLEET, remaining=remaining), kind)
+    # Without an answer it needs one itself.
+    remaining = RemainingBudget(batch_usd=up_usd, others=99)
+    history = [attempted("small", valid=False)]
+    assert isinstance(next_step(history, query=QUERY, fleet=FLEET, remaining=remaining), Escalate)
+
+
 def test_without_an_answer_a_line_ends_and_a_batch_waits() -> None:
     history = [attempted("small", valid=False)]
     assert isinstance(
