@@ -3,14 +3,15 @@
 PYTHON ?= python3
 UV ?= uv
 BIN := .venv/bin
-TESTERS ?= 3
+# More than cores: many tests wait.
+TESTERS ?= 4
 # A suite starts hundreds of processes: compiling each module once is a fifth of the time of their start.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 INPUT ?= examples/queries.jsonl
 PINS := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-real up down test test-long lint bench bench-scale bench-routing default-router attack chaos mutation lock pin-images clean
+.PHONY: help run run-real up down test test-long lint style types bench bench-scale bench-routing default-router attack chaos mutation lock pin-images clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -27,17 +28,23 @@ up: .venv/ready ## Run services, workers, feeder and Flower in the foreground, u
 down: .venv/ready ## Stop whatever of it still runs
 	@$(BIN)/pointsman down
 
-test: lint ## Lint, check the types, run the tests
-	@$(PYTEST) --durations 12
+test: style ## Lint, check the types, run the tests
+	@$(MAKE) --no-print-directory types >.venv/types.log 2>&1 & types=$$!; \
+		$(PYTEST) --durations 12; tests=$$?; \
+		wait $$types; types=$$?; cat .venv/types.log; exit $$((tests || types))
 
 test-long: .venv/ready ## Run what `make test` leaves out: what takes long and shows what changes rarely
 	@$(PYTEST) -m long --durations 12
 
-lint: .venv/ready ## Check style, types and the words of docs and messages
+lint: style types ## Check style, types and the words of docs and messages
+	@$(BIN)/python -m pytest -q --no-header tests/unit/docs/test_words.py
+
+style: .venv/ready
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: .venv/ready
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q --no-header tests/unit/docs/test_words.py
 
 bench: .venv/ready ## Measure throughput against the alternatives, into bench.json (up to 20 minutes)
 	@$(BIN)/python -m benchmarks
@@ -80,7 +87,7 @@ clean: ## Remove .venv and all caches; the data directory .pointsman, with its d
 	@echo "Installing into .venv (a minute, once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true  # on all cores, without the packages' tests
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' . || true  # ours and the packages, on all cores, without tests
 	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . 2>.venv/install.log \
 		|| { cat .venv/install.log; exit 1; }
 	@touch $@
