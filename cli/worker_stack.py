@@ -21,7 +21,10 @@ from workers.local_stack import LocalStack, other_fleet, stack_pid
 
 UNDEFINED_TABLE = "42P01"
 _SIMULATED = {True: "simulated", False: "for real calls"}
-_STOP_THEM = "Stop them with `pointsman down`, or set POINTSMAN_HOME to another directory."
+STOP_THEM = (
+    "Stop them with `pointsman down`, after which `up` or `run` takes this file, or set POINTSMAN_HOME to another "
+    "directory."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def working_stack(
     pid = stack_pid(settings)
     if pid is not None or _served_elsewhere(settings, fleet):
         if replay is not None:
-            raise UsageError("--replay needs its own simulator, but workers are already running.", hint=_STOP_THEM)
+            raise UsageError("--replay needs its own simulator, but workers are already running.", hint=STOP_THEM)
         # The stack of the other process stays up for as long as this one shares its services.
         with services_up(settings) as services:
             if not services.is_owner:
@@ -66,8 +69,11 @@ def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
     """Raises UsageError where workers of this home serve another fleet: its models would answer."""
     served = other_fleet(settings, fleet)
     if served is not None:
-        pid = stack_pid(settings)
-        raise UsageError(f"The workers of process {pid} serve the fleet {served}, not {fleet.name!r}.", hint=_STOP_THEM)
+        raise UsageError(
+            f"The workers of process {stack_pid(settings)} serve the fleet {served}, not {fleet.name!r} as "
+            f"{settings.fleet_path} is now.",
+            hint=STOP_THEM,
+        )
 
 
 def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:

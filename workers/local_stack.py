@@ -80,7 +80,7 @@ def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
     """The fleet that the stack of this data directory serves, in words, if it is not ``fleet``; else None.
 
     Queries of ``fleet`` that its workers answered would be counted as ``fleet``'s: simulated answers as real ones, or
-    real money for a simulation.
+    real money for a simulation; of an edited file, by the prices, models and judge that it had before.
     """
     if stack_pid(settings) is None:
         return None
@@ -88,14 +88,23 @@ def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
         addresses = json.loads((settings.home / STACK_FILE).read_text())
     except (OSError, ValueError):
         return None  # the stack is about to start, or to stop
-    served = (addresses.get("stack_fleet"), addresses.get("stack_calls"))
-    if None in served or served == (fleet.name, _calls(fleet)):
+    wanted = _describe_fleet(settings, fleet)
+    if not wanted.keys() <= addresses.keys():
         return None
-    return f"{served[0]!r} ({served[1]})"
+    if all(addresses[key] == wanted[key] for key in ("stack_fleet", "stack_calls", "stack_fleet_digest")):
+        return None
+    served = f"{addresses['stack_fleet']!r} ({addresses['stack_calls']})"
+    return f"{served} as {addresses['stack_fleet_file']} was when they started"
 
 
-def _calls(fleet: Fleet) -> str:
-    return "simulated" if fleet.simulated else "real calls"
+def _describe_fleet(settings: Settings, fleet: Fleet) -> dict[str, str]:
+    """What a stack leaves of its fleet for other commands."""
+    return {
+        "stack_fleet": fleet.name,
+        "stack_calls": "simulated" if fleet.simulated else "real calls",
+        "stack_fleet_digest": fleet.digest,
+        "stack_fleet_file": str(settings.fleet_path.absolute()),
+    }
 
 
 def stack_down(settings: Settings, *, timeout_s: float = 60.0) -> bool:
@@ -326,8 +335,7 @@ class LocalStack:
         """Leave the addresses for other commands of this data directory."""
         addresses = {
             "stack_pid": str(os.getpid()),
-            "stack_fleet": self.fleet.name,
-            "stack_calls": _calls(self.fleet),
+            **_describe_fleet(self.settings, self.fleet),
             **{f"{name}_url": url for name, url in self.urls.items()},
         }
         (self.settings.home / STACK_FILE).write_text(json.dumps(addresses))

@@ -18,13 +18,14 @@ from cli.command_errors import ExitCode, describe_error
 from cli.console import emit, out, plain
 from cli.param_types import FleetOption, JsonOption
 from cli.resources import fleet_label, open_database, read_settings, report_rows
+from cli.worker_stack import STOP_THEM
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
 from settings import EnvironWithFiles, Settings, check_fleet, without_password
 from telemetry import tracing
 from workers.embedded.services import services_running, services_up
-from workers.local_stack import stack_pid
+from workers.local_stack import other_fleet, stack_pid
 
 app = typer.Typer()
 
@@ -296,6 +297,8 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
             fail("workers", f"none, though process {pid} runs a stack", fix) if pid else warn("workers", "none", fix)
         )
         return
+    if (other := other_fleet(settings, fleet)) is not None:
+        yield warn("workers", f"process {stack_pid(settings)} serves the fleet {other}, not this one", STOP_THEM)
     served = {role for row in rows for role in str(row.role).split()}
     for row in rows:
         slots = f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none

@@ -107,6 +107,28 @@ def test_queries_of_another_fleet_are_not_given_to_workers_that_run(stack: Local
     assert "pointsman down" in ended.stderr
 
 
+@pytest.mark.parametrize("command", [("submit", str(ROOT / "examples" / "queries.jsonl")), ("doctor", "--no-start")])
+def test_an_edited_fleet_of_the_same_name_is_not_served_by_workers_that_run(
+    stack: LocalStack, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """Its prices, models and judge are other ones; the workers have the file as it was when they started."""
+    edited = tmp_path / "edited.toml"
+    edited.write_text(stack.settings.fleet_path.read_text().replace("[budgets]\n", "[budgets]\nbatch_usd = 1\n"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", *command, "--fleet", str(edited)],
+        env={"PATH": os.environ["PATH"], "POINTSMAN_HOME": str(stack.settings.home)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    said = " ".join((ended.stdout + ended.stderr).split())
+    assert f"process {os.getpid()} serve" in said
+    assert f"as {stack.settings.fleet_path.absolute()} was when they started, not" in said
+    assert "Stop them with `pointsman down`" in said
+    assert (ended.returncode == 2) is (command[0] == "submit"), said
+
+
 def test_a_second_stack_on_the_same_home_is_refused(stack: LocalStack, shipped_fleet: Fleet) -> None:
     settings = Settings.load({"POINTSMAN_HOME": str(stack.settings.home)})
     with pytest.raises(StackRunning, match="pointsman down") as caught, LocalStack(settings, shipped_fleet):
