@@ -8,7 +8,7 @@ import heapq
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,36 +56,26 @@ class WaveLane:
     gather_s: float = 0.0
 
 
-class LanePolicy(Protocol):
-    """A rule that chooses lanes. ``open_queries``: by tier; ``left_s`` to the deadline."""
+class AllStandard:
+    """Everything at once, at the list price; other rules that choose lanes derive from it.
+
+    ``open_queries``: by tier; ``left_s`` to the deadline.
+    """
 
     def choose(self, tier: int, *, left_s: float, open_queries: Sequence[int]) -> WaveLane:
         """The lane of a wave."""
-
-    def waits(self, tier: int, *, age_s: float, left_s: float, open_queries: Sequence[int]) -> float | None:
-        """For how long more a provider batch is waited for; None: cancel it."""
-
-    def spare_s(self, tier: int, *, left_s: float, open_queries: Sequence[int]) -> float:
-        """How long a cancellation is waited for."""
-
-
-class AllStandard:
-    """Everything at once, at the list price."""
-
-    def choose(self, tier: int, *, left_s: float, open_queries: Sequence[int]) -> WaveLane:
-        """Standard."""
         return WaveLane(Lane.STANDARD)
 
     def waits(self, tier: int, *, age_s: float, left_s: float, open_queries: Sequence[int]) -> float | None:
-        """There is no provider batch."""
+        """For how long more a provider batch is waited for; None: cancel it."""
         return None
 
     def spare_s(self, tier: int, *, left_s: float, open_queries: Sequence[int]) -> float:
-        """There is no cancellation."""
+        """How long a cancellation is waited for."""
         return 0.0
 
 
-class AllBatch:
+class AllBatch(AllStandard):
     """Everything by provider batches, to the deadline; what is open then is bought at standard, late."""
 
     def choose(self, tier: int, *, left_s: float, open_queries: Sequence[int]) -> WaveLane:
@@ -101,7 +91,7 @@ class AllBatch:
         return left_s + CANCEL_S
 
 
-class Planned:
+class Planned(AllStandard):
     """The production planner, with the log of the days before."""
 
     def __init__(self, day: LaneDay, ages: Sequence[BatchAge]) -> None:
@@ -226,7 +216,7 @@ class DayResult:
 class LanePipeline:
     """Runs one day."""
 
-    def __init__(self, day: LaneDay, policy: LanePolicy) -> None:
+    def __init__(self, day: LaneDay, policy: AllStandard) -> None:
         self.day = day
         self.policy = policy
         self.provider = LaneProvider(day)
