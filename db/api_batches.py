@@ -156,14 +156,18 @@ class ApiBatches(Statements):
             cancelling=row.cancelling_at is not None,
         )
 
-    async def renew(self, public_id: str, *, lease_s: float) -> None:
-        """It is still being worked on."""
-        await fetch(
+    async def renew(self, public_id: str, *, lease_s: float) -> bool:
+        """It is still being worked on. Returns whether it is there."""
+        rows = await fetch(
             self._engine,
-            text("UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE public_id = :public_id"),
+            text(
+                "UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE public_id = :public_id"
+                " RETURNING public_id"
+            ),
             public_id=public_id,
             s=lease_s,
         )
+        return bool(rows)
 
     async def release(self, public_id: str) -> None:
         """Somebody else may take it at once; this try does not count."""

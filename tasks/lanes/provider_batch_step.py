@@ -1,18 +1,16 @@
 """The steps of a provider batch: form, upload, create, poll, collect, or cancel, each committed before the next."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import orjson
 import structlog
 from sqlalchemy import Row
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db import failpoints
+from db.kept_lease import kept_lease
 from db.provider_batches import ProviderBatches, TakenBatch, next_page
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import BatchCallFailed, CreateAttempt, RemoteBatch, RemoteState
@@ -61,34 +59,16 @@ _REFUSALS: Final = frozenset(
 async def step_provider_batch(taken: TakenBatch, context: WorkerContext) -> None:
     """Does what is due for a provider batch: a message that comes again finds it claimed. Raises DBAPIError."""
     batches = ProviderBatches(context.engine)
-    claimed = await batches.claim(taken, lease_s=context.fleet.timing.lease_s)
+    lease_s = context.fleet.timing.lease_s
+    claimed = await batches.claim(taken, lease_s=lease_s)
     if claimed is not None:
-        async with _renewed(claimed, batches, context):
+        renew = partial(batches.renew, claimed, lease_s=lease_s)
+        async with kept_lease(renew, lease_s=lease_s, provider_batch=claimed.id):
             await ProviderBatchStepper(claimed, batches, context).run()
 
 
 class _LeaseLostError(Exception):
     """Another worker may have taken over: nothing is bought."""
-
-
-@asynccontextmanager
-async def _renewed(claimed: TakenBatch, batches: ProviderBatches, context: WorkerContext) -> AsyncIterator[None]:
-    lease_s = context.fleet.timing.lease_s
-
-    async def renew() -> None:
-        holds = True
-        while holds:
-            await asyncio.sleep(lease_s / 4)
-            try:
-                holds = await batches.renew(claimed, lease_s=lease_s)
-            except (DBAPIError, NoConnection):
-                log.warning("provider_batch_lease_not_renewed", provider_batch=claimed.id)
-
-    renewal = asyncio.create_task(renew())
-    try:
-        yield
-    finally:
-        renewal.cancel()
 
 
 class ProviderBatchStepper:

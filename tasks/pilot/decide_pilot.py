@@ -1,8 +1,8 @@
 """The decision of a pilot: grade the sample, fit and certify a policy, or sample more."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from db.kept_lease import kept_lease
 from db.pilots import Pilots, TakenPilot
 from db.reports.batch_stats import top_lengths
 from evaluation.graders.text_graders import GraderKind
@@ -38,28 +39,10 @@ async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
     pilot = None if claimed is None else await pilots.find(taken.batch_id)
     if claimed is None or pilot is None:
         return
-    async with _renewed(claimed, pilots):
+    # A user's command or a large fit may take longer than the lease.
+    renew = partial(pilots.renew, claimed, lease_s=DECISION_LEASE_S)
+    async with kept_lease(renew, lease_s=DECISION_LEASE_S, batch_id=claimed.batch_id):
         await _decide(claimed, pilot, context)
-
-
-@asynccontextmanager
-async def _renewed(claimed: TakenPilot, pilots: Pilots) -> AsyncIterator[None]:
-    """Keeps the lease of the decision: a user's command or a large fit may take longer than it."""
-    renewal = asyncio.create_task(_renew(claimed, pilots))
-    try:
-        yield
-    finally:
-        renewal.cancel()
-
-
-async def _renew(claimed: TakenPilot, pilots: Pilots) -> None:
-    holds = True
-    while holds:
-        await asyncio.sleep(DECISION_LEASE_S / 4)
-        try:
-            holds = await pilots.renew(claimed, lease_s=DECISION_LEASE_S)
-        except (DBAPIError, NoConnection):
-            log.warning("pilot_lease_not_renewed", batch_id=claimed.batch_id)
 
 
 async def _decide(claimed: TakenPilot, pilot: Row[Any], context: WorkerContext) -> None:

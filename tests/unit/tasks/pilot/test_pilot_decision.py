@@ -93,6 +93,9 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
         async def answers(self, batch_id: int) -> AsyncIterator[list[Any]]:
             yield [row("small"), row("large")]
 
+        async def renew(self, taken: TakenPilot, *, lease_s: float) -> bool:
+            return True
+
         async def decide(self, taken: TakenPilot, **columns: object) -> None:
             stored.update(columns)
 

@@ -1,0 +1,31 @@
+"""A lease that is renewed for as long as its work takes: where the work is lost, another takes it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def kept_lease(renew: Callable[[], Awaitable[bool]], *, lease_s: float, **work: object) -> AsyncIterator[None]:
+    """Renews the lease while the block runs, until ``renew`` says that it is another's. The log names ``work``."""
+
+    async def keep() -> None:
+        holds = True
+        while holds:
+            await asyncio.sleep(lease_s / 4)
+            try:
+                holds = await renew()
+            except (DBAPIError, NoConnection):
+                log.warning("lease_not_renewed", **work)
+
+    renewal = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        renewal.cancel()
