@@ -9,7 +9,7 @@ from db.engine import fetch, transaction
 from db.reports.batch_stats import costs_by_router, find_batch
 from db.sql import statement
 
-_AT_ONCE: Final = 20
+_AT_ONCE: Final = 200
 """Batches of one run: each reads all its calls."""
 
 

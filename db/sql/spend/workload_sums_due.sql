@@ -1,10 +1,10 @@
--- Batches that workload_sums is to be filled with: those that ended, and open ones with a decided pilot, once. What ended
--- is filled in again after two minutes: audits end after it.
+-- Batches that workload_sums is to be filled with, the newest first: those that ended, and open ones with a decided pilot,
+-- once. What ended with a floor is filled in again after two minutes: audits end after it.
 (SELECT b.public_id
  FROM batches AS b
  WHERE b.ended_at IS NOT NULL AND (b.summed_at IS NULL OR b.summed_at <= b.ended_at)
    AND b.source <> '/v1/chat/completions' AND (b.summed_at IS NULL OR now() > b.ended_at + interval '2 minutes')
- ORDER BY b.id
+ ORDER BY b.id DESC
  LIMIT :rows)
 UNION ALL
 SELECT b.public_id
