@@ -13,6 +13,7 @@ from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
 from providers.adapters.chat_request import refused_notes
 from providers.adapters.embeddings import checked_vectors
+from providers.adapters.error_codes import speaks_of_refusal
 from providers.adapters.google_adapter import Google
 from providers.adapters.openai_adapter import OTHER_CAP, OpenAICompatible
 from providers.adapters.parameters import SAMPLING_FIELDS
@@ -202,13 +203,15 @@ class ProviderClient:
     ) -> Mapping[str, Any] | None:
         """What to send once more, where ``failure`` refuses what may be left out of what was ``sent``; else None.
 
-        What is learned holds for other users' requests: so nothing is, where the user speaks of the field, which the
-        provider may have quoted; and no field is, where another field of the user may be why it is refused.
+        What is learned holds for other users' requests: so nothing is, where the user speaks of the field or of a
+        refusal, which the provider may have quoted; and no field is, where another field of the user may be why it is
+        refused.
         """
         param = failure.param
         if failure.kind not in _REFUSING or param is None:
             return None
-        is_own = not _speaks_of(param, body)
+        values = encode({"": list(body.values())}).decode()
+        is_own = param not in values and not speaks_of_refusal(values)
         if is_own and self._connections[model.provider].adapter.learn(model, param, sent):
             cap = f'none is needed; cap_field = "{OTHER_CAP[param]}" in the fleet file saves the refusals'
             self._learn_refused(model, frozenset({param}), fix=cap)
@@ -421,11 +424,6 @@ class ProviderClient:
 def _is_unsupported(failure: Failure) -> bool:
     """Whether it refuses a field as such."""
     return failure.kind is FailureKind.UNSUPPORTED and failure.cause not in _BAD_VALUES
-
-
-def _speaks_of(param: str, body: Mapping[str, Any]) -> bool:
-    """Whether the name stands in a request elsewhere than as a field of it."""
-    return param.encode() in encode({"": list(body.values())})
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:

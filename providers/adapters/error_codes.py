@@ -356,8 +356,16 @@ def _kind_by_prose(status: int, prose: str, asked: bytes | None) -> FailureKind 
 
 
 def _is_own(found: re.Match[str], asked: bytes | None) -> bool:
-    """Whether a word is the server's own, for it is not in the request."""
-    return asked is not None and found["about"].lower().encode() not in asked.lower()
+    """Whether a word is the server's own, for it is not in the request.
+
+    The request is searched as the prose is: by `re.IGNORECASE` the Kelvin sign is a k, and by ``str.lower`` another k.
+    """
+    return asked is not None and not re.search(re.escape(found["about"]), asked.decode(), re.IGNORECASE)
+
+
+def speaks_of_refusal(text: str) -> bool:
+    """Whether a request has words by which the prose of an error, which may quote it, refuses a field."""
+    return any(kind is _K.UNSUPPORTED and pattern.search(text) for pattern, kind in _PROSE)
 
 
 def _param_by_prose(prose: str) -> str | None:

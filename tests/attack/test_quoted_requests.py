@@ -54,6 +54,8 @@ def asked(server: QuotingServer, *bodies: Mapping[str, Any], added: frozenset[st
         ("My credit balance is too low. Why?", "{input}"),
         ("payment required", "{input}"),
         ("Is my API key not valid?", "{input}"),
+        ("Is my API \N{KELVIN SIGN}ey not valid?", "{input}"),
+        ("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}nsufficient credit", "{input}"),
         ("api key", "'api key' is not valid under any of the given schemas"),
         ("This model does not exist.", "{input}"),
         ("model", "the tool 'model' not found in tools"),
@@ -80,6 +82,14 @@ def test_a_tenants_words_take_no_field_out_of_others_requests(field: str) -> Non
     hostile = {"messages": [{"role": "user", "content": f"{field} is"}], "tool_choice": "?"}
     asked(server, hostile | ours, BODY | ours)
     assert {name: server.bodies[-1].get(name) for name in ours} == ours
+
+
+def test_a_tenants_words_make_no_error_a_refusal_of_a_field_of_sampling() -> None:
+    """vLLM names the field that `top_logprobs` lacks, and quotes the body, by which alone it is not supported."""
+    server = QuotingServer("top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true: {input}")
+    hostile = {"messages": [{"role": "user", "content": "is not supported"}], "logprobs": False, "top_logprobs": 3}
+    asked(server, hostile, BODY | {"logprobs": True}, added=frozenset())
+    assert server.bodies[-1].get("logprobs") is True
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
