@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from providers.list_prices import UnknownPrice, look_up
 from routing.fleet import Model, Provider
+from routing.model_name import plain_name
 from routing.price import Price
 
 DIFFERENCE: Final = 0.01
@@ -22,9 +23,6 @@ _LEAST_USD: Final = 1e-6
 _OWN_NAMES: Final = (".azure.com", ".azure.us", ".azure-api.net")
 """Where the name of a deployment is the user's own, and the answer names the model behind it."""
 
-_SUFFIX: Final = re.compile(
-    r"(?:[-@:_](?:latest|preview|stable|exp|default|free|\d{2}-\d{2,4}|\d{3,8}(?:-\d{2}-\d{2})?|v\d+(?:[:.]\d+)*))+$"
-)
 _SHOWN: Final = re.compile(r"[\w.:/@+-]{1,80}")
 
 
@@ -69,8 +67,3 @@ def price_as_answered(model: Model, answered: str, provider: Provider) -> tuple[
     except UnknownPrice:
         return model.price, f"answered by {shown} instead of {model.model}; priced as {model.model}"
     return price, f"answered by {shown} instead of {model.model}; priced as answered"
-
-
-def plain_name(name: str) -> str:
-    """``name`` of a model without what snapshots, publishers and spellings add: equal for the same model."""
-    return _SUFFIX.sub("", name.rpartition("/")[2].lower().replace(".", "-"))

@@ -19,7 +19,8 @@ from cli.param_types import JsonOption
 from cli.resources import read_settings, with_database
 from cli.usage_export import BilledUsage, read_usage_export
 from db.reports import run_report
-from providers.billing import DIFFERENCE, plain_name
+from providers.billing import DIFFERENCE
+from routing.model_name import plain_name
 
 app = typer.Typer()
 

@@ -14,6 +14,7 @@ from db.reports import run_report
 from db.reports.batch_stats import Batch, BatchFigures, TierAlone, batch_figures, each_tier_alone
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from db.rows import from_row, usd
+from routing.model_name import plain_name
 from routing.price_list import ListedModel, PriceList
 
 SLOTS: Final = 48
@@ -83,8 +84,16 @@ class ModelFigures:
     reported_usd: float | None
     """The provider's own figures of the cost, where it gave any; ``computed_usd`` is ours for the same calls."""
     computed_usd: float | None
-    answered_by: tuple[str, ...]
-    """The names that answers gave, where that was not the name that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringModel:
+    """Another model that answered at a deployment, as its answers name it; a snapshot of ``model`` is none."""
+
+    deployment: str
+    model: str
+    answered_by: str
+    answers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +229,7 @@ class BatchReport:
     routes: tuple[QueryFlow, ...]
     latencies: tuple[LatencyBin, ...]
     models: tuple[ModelFigures, ...]
+    other_models: tuple[AnsweringModel, ...]
     health: tuple[HealthSlot, ...]
     health_began: datetime | None
     health_took_s: float
@@ -283,6 +293,11 @@ async def load_batch_report(
         routes=tuple(from_row(QueryFlow, row) for row in await answer("batch_routes")),
         latencies=tuple(_latency(row) for row in await answer("batch_latencies")),
         models=tuple(from_row(ModelFigures, row) for row in await answer("batch_models")),
+        other_models=tuple(
+            from_row(AnsweringModel, row)
+            for row in await answer("batch_other_models")
+            if plain_name(row.answered_by) != plain_name(row.model)
+        ),
         health=tuple(from_row(HealthSlot, row) for row in health),
         health_began=min((row.began for row in health), default=None),
         health_took_s=health[0].took_s if health else 0.0,

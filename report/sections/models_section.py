@@ -1,5 +1,8 @@
 """Cost by model."""
 
+from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from db.reports.batch_report import BatchReport
@@ -48,11 +51,7 @@ def models(report: BatchReport) -> Section:
         and model.computed_usd is not None
         and abs(model.reported_usd - model.computed_usd) > 0.01 * max(model.reported_usd, model.computed_usd)
     ]
-    paragraphs += [
-        f"Answers of {model.deployment} name another model: {', '.join(model.answered_by[:3])}."
-        for model in report.models
-        if model.answered_by
-    ]
+    paragraphs += _other_models(report)
     return Section(
         "models",
         "Cost by model",
@@ -60,3 +59,16 @@ def models(report: BatchReport) -> Section:
         [Figure(cost_bars(costs, fills), "Cost by model.")] if costs else [],
         [Table("Models", columns, rows, frozenset({"tier", "model", "provider", "purpose"}))] if rows else [],
     )
+
+
+def _other_models(report: BatchReport) -> Iterator[str]:
+    """For each deployment at which other models answered: which, how often, and what follows."""
+    for deployment, found in groupby(report.other_models, attrgetter("deployment")):
+        others = list(found)
+        count, asked = sum(other.answers for other in others), others[0].model
+        named = ", ".join(f"{other.answered_by} ({other.answers:,})" for other in others[:3])
+        yield (
+            f"{count:,} answers of {deployment} name another model than {asked}: {named}. They are as good as that "
+            f"model, and priced as it where the price table has it, else as {asked}. Fix: write the name of the model "
+            "that you mean, or its price, into the fleet file."
+        )

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -11,8 +11,11 @@ import pytest
 from sqlalchemy import text
 
 from db.batch_writer import BatchSpec
+from db.reports.batch_report import load_batch_report
+from db.reports.batch_stats import find_batch
 from db.reports.results import result_lines
 from providers.list_prices import look_up
+from report.sections.models_section import models
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet, Model, Protocol, Provider, RouterPolicy, Tier, Timing
 from routing.price import Price
@@ -67,7 +70,9 @@ def fleet_of(url: str) -> Fleet:
     models = [
         Model(SMALL, "one", SMALL, "small", PRICE, 100_000),
         Model(LARGE, "one", LARGE, "large", list_price, 1_000_000, max_output_tokens=16_384),
-        Model("local", "two", "local", "mixed", replace(PRICE, input_usd_per_mtok=0, output_usd_per_mtok=0), 100_000),
+        Model(
+            "local", "two", "local", "mixed", replace(PRICE, input_usd_per_mtok=0.0, output_usd_per_mtok=0.0), 100_000
+        ),
         Model("gpt-4o-mini", "one", "gpt-4o-mini", "mixed", PRICE, 100_000),
         Model("scored", "one", "scored", "scored", PRICE, 100_000, logprobs=True),
     ]
@@ -241,6 +246,31 @@ def test_another_model_than_asked_is_flagged_and_priced_as_answered(on_bench: On
     assert "answered by gpt-4o instead of gpt-4.1; priced as answered" in result["pointsman"]["reasons"]
     same, _ = one(on_bench, provider, line("snapshot", model=LARGE))
     assert not any("instead of" in reason for reason in same["pointsman"]["reasons"])
+
+
+def test_a_report_names_another_model_once_with_its_count_and_no_snapshot(
+    on_bench: OnBench, provider: FakeProvider
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as context:
+            cases = [*["other"] * 2, *["snapshot"] * 3]
+            asked = [line(case, model=LARGE) | {"custom_id": f"{n}"} for n, case in enumerate(cases)]
+            batch = await hand_in(read_objects(asked, fleet=context.fleet), BatchSpec(source="test"), context)
+            await work_off(context)
+            # A call for another purpose has a row of its own in the table.
+            await bench.rows_as_owner(
+                "UPDATE calls SET purpose = 'repair' WHERE id = (SELECT min(id) FROM calls) RETURNING id"
+            )
+            ended_batch = await find_batch(context.engine, batch.public_id)
+            assert ended_batch is not None
+            report = await load_batch_report(context.engine, ended_batch, now=datetime.now(UTC))
+        told = [text for text in models(report).paragraphs if "another model" in text]
+        assert len(told) == 1
+        assert told[0].startswith(
+            "2 answers of gpt-4.1 name another model than gpt-4.1: gpt-4o (2). They are as good as"
+        )
+
+    on_bench(story)
 
 
 def test_a_cap_that_reasoning_used_up_is_reported_with_the_way_out(on_bench: OnBench, provider: FakeProvider) -> None:

@@ -10,8 +10,7 @@ SELECT tier, deployment, provider, model, purpose, count(*) AS calls,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE outcome = 'ok') AS p95_ms,
        coalesce(sum(coalesce(cache_write_tokens, 0) + coalesce(cache_write_1h_tokens, 0)), 0)::bigint
            AS cache_write_tokens,
-       sum(reported_usd) AS reported_usd, sum(computed_usd) AS computed_usd,
-       coalesce(array_agg(DISTINCT answered_by) FILTER (WHERE answered_by IS NOT NULL), '{}') AS answered_by
+       sum(reported_usd) AS reported_usd, sum(computed_usd) AS computed_usd
 FROM calls
 WHERE batch_id = :batch_id
 GROUP BY tier, deployment, provider, model, purpose
