@@ -189,7 +189,7 @@ class ProviderClient:
     def without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
         """``body`` without those of the ``added`` fields, and of the fields of sampling, that ``model`` refuses."""
         refused = self._refused.get(model.name)
-        if refused is None or not (found := refused & body.keys() & (added | SAMPLING_FIELDS)):
+        if refused is None or not (found := refused & body.keys() & (added | SAMPLING_FIELDS) - OTHER_CAP.keys()):
             return body
         return {key: value for key, value in body.items() if key not in found}
 
@@ -217,8 +217,8 @@ class ProviderClient:
             self._learn_refused(model, frozenset({param}), fix=cap)
             return body
         is_sampling = param in SAMPLING_FIELDS and _is_unsupported(failure)
-        if param not in body or not (param in added or is_sampling):
-            return None
+        if param not in body or param in OTHER_CAP or not (param in added or is_sampling):
+            return None  # without a cap it might cost more than is reserved
         # The one asks how many the other gives.
         left = frozenset({param, "top_logprobs"} if param == "logprobs" else {param})
         plain = _PLAIN if param in added else _PLAIN - SAMPLING_FIELDS

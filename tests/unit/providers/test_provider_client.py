@@ -294,7 +294,10 @@ def refusing(*refused: str, code: str = "unsupported_parameter") -> Callable[[ht
 
 
 def ask_all(
-    handler: Callable[[httpx.Request], httpx.Response], *bodies: Mapping[str, Any], at_once: bool = False
+    handler: Callable[[httpx.Request], httpx.Response],
+    *bodies: Mapping[str, Any],
+    at_once: bool = False,
+    added: frozenset[str] = frozenset(),
 ) -> tuple[list[Outcome], list[dict[str, Any]]]:
     """The outcomes of one client's calls to a server of an unknown kind, and what was sent."""
     sent: list[dict[str, Any]] = []
@@ -318,7 +321,7 @@ def ask_all(
         )
         if at_once:
             return list(await asyncio.gather(*(pool.complete(MODEL, body) for body in bodies)))
-        return [await pool.complete(MODEL, body) for body in bodies]
+        return [await pool.complete(MODEL, body, added=added) for body in bodies]
 
     return asyncio.run(run()), sent
 
@@ -327,6 +330,14 @@ def test_every_call_of_the_first_wave_is_sent_again_with_the_name_of_the_cap_tha
     outcomes, sent = ask_all(refusing("max_tokens"), *[BODY] * 9, at_once=True)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
     assert [("max_tokens" in body) for body in sent] == [True] * 9 + [False] * 9
+
+
+def test_a_cap_that_is_not_the_users_is_kept_under_the_name_that_was_learned() -> None:
+    """Without it, the LLM router's call might cost more than is reserved."""
+    speaks = {"messages": [{"role": "user", "content": "what are max_tokens?"}], "max_tokens": 7}
+    plain = BODY | {"max_tokens": 7}
+    _, sent = ask_all(refusing("max_tokens"), speaks, plain, plain, added=frozenset({"max_tokens"}))
+    assert [body.get("max_tokens", body.get("max_completion_tokens")) for body in sent] == [7] * 4
 
 
 def test_a_server_that_refuses_both_names_of_the_cap_is_asked_with_each_once() -> None:
