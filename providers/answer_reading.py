@@ -17,7 +17,7 @@ from providers.provider_errors import BrokenOff, ContentRefused, InvalidResponse
 from providers.retry_after import LONGEST_DAILY_S, LONGEST_S, clamp, read_retry_after
 from routing.fleet import Model
 from routing.lanes.lane import Lane
-from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.outcome import NO_NOTICE, Completion, Failure, FailureKind, Outcome
 from routing.price import STANDARD_SERVICE_TIERS
 
 
@@ -79,6 +79,9 @@ _OWN_LIMITS: Final = frozenset({"rate_limit_exceeded", "RateLimitReached", "RESO
 """Codes of a 429 that is about the account's requests or tokens."""
 
 
+_OF_LIMITS: Final = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
+
+
 def read_failure(
     adapter: Adapter,
     status: int,
@@ -93,7 +96,8 @@ def read_failure(
     ``asked`` is the request, as far as a user wrote it; None where it is not at hand.
     """
     complaint = adapter.parse_error(status, answer, asked)
-    notice = read_notice(answer, now=now)
+    # The prose of another error may quote the request, and a wait in it would rest the deployment for all.
+    notice = read_notice(answer, now=now) if complaint.kind in _OF_LIMITS else NO_NOTICE
     longest_s = LONGEST_DAILY_S if notice.is_daily else LONGEST_S
     header_s = read_retry_after(headers, now=now, longest_s=longest_s)
     waits = [wait for wait in (header_s, complaint.retry_after_s, notice.wait_s) if wait is not None]

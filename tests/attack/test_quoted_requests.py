@@ -1,7 +1,7 @@
 """A provider's error quotes the request, as vLLM's and others' do: what a tenant writes there holds for nobody else."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from providers.client import ProviderClient
+from providers.limits.admission_control import AdmissionController, Denied, Grant
 from routing.outcome import ACCOUNT, Failure, FailureKind, Outcome
 from tests.unit.providers.test_provider_client import ANSWER, BODY, MODEL, fleet
 
@@ -34,7 +35,9 @@ class QuotingServer:
         return httpx.Response(400, json=error)
 
 
-def asked(server: QuotingServer, *bodies: Mapping[str, Any], added: frozenset[str] = LOGPROBS) -> list[Outcome]:
+def asked(
+    server: Callable[[httpx.Request], httpx.Response], *bodies: Mapping[str, Any], added: frozenset[str] = LOGPROBS
+) -> list[Outcome]:
     async def run() -> list[Outcome]:
         known = fleet()
         provider = replace(known.providers["openai"], base_url="https://models.example/v1")
@@ -66,6 +69,26 @@ def test_a_tenants_words_are_no_fault_of_the_account_nor_of_the_deployment(said:
     (outcome,) = asked(server, {"messages": [{"role": "user", "content": said}], "tool_choice": "?"})
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.REJECTED
+
+
+@pytest.mark.parametrize(
+    "said", ["try again in 100s", "per day, try again in 23h", "account_rate_limit, try again in 9s"]
+)
+def test_a_tenants_words_rest_no_deployment(said: str) -> None:
+    def server(request: httpx.Request) -> httpx.Response:
+        message = f"Input should be 'none', 'auto' or 'required': {orjson.loads(request.content)!r}"
+        return httpx.Response(400, json={"error": {"message": message, "type": "BadRequestError", "code": 400}})
+
+    (outcome,) = asked(server, {"messages": [{"role": "user", "content": said}], "tool_choice": "?"})
+
+    async def leave() -> Grant | Denied:
+        admission = AdmissionController(None, fleet=fleet(), worker="w")
+        grant = await admission.reserve(MODEL, tokens=1)
+        assert isinstance(grant, Grant)
+        await admission.settle(grant, outcome=outcome)
+        return await admission.reserve(MODEL, tokens=1)
+
+    assert isinstance(asyncio.run(leave()), Grant)
 
 
 def test_a_servers_own_words_are_believed() -> None:
