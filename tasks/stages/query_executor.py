@@ -414,7 +414,7 @@ class QueryExecutor:
         elsewhere. None where no answer is to be had.
         """
         context, history = self.context, list[Attempt]()
-        others = (each for each in context.fleet.deployments(self.stage) if each.name != model.name)
+        others = (each for each in self._deployments() if each.name != model.name)
         same = [
             model,
             *(each for each in others if is_alike(each, model) and each.max_output_tokens >= model.max_output_tokens),

@@ -427,3 +427,42 @@ def test_a_repair_that_fails_is_asked_for_again_and_one_that_is_not_to_be_had_cl
         assert found["response"]["body"]["choices"][0]["message"]["content"] == "four"
 
     on_bench(story)
+
+
+class FailsItsRepairs(FakeProvider):
+    """Repairs fail where the first answer came from."""
+
+    def answer(self, case: str, body: Body, path: str) -> Answer:
+        self.paths.append(path)
+        if len(body["messages"]) == 1:
+            return chat(body, "Surely it is four.")
+        return refusal(500, "server_error") if path == self.paths[0] else chat(body, "four")
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.paths: list[str] = []
+
+
+def test_a_repair_that_fails_is_asked_of_the_same_model_elsewhere(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with serving(FailsItsRepairs()) as provider:
+            fleet = fleet_of(provider.url)
+            providers = {**fleet.providers, "two": replace(fleet.providers["two"], base_url=f"{provider.url}/v2")}
+            twin = replace(fleet.models[LARGE], name="twin", provider="two")
+            large = replace(fleet.tiers["large"], models=(LARGE, "twin"))
+            models = {**fleet.models, "twin": twin}
+            fleet = replace(fleet, providers=providers, models=models, tiers={**fleet.tiers, "large": large})
+            async with worker_context_of(bench, fleet) as context:
+                options = orjson.dumps({"pin": "large", "expects": {"choices": ["four", "five"]}})
+                given = InputLine(1, "repair", orjson.dumps(line("repair")["body"]), options)
+                await hand_in([given], BatchSpec(source="test"), context)
+                await work_off(context)
+        calls = await bench.rows("SELECT deployment, purpose, outcome FROM calls ORDER BY id")
+        assert [(call.purpose, call.outcome) for call in calls] == [
+            ("answer", "ok"),
+            ("repair", "server_error"),
+            ("repair", "ok"),
+        ]
+        assert calls[0].deployment == calls[1].deployment != calls[2].deployment
+
+    on_bench(story)
