@@ -195,7 +195,7 @@ class BatchWriter:
             for query_id, (line, custom_id, body, options) in zip(chain.from_iterable(ids), prompts, strict=True)
         ]
         if not self.total:
-            self.endpoint = _endpoint_of(prompts[0][3])
+            self.endpoint = endpoint_of(prompts[0][3])
         self.total += len(rows)
         hash_prompts(self._content, prompts)
         if self._prompts is None:
@@ -287,7 +287,7 @@ def _is_pinned(options: bytes | None) -> bool:
     return bool(options and b'"pin"' in options and is_pin(orjson.loads(options).get("pin")))
 
 
-def _endpoint_of(options: bytes | None) -> Endpoint:
+def endpoint_of(options: bytes | None) -> Endpoint:
     """Of a line; a batch has one."""
     return Endpoint(orjson.loads(options).get("endpoint", Endpoint.CHAT)) if options else Endpoint.CHAT
 

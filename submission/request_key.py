@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from db.batch_writer import RequestKey
+from db.batch_writer import RequestKey, endpoint_of
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from routing.query import read_line, workload_of
@@ -15,9 +15,6 @@ from submission.input_line import InputLine
 
 _AT_ZERO: Final = re.compile(rb'"temperature":-?0(?:\.0+)?[,}]')
 """In every line at temperature 0, and in some that say so of something else."""
-
-_EMBEDDINGS: Final = f'"endpoint":"{Endpoint.EMBEDDINGS}"'.encode()
-"""In the options of each line for embeddings: the same input always has the same vector."""
 
 _IRRELEVANT: Final = frozenset(
     {"metadata", "user", "safety_identifier", "store", "prompt_cache_key", "prompt_cache_retention"}
@@ -34,7 +31,8 @@ class RequestKeys:
 
     def of(self, lines: Sequence[InputLine]) -> list[RequestKey | None] | None:
         """The key of each line that may take another's answer; None where there is none at all."""
-        embeds = bool(lines) and _EMBEDDINGS in (lines[0].options or b"")  # as are then all of its batch
+        # A batch has one endpoint; the same input always has the same vector.
+        embeds = bool(lines) and endpoint_of(lines[0].options) is Endpoint.EMBEDDINGS
         # Nearly all lines are like this, and are not parsed again for it.
         if not (self._dedup or self._rules or embeds) and not any(
             b'"temperature":' in body or (options is not None and b'"dedup":' in options)

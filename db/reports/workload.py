@@ -43,13 +43,13 @@ async def _versions(
         sums, lambda row: (row.batch_id, None if row.batch_id else row.version or row.router)
     ):
         first = rows[0]
-        told: dict[str, Any] = {"made_at": first.made_at} | _came_to(rows)
+        figures: dict[str, Any] = {"made_at": first.made_at} | _came_to(rows)
         if batch_id is None:
-            told |= {"router": first.name or first.router, "version": first.version or None}
-            routers.append(told | {"labels": _graded(labels.get(version, ()))})
+            figures |= {"router": first.name or first.router, "version": first.version or None}
+            routers.append(figures | {"labels": _graded(labels.get(version, ()))})
         elif len(policies) < MOST_POLICIES and (quality := await batch_quality(engine, batch_id, priced=False)):
             of = {"batch_id": first.public_id, "source": first.source, "ended_at": first.ended_at}
-            policies.append(told | of | {"quality": quality.summary()})
+            policies.append(figures | of | {"quality": quality.summary()})
     return policies + sorted(routers, key=lambda one: -one["answers"])
 
 

@@ -78,6 +78,7 @@ def test_two_bodies_have_one_key_only_where_they_are_equal(first: Any, second: A
         ({"messages": BODY["messages"]}, None, False, None, False),
         ({"messages": [{"role": "user", "content": '"temperature":0,'}]}, None, False, None, False),
         (BODY | {"temperature": 0.7, "metadata": {"temperature": 0}}, None, False, None, False),
+        (BODY | {"temperature": 0.7}, {"metadata": {"endpoint": "/v1/embeddings"}}, False, None, False),
         (BODY | {"temperature": 0.7}, {"dedup": True}, False, None, True),
         (BODY, {"dedup": False}, True, AnswerSharing(True), False),
         (BODY | {"temperature": 0.7}, None, True, None, True),

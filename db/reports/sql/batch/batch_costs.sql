@@ -7,12 +7,13 @@
 -- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
 -- no model of a baseline answers.
 --
--- Only where `noted`, for which the first routing of each query is read: of each baseline that is named after a tier how many
--- of its answers the router expected to be good there (`well`), and of those that were given (`well_here`), over the
--- `measured` queries, for which it logged an expectation at every rung; what the judge found counts for nothing there.
--- And `routed`: answers, the cost of all calls and the baseline 'top' by workload, what routed the query
--- first, and the tier of the answer, without embeddings. A system prompt that one query alone has is not a workload. What
--- grades the pilot cost is shared among its queries, and other calls that serve several queries among all.
+-- Where `noted` is true, the first routing of each query is read as well, for two more figures:
+-- * For each baseline that is named after a tier, over the `measured` queries (those for which the router logged an
+--   expectation at every rung): how many good answers the router expected there (`well`), and how many of the tiers that
+--   answered (`well_here`). Both are the router's own expectation, not the judge's verdict.
+-- * `routed`: by workload, by what routed the query first, and by the tier of the answer, without embeddings: answers, the
+--   cost of all calls, and the baseline 'top'. A system prompt that only one query has is not a workload. The sampled
+--   queries share the cost of the graders' calls; all queries share that of other calls that serve several of them.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),

@@ -7,8 +7,8 @@ WITH c AS MATERIALIZED (
 ),
 called AS (
     SELECT tier, count(*) AS calls, count(*) FILTER (WHERE outcome <> 'ok') AS failed_calls,
-           count(*) FILTER (WHERE finish_reason = 'length') AS cut_calls, count(DISTINCT query_id) AS queries, sum(cost_usd) AS cost_usd,
-           array_agg(DISTINCT model) AS models,
+           count(*) FILTER (WHERE finish_reason = 'length') AS cut_calls, count(DISTINCT query_id) AS queries,
+           sum(cost_usd) AS cost_usd, array_agg(DISTINCT model) AS models,
            percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY latency_ms)
                FILTER (WHERE outcome = 'ok') AS latency_ms
     FROM c

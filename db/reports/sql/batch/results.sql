@@ -45,8 +45,9 @@ SELECT q.id, p.custom_id, q.state, q.escalations,
            SELECT CAST(json_object_agg(e.key, e.value) AS text) FROM json_each(p.body) AS e WHERE e.key <> 'messages')
        END AS asked,
        c.provider, c.request_id, c.status, spent.cost_usd, why.reasons,
-       last.reason AS last_reason, last.kind AS last_kind, c.finish_reason = 'length' AND why.is_cut AS cut_off, f.status AS failed_status, f.request_id AS failed_request_id,
-       f.cause AS failed_cause, f.param AS failed_param, c.answered_by, c.service_tier
+       last.reason AS last_reason, last.kind AS last_kind, c.finish_reason = 'length' AND why.is_cut AS cut_off,
+       f.status AS failed_status, f.request_id AS failed_request_id, f.cause AS failed_cause, f.param AS failed_param,
+       c.answered_by, c.service_tier
 FROM page AS g
 JOIN queries AS q ON q.id = g.id
 JOIN prompts AS p ON p.query_id = g.id

@@ -11,6 +11,7 @@ FROM picked
 -- The limit keeps this a look-up for each id: joined, the whole stretch would be read.
 CROSS JOIN LATERAL (
     SELECT * FROM decisions
-    WHERE id = picked.id AND kind = 'route' AND router <> 'endpoint' AND at >= CAST(:since AS timestamptz) AND at < CAST(:until AS timestamptz)
+    WHERE id = picked.id AND kind = 'route' AND router <> 'endpoint'
+      AND at >= CAST(:since AS timestamptz) AND at < CAST(:until AS timestamptz)
     LIMIT 1
 ) AS d

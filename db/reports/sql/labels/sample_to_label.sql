@@ -5,7 +5,8 @@
 WITH recent AS MATERIALIZED (  -- bounded: a page is not a place to sort a million answers
     SELECT a.query_id, a.call_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
     FROM (
-        SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL AND endpoint <> '/v1/embeddings' ORDER BY created_at DESC LIMIT 1000
+        SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL AND endpoint <> '/v1/embeddings'
+        ORDER BY created_at DESC LIMIT 1000
     ) AS b
     JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
     JOIN answers AS a ON a.query_id = q.id
