@@ -2,8 +2,8 @@
 
 A connection is one process of Postgres, and a COPY keeps it busy: a large batch takes two, for its prompts and for its
 queries, side by side. That is two transactions, and the one with the batch's own row commits last: nobody looks at a
-query whose batch is not there. Should this process die between the two, `leftovers` removes the queries
-(docs/decisions/0011-two-transactions-for-a-large-batch.md).
+query whose batch is not there. Should this process die between the two, `orphan_cleanup` removes the
+queries (docs/decisions/0011-two-transactions-for-a-large-batch.md).
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class RequestKey(NamedTuple):
 
 MAX_CONCURRENT_WRITERS: Final = 4
 MAX_CONCURRENT_LARGE_WRITERS: Final = 2
-"""Deposits of one process at a time, and those that are large. Each holds a connection, a large one two, and needs
+"""Writers of one process at a time, and those of large batches. Each holds a connection, a large one two, and needs
 another one for its ids: were the whole pool (eight, see `make_engine`) taken, all would wait for each other."""
 
 TWO_CONNECTION_THRESHOLD: Final = 5_000
@@ -123,7 +123,7 @@ def hash_prompts(content: "hashlib._Hash", prompts: Sequence[Prompt]) -> None:
 
 
 class BatchWriter:
-    """An open deposit: `write` prompts to it. ``second`` gives the connection for a large one's queries."""
+    """A batch that is being written: `write` prompts to it. ``second`` gives a connection for a large one's queries."""
 
     def __init__(
         self,
@@ -397,7 +397,7 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
         return None
     key = {"tenant": order.tenant, "key": order.idempotency_key}
     await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :key, 0))"), key)
-    # On a connection of its own: in the deposit's transaction it would hold a lock of the table for as long as the
+    # On a connection of its own: in the batch's transaction it would hold a lock of the table for as long as the
     # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(
         engine,

@@ -58,7 +58,9 @@ class Ledger:
         self._call_ids_left = 0
         self._blocks = asyncio.Lock()
         self.claim = GroupCommit(self.claim_many, key=lambda wanted: wanted[1])
-        """``claim((stage, query_id, intent | None))`` → `Claim`, or None if another process was first."""
+        """``claim((stage, query_id, intent | None))`` → `Claim`, or None if another process was first.
+
+        Also None if the budget refuses: then ``claim.sql`` has already held, failed or lowered the query."""
         self.reserve_call = GroupCommit(self._reserve_calls, key=lambda intent: intent.call_id)
         """``reserve_call(intent)`` under a held claim → `SentCall`, or None if the claim is lost: then do not send."""
         self.transition = GroupCommit(self.transition_many, key=lambda transition: transition.query_id)
@@ -109,7 +111,10 @@ class Ledger:
         return RepairRecord(row.made, row.stood)
 
     async def verdicts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
-        """Decisions of the judge by query, oldest first: tier, confidence, call_id, codes, reasons, detail."""
+        """Decisions of kind ``judge`` by query, oldest first: tier, confidence, call_id, codes, reasons, detail.
+
+        One without a call_id is of a tier that gave no answer: nothing was judged, and its reasons are the failures.
+        """
         return _by_query(await self._named("read_verdicts", ids=list(ids)))
 
     async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Any]:
@@ -139,7 +144,7 @@ class Ledger:
     # -- the worker's moves ----------------------------------------------------------------
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
-        """Claims (stage, query_id, intent) in one statement; those that another process has are not in the result."""
+        """Claims (stage, query_id, intent) in one statement, as `claim` says; the result has the claimed ones alone."""
         rows = [
             {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
             for stage, query_id, intent in wanted

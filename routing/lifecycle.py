@@ -1,7 +1,8 @@
 """The one table of legal moves: which states a query may pass through, and why.
 
-A query is always at one *stage* (a Celery queue) in one *state*. Only ``db/ledger.py``
-executes these moves, each as one conditional statement; this file says which exist.
+A query is always at one *stage* (a Celery queue) in one *state*. This file says which moves exist; `db.ledger`
+executes them, those of provider batches and pilots `db.provider_batches` and `db.pilots`, each as one conditional
+statement.
 """
 
 from dataclasses import dataclass
@@ -74,15 +75,15 @@ class MoveKind(StrEnum):
 class Rule:
     """What a move needs and does.
 
-    ``fenced`` moves also need the epoch that the mover holds, or, where it decides without a claim, has read.
-    A claim raises it, so that whoever claims last is the only one whose fenced moves count; and so does a
-    resume, so that nothing counts that began before it.
+    A claim, a place in a provider batch and a resume raise the query's epoch. A move that ends a stay
+    (``apply_transitions.sql``) also needs the epoch that the mover holds, or, where it decides without a claim, has
+    read: nothing counts that began before the last of them. ``claim.sql`` compares no epoch, also where the budget
+    refuses and it holds, fails or lowers the query: stage and state alone decide.
     """
 
     sources: frozenset[State]
     target: frozenset[State]
     changes_stage: bool = False
-    fenced: bool = False
     raises_epoch: bool = False
 
 
@@ -97,13 +98,14 @@ RULES: Final[dict[MoveKind, Rule]] = {
     MoveKind.BATCH: Rule(frozenset({State.READY}), frozenset({State.BATCHED}), raises_epoch=True),
     # Back to the feeder: before the claim (no slot, no rate) or after it (a warm shutdown, a provider's batch that
     # gave no answer).
-    MoveKind.RELEASE: Rule(_CLAIMED_OR_RESCUED, frozenset({State.READY}), fenced=True),
-    # To another stage: route → tier, tier → fallback, fallback → tier.
+    MoveKind.RELEASE: Rule(_CLAIMED_OR_RESCUED, frozenset({State.READY})),
+    # To another stage: route → tier, tier → fallback, fallback → tier. Where the budget has no room and its policy is
+    # ``degrade``, a refused claim also moves: tier → lower tier, or tier → fallback.
     # A late, paid outcome also counts from `ready` and `queued`, as long as nobody re-claimed.
-    MoveKind.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True, fenced=True),
-    MoveKind.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE}), fenced=True),
-    MoveKind.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED}), fenced=True),
-    MoveKind.HOLD: Rule(_CLAIMED_OR_RESCUED, frozenset({State.HELD}), fenced=True),
+    MoveKind.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True),
+    MoveKind.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE})),
+    MoveKind.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED})),
+    MoveKind.HOLD: Rule(_CLAIMED_OR_RESCUED, frozenset({State.HELD})),
     MoveKind.UNHOLD: Rule(frozenset({State.HELD}), frozenset({State.READY})),
     MoveKind.RESCUE: Rule(frozenset({State.RUNNING}), frozenset({State.READY})),
     MoveKind.RETURN_LOST: Rule(frozenset({State.QUEUED}), frozenset({State.READY})),

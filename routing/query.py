@@ -100,7 +100,11 @@ class Query:
 
     @property
     def prompt_tokens(self) -> int:
-        """A feature of what the user and the system say, at least 1: what is billed is in `measured`."""
+        """Estimated tokens of what the user and the system say, by their characters alone, at least 1.
+
+        A feature of routers, and what a further call (a repair, a vote of self-consistency) is expected to take of a
+        limit. What is reserved and what fits a context is computed from `measured`, which has the whole body.
+        """
         return round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN) or 1
 
 

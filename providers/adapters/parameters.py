@@ -1,6 +1,6 @@
 """What becomes of each field of a chat request in each protocol: the one matrix, as data.
 
-The adapters look their treatment of a field up here, docs/parameters.md is generated from it, and a test sends every
+The adapters look their treatment of a field up here, docs/providers.md is generated from it, and a test sends every
 row. A field that is in no row is sent where the provider's ``extra_fields`` name it, and refused by name elsewhere.
 """
 

@@ -1,6 +1,6 @@
 """How every deployment is: the figures behind the breakers, here in this process alone.
 
-`shared_health` keeps the same in Redis, for all workers.
+`redis_health` keeps the same in Redis, for all workers.
 """
 
 import time

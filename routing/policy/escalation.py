@@ -26,7 +26,7 @@ class TierAttempt:
     reasons: tuple[str, ...]
     """The judge's, or one per kind of failure, whose value is the code."""
     valid: bool
-    """The validators passed; only the confidence was low."""
+    """Its answer can be used, as in `Verdict.valid`; False where no answer came."""
     next_tier: str | None = None
     """Where a certified policy sends it; None is the next tier of the ladder."""
 

@@ -60,8 +60,8 @@ LOOK_SHARE = 5.0
 MONTHS_EVERY_S = 3600.0
 """Between two looks whether the months that come have their partitions."""
 
-LEFTOVERS_EVERY_S = 600.0
-"""Between two looks for what deposits left that died between their commits. It is in nobody's way."""
+ORPHANS_EVERY_S = 600.0
+"""Between two looks for orphans, of batch writers that died between their commits. No reader sees them."""
 
 SPEND_EVERY_S = 60.0
 """Between two sums of what the calls of a day cost."""
@@ -107,7 +107,7 @@ class Feeder:
 
     def __post_init__(self) -> None:
         self.sealing = PeriodicTask("sealing", self._seal)
-        self.tidying = PeriodicTask("tidying", self._clean_orphans, LEFTOVERS_EVERY_S)
+        self.tidying = PeriodicTask("tidying", self._clean_orphans, ORPHANS_EVERY_S)
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
         self.summing = PeriodicTask("summing_spend", self._sum_spend, SPEND_EVERY_S, rest=SPEND_REST)
 
@@ -247,7 +247,7 @@ class Feeder:
 
     async def _clean_orphans(self) -> None:
         if removed := await delete_orphans(self.context.engine):
-            log.warning("leftovers_removed", queries=removed)
+            log.warning("orphans_removed", queries=removed)
 
     async def _sum_spend(self) -> None:
         await sum_spend(self.context.engine)

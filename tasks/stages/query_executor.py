@@ -129,7 +129,11 @@ class QueryExecutor:
         """Results that are not yet in the ledger: it gets them with the query's move, or before another call."""
 
     async def run(self) -> Moved | None:
-        """Returns the (stage, state) that it moved to; None where somebody else has it by now."""
+        """Returns the (stage, state) that it moved to.
+
+        None where there is nothing more to do: another process has it, the budget refused its claim, or
+        `_commit_intent` has put it off or delivered its cut answer.
+        """
         if self.recorded is not None:
             began = time.monotonic()
             self.claim = await self.context.ledger.claim((self.stage, self.queued.id, None))
@@ -223,7 +227,8 @@ class QueryExecutor:
     async def _commit_intent(self, choice: SelectedDeployment) -> SentCall | None:
         """The intent is committed before anything is sent; with the first one comes the claim.
 
-        None where the claim is not ours: then nothing is sent.
+        None where nothing is to be sent: the claim is lost or refused, or the query was put off or its cut answer
+        delivered here.
         """
         ledger, model = self.context.ledger, choice.model
         intent = await self._intent(model, purpose=EMBED if model.embeds else "answer")

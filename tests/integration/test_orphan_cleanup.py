@@ -105,7 +105,7 @@ def test_a_batch_that_came_to_be_just_after_it_was_missed_keeps_its_queries(on_b
     on_bench(story)
 
 
-def test_leftovers_are_found_among_batches_of_all_kinds_and_removed_in_several_steps(on_bench: OnBench) -> None:
+def test_orphans_are_found_among_batches_of_all_kinds_and_removed_in_several_steps(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         kept = [*await bench.submit(2), *await bench.submit(1)]
         for n, batch_id in enumerate((-5, 10**12, 2**31)):
