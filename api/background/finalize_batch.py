@@ -26,7 +26,6 @@ FINALIZERS: Final = 3
 
 async def finalize(service: AppState) -> bool:
     """Finalize a batch that has ended. Whether there was one."""
-    await service.batches.reopen()
     take = partial(service.batches.take_ended, LEASE_S)
     async with service.finalizations.taken(take, most=1) as batch:
         if batch is None or batch.id is None:

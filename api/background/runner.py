@@ -32,11 +32,17 @@ async def run_jobs(service: AppState) -> None:
         progress = group.create_task(keep_progress())
         for _ in range(FINALIZERS):
             group.create_task(_repeat("finalize", finalize, service))
+        group.create_task(_repeat("reopen", _reopen, service))
         group.create_task(_repeat("deliver", deliveries.start_due, service, wake=service.deliver_soon))
         group.create_task(_repeat("housekeeping", _clean_up, service, poll_s=_HOUSEKEEPING_S))
         await service.stopping.wait()
         progress.cancel()
     await deliveries.finish()
+
+
+async def _reopen(service: AppState) -> bool:
+    await service.batches.reopen()
+    return False
 
 
 async def _clean_up(service: AppState) -> bool:
