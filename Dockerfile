@@ -5,7 +5,7 @@
 #   docker build -t pointsman:local --build-arg LOCK=requirements.lock .   # also Parquet, `train` and `learn`: 1 GB
 
 FROM python:3.13-slim AS build
-ARG LOCK=deploy/image.lock
+ARG LOCK=deploy/image-requirements.lock
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 RUN apt-get -qq update && apt-get -qq install --no-install-recommends binutils && python -m venv /app/.venv

@@ -68,10 +68,10 @@ attack: .venv/ready ## Attack the service as a tenant, a web page, a neighbor or
 mutation: .venv/ready ## Switch each guard off in turn, and show which test notices (10 minutes)
 	@$(BIN)/python -m tests.chaos.mutation
 
-lock: ## Pin every dependency anew, with hashes, into requirements.lock and deploy/image.lock (needs uv)
+lock: ## Pin every dependency anew, with hashes, into requirements.lock and deploy/image-requirements.lock (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv, or make lock UV=/path/to/uv"; exit 1; }
 	@$(UV) pip compile --quiet $(PINS) --extra dev pyproject.toml -o requirements.lock $(LOCK_OPTIONS)
-	@$(UV) pip compile --quiet $(PINS) --extra image --constraint requirements.lock pyproject.toml -o deploy/image.lock
+	@$(UV) pip compile --quiet $(PINS) --extra image --constraint requirements.lock pyproject.toml -o deploy/image-requirements.lock
 
 pin-images: ## Pin the images of the Dockerfile and of compose to today's digests (needs docker and the network)
 	@deploy/pin_images

@@ -19,6 +19,7 @@ from api.http_errors import ApiError, bad_request, too_large
 from api.middleware import KEYLESS_PATHS, RequestMiddleware
 from api.request_metrics import Metrics
 from api.routes import (
+    batch_action_routes,
     batch_routes,
     chat_routes,
     dashboard_routes,
@@ -29,7 +30,6 @@ from api.routes import (
     label_routes,
     message_batch_routes,
     model_routes,
-    pointsman_routes,
     router_routes,
     webhook_routes,
 )
@@ -95,7 +95,7 @@ def create_app(
         message_batch_routes,
         model_routes,
         webhook_routes,
-        pointsman_routes,
+        batch_action_routes,
         dry_run_routes,
         router_routes,
         key_routes,

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from evaluation.data.array_types import Floats
 from evaluation.data.dataset import Dataset, read_dataset
 from evaluation.metrics.confidence_intervals import DRAWS
-from evaluation.metrics.fixed_split import SplitLead, lead_over_fixed_split
+from evaluation.metrics.fixed_split_lead import FixedSplitLead, lead_over_fixed_split
 from evaluation.metrics.recorded_pipeline import routed_tiers
 from evaluation.models.answer_scorer import AnswerScorer
 from evaluation.models.artifact_cache import DEFAULT, open_folder
@@ -58,7 +58,7 @@ class PolicyRow:
     lines: int
     policy: str
     share: float
-    lead: SplitLead
+    lead: FixedSplitLead
 
 
 def measure(

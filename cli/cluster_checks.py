@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 
 from cli.check_result import CheckResult, fail, ok, warn
-from cli.resources import report_rows
+from cli.open_services import report_rows
 from db.engine import single_hosts
 from routing.fleet import Fleet
 from settings import Settings, without_password

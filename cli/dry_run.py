@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table, warn
 from cli.deadline_table import deadline_table
+from cli.open_services import open_database
 from cli.progress import duration
 from cli.query_source import Source
-from cli.resources import open_database
 from cli.worker_stack import UNDEFINED_TABLE
 from db.batch_writer import BatchSpec
 from db.provider_batches import ProviderBatches

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from cli.console import plain, warn
+from cli.open_services import resolve_batch
 from cli.progress import duration
-from cli.resources import resolve_batch
 from db.reports.query_timeline import find_queries
 
 _SHOWN: Final = 5

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import UsageError
-from cli.resources import open_database
+from cli.open_services import open_database
 from db.reports.batch_stats import Batch, Progress
 from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from routing.fleet import Model
 from routing.heuristics.heuristic_router import expected_completion_tokens
-from routing.policy.case import RoutingCase
+from routing.policy.routing_case import RoutingCase
 from routing.query import Query
 
 GUESS_SPREAD: Final = 0.9

@@ -8,7 +8,7 @@ from typing import Any, Final
 from db.batch_writer import BatchSpec
 from routing.fleet import Fleet
 from routing.lanes.lane import BatchAge
-from routing.lanes.offers import tier_lanes
+from routing.lanes.tier_offers import tier_lanes
 from submission.input_line import InputLine, RejectedLine
 from submission.request_key import RequestKeys
 from submission.reservoir_sample import ReservoirSample

@@ -17,8 +17,8 @@ from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
 from routing.forecast.forecast_types import ExpectedPilot, Forecast, ForecastHistory, QueueLoad, nothing
 from routing.pilot import GraderChoice, PilotSpec
-from routing.policy.case import Decision, RoutingContext
 from routing.policy.decision import Predictor, decide
+from routing.policy.routing_case import Decision, RoutingContext
 from routing.query import Query, read_line
 from settings import Settings
 from submission.forecast_json import forecast_as_json

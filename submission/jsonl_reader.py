@@ -23,7 +23,7 @@ from routing.fleet import Fleet, Model
 from routing.prompt_size import unbounded
 from submission.chat_request_validation import find_expects_error, find_request_error
 from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
-from submission.line_checks import closest_option_key, encoding_error, json_error, storage_error
+from submission.json_line_errors import closest_option_key, encoding_error, json_error, storage_error
 from submission.line_splitter import OversizedLine, split_lines
 
 DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"

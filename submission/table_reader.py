@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, ClassVar, Final, Protocol
 import orjson
 
 from submission.input_line import InputLimits, LineError, input_error
-from submission.line_checks import json_error
+from submission.json_line_errors import json_error
 from submission.line_splitter import OversizedLine, plain_chunks, split_lines
 
 ROWS_PER_BATCH: Final = 1000

@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, plural, warn
+from cli.open_services import open_database, read_settings, resolve_batch, with_database
 from cli.param_types import JsonOption
-from cli.resources import open_database, read_settings, resolve_batch, with_database
 from db.audit_seals import AuditReport, verify
 from db.auditor_login import InvalidLoginName, add_auditor
 

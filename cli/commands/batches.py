@@ -14,12 +14,12 @@ from cli.batch_options import BatchOptionGroup
 from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
+from cli.open_services import read_settings, resolve_batch, with_database
 from cli.option_groups import with_option_groups
 from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import BatchArgument, FileOption, FleetOption, JsonOption, SkipInvalidOption, check_name
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
 from cli.query_source import open_source, rows_of
-from cli.resources import read_settings, resolve_batch, with_database
 from cli.result_table import table_format
 from cli.table_options import (
     DatabaseUrlOption,

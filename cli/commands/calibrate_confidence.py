@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode
 from cli.console import emit, err
+from cli.open_services import read_settings, resolve_batch, with_database
 from cli.param_types import JsonOption
-from cli.resources import read_settings, resolve_batch, with_database
 from db.reports import run_report
 
 app = typer.Typer()

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, plural, table, warn
+from cli.open_services import fleet_label, read_settings
 from cli.param_types import JsonOption
-from cli.resources import fleet_label, read_settings
 from fleet_config import SIMULATOR
 from routing.answer_checks.threshold_action import extra_calls, threshold_action
 from routing.fleet import Fleet, Model

@@ -16,8 +16,8 @@ from cli.check_result import CheckResult, CheckStatus, fail, ok, warn
 from cli.cluster_checks import SEEN_S, cluster_checks
 from cli.command_errors import ExitCode, describe_error
 from cli.console import emit, out, plain
+from cli.open_services import fleet_label, open_database, read_settings, report_rows
 from cli.param_types import FleetOption, JsonOption
-from cli.resources import fleet_label, open_database, read_settings, report_rows
 from cli.worker_stack import STOP_THEM
 from fleet_config import SIMULATOR
 from providers.transport.reachable import accepts_connections

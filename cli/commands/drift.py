@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, table
+from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption, parse_duration
-from cli.resources import read_settings, with_database
 from db.reports.drift_samples import RECENT, REFERENCE, DriftWindows, drift_times, drift_windows
 from evaluation.production.data_drift import ENOUGH, SHIFT, WATCH, Drift, drift_of
 

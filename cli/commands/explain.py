@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli import timeline_view
 from cli.console import emit, out
+from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption
 from cli.query_lookup import resolve_query
-from cli.resources import read_settings, with_database
 from db.reports.json_views import timeline_as_json
 from db.reports.query_timeline import query_events
 

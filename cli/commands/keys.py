@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, out, plain, table, warn
+from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption, check_name, parse_usd
-from cli.resources import read_settings, with_database
 from db.tenants import DEFAULT_TENANT, ApiKey, IdentityTaken, Role, Tenants
 from report.formatting import usd
 

@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from cli.console import emit, out, plain, plural
+from cli.open_services import read_settings, resolve_batch, with_database
 from cli.param_types import JsonOption, current_user
 from cli.query_lookup import resolve_query
-from cli.resources import read_settings, resolve_batch, with_database
 from db.label_store import AT_ONCE, Label, answered, label
 from db.reports.batch_stats import find_batch
 

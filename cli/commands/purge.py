@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cli.console import emit, out
+from cli.open_services import open_database, read_settings, running_services
 from cli.param_types import JsonOption, parse_duration
-from cli.resources import open_database, read_settings, running_services
 from db.batch_purge import Purged
 from db.batch_purge import purge as purge_before
 

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, table
+from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption
-from cli.resources import read_settings, with_database
 from cli.usage_export import BilledUsage, read_usage_export
 from db.reports import run_report
 from providers.billing import DIFFERENCE

@@ -10,9 +10,9 @@ import typer
 from cli.command_errors import UsageError
 from cli.console import notice
 from cli.deployment.deployment_plan import DeploymentPlan
+from cli.open_services import read_settings
 from cli.output_files import STDOUT
 from cli.param_types import FileOption, FleetOption
-from cli.resources import read_settings
 from settings import check_fleet
 
 app = typer.Typer()

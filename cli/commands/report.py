@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from cli.console import notice, plain
+from cli.open_services import read_settings, resolve_batch, with_database
 from cli.output_files import STDOUT, check_writable, open_atomically
 from cli.param_types import BatchArgument, FileOption, JsonOption
-from cli.resources import read_settings, resolve_batch, with_database
 from db.reports.batch_report import BatchReport, load_batch_report
 from db.reports.json_views import batch_report_as_json
 from fleet_config.price_lookup import list_price

@@ -16,10 +16,10 @@ from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import UsageError
 from cli.console import emit, notice, warn
 from cli.input_files import SqlInput
+from cli.open_services import open_database, read_settings, resolve_batch, running_services
 from cli.option_groups import with_option_groups
 from cli.param_types import BudgetOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
 from cli.query_source import Source, open_source, rows_of
-from cli.resources import open_database, read_settings, resolve_batch, running_services
 from cli.result_table import table_format
 from cli.table_options import (
     ExpandOption,

@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from cli.console import emit, out, table
+from cli.open_services import read_settings, resolve_batch, with_database
 from cli.param_types import JsonOption
-from cli.resources import read_settings, resolve_batch, with_database
 from db.shadow_decisions import beside
 
 app = typer.Typer()

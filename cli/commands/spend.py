@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode
 from cli.console import emit, out, plain, table
+from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption
-from cli.resources import read_settings, with_database
 from db.spend import MAX_DAYS, SpendBy, spend, sum_spend
 from report.formatting import usd
 

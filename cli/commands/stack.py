@@ -10,8 +10,8 @@ import typer
 
 from cli.command_errors import CommandError, ExitCode
 from cli.console import notice, out
+from cli.open_services import read_settings
 from cli.param_types import FleetOption
-from cli.resources import read_settings
 from settings import Settings, without_password
 from workers.data_dir import make_data_dir
 from workers.embedded.services import services_down, services_running

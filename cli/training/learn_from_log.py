@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import ExitCode
 from cli.console import emit, out, table, warn
-from cli.resources import read_settings, resolve_batch, with_database
+from cli.open_services import read_settings, resolve_batch, with_database
 from cli.training import registry
 from cli.training.train_router import training_bar, usage_errors
 from db.label_store import count_uncertain, labelled_log

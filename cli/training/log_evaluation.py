@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
 from cli.console import emit, err
+from cli.open_services import read_settings, with_database
 from cli.param_types import match_duration
-from cli.resources import read_settings, with_database
 from cli.training import log_tables
 from cli.training.registry import open_router
 from cli.training.train_router import GATE, usage_errors

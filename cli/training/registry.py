@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.console import emit, out
+from cli.open_services import read_settings, with_database
 from cli.param_types import current_user
-from cli.resources import read_settings, with_database
 from cli.training import tables
 from db import router_registry
 from evaluation.data.dataset_errors import RegistryError

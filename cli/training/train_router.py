@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.command_errors import UsageError
 from cli.console import emit, err, out
+from cli.open_services import read_settings
 from cli.output_files import open_atomically
-from cli.resources import read_settings
 from cli.training import registry, tables
 from cli.training.registry import open_router
 from evaluation.data.array_types import Floats

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from routing.fleet import Fleet
 from routing.heuristics.heuristic_router import expected_completion_tokens
-from routing.policy.case import RoutingCase
 from routing.policy.decision import Decision, Predictor, apply_llm_votes, decide
 from routing.policy.exploration import exploration_draw
+from routing.policy.routing_case import RoutingCase
 from routing.query import Query
 
 EXAMPLES: Final = 10

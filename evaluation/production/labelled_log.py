@@ -11,7 +11,7 @@ from evaluation.data.cross_validation import numbered
 from evaluation.data.dataset_errors import EvaluationError
 from evaluation.production.off_policy import Log, NoSupport, value
 from routing.fleet import Fleet
-from routing.policy.case import RoutingContext
+from routing.policy.routing_case import RoutingContext
 from routing.query import Query
 
 

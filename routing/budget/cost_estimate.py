@@ -7,7 +7,7 @@ from routing.answer_checks.threshold_action import extra_calls
 from routing.answer_lengths import AnswerLengths
 from routing.fleet import Fleet, Model
 from routing.outcome import Usage
-from routing.policy.case import RoutingCase
+from routing.policy.routing_case import RoutingCase
 
 
 def serving(case: RoutingCase, tier: str) -> Model | None:

@@ -16,7 +16,7 @@ from routing.budget.cost_estimate import expected_usd, serving
 from routing.budget.query_budget import fit_to_query_budget, reservation_usd
 from routing.context_window import fitting
 from routing.fleet import Fleet
-from routing.policy.case import Decision, RoutingCase, RoutingContext
+from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 

@@ -6,7 +6,7 @@ from typing import Final
 from routing.answer_lengths import AnswerLengths
 from routing.context_window import completion_cap
 from routing.fleet import Model
-from routing.policy.case import Decision, RoutingCase, RoutingContext
+from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 from routing.query import Query
 
 OVER_BUDGET: Final = "its max_cost_usd is less than any call reserves: raise it, or cap the answer with max_tokens"

@@ -25,7 +25,7 @@ from routing.forecast.forecast_types import (
 )
 from routing.forecast.throughput import max_throughput
 from routing.outcome import Usage
-from routing.policy.case import Decision, RoutingCase, RoutingContext
+from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 
 PRIOR_DOUBTED: Final = (2.0, 20.0)
 """Two of twenty answers of a tier are doubted, until there are others."""

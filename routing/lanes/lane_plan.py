@@ -18,9 +18,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from routing.lanes.choice import BatchReview, LaneChoice
 from routing.lanes.completion_times import CompletionTimes, lognormal_survival
 from routing.lanes.lane import Lane, LaneOffer, TierLanes
+from routing.lanes.lane_choice import BatchReview, LaneChoice
 from routing.lanes.standard_pace import ALPHA, StandardPace, standard_paces, tiers_from
 from routing.reason import Reason, ReasonCode
 

@@ -27,9 +27,9 @@ from routing.budget.degradation import QueryBudget, fit_to_budgets
 from routing.fleet import Fleet
 from routing.heuristics.unicode_obfuscation import normalize_homoglyphs
 from routing.pilot import PilotStart
-from routing.policy.case import Decision, RoutingCase, RoutingContext
 from routing.policy.expected_loss import losses, lowest_loss
 from routing.policy.llm_router_prompt import RouterVote
+from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 from routing.policy.success_probability import SuccessProbabilities, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
 from routing.reason import Reason, ReasonCode

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from routing.heuristics.heuristic_router import expected_completion_tokens
-from routing.policy.case import RoutingCase, RoutingContext
+from routing.policy.routing_case import RoutingCase, RoutingContext
 from routing.policy.success_probability import SuccessProbabilities
 from routing.price import Price
 

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from db.provider_batches import ProviderBatches
 from routing.fleet import Fleet, Model
 from routing.lanes.lane import Lane
-from routing.lanes.offers import lane_deployment
+from routing.lanes.tier_offers import lane_deployment
 from routing.provider_batch_lifecycle import ProviderBatchState
 from tasks.lanes.lane_plans import LanePlans
 from tasks.publisher import publish_provider_batch

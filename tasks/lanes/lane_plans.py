@@ -12,7 +12,7 @@ from db.provider_batches import ProviderBatches
 from routing.fleet import Fleet
 from routing.lanes.lane import BatchAge
 from routing.lanes.lane_plan import LanePlan
-from routing.lanes.offers import tier_lanes
+from routing.lanes.tier_offers import tier_lanes
 from routing.lifecycle import FALLBACK, ROUTE
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ from db.ledger_types import QueuedQuery
 from routing.answer_lengths import UNKNOWN_LENGTHS
 from routing.budget.degradation import DegradingBudget, QueryBudget
 from routing.fleet import BudgetPolicy
-from routing.policy.case import Decision
+from routing.policy.routing_case import Decision
 from tasks.budget_cache import BatchBudgetState
 from tasks.worker_context import WorkerContext
 

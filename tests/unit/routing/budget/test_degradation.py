@@ -17,7 +17,7 @@ from routing.budget.degradation import (
     fit_to_share,
     next_rung_down,
 )
-from routing.policy.case import Decision, RoutingContext
+from routing.policy.routing_case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 

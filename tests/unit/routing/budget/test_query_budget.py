@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.budget.query_budget import affordable, fit_to_query_budget, reservation_usd, worst_usd
-from routing.policy.case import Decision, RoutingContext
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, TierAttempt, TiersExhausted, next_step
+from routing.policy.routing_case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import LADDER, small_fleet
 

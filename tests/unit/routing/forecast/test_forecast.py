@@ -11,7 +11,7 @@ from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
 from routing.forecast.forecast import forecast
 from routing.forecast.forecast_types import START_S, CallLatency, ExpectedPilot, Forecast, ForecastHistory, QueueLoad
-from routing.policy.case import Decision, RoutingContext
+from routing.policy.routing_case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import small_fleet
 

@@ -15,7 +15,7 @@ _AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class SplitLead:
+class FixedSplitLead:
     """A policy's quality over that of the best fixed split of its cost."""
 
     quality: float
@@ -36,7 +36,7 @@ class SplitLead:
 
 def lead_over_fixed_split(
     quality: Floats, cost: Floats, *, grades: Floats, prices: Floats, seed: int = 0, draws: int = DRAWS
-) -> SplitLead:
+) -> FixedSplitLead:
     """``quality`` and ``cost`` are the policy's of each query, shape (n,), every call counted.
 
     ``grades`` are the tiers' of each query, shape (n, tiers); ``prices`` what a call to each costs, in calls to the
@@ -55,7 +55,7 @@ def lead_over_fixed_split(
     here = columns.mean(axis=0)[None, :]
     split = float(_best_split(here[:, 1], here[:, 2:], prices)[0])
     own = float(quality.mean())
-    return SplitLead(own, float(cost.mean()), split, own - split, Interval(float(low), float(high)))
+    return FixedSplitLead(own, float(cost.mean()), split, own - split, Interval(float(low), float(high)))
 
 
 def _best_split(cost: Floats, grades: Floats, prices: Floats) -> Floats:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.metrics.fixed_split import lead_over_fixed_split
+from evaluation.metrics.fixed_split_lead import lead_over_fixed_split
 
 PRICES = np.array([0.1, 0.4, 1.0])
 

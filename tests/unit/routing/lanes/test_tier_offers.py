@@ -7,7 +7,7 @@ import pytest
 from routing.fleet import Fleet
 from routing.lanes.deadline_forecast import forecast_deadline
 from routing.lanes.lane import BatchAge, Lane
-from routing.lanes.offers import FLEX_PACE, lane_deployment, tier_lanes
+from routing.lanes.tier_offers import FLEX_PACE, lane_deployment, tier_lanes
 from tests.fleets import small_fleet
 
 FIGURES = {
