@@ -155,7 +155,7 @@ class BatchOptions(ApiModel):
     priority: Annotated[int, Field(ge=-100, le=0), WHOLE] = Field(
         default=0, description="Below 0: after the batches of all tenants that have 0."
     )
-    dedup: bool = Field(default=False, description="Ask identical lines only once, whatever their temperature.")
+    dedup: bool = Field(default=False, description="Ask identical lines only once at any temperature.")
     quality: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
         default=None, description="Quality floor relative to the top tier, certified on a sample of the batch."
     )

@@ -43,7 +43,7 @@ def tiers_of(data: Dataset, fleet: Fleet, predictor: Predictor | None) -> list[s
 
 
 def weighed(data: Dataset, fleet: Fleet, chosen: Sequence[str]) -> LabelReport:
-    """``chosen`` held against the labels, beside the gate alone and the controls."""
+    """``chosen`` compared with the labels, beside the gate alone and the controls."""
     alone = replace(fleet, router=replace(fleet.router, stages=("gate",)))
     return weigh_choices(
         data,

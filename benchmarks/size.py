@@ -19,7 +19,7 @@ class Size:
     slot_rounds: int = 40
     """Calls per slot at 100 ms; a quarter of it at 1 s."""
     growth: tuple[int, ...] = (10_000, 100_000)
-    """Sizes of batch, the first of which the others are held against."""
+    """Sizes of batch, of which the others are compared with the first."""
     history_rows: int = 500_000
     processes: tuple[int, ...] = (1, 2, 4)
     behind: int = 60_000

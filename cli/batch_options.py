@@ -32,7 +32,9 @@ QualityOption = Annotated[
 ]
 ConfidenceOption = Annotated[
     float | None,
-    typer.Option("--confidence", metavar="SHARE", help="Of the certificate; 0.95 if left out. Needs --quality."),
+    typer.Option(
+        "--confidence", metavar="SHARE", help="Confidence of the certificate. Default: 0.95. Needs --quality."
+    ),
 ]
 PilotOption = Annotated[
     int | None,

@@ -137,7 +137,7 @@ def _database(error: DBAPIError) -> ErrorReport:
     # A missing role fails the connection without an SQLSTATE; the message then holds our role's name.
     if state in ("42P01", "42703", "42883", "3F000") or (state is None and APP_ROLE in str(error.orig)):
         message = "The database schema is missing or older than this version of Pointsman."
-        hint = "Migrate it with `alembic upgrade head`; `pointsman up` does so itself."
+        hint = "Migrate it with `alembic upgrade head`; `pointsman up` does this for you."
     elif state is None or state.startswith(("08", "57P", "53300")):
         message = "Postgres cannot be reached."
         hint = "Check DATABASE_URL and whether Postgres is up. `pointsman doctor` checks both."

@@ -45,7 +45,7 @@ SkipInvalidOption = Annotated[
 ]
 PriorityOption = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher values go first.")]
 BudgetOption = Annotated[
-    float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="Upper limit of the batch's cost.")
+    float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
 ]
 PolicyOption = Annotated[
     BudgetPolicy | None,
@@ -58,7 +58,7 @@ PolicyOption = Annotated[
 DedupOption = Annotated[
     bool,
     typer.Option(
-        "--dedup", help="Ask identical lines only once, whatever their temperature. The default for temperature 0."
+        "--dedup", help="Ask identical lines only once at any temperature. Without it, only those with temperature 0."
     ),
 ]
 WithinOption = Annotated[
@@ -71,7 +71,9 @@ WithinOption = Annotated[
 ]
 ByOption = Annotated[
     str | None,
-    typer.Option("--by", metavar="TIME", help="The same as a time of day or a date: 06:00, or 2030-01-31T06:00+01:00."),
+    typer.Option(
+        "--by", metavar="TIME", help="Like --within, as a time of day or a date: 06:00, or 2030-01-31T06:00+01:00."
+    ),
 ]
 ReplayOption = Annotated[
     Path | None,

@@ -59,17 +59,19 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="For the results: .csv, .tsv or .parquet with the input's columns, else OpenAI Batch output; - is stdout.",
+        help="Write to .csv, .tsv or .parquet with the input's columns, else as OpenAI Batch output; - is stdout.",
     ),
 ]
 ExpandOption = Annotated[
     bool,
-    typer.Option("--expand", help="In a table: a column answer_NAME for each field of answers that are JSON objects."),
+    typer.Option(
+        "--expand", help="In a table, add a column answer_NAME for each field of answers that are JSON objects."
+    ),
 ]
 QuerySqlOption = Annotated[
     str | None,
     typer.Option(
-        "--query-sql", metavar="SELECT", help="Instead of FILE: the rows of this query. Needs --database-url-env."
+        "--query-sql", metavar="SELECT", help="Read the rows of this query instead of FILE. Needs --database-url-env."
     ),
 ]
 DatabaseUrlOption = Annotated[

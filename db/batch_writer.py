@@ -169,7 +169,7 @@ class BatchWriter:
         self._reusable: list[tuple[int, bytes]] = []
         """Queries whose answers later batches may take, with their keys."""
         self.plan: Mapping[str, Any] | None = None
-        """What is predicted of it, to be held against what comes of it."""
+        """What is predicted of it, to be compared with the outcome."""
 
     @property
     def content_sha256(self) -> bytes:

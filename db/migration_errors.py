@@ -8,7 +8,7 @@ class MigrationError(RuntimeError):
 
 
 class NotOurTables(MigrationError):
-    """The tables belong to another role than the one that migrates."""
+    """The tables belong to a role other than the one that migrates."""
 
     hint = (
         "Migrate with a login that is a member of it. Where a superuser's tables are of a development version before "

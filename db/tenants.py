@@ -59,7 +59,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyLock:
-    """What a key is held against."""
+    """What a key is checked against."""
 
     id: str
     hash: bytes = field(repr=False)

@@ -131,7 +131,7 @@ def _tool_choice(value: Any) -> dict[str, Any]:
             return {"tool_choice": {"type": "function", "function": {"name": name}}}
         case _:
             fix = 'Use "auto", "none", "required" or {"type": "function", "name": ...}'
-            raise InvalidField("tool_choice", "chat completions have no such choice", fix)
+            raise InvalidField("tool_choice", "chat completions do not support this value", fix)
 
 
 FIELDS: Final = FieldTable(

@@ -62,14 +62,14 @@ def _model_problems(own: Mapping[str, ModelTable], providers: Mapping[str, Provi
         if (model.model or name) != (own[first].model or first):
             yield Problem(
                 key("models", name, "model"),
-                f"is another model than {own[first].model or first}: vectors of two models do not go together.",
+                f"is a different model from {own[first].model or first}: vectors of two models cannot be mixed.",
                 "Give the embedding tier one model; it may have several deployments.",
             )
         provider = providers.get(model.provider)
         if provider is not None and provider.kind is not Protocol.OPENAI:
             yield Problem(
                 key("models", name, "provider"),
-                f"speaks the {provider.kind} protocol, in which no embeddings are asked for.",
+                f"speaks the {provider.kind} protocol, which Pointsman does not use for embeddings.",
                 'Use a provider with kind = "openai".',
             )
 

@@ -11,7 +11,7 @@ from routing.fleet import Provider
 from routing.outcome import Failure, FailureKind
 
 CALL_HEADER: Final = "x-pointsman-call"
-"""Carries the id of the call's row, so that a provider's log can be held against the ledger."""
+"""Carries the id of the call's row, so that a provider's log can be compared with the ledger."""
 
 _KEY_SLOT: Final = "{api_key}"
 """Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""

@@ -88,7 +88,7 @@ class FaultKind(StrEnum):
     BATCH_UNCOUNTED = "batch_uncounted"
     """The provider does not say how many of its calls succeeded."""
     BATCH_OUT_OF_ORDER = "batch_out_of_order"
-    """The results are in another order than the calls also where the protocol promises the same."""
+    """The results are in an order other than that of the calls also where the protocol promises the same."""
     BATCH_UNKNOWN_KEY = "batch_unknown_key"
     """Among the results is one with a key that was never sent."""
     BATCH_DUPLICATE = "batch_duplicate"

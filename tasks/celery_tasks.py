@@ -111,7 +111,7 @@ def submit_queries(
     ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
     ``quality`` is a floor relative to the top tier's answers, certified at ``confidence`` (0.95) on a sample of at most
     ``pilot`` queries, whose answers ``grader`` compares. ``priority`` is between -100 and 100; higher goes first.
-    With ``dedup`` identical lines are asked only once, whatever their temperature.
+    With ``dedup`` identical lines are asked only once at any temperature.
     ``within`` says when the answers are wanted, such as 90m, 24h or 2d: cheaper lanes of the fleet are used until then.
     A plan is stored with the batch.
     Without an ``idempotency_key`` the message's own id serves: delivered twice, it is one batch.

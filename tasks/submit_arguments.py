@@ -81,7 +81,7 @@ def read_priority(priority: object) -> int:
 
 
 def read_dedup(dedup: object) -> bool:
-    """Whether identical lines are asked only once, whatever their temperature."""
+    """Whether identical lines are asked only once at any temperature."""
     if not isinstance(dedup, bool):
         raise input_error("dedup", "it must be true or false", "Correct it, or leave it out")
     return dedup

@@ -30,7 +30,7 @@ _ESTABLISHED: Final = 1
 def is_own_user(own: tuple[Any, ...] | None, peer: tuple[Any, ...] | None) -> bool:
     """Whether this process' user opened the socket at ``peer`` that is connected to ``own``: (host, port, …) each.
 
-    False where that cannot be known: on another system than Linux, for a socket that is closed already (None), that is
+    False where that cannot be known: on a system other than Linux, for a socket that is closed already (None), that is
     on another machine or in another network namespace.
     """
     if sys.platform != "linux" or not own or not peer:

@@ -48,7 +48,9 @@ app = typer.Typer()
 @with_option_groups
 def submit(
     *,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The same formats as for `run`; - is stdin.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     output: OutputOption = None,
     expand: ExpandOption = False,
@@ -107,7 +109,7 @@ def submit(
         if not await WorkerRegistry(engine).alive():
             warn("No worker is running. Start workers with `pointsman up`.")
         if tenant != DEFAULT_TENANT and not await Tenants(engine).keys(tenant=tenant):
-            warn(f"No key opens the batches of tenant {tenant}: `pointsman keys create NAME --tenant {tenant}`.")
+            warn(f"Tenant {tenant} has no API key. Create one: `pointsman keys create NAME --tenant {tenant}`.")
         report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
         if not shows_id:
             out.print(result.public_id)

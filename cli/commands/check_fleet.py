@@ -38,7 +38,9 @@ def check(
     calls: Annotated[
         bool, typer.Option("--call", help="Also call each deployment a few times, and say what works. Costs cents.")
     ] = False,
-    is_confirmed: Annotated[bool, typer.Option("--yes", "-y", help="With --call: do not ask before paying.")] = False,
+    is_confirmed: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --call, make the paid calls without asking first.")
+    ] = False,
 ) -> None:
     """Check a fleet file.
 

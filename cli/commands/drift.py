@@ -29,7 +29,7 @@ def drift(
         str | None, typer.Option(metavar="SPAN", help="Compare the decisions of this last span instead, such as 24h.")
     ] = None,
     against: Annotated[
-        str, typer.Option(metavar="SPAN", help="With --last: compare them with the decisions of this span before it.")
+        str, typer.Option(metavar="SPAN", help="With --last, compare with the decisions of this span before it.")
     ] = "7d",
     as_json: JsonOption = False,
 ) -> None:

@@ -23,14 +23,14 @@ app.add_typer(keys, name="keys")
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A label that identifies the key in `list`.")],
     tenant: Annotated[
-        str, typer.Option(help="The owner of the batches and files that the key opens; created if new.")
+        str, typer.Option(help="The tenant whose batches and files the key gives access to; created if new.")
     ] = DEFAULT_TENANT,
     role: Annotated[
         Role, typer.Option(help="viewer reads, operator also submits and changes batches, admin also keys and routers.")
     ] = Role.OPERATOR,
     identity: Annotated[
         str | None,
-        typer.Option(metavar="USER", help="Instead of a key: the user whom the trusted proxy names."),
+        typer.Option(metavar="USER", help="Give this user of the trusted proxy access, instead of creating a key."),
     ] = None,
     requests_per_min: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="New rate limit of the tenant.")
@@ -68,7 +68,7 @@ def create(
         out.print(f"{plain(identity)} may use tenant {plain(tenant)} as {role}.")
     else:
         out.print(key)
-        warn(f"The key opens the batches and files of tenant {tenant}. Save it now: it is not shown again.")
+        warn(f"The key gives access to the batches and files of tenant {tenant}. Save it now: it is not shown again.")
     if is_first:
         warn("This is the first key: from now on the API and the dashboard require a key.")
 
@@ -116,7 +116,7 @@ def revoke(
         return found is not None and await Tenants(engine).revoke_key(found.group(1))
 
     if not with_database(read_settings(), work):
-        raise UsageError("There is no active key of that name.", hint="`pointsman keys list`")
+        raise UsageError("There is no active key with that name.", hint="`pointsman keys list`")
     out.print("Revoked.")
 
 

@@ -1,4 +1,4 @@
-"""``pointsman reconcile``: holds the ledger against a provider's own export, by model and day."""
+"""``pointsman reconcile``: compares the ledger with a provider's own export, by model and day."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

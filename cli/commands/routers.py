@@ -58,11 +58,11 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="Plot cost, quality and calibration to a .png or .svg.")
     ] = None,
     from_log: Annotated[
-        bool, typer.Option("--from-log", help="Instead of DATA: evaluate production from its log.")
+        bool, typer.Option("--from-log", help="Evaluate production from its log instead of DATA.")
     ] = False,
     replay: Annotated[
         bool,
-        typer.Option("--replay", help="Instead of DATA: route logged queries again with --router, without calls."),
+        typer.Option("--replay", help="Route logged queries again with --router instead of DATA; no calls are made."),
     ] = False,
     batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Only this batch of the log.")] = None,
     since: Annotated[str | None, typer.Option(metavar="WHEN", help="Only batches since 2026-01-31, 24h or 7d.")] = None,

@@ -97,7 +97,9 @@ def run(
 @with_option_groups
 def try_floor(
     *,
-    file: Annotated[str | None, typer.Argument(metavar="FILE", help="As for `run`; - is stdin.")] = None,
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="The same formats as for `run`; - is stdin.")
+    ] = None,
     quality: Annotated[float, typer.Option(metavar="SHARE", help="The floor to certify.")] = 0.95,
     confidence: ConfidenceOption = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Sample at most N queries.")] = None,

@@ -20,10 +20,12 @@ _FIGURES: Final = ("calls", "prompt_tokens", "completion_tokens")
 
 @app.command("spend")
 def spend_by(
-    by: Annotated[SpendBy, typer.Option(help="What to split it by.")] = SpendBy.DAY,
+    by: Annotated[SpendBy, typer.Option(help="What to split the cost by.")] = SpendBy.DAY,
     days: Annotated[int, typer.Option(min=1, max=MAX_DAYS, metavar="N", help="UTC days, today included.")] = 30,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone. Default: of all.")] = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="Of simulated batches; no money was spent.")] = False,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all.")] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Show simulated batches, which spent no money.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what calls cost by day, key or workload."""

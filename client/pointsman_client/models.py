@@ -15,7 +15,7 @@ class SubmitOptions(TypedDict):
     quality: NotRequired[float | None]
     """The share of the top tier's quality to certify, 0.5 to below 1. Without it no floor is certified."""
     confidence: NotRequired[float]
-    """Of the certificate; 0.95 by default."""
+    """Confidence of the certificate; 0.95 by default."""
     pilot: NotRequired[int]
     """The largest sample."""
     grader: NotRequired[str]
@@ -25,7 +25,7 @@ class SubmitOptions(TypedDict):
     priority: NotRequired[int]
     """-100 to 0; below 0 it goes behind the other batches."""
     dedup: NotRequired[bool]
-    """Ask identical lines only once, whatever their temperature."""
+    """Ask identical lines only once at any temperature."""
 
 
 class Frozen(BaseModel):

@@ -211,7 +211,7 @@ class _DatasetReader:
             self.tiers = self._in_order(tuple(outcomes))
         elif self.tiers and set(outcomes) != set(self.tiers):
             yield DataFault(
-                number, "outcomes", f"has other tiers than {', '.join(self.tiers)}", "give each line the same"
+                number, "outcomes", f"has tiers other than {', '.join(self.tiers)}", "give each line the same"
             )
 
     def _in_order(self, tiers: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A router held against the tiers that people expected.
+"""A router compared with the tiers that people expected.
 
 Two ways to be wrong. *Cost inflation*: a more expensive tier than expected, the query is answered and money
 wasted. *Quality loss*: a cheaper tier than expected, the answer suffers. The second weighs more

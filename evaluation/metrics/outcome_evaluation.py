@@ -1,4 +1,4 @@
-"""A router held against real outcomes: its curve, its calibration, and what simple controls reach."""
+"""A router compared with real outcomes: its curve, its calibration, and what simple controls reach."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -23,7 +23,7 @@ _NAMES: Final = {
 }
 TRUSTED_ECE: Final = 0.05
 CHANCE_FACTOR: Final = 1.5
-"""An error is held against a probability only where it is so much larger than what chance alone would show."""
+"""An error counts against a probability only where it is so much larger than what chance alone would show."""
 
 
 def outcome_report(

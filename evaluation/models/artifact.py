@@ -77,17 +77,17 @@ def load(folder: Path) -> Artifact:
     """The artifact in ``folder``. Raises ArtifactError where it is missing, damaged or of another format."""
     manifest, digest = read_manifest(folder)
     if manifest.get("shape") != _shape_digest():
-        raise ArtifactError(f"{folder} was trained by a version that reads texts differently; train it anew")
+        raise ArtifactError(f"{folder} was trained by a version that reads texts differently; train it again")
     files = manifest.get("files")
     if not isinstance(files, dict) or CLASSIFIER not in files:
-        raise ArtifactError(f"{folder / MANIFEST} names no {CLASSIFIER}; train it anew")
+        raise ArtifactError(f"{folder / MANIFEST} names no {CLASSIFIER}; train it again")
     try:
         classifier = Classifier.from_arrays(_read(folder / CLASSIFIER, files[CLASSIFIER]))
         scorer = AnswerScorer.from_arrays(_read(folder / SCORER, files[SCORER])) if SCORER in files else None
     except ArtifactError:
         raise
     except _DAMAGED as error:
-        raise ArtifactError(f"{folder} cannot be read ({type(error).__name__}); train it anew") from error
+        raise ArtifactError(f"{folder} cannot be read ({type(error).__name__}); train it again") from error
     return Artifact(manifest, classifier, scorer, digest)
 
 
@@ -103,12 +103,12 @@ def read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
     try:
         manifest = json.loads(text)
     except ValueError as error:
-        raise ArtifactError(f"{path} is damaged: it is not JSON; train it anew") from error
+        raise ArtifactError(f"{path} is damaged: it is not JSON; train it again") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("name"), str):
-        raise ArtifactError(f"{path} is damaged: it has no name; train it anew")
+        raise ArtifactError(f"{path} is damaged: it has no name; train it again")
     if manifest.get("format") != FORMAT:
         raise ArtifactError(
-            f"{path} is of format {manifest.get('format')!r}, this version reads {FORMAT}; train it anew"
+            f"{path} is of format {manifest.get('format')!r}, this version reads {FORMAT}; train it again"
         )
     return manifest, hashlib.sha256(text).hexdigest()
 
@@ -122,11 +122,11 @@ def _write(path: Path, parts: Parts) -> str:
 
 def _read(path: Path, sha256: object) -> Parts:
     if not path.is_file():
-        raise ArtifactError(f"{path} is missing; train it anew")
+        raise ArtifactError(f"{path} is missing; train it again")
     if path.stat().st_size > LARGEST_BYTES:
         raise ArtifactError(f"{path} is larger than an artifact can be; train it again")
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise ArtifactError(f"{path} is damaged: it is not the file that its manifest describes; train it anew")
+        raise ArtifactError(f"{path} is damaged: it is not the file that its manifest describes; train it again")
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
 

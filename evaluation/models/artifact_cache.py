@@ -67,7 +67,7 @@ class ArtifactCache:
                     raise ArtifactError(f"version {digest[:12]} holds a file that is not a plain name")
                 (fresh / name).write_bytes(content)
             if load(fresh).digest != digest:
-                raise ArtifactError(f"version {digest[:12]} is damaged where it is stored; train it anew")
+                raise ArtifactError(f"version {digest[:12]} is damaged where it is stored; train it again")
             try:
                 fresh.rename(folder)
             except OSError:

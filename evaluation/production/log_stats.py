@@ -105,7 +105,7 @@ class LabelStats:
 
 @dataclass(slots=True)
 class Verdicts:
-    """The judge's verdicts of one source and tenth of confidence, and what can be held against them."""
+    """The judge's verdicts of one source and tenth of confidence, and what can be compared with them."""
 
     judged: int = 0
     confidence: float = 0.0

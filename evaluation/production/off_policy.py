@@ -11,7 +11,7 @@ value is the mean of an outcome (a grade, a cost, a loss) had it chosen. With th
   (Dudík, Langford & Li 2011, arXiv:1103.4601): right where either the propensities or the model are.
 
 Propensities are recorded, so IPS and DR are right whatever the model is; the model takes noise away.
-It is fitted on other queries than those that it is asked about (cross-fitting).
+It is fitted on queries other than those that it is asked about (cross-fitting).
 
 A query that was not explored (propensity 1) is evidence on its own tier only: policies are to be *held* there,
 as pins hold them, and what they would have moved is not part of a log (`LogBook.informative_rows`). Where the

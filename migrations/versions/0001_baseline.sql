@@ -599,7 +599,7 @@ CREATE TABLE spend_daily (
     CONSTRAINT pk_spend_daily PRIMARY KEY (day, tenant, simulated, key_id, workload, tier)
 );
 COMMENT ON TABLE spend_daily IS
-    'What calls with a result cost, by the UTC day of their begin; the feeder sums a day anew when one of its calls ends.';
+    'What calls with a result cost, by the UTC day on which they began; the feeder sums a day again when one of its calls ends.';
 COMMENT ON COLUMN spend_daily.key_id IS 'the API key that submitted the batch; empty where none did';
 COMMENT ON COLUMN spend_daily.workload IS
     'as the routing noted it; empty where it noted none, and for all but the 100 costliest of a tenant''s day';

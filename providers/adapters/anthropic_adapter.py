@@ -165,7 +165,7 @@ def _thinking(
         return {}
     version = _version(model.model)
     if effort not in EFFORTS:
-        notes.append(left_out("reasoning_effort", "it is none of this protocol's"))
+        notes.append(left_out("reasoning_effort", "this protocol does not have it"))
     elif tooling.get("tool_choice", {}).get("type") in ("any", "tool"):
         notes.append(left_out("reasoning_effort", "a model that must use a tool does not think"))
     elif version >= _ADAPTIVE:
@@ -189,11 +189,11 @@ def _effort(effort: str, version: tuple[int, int]) -> str:
 def _sampling(said: Mapping[str, Any], model: Model, notes: list[str], *, thinks: bool) -> dict[str, Any]:
     sent: dict[str, Any] = {key: said[key] for key in ("temperature", "top_p", "top_k") if key in said}
     if sent and (thinks or _version(model.model) >= _NO_SAMPLING):
-        why = "not beside thinking" if thinks else "this model takes none"
+        why = "not allowed with thinking" if thinks else "this model does not accept it"
         notes.append(left_out(", ".join(sent), why))
         sent = {}
     if "temperature" in sent and "top_p" in sent:
-        notes.append(left_out("top_p", "not beside temperature"))
+        notes.append(left_out("top_p", "not allowed with temperature"))
         del sent["top_p"]
     if sent.get("temperature", 0) > 1:
         notes.append("lowered: temperature to 1, the most that Anthropic takes")
@@ -202,12 +202,12 @@ def _sampling(said: Mapping[str, Any], model: Model, notes: list[str], *, thinks
         if kept := [stop for stop in found if stop.strip()]:
             sent["stop_sequences"] = kept
         if len(kept) < len(found):
-            notes.append(left_out("stop of white space", "Anthropic takes none"))
+            notes.append(left_out("stop of white space", "Anthropic rejects it"))
     if "user" in said:
         if isinstance(said["user"], str) and "@" not in said["user"] and len(said["user"]) <= 256:
             sent["metadata"] = {"user_id": said["user"]}
         else:
-            notes.append(left_out("user", "Anthropic takes no e-mail address and no more than 256 characters"))
+            notes.append(left_out("user", "Anthropic accepts no e-mail address and at most 256 characters"))
     if "service_tier" in said:
         if said["service_tier"] in _SERVICE_TIERS:
             sent["service_tier"] = _SERVICE_TIERS[said["service_tier"]]

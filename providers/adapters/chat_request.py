@@ -173,4 +173,4 @@ def read_choice(value: object) -> Choice:
         case {"type": "function", "function": {"name": str(name)}}:
             return Choice(Choosing.REQUIRED, name)
         case _:
-            raise UnsupportedParameter("tool_choice", "this protocol has no such choice")
+            raise UnsupportedParameter("tool_choice", "this protocol does not support this value")

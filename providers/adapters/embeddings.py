@@ -33,10 +33,10 @@ def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None
 def checked_vectors(completion: Completion, body: Mapping[str, Any], *, another: str | None) -> Outcome:
     """``completion`` if it answers ``body``, else the failure; ``another`` model gave it, or None.
 
-    Vectors of another model are paid and no answer: those of the batch would not go together.
+    Vectors of another model are paid and no answer: they cannot be mixed with those of the batch.
     """
     if another is not None:
-        why = f"vectors of {another}, which do not go together with those of the model that was asked"
+        why = f"vectors of {another}, which cannot be mixed with those of the model that was asked"
         return Failure(FailureKind.NOT_FOUND, why, usage=completion.usage, cause="another_model")
     vectors, inputs = len(completion.response["data"]), len(inputs_of(body["input"]))
     if vectors != inputs:

@@ -1,6 +1,6 @@
 """Why a generation ended: each protocol's words in OpenAI's, as data.
 
-A word in no table is not a success: the generation broke off for a reason that is not known, and the answer may be cut
+A finish reason in no table is a failure: the generation broke off for an unknown reason, and the answer may be cut
 anywhere. Sources: the API references of OpenAI, Anthropic and Google; vLLM's ``abort``, DeepSeek's
 ``insufficient_system_resource``, OpenRouter's ``error``, Mistral's ``model_length``, Together's and TGI's ``eos``.
 """

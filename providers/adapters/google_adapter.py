@@ -165,7 +165,7 @@ def _thinking(said: Mapping[str, Any], model: Model, notes: list[str]) -> dict[s
         )
         return {"thinkingConfig": least}
     elif effort not in EFFORTS:
-        notes.append(left_out("reasoning_effort", "it is none of this protocol's"))
+        notes.append(left_out("reasoning_effort", "this protocol does not have it"))
     elif version >= _LEVELS:
         level = {"minimal": "low", "xhigh": "high"}.get(effort, effort)
         return {"thinkingConfig": {"thinkingLevel": level}}

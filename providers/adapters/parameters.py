@@ -57,7 +57,7 @@ _NO_SUCH: Final = "this protocol has no such setting"
 PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "max_completion_tokens": _row(
         _translate(
-            "the user's own word is kept; max_tokens where `cap_field` says so or the host knows only that; learned "
+            "sent as the user names it; as max_tokens where `cap_field` says so or the host knows only that; learned "
             "from a 400 that names it; at most max_output_tokens"
         ),
         _translate("max_tokens"),
@@ -65,7 +65,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     ),
     "max_tokens": _row(
         _translate(
-            "the user's own word is kept; max_completion_tokens at OpenAI, Azure and Groq, or where `cap_field` says "
+            "sent as the user names it; as max_completion_tokens at OpenAI, Azure and Groq, or where `cap_field` says "
             "so; learned from a 400 that names it; at most max_output_tokens"
         ),
         _PASS,
@@ -73,15 +73,15 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     ),
     "temperature": _row(
         _PASS,
-        _translate("above 1: 1, with a note; left out beside thinking, and from Claude 4.7 on, which takes none"),
+        _translate("at most 1 (lowered with a note); left out with thinking, and from Claude 4.7 on, which rejects it"),
         _PASS,
     ),
     "top_p": _row(
         _PASS,
-        _translate("left out beside temperature, beside thinking, and from Claude 4.7 on, which takes none"),
+        _translate("left out with temperature, with thinking, and from Claude 4.7 on, which rejects it"),
         _translate("topP"),
     ),
-    "top_k": _row(_PASS, _translate("left out beside thinking and from Claude 4.7 on"), _translate("topK")),
+    "top_k": _row(_PASS, _translate("left out with thinking and from Claude 4.7 on"), _translate("topK")),
     "stop": _row(_PASS, _translate("stop_sequences, without those of white space alone"), _translate("stopSequences")),
     "seed": _row(_PASS, _drop("Anthropic has no seed"), _PASS),
     "reasoning_effort": _row(

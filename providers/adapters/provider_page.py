@@ -138,7 +138,7 @@ def document() -> str:
         "### By the HTTP status alone\n",
         _table(("status", "class"), [*((str(status), f"`{kind.value}`") for status, kind in STATUSES.items()), *_REST]),
         "### Why a generation ended\n\n"
-        "A word in no table is not a success: the class is `broken_off`, and the answer is not used.\n",
+        "A finish reason that is not listed here is a failure (class `broken_off`), and the answer is not used.\n",
         _table(
             ("protocol", "word", "read as"),
             (

@@ -80,7 +80,7 @@ class AnthropicBatches(ProviderBatchApi):
         return f"{_PATH}/{quote(name, safe='')}"
 
     def _output_url(self, remote: RemoteBatch, output: str) -> Address:
-        """An address on another host than the fleet's is replaced by the documented path."""
+        """An address on a host other than the fleet's is replaced by the documented path."""
         return self._http.named(output) or self._http.url(f"{self._path(remote.id)}/results")
 
     async def _page(self, cursor: Mapping[str, str]) -> tuple[Sequence[RemoteBatch], Mapping[str, str] | None]:

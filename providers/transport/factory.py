@@ -84,7 +84,7 @@ async def post_pinned(
 ) -> int:
     """Posts ``content`` once, to one of ``addresses`` whatever the URL's name leads to, and gives the status.
 
-    The certificate is held against the URL's host, which the Host header and SNI name too. Follows no redirect,
+    The certificate is checked against the URL's host, which the Host header and SNI name too. Follows no redirect,
     takes no proxy, reads no body. Raises what `TRANSPORT_ERRORS` has.
     """
     connector = Connector(

@@ -62,7 +62,7 @@ async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     try:
         async for chunk in chunks:
             if inflater.eof and chunk:
-                raise InvalidResponse("a compressed body with something behind it")
+                raise InvalidResponse("extra bytes after a compressed body")
             while True:
                 step = inflater.decompress(chunk, STEP_BYTES)
                 if step:
@@ -72,7 +72,7 @@ async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
                     break
                 await asyncio.sleep(0)
             if inflater.unused_data:
-                raise InvalidResponse("a compressed body with something behind it")
+                raise InvalidResponse("extra bytes after a compressed body")
     except zlib.error as error:
         raise InvalidResponse("a compressed body that is damaged") from error
     if not inflater.eof:

@@ -49,7 +49,7 @@ def tiers(report: BatchReport) -> Section:
         "tiers",
         "Tiers and their latency",
         [
-            "Latencies are of complete provider calls, in ms, on one logarithmic scale for all tiers."
+            "Latencies cover complete provider calls, in ms, on one logarithmic scale for all tiers."
             + (" The simulator made them up." if figures.progress.simulated else "")
         ],
         drawn,

@@ -249,7 +249,7 @@ def _content_words(text: str) -> set[str]:
 
 
 def _language(text: str, query: Query) -> Sequence[_JudgeFinding]:
-    """Another language than the question's, where both are plain and no other was asked for."""
+    """A language other than the question's, where both are plain and no other was asked for."""
     if "```" in text or (text.isascii() and _is_brief(text)):
         return ()
     ours = language_of(text)

@@ -66,7 +66,7 @@ def guess(sample: str, words: Sequence[str], stop_words: bytes) -> str:
 
 
 def has_other_script(text: str) -> bool:
-    """Whether some of ``text`` is in another script than Latin."""
+    """Whether some of ``text`` is in a script other than Latin."""
     return _NON_LATIN.search(text) is not None
 
 

@@ -255,9 +255,14 @@ class QueryExecutor:
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.queued.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            failure = Failure(FailureKind.NEVER_SENT, "the rest of its max_cost_usd must be computed again")
+            failure = Failure(
+                FailureKind.NEVER_SENT,
+                "another worker may have spent part of its max_cost_usd; what is left is computed again",
+            )
             self.unrecorded.append(CallResult(sent, failure))
-            await self._reschedule(0.0, "the rest of its max_cost_usd must be computed again")
+            await self._reschedule(
+                0.0, "another worker may have spent part of its max_cost_usd; what is left is computed again"
+            )
             return None
         return sent
 
@@ -483,7 +488,7 @@ class QueryExecutor:
             if not self._lease_covers(sent.model):
                 # Free, and chosen anew under a renewed lease: sent now, it might be sent by another worker as well.
                 await self.context.admission.settle(grant, outcome=None)
-                return Failure(FailureKind.NEVER_SENT, "its lease would end before its answer")
+                return Failure(FailureKind.NEVER_SENT, "its lease would expire before the answer arrives")
             # The commit, or the wait for the slot, may have taken longer than a leave is good for.
             leave = await self.context.admission.renew(grant)
             if isinstance(leave, Denied):

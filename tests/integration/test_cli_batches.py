@@ -107,9 +107,9 @@ def test_a_watch_of_an_ended_batch_ends_with_its_report(command: Any, ended: str
 
 def test_a_batch_is_submitted_for_a_tenant(command: Any, here: Path, on_bench: OnBench) -> None:
     (here / "q.txt").write_text("Hi\n")
-    assert "No key opens the batches of tenant research" in command("submit", "q.txt", "--tenant", "research").stderr
+    assert "Tenant research has no API key" in command("submit", "q.txt", "--tenant", "research").stderr
     command("keys", "create", "laptop", "--tenant", "research")
-    assert "No key" not in command("submit", "q.txt", "--tenant", "research").stderr
+    assert "no API key" not in command("submit", "q.txt", "--tenant", "research").stderr
     refused = command("submit", "q.txt", "--tenant", "a b")
     assert isinstance(refused.exception, CommandError)
     assert refused.exception.code == ExitCode.USAGE

@@ -36,7 +36,7 @@ class Redis:
 
     @property
     def broker_url(self) -> str:
-        """For Celery and Flower (which takes no other database than 0 at a socket)."""
+        """For Celery and Flower (which accepts only database 0 at a socket)."""
         return f"redis+socket://{self.path}?virtual_host=0"
 
     @property

@@ -16,6 +16,7 @@ from settings import ROOT
 BANNED = re.compile(
     r"\b(mend(?:s|ed|ing)?|reckon(?:s|ed|ing)?|dearer|dearest|nobody|told|whoever|whosever"
     r"|be had|had every|come to|of ours"
+    r"|anew|neighbours?|by whatever|held against|(?:an)?other [a-z]+ than"
     r"|(?<!there )(?:is|are) no (?!longer|more|less|better|cheaper|other)[a-z]+)\b",
     re.IGNORECASE,
 )

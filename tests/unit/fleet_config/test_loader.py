@@ -543,7 +543,7 @@ MISTAKES = [
         "an embedding tier of two models",
         EMBEDDINGS + SECOND_EMBEDDING.replace('model = "embed"', 'model = "other"'),
         "models.second.model",
-        "vectors of two models do not go together",
+        "vectors of two models cannot be mixed",
     ),
     (
         "an embedding model that speaks another protocol",

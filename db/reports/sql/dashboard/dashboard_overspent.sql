@@ -1,5 +1,5 @@
 -- Open batches that have cost more than a budget of theirs, and more than the most that their forecast said.
--- Only budgets keep a sum of costs at hand, so a batch without a budget of its own is not held against its forecast.
+-- Only budgets keep a sum of costs at hand, so a batch without a budget of its own is not compared with its forecast.
 SELECT count(*) FILTER (WHERE g.settled_usd > g.cap_usd OR d.settled_usd > d.cap_usd) AS budget,
        count(*) FILTER (WHERE g.settled_usd > CAST(b.plan #>> '{cost_usd,high}' AS numeric)) AS forecast
 FROM batches AS b

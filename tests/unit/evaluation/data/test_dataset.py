@@ -136,5 +136,5 @@ def test_the_two_kinds_do_not_mix(tmp_path: Path) -> None:
 
 def test_all_lines_know_the_same_tiers(tmp_path: Path) -> None:
     other = GOOD | {"id": "b", "outcomes": {"small": {"correct": True}, "medium": {"correct": True}}}
-    with pytest.raises(DataError, match="has other tiers than small, large"):
+    with pytest.raises(DataError, match="has tiers other than small, large"):
         read_dataset(written(tmp_path / "x.jsonl", [GOOD, other]))

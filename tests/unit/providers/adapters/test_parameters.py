@@ -231,13 +231,13 @@ def test_an_effort_is_googles_level_or_budget(name: str, effort: str, config: Ma
 def test_sampling_beside_thinking_is_left_out_and_said_so() -> None:
     payload, notes = sent({"reasoning_effort": "low", "temperature": 0.2}, "claude-opus-4-5")
     assert "temperature" not in payload
-    assert notes == ("left out: temperature (not beside thinking)",)
+    assert notes == ("left out: temperature (not allowed with thinking)",)
 
 
 def test_a_model_that_takes_no_sampling_gets_none() -> None:
     payload, notes = sent({"temperature": 0.2, "top_p": 0.9}, "claude-opus-4-7")
     assert not {"temperature", "top_p"} & payload.keys()
-    assert notes == ("left out: temperature, top_p (this model takes none)",)
+    assert notes == ("left out: temperature, top_p (this model does not accept it)",)
 
 
 def test_bodies_that_anthropic_would_refuse_are_translated() -> None:
