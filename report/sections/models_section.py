@@ -68,7 +68,7 @@ def _other_models(report: BatchReport) -> Iterator[str]:
         count, asked = sum(other.answers for other in others), others[0].model
         named = ", ".join(f"{other.answered_by} ({other.answers:,})" for other in others[:3])
         yield (
-            f"{count:,} answers of {deployment} name another model than {asked}: {named}. They are as good as that "
-            f"model, and priced as it where the price table has it, else as {asked}. Fix: write the name of the model "
-            "that you mean, or its price, into the fleet file."
+            f"{count:,} answers of {deployment} name a model other than {asked}: {named}. Their quality is that "
+            f"of the model they name. They are priced as that model if the price table has it, else as {asked}. Fix: "
+            "write the name of the model that you mean, or its price, into the fleet file."
         )

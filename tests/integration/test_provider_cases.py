@@ -264,10 +264,10 @@ def test_a_report_names_another_model_once_with_its_count_and_no_snapshot(
             ended_batch = await find_batch(context.engine, batch.public_id)
             assert ended_batch is not None
             report = await load_batch_report(context.engine, ended_batch, now=datetime.now(UTC))
-        told = [text for text in models(report).paragraphs if "another model" in text]
+        told = [text for text in models(report).paragraphs if "a model other than" in text]
         assert len(told) == 1
         assert told[0].startswith(
-            "2 answers of gpt-4.1 name another model than gpt-4.1: gpt-4o (2). They are as good as"
+            "2 answers of gpt-4.1 name a model other than gpt-4.1: gpt-4o (2). Their quality is that of"
         )
 
     on_bench(story)
