@@ -5,7 +5,7 @@ the cap of a call where a budget is tight, so that what is reserved for it is st
 """
 
 import math
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,8 +72,6 @@ class UsageEstimates:
         self._ratios: dict[str, float] = {}
         self._completions: dict[str, float] = {}
         self._lengths: OrderedDict[tuple[int, str], LearnedCap] = OrderedDict()
-        self._of_all: defaultdict[str, LearnedCap] = defaultdict(LearnedCap)
-        """By deployment, of whichever batch: what is known of one that has just begun."""
 
     def note(self, batch_id: int, deployment: str, usage: Usage, *, expected_prompt: int) -> None:
         """Learns from an answer that ended by itself."""
@@ -86,7 +84,6 @@ class UsageEstimates:
             had = self._completions.get(deployment, float(usage.completion_tokens))
             self._completions[deployment] = had + _WEIGHT * (usage.completion_tokens - had)
             self._of(batch_id, deployment).note(usage.completion_tokens)
-            self._of_all[deployment].note(usage.completion_tokens)
 
     def prompt_tokens(self, deployment: str, expected: int) -> int:
         """``expected`` prompt tokens, set right by what the deployment has counted so far."""
@@ -99,15 +96,11 @@ class UsageEstimates:
     def learned_cap(self, batch_id: int, deployment: str, *, cold_cap: int = COLD_CAP) -> int:
         """A cap that 99 of 100 answers of this batch there stay below.
 
-        While too few are known, ``cold_cap``: what earlier batches say of such answers. Where that is nothing, the cap
-        of the deployment's other answers, if there are enough.
+        While too few are known, ``cold_cap``: what earlier batches of its tenant say of such answers. By those of
+        another tenant, who asks for single words, the first answers would be cut off, and paid again.
         """
-        own, others = self._lengths.get((batch_id, deployment)), self._of_all.get(deployment)
-        if own is not None and own.cap is not None:
-            return own.cap
-        if cold_cap == COLD_CAP and others is not None and others.cap is not None:
-            return others.cap
-        return cold_cap
+        own = self._lengths.get((batch_id, deployment))
+        return cold_cap if own is None or own.cap is None else own.cap
 
     def _of(self, batch_id: int, deployment: str) -> LearnedCap:
         key = (batch_id, deployment)

@@ -31,9 +31,12 @@ from db.pilots import Pilots
 from db.reports import report, results, run_report
 from db.spend import sum_spend
 from db.webhook_store import WebhookStore
+from routing.answer_lengths import COLD_CAP
 from routing.lifecycle import ROUTE
+from routing.outcome import Usage
 from routing.query import read_line
 from tasks.pilot.sample import read_sample
+from tasks.usage_estimates import UsageEstimates
 from tests.attack.conftest import QUOTAS, within
 from tests.integration.api.conftest import Served, finish_one, line, served, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
@@ -42,6 +45,14 @@ from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_rows_per_query import WRITTEN
 
 __all__ = ["served"]
+
+
+def test_a_neighbors_answers_of_one_word_cut_off_no_first_answers() -> None:
+    """A cap of 64 tokens would: an answer of 1,000 is then paid three times."""
+    usage = UsageEstimates()
+    for _ in range(100):
+        usage.note(1, "small", Usage(10, 1), expected_prompt=10)
+    assert usage.learned_cap(2, "small") == COLD_CAP
 
 
 def test_a_long_queue_of_a_neighbors_messages_is_not_read_for_each_delivery(on_bench: OnBench) -> None:
