@@ -118,7 +118,9 @@ class RowOptions(ApiModel):
     column: Column | None = Field(default=None, description="The column that holds the question, instead of a prompt.")
     id: Column | None = Field(default=None, description="The column of unique ids; default: row-1, row-2, …")
     tier_column: Column | None = Field(default=None, description="The column that pins a row to a tier or model.")
-    expected: Column | None = Field(default=None, description="The column of right answers, for a quality floor.")
+    expected: Column | None = Field(
+        default=None, description="The column with the correct answers, which a quality floor is graded by."
+    )
 
     @model_validator(mode="after")
     def _refuse_two_questions(self) -> "RowOptions":

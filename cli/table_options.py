@@ -45,7 +45,9 @@ MetadataOption = Annotated[
 ]
 ExpectedOption = Annotated[
     str | None,
-    typer.Option("--expected", metavar="COLUMN", help="The column of right answers, which grade a quality floor."),
+    typer.Option(
+        "--expected", metavar="COLUMN", help="The column with the correct answers, which a quality floor is graded by."
+    ),
 ]
 ExpectsOption = Annotated[
     str | None,

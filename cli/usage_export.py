@@ -131,7 +131,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, BilledUsage | _BadC
 
 def _result(bucket: Mapping[str, Any], result: Any) -> BilledUsage | None:
     if not isinstance(result, dict):
-        raise _BadCell("results", "is not an object", "Use the export as it came")
+        raise _BadCell("results", "is not an object", "Use the export as it was downloaded")
     flat = {name: _cell(value) for name, value in result.items() if not isinstance(value, dict | list)}
     if isinstance(amount := result.get("amount"), dict):
         flat |= {"amount_value": _cell(amount.get("value")), "amount_currency": _cell(amount.get("currency"))}

@@ -36,11 +36,11 @@ deployment is tried; where none that may answer takes the field, the line is ref
 field in no row is sent to an OpenAI-compatible server whose provider names it in `extra_fields` (`"*"`: any), and
 refused by name elsewhere.
 
-What the server itself refuses by name (OpenAI: `unsupported_parameter`, `unsupported_value`) is left out as well, with
-a note, where it is a field of sampling:
+If the server itself refuses a sampling field by name (OpenAI: `unsupported_parameter`, `unsupported_value`), the field
+is also left out, with a note. Sampling fields are
 {_named(SAMPLING_FIELDS)}.
-The refusal is free, the call is sent again without the field, and later ones leave it out at once at that deployment. A
-value out of range, such as a temperature of 3, stays refused.
+The refusal is free, the call is sent again without the field, and later calls to that deployment leave it out from the
+start. A value out of range, such as a temperature of 3, stays refused.
 """
 
 _ERRORS: Final = """\

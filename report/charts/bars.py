@@ -64,7 +64,7 @@ def confidence_histogram(bins: Sequence[ConfidenceBin], tiers: Sequence[str]) ->
             shapes.append(text(f"{total:,}", x + slot / 2, y - 5, "small", "middle"))
         shapes.append(text(name, x + slot / 2, base + 17, "small", "middle"))
     shapes.append(line(0, base, _WIDE, base, "grid"))
-    return svg("Confidence of the judge in the answers, by tier", _WIDE, 190, *shapes)
+    return svg("The judge's confidence in the answers, by tier", _WIDE, 190, *shapes)
 
 
 def tenth_label(tenth: int | None) -> str:
