@@ -141,7 +141,10 @@ class QueryExecutor:
                 return None
             self.leased_at = began
             if self.epoch == self.queued.epoch + 1 and isinstance(self.recorded.outcome, Completion):
-                return await self._judge(self.recorded.sent, self.recorded.outcome)
+                # Its cap is not recorded; an answer that was cut off took all of it.
+                self.caps[self.recorded.sent.call_id] = self.recorded.outcome.usage.completion_tokens
+                if math.isinf(self.budget_usd) or not self._is_cut(self.recorded):
+                    return await self._judge(self.recorded.sent, self.recorded.outcome)
         while True:
             choice = await self._choose()
             match choice:

@@ -78,6 +78,14 @@ class LedgerHarness:
             result = await connection.execute(text(sql), params)
             return list(result.all()) if result.returns_rows else []
 
+    async def lose_workers(self) -> None:
+        """Takes back what workers had, claimed or not, as after their leases and the feeder's patience."""
+        await self.rows("UPDATE queries SET lease_until = now() WHERE lease_until IS NOT NULL")
+        ledger = Ledger(self.engine, lease_s=0.0)
+        await ledger.rescue(as_of=await ledger.clock())
+        for row in await self.rows("SELECT DISTINCT stage FROM queries WHERE state = 'queued'"):
+            await ledger.return_lost(row.stage, older_than_s=0.0, reason="its worker was lost")
+
     async def counts(self) -> tuple[int, int, int]:
         """How many batches, queries and prompts there are."""
         counts = "SELECT (SELECT count(*) FROM batches), (SELECT count(*) FROM queries), (SELECT count(*) FROM prompts)"

@@ -1,5 +1,6 @@
 """The hard cap: arbitrary bodies, a provider that bills as its pages say, and a database that refuses any overrun."""
 
+import asyncio
 import base64
 import json
 import math
@@ -289,9 +290,9 @@ def test_no_commit_ever_has_more_settled_and_reserved_than_the_cap(
     on_bench(story)
 
 
-def questions(count: int) -> Iterator[InputLine]:
+def questions(count: int, **asked: object) -> Iterator[InputLine]:
     for number in range(1, count + 1):
-        body = {"model": "large", "messages": [{"role": "user", "content": f"What is {number} + {number}?"}]}
+        body = {"model": "large", "messages": [{"role": "user", "content": f"What is {number} + {number}?"}], **asked}
         yield InputLine(number, f"q{number}", orjson.dumps(body), orjson.dumps({"pin": "large"}))
 
 
@@ -351,6 +352,43 @@ def test_what_a_learned_cap_cut_off_is_delivered_where_the_budget_pays_for_no_ot
         assert states == {"done": count}
         marked = await bench.rows("SELECT query_id FROM decisions WHERE kind = 'judge' AND 'truncated' = ANY(codes)")
         assert len(marked) == 1
+
+    on_bench(story)
+
+
+def test_what_a_learned_cap_cut_off_is_asked_again_where_its_worker_was_lost_meanwhile(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        count = 60
+        provider, lost = Answers(every=count), asyncio.Event()
+
+        async def lose_the_worker(request: httpx.Request) -> httpx.Response:
+            if provider.cut:  # asked once more, with more room
+                lost.set()
+                await asyncio.Event().wait()
+            return provider(request)
+
+        the_fleet = fleet()
+        cap_usd = count * (16 * 2.0 + 40 * 8.0) / 1e6 + 4 * 1_500 * 8.0 / 1e6
+        async with worker_context_of(bench, the_fleet) as context:
+            await context.pool.aclose()
+            context.pool = ProviderClient(the_fleet, environ={}, transport=httpx.MockTransport(lose_the_worker))
+            batch = await hand_in(
+                questions(count, max_tokens=1_500), BatchSpec(source="test", cap_usd=cap_usd), context
+            )
+            work = asyncio.create_task(work_off(context))
+            await lost.wait()
+            work.cancel()
+            await asyncio.wait([work])
+            recorded = await bench.rows("SELECT id FROM calls WHERE finish_reason = 'length' AND response IS NOT NULL")
+            assert len(recorded) == 1
+            await bench.lose_workers()
+        async with worker_context_of(bench, the_fleet) as context:
+            await context.pool.aclose()
+            context.pool = ProviderClient(the_fleet, environ={}, transport=httpx.MockTransport(provider))
+            await work_off(context)
+            assert (await account(batch, context)).progress.done == count
+        cut = await bench.rows("SELECT query_id FROM answers WHERE response::text LIKE '%length%'")
+        assert not cut
 
     on_bench(story)
 

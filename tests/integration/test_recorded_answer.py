@@ -8,7 +8,6 @@ from pathlib import Path
 from db import failpoints
 from db.batch_writer import BatchSpec
 from db.engine import make_engine
-from db.ledger import Ledger
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet
 from simulator.process import SimulatorProcess
@@ -52,8 +51,7 @@ def test_a_recorded_answer_is_not_paid_again(
                 worker.start()
                 await asyncio.to_thread(worker.join)
                 assert worker.exitcode == -signal.SIGKILL
-                await bench.rows("UPDATE queries SET lease_until = now() WHERE lease_until IS NOT NULL RETURNING id")
-                await Ledger(bench.engine, lease_s=0.0).rescue(as_of=await context.ledger.clock())
+                await bench.lose_workers()
             recorded = await bench.rows("SELECT query_id FROM calls WHERE tier = 'small' AND response IS NOT NULL")
             assert await bench.rows("SELECT id FROM queries WHERE crashes = 2")
             await work_off(context)
