@@ -208,7 +208,7 @@ class ProviderClient:
         refused.
         """
         param = failure.param
-        if failure.kind not in _REFUSING or param is None:
+        if failure.kind not in _REFUSING or param is None or (param in OTHER_CAP and failure.cause in _BAD_VALUES):
             return None
         values = encode({"": list(body.values())}).decode()
         is_own = param not in values and not speaks_of_refusal(values)

@@ -16,7 +16,7 @@ class DirectCalls(Protocol):
     """What is known of a deployment from its direct calls, and what they do besides: `ProviderClient`."""
 
     def without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
-        """``body`` without those of the ``added`` fields that ``model`` is known to refuse."""
+        """``body`` without those of the ``added`` fields, and of the fields of sampling, that ``model`` refuses."""
 
     def as_billed(self, model: Model, completion: Completion) -> Completion:
         """``completion`` with its cost where the deployment's price does not give it."""

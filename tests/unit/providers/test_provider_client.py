@@ -346,6 +346,13 @@ def test_a_server_that_refuses_both_names_of_the_cap_is_asked_with_each_once() -
     assert len(sent) == 3
 
 
+@pytest.mark.parametrize("code", ["integer_above_max_value", "invalid_value"])
+def test_a_cap_whose_value_is_refused_keeps_its_name(code: str) -> None:
+    outcomes, sent = ask_all(refusing("max_tokens", code=code), BODY, BODY)
+    assert [failed(outcome).param for outcome in outcomes] == ["max_tokens"] * 2
+    assert ["max_tokens" in body for body in sent] == [True] * 2
+
+
 @pytest.mark.parametrize("code", ["unsupported_parameter", "unsupported_value"])
 def test_a_field_of_sampling_that_the_server_refuses_is_left_out_with_a_note_and_from_then_on_at_once(
     code: str,
