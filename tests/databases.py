@@ -16,12 +16,14 @@ _CATALOGS = {
     "pg_attrdef": "adrelid",
     "pg_attribute": "attrelid",
     "pg_constraint": "oid",
+    "pg_default_acl": "oid",
     "pg_event_trigger": "oid",
     "pg_index": "indexrelid",
     "pg_inherits": "inhrelid",
     "pg_policy": "oid",
     "pg_proc": "oid",
     "pg_rewrite": "oid",
+    "pg_sequence": "seqrelid",
     "pg_trigger": "oid",
     "pg_type": "oid",
 }
@@ -35,6 +37,8 @@ _SCHEMA = " UNION ALL ".join(
         ),
         "SELECT 'pg_namespace', count(*), max(CAST(CAST(xmin AS text) AS int8)) FROM pg_namespace"
         " WHERE nspname NOT LIKE 'pg\\_%'",  # a temporary table leaves its namespace
+        "SELECT 'pg_db_role_setting', count(*), sum(hashtext(CAST(ROW(setrole, setconfig) AS text)))"
+        " FROM pg_db_role_setting JOIN pg_database AS d ON d.oid = setdatabase WHERE datname = current_database()",
         "SELECT 'pg_class', count(*), sum(hashtext(CAST(ROW(oid, relname, relowner, relacl, reloptions) AS text)))"
         f" FROM pg_class WHERE oid >= {_OWN}",  # TRUNCATE writes into it
     ]

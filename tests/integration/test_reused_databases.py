@@ -57,6 +57,9 @@ def test_rows_sequences_statistics_and_connections_are_gone(
         "GRANT CREATE ON SCHEMA public TO pointsman_app",
         "ALTER TABLE queries SET (fillfactor = 50)",
         "ALTER TABLE pilots DISABLE TRIGGER keep_certificate",
+        "ALTER SEQUENCE call_blocks INCREMENT 2",
+        "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO pointsman_app",
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET jit = on', current_database()); END $$",
         "UPDATE alembic_version SET version_num = 'another'",
     ],
 )
