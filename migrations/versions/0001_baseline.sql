@@ -623,7 +623,8 @@ CREATE TABLE workload_sums (
 CREATE INDEX ix_workload_sums_workload ON workload_sums (workload, batch_id);
 COMMENT ON TABLE workload_sums IS
     'What a batch''s queries came to by workload, what routed them first and the tier of the answer, summed at its end.';
-COMMENT ON COLUMN workload_sums.workload IS 'as the routing noted it; empty where it noted none';
+COMMENT ON COLUMN workload_sums.workload IS
+    'as the routing noted it; empty where it noted none, and for all but the 100 costliest of the batch';
 COMMENT ON COLUMN workload_sums.version IS 'of the trained router that was asked: the beginning of its digest; empty without one';
 COMMENT ON COLUMN workload_sums.tier IS 'empty where there is no answer';
 COMMENT ON COLUMN workload_sums.cost_usd IS 'of all calls of the queries, and their share of what served several: graders and LLM routers';

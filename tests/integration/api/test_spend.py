@@ -190,6 +190,24 @@ def test_prompts_of_one_query_and_the_cheapest_workloads_have_no_name(served: Se
     assert rows[""] == (4, 105 + 1 + 2 + 3)
 
 
+def test_the_cheapest_of_many_workloads_are_summed_up_without_a_name(served: Served) -> None:
+    answered(served, served.key("m"), *(f"q-{n}" for n in range(103)), workload="each")
+
+    async def story(bench: LedgerHarness) -> tuple[list[Any], Any]:
+        await bench.rows_as_owner("UPDATE decisions SET detail = jsonb_build_object('workload', 'w-' || query_id)")
+        await bench.rows_as_owner("UPDATE calls SET cost_usd = query_id WHERE query_id IS NOT NULL")
+        await sum_workloads(bench.engine)
+        (paid,) = await bench.rows("SELECT sum(cost_usd) AS usd, min(query_id) AS first FROM calls")
+        sums = await bench.rows("SELECT workload, answers, cost_usd FROM workload_sums")
+        return sums, paid
+
+    sums, paid = served.play(story)
+    rows = {row.workload: (row.answers, float(row.cost_usd)) for row in sums}
+    assert len(rows) == 101
+    assert rows[""] == (3, 3 * paid.first + 3)
+    assert sum(usd for _, usd in rows.values()) == pytest.approx(float(paid.usd))
+
+
 OF_BATCH = """
 SELECT a.tier, count(*) AS answers, (SELECT sum(cost_usd) FROM calls WHERE batch_id = b.id) AS usd
 FROM batches AS b JOIN answers AS a ON a.query_id BETWEEN b.first_query_id AND b.last_query_id

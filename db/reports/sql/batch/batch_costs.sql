@@ -12,8 +12,9 @@
 --   expectation at every rung): how many good answers the router expected there (`well`), and how many of the tiers that
 --   answered (`well_here`). Both are the router's own expectation, not the judge's verdict.
 -- * `routed`: by workload, by what routed the query first, and by the tier of the answer, without embeddings: answers, the
---   cost of all calls, and the baseline 'top'. A system prompt that only one query has is not a workload. The sampled
---   queries share the cost of the graders' calls; all queries share that of other calls that serve several of them.
+--   cost of all calls, and the baseline 'top'. A system prompt that only one query has is not a workload; of more than
+--   100 workloads the costliest keep their names, and the others are counted under ''. The sampled queries share the cost
+--   of the graders' calls; all queries share that of other calls that serve several of them.
 WITH price AS (
     SELECT *
     FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[]),
@@ -128,12 +129,20 @@ baseline AS (
     WHERE tier IS NOT NULL
     GROUP BY name, tier, is_own, by_workload
 ),
+costliest AS (
+    SELECT workload FROM priced
+    WHERE CAST(:noted AS boolean) AND name = 'top' AND workload <> ''
+    GROUP BY workload
+    ORDER BY sum(spent_usd) DESC, workload
+    LIMIT 100
+),
 of_router AS (
-    SELECT workload, router, version, coalesce(tier, '') AS tier, count(*) AS queries, count(tier) AS answers,
+    SELECT CASE WHEN workload IN (SELECT workload FROM costliest) THEN workload ELSE '' END AS workload, router, version,
+           coalesce(tier, '') AS tier, count(*) AS queries, count(tier) AS answers,
            sum(spent_usd) AS cost_usd, coalesce(sum(usd), 0) AS baseline_usd
     FROM priced
     WHERE CAST(:noted AS boolean) AND name = 'top' AND workload IS NOT NULL
-    GROUP BY workload, router, version, tier
+    GROUP BY 1, 2, 3, 4
 ),
 routed AS (
     SELECT r.workload, r.router, r.version, r.tier, r.answers, r.baseline_usd,
