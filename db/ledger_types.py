@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from routing.fleet import BudgetPolicy, Model
 from routing.lifecycle import MAX_CRASHES, MoveKind, State
 from routing.outcome import BILLED, UNSETTLED, Completion, Failure, Outcome, Usage
+from routing.query import Query, read_line
 
 ID_BLOCK: Final = 1000
 """Ids are handed out in blocks: ``nextval`` gives the number of a block, so that a client knows the ids of the rows
@@ -50,6 +51,10 @@ class QueuedQuery(NamedTuple):
     def __repr__(self) -> str:
         """Without the user's words."""
         return f"QueuedQuery(id={self.id}, batch_id={self.batch_id}, epoch={self.epoch})"
+
+    def to_query(self) -> Query:
+        """The query as the rules see it, read anew from its texts."""
+        return read_line(self.body, self.options)
 
     @property
     def is_poison_suspect(self) -> bool:

@@ -20,7 +20,6 @@ from tasks.lanes.line_key import key_of
 from tasks.lanes.wave_wait import batch_deployments
 from tasks.stages.budget_guard import remaining_per_query
 from tasks.stages.logprobs import with_logprobs
-from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
 
 JOINING_AT_ONCE: Final = 200
@@ -82,7 +81,7 @@ class WaveFormer:
         joining: list[Joining] = []
         refused: list[int] = []
         for queued in waiting:
-            query = read_query(queued)
+            query = queued.to_query()
             reserved_usd = batch_reservation_usd(query, model)
             others = batch_deployments(query, self.row.tier, self.context.fleet)
             size = 0

@@ -17,7 +17,6 @@ from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wave_wait_s
 from tasks.stages.budget_guard import open_per_batch, remaining_per_batch, remaining_per_query
 from tasks.stages.poison_isolation import isolate_poison_suspects
-from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
 
 
@@ -75,7 +74,7 @@ class Hold:
 def _step(
     queued: QueuedQuery, history: Sequence[TierAttempt], remaining: RemainingBudget, context: WorkerContext
 ) -> Step | Hold:
-    query, fleet = read_query(queued), context.fleet
+    query, fleet = queued.to_query(), context.fleet
     step = next_step(history, query=query, fleet=fleet, remaining=remaining)
     if queued.budget_policy is not BudgetPolicy.DEGRADE or not isinstance(step, Escalate):
         return step
@@ -114,7 +113,7 @@ def _conclusion(
     end = _end(step, stored)
     climbs = end.move is MoveKind.ADVANCE
     waits = climbs and queued.deadline_in_s < math.inf  # without a deadline its text need not be read again
-    wait_s = wave_wait_s(queued, read_query(queued), end.to_stage, fleet) if waits else 0.0
+    wait_s = wave_wait_s(queued, queued.to_query(), end.to_stage, fleet) if waits else 0.0
     return Transition(
         query_id=queued.id,
         epoch=epoch,

@@ -43,7 +43,6 @@ from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
 from tasks.stages.budget_guard import remaining_per_batch
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
-from tasks.stages.route import read_query
 from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
 from tasks.usage_estimates import LONGER_BY, TYPICAL_COMPLETION_TOKENS
 from tasks.worker_context import WorkerContext
@@ -99,7 +98,7 @@ class QueryExecutor:
         self.queued = queued
         self.stage = stage
         self.context = context
-        self.query = read_query(queued)
+        self.query = queued.to_query()
         self.prefix = context.prefixes.of(queued.id)
         """What it shares with others in work: a call of it may cost more, as it may be written to a cache."""
         if self.prefix is not None:

@@ -15,7 +15,7 @@ from routing.lifecycle import ROUTE, MoveKind, State
 from routing.pilot import PilotStart
 from routing.policy.decision import Decision, apply_llm_votes, decide, top_in_doubt
 from routing.policy.exploration import exploration_draw
-from routing.query import Query, read_line
+from routing.query import Query
 from tasks.lanes.wave_wait import wave_wait_s
 from tasks.pilot.pilot_routing import pilot_starts
 from tasks.stages.budget_guard import fetch_budgets, spare_shares
@@ -60,16 +60,11 @@ async def route(
     return moved | dict(await isolate_poison_suspects(suspects, context, route_claimed))
 
 
-def read_query(waiting: QueuedQuery) -> Query:
-    """The query as the rules see it."""
-    return read_line(waiting.body, waiting.options)
-
-
 async def _decide(queued: Sequence[QueuedQuery], trained: LoadedModels, context: WorkerContext) -> dict[int, Decision]:
     """A decision for each of ``queued``, some at a time: meanwhile the loop has answers to see to."""
     if (fatal := failpoints.armed.get("die_routing_custom_id")) and fatal in [query.custom_id for query in queued]:
         failpoints.die_at("die_routing_custom_id")
-    queries = {query.id: read_query(query) for query in queued}
+    queries = {query.id: query.to_query() for query in queued}
     starts = await pilot_starts(queries, queued, context)
     decisions: dict[int, Decision] = {}
     for start in range(0, len(queued), DECIDED_AT_ONCE):

@@ -22,7 +22,6 @@ from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
 from tasks.stages.answer import earlier_calls
 from tasks.stages.query_executor import NO_CALLS, QueryExecutor
-from tasks.stages.route import read_query
 from tasks.usage_estimates import LONGER_BY, MANY_ANSWERS
 from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
@@ -152,7 +151,7 @@ def test_a_query_that_climbed_asks_within_the_cap_that_the_fallback_counted_wher
             learned, cold = context.usage.learned_cap(1, model.name), UNNAMED_CAP_TIMES * 20
             assert cold < learned
             for cap, expected in ((learned, learned), (learned - 1, cold if is_cold else learned)):
-                budget_usd = worst_usd(read_query(query), model, cap=cap)
+                budget_usd = worst_usd(query.to_query(), model, cap=cap)
                 executor = QueryExecutor(query, "medium", context, NO_CALLS, left_usd=math.inf, budget_usd=budget_usd)
                 assert executor._cap(model) == expected
 

@@ -28,7 +28,6 @@ from tasks.pilot.answer_audit import audit_answer
 from tasks.pilot.decide_pilot import DECISION_LEASE_S, decide_pilot
 from tasks.pilot.grading import PAIRS_TO_LABEL
 from tasks.pilot.judging import known_verdicts
-from tasks.stages.route import read_query
 from tasks.worker_context import WorkerContext
 from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
@@ -290,7 +289,7 @@ def test_audits_are_judged_as_the_sample_was(
             ids = [row.id for row in await bench.rows("SELECT id FROM queries ORDER BY id")]
             *queued, refused = await context.ledger.waiting("route", ids)
             for one in queued:
-                await audit_answer(one, read_query(one), "No town has that number.", tier="small", context=context)
+                await audit_answer(one, one.to_query(), "No town has that number.", tier="small", context=context)
             audits = await bench.rows("SELECT grade, reference_grade FROM audits")
             assert len(audits) == 2
             assert {row.reference_grade for row in audits} == {1.0}
@@ -302,7 +301,7 @@ def test_audits_are_judged_as_the_sample_was(
             assert cost_usd([audit]) == 0.0, "it is the batch's"
 
             simulator.control(faults=[{"kind": "safety", "model": "gpt-5-mini"}])
-            await audit_answer(refused, read_query(refused), "Nor has this one.", tier="small", context=context)
+            await audit_answer(refused, refused.to_query(), "Nor has this one.", tier="small", context=context)
             found = await bench.rows("SELECT grade, reference_grade FROM audits WHERE query_id = :id", id=refused.id)
             assert [tuple(row) for row in found] == [(0.0, 1.0)], "what the judge refuses is a loss"
 
