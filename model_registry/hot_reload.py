@@ -20,7 +20,7 @@ from routing.query import Query
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModels:
+class LoadedRouters:
     """The trained routers of one process.
 
     Replaced as a whole when another is promoted: who reads it once decides by one version, and names that one.
@@ -50,7 +50,7 @@ _ASKED_FIRST: Final = Query("Which tier would you send this to?")
 
 
 @dataclass(frozen=True, slots=True)
-class RequiredModels:
+class RequiredRouters:
     """The trained routers that a worker's roles need."""
 
     predictor: bool
@@ -58,7 +58,7 @@ class RequiredModels:
     shadow: bool
 
     @classmethod
-    def of(cls, fleet: Fleet, roles: Sequence[str]) -> "RequiredModels":
+    def of(cls, fleet: Fleet, roles: Sequence[str]) -> "RequiredRouters":
         """The classifier to route, the scorer to judge, the shadow to decide beside."""
         return cls(
             predictor=ROUTE in roles and "classifier" in fleet.router.stages,
@@ -72,10 +72,10 @@ class RequiredModels:
         return self.predictor or self.scorer or self.shadow
 
 
-class ModelReloader:
+class RouterReloader:
     """The trained routers of one worker, one after the other. ``home`` is this machine's shelf of copies."""
 
-    def __init__(self, engine: AsyncEngine, fleet: Fleet, home: Path, needs: RequiredModels) -> None:
+    def __init__(self, engine: AsyncEngine, fleet: Fleet, home: Path, needs: RequiredRouters) -> None:
         self._engine = engine
         self._fleet = fleet
         self._home = home
@@ -83,11 +83,11 @@ class ModelReloader:
         self._refused: Mapping[str, str | None] | None = None
         self._retry_at = 0.0
 
-    async def first(self) -> LoadedModels:
+    async def first(self) -> LoadedRouters:
         """Those that are meant now. Raises EvaluationError: a worker without its router does not start."""
-        return await self._load(await self._meant()) if self._needs.any else LoadedModels()
+        return await self._load(await self._meant()) if self._needs.any else LoadedRouters()
 
-    async def after(self, now: LoadedModels) -> LoadedModels:
+    async def after(self, now: LoadedRouters) -> LoadedRouters:
         """What is to serve after ``now``: the same while nothing else is meant, and where that cannot be loaded."""
         if not self._needs.any:
             return now
@@ -119,7 +119,7 @@ class ModelReloader:
 
         return await resolve_versions(self._engine, self._fleet)
 
-    async def _load(self, resolve_versions: Mapping[str, str | None]) -> LoadedModels:
+    async def _load(self, resolve_versions: Mapping[str, str | None]) -> LoadedRouters:
         from model_registry.resolver import load_versions
 
         found = await load_versions(resolve_versions, self._engine, self._fleet, self._home)

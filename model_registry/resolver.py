@@ -12,7 +12,7 @@ from evaluation.data.dataset_errors import EvaluationError, RegistryError
 from evaluation.models.artifact import Artifact
 from evaluation.models.artifact_cache import DEFAULT, ArtifactCache, is_folder, load_serving_models, open_folder
 from evaluation.models.predictors import predictor_of
-from model_registry.hot_reload import LoadedModels
+from model_registry.hot_reload import LoadedRouters
 from routing.fleet import Fleet
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ async def resolve_versions(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, st
     return {name: found[name] for name in sorted(names & found.keys())}
 
 
-async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> LoadedModels:
+async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> LoadedRouters:
     """What serves ``fleet``. ``home`` is this machine's shelf. Raises EvaluationError.
 
     ``default`` in the fleet means the promoted router, or the shipped one while nothing was
@@ -38,7 +38,7 @@ async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> LoadedM
 
 async def load_versions(
     digests: Mapping[str, str | None], engine: AsyncEngine, fleet: Fleet, home: Path
-) -> LoadedModels:
+) -> LoadedRouters:
     """What serves ``fleet`` where its names stand for ``digests``. Raises EvaluationError."""
     shelf = ArtifactCache(home)
 
@@ -57,7 +57,7 @@ async def load_versions(
         except EvaluationError as error:
             # A candidate that cannot be loaded keeps nobody from working.
             log.warning("no_shadow", router=fleet.router.shadow, why=str(error))
-    return LoadedModels(
+    return LoadedRouters(
         predictor,
         predictor.version,
         scorer,

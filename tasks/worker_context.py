@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import KEY_LOOKUP_SETTINGS, make_engine
 from db.ledger import Ledger
 from db.worker_registry import ALIVE_S, WorkerRegistry
-from model_registry.hot_reload import LOOK_S, LoadedModels, ModelReloader, RequiredModels
+from model_registry.hot_reload import LOOK_S, LoadedRouters, RequiredRouters, RouterReloader
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController
 from redis_client import connect
@@ -57,9 +57,9 @@ class WorkerContext:
     redis: Redis | None = None
     key_prefix: str = "pointsman:"
     """Of keys in Redis."""
-    trained: LoadedModels = field(default_factory=LoadedModels)
+    trained: LoadedRouters = field(default_factory=LoadedRouters)
     """The routers that decide and judge now."""
-    succession: ModelReloader | None = None
+    succession: RouterReloader | None = None
     slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
     """Per tier: calls that this process may have in flight. `slot` has those of tiers that it does not serve, too."""
     claims: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
@@ -163,7 +163,7 @@ async def open_worker_context(
     """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
     engine = make_engine(settings.database_url, settings=KEY_LOOKUP_SETTINGS)
     presence = WorkerRegistry(engine)
-    succession = ModelReloader(engine, fleet, settings.home / "routers", RequiredModels.of(fleet, roles))
+    succession = RouterReloader(engine, fleet, settings.home / "routers", RequiredRouters.of(fleet, roles))
     trained = await succession.first()
     slots_of = {role: fleet.tiers[role].concurrency for role in roles if role in fleet.tiers}
     worker_id = await presence.register(

@@ -8,7 +8,7 @@ import structlog
 
 from db import failpoints
 from db.ledger_types import DecisionRecord, QueuedQuery, Transition
-from model_registry.hot_reload import LoadedModels
+from model_registry.hot_reload import LoadedRouters
 from routing.budget.degradation import QueryBudget
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, MoveKind, State
@@ -60,7 +60,7 @@ async def route(
     return moved | dict(await isolate_poison_suspects(suspects, context, route_claimed))
 
 
-async def _decide(queued: Sequence[QueuedQuery], trained: LoadedModels, context: WorkerContext) -> dict[int, Decision]:
+async def _decide(queued: Sequence[QueuedQuery], trained: LoadedRouters, context: WorkerContext) -> dict[int, Decision]:
     """A decision for each of ``queued``, some at a time: meanwhile the loop has answers to see to."""
     if (fatal := failpoints.armed.get("die_routing_custom_id")) and fatal in [query.custom_id for query in queued]:
         failpoints.die_at("die_routing_custom_id")
@@ -81,7 +81,7 @@ def _decide_chunk(
     queries: Mapping[int, Query],
     starts: Mapping[int, PilotStart],
     budgets: Mapping[int, QueryBudget],
-    trained: LoadedModels,
+    trained: LoadedRouters,
     context: WorkerContext,
 ) -> dict[int, Decision]:
     try:
@@ -127,7 +127,7 @@ async def _with_llm_votes(
 async def _conclude(
     routed: Sequence[QueuedQuery],
     decisions: Mapping[int, Decision],
-    trained: LoadedModels,
+    trained: LoadedRouters,
     context: WorkerContext,
 ) -> dict[int, tuple[str, str]]:
     if not routed:

@@ -14,7 +14,7 @@ from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from db.reports.batch_warnings import batch_warnings
 from db.reports.results import result_lines, result_rows
-from model_registry.hot_reload import LoadedModels
+from model_registry.hot_reload import LoadedRouters
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy, Fleet
@@ -41,7 +41,7 @@ class AlwaysSmall:
         return [RouterVote(self.name, "small", 1.0, 0.0, "a test") for _ in queries]
 
 
-SMALL_FIRST = LoadedModels(predictor=AlwaysSmall())
+SMALL_FIRST = LoadedRouters(predictor=AlwaysSmall())
 
 
 def one_model_fleet(url: str, policy: ConfidencePolicy, *maps: CalibrationMap) -> Fleet:

@@ -10,7 +10,7 @@ from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from db.reports.batch_stats import Batch
 from db.shadow_decisions import beside
-from model_registry.hot_reload import LoadedModels
+from model_registry.hot_reload import LoadedRouters
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 from simulator.process import SimulatorProcess
@@ -64,7 +64,7 @@ def test_a_shadow_is_logged_beside_the_live_router_and_spends_nothing(
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
             alone = await _answered(context, "alone")
-            context.trained = LoadedModels(shadow=Upwards())
+            context.trained = LoadedRouters(shadow=Upwards())
             shadowed = await _answered(context, "shadowed")
             rows = await beside(bench.engine, router=None, batch_id=shadowed.id)
             assert not await beside(bench.engine, router=None, batch_id=alone.id)
@@ -89,7 +89,7 @@ def test_a_shadow_like_the_live_router_agrees_with_it_whatever_is_explored(
         fleet = simulated_fleet(simulator.url)
         router = replace(fleet.router, stages=("gate", "classifier"), exploration=0.5)
         async with worker_context_of(bench, replace(fleet, router=router)) as context:
-            context.trained = LoadedModels(predictor=Upwards(), shadow=Upwards())
+            context.trained = LoadedRouters(predictor=Upwards(), shadow=Upwards())
             batch = await _answered(context, "alike")
             explored = await bench.rows("SELECT 1 FROM decisions WHERE router = 'exploration'")
             assert explored
@@ -105,7 +105,7 @@ def test_labels_say_how_right_the_live_answers_were_that_the_shadow_would_have_a
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
-            context.trained = LoadedModels(shadow=Upwards())
+            context.trained = LoadedRouters(shadow=Upwards())
             batch = await _answered(context, "labelled")
             answers = await bench.rows(
                 "SELECT query_id, tier FROM answers WHERE query_id IN (SELECT id FROM queries WHERE batch_id = :id)",
@@ -127,7 +127,7 @@ def test_a_shadow_that_fails_is_in_nobodys_way(
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
-            context.trained = LoadedModels(shadow=Broken())
+            context.trained = LoadedRouters(shadow=Broken())
             batch = await _answered(context, "broken")
             assert await _done(bench, batch) == QUERIES
             assert not await beside(bench.engine, router=None, batch_id=batch.id)
