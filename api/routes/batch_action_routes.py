@@ -1,4 +1,4 @@
-"""``/v1/pointsman``: routes beyond the Batch API: one line's timeline, a batch's report, live progress."""
+"""``/v1/pointsman/batches``: pause, resume, raise a budget, explain, search, report, watch: beyond the Batch API."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
