@@ -91,8 +91,7 @@ LISTINGS: dict[Protocol, Any] = {
 @pytest.mark.parametrize("kind", list(Protocol))
 def test_a_listing_without_end_is_ended(kind: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a server that ignores where a page begins."""
-    dialect = type(api_at(kind)).__module__
-    monkeypatch.setattr(f"{dialect}.MOST_PAGES", 20)
+    monkeypatch.setattr("providers.batch_api.provider_batch_api.MOST_PAGES", 20)
     asked = 0
 
     def handler(request: httpx.Request) -> httpx.Response:
