@@ -13,7 +13,9 @@ from tasks.worker_context import WorkerContext
 
 CACHE_SIZE = 50_000
 
-_cache: OrderedDict[str, RouterVote] = OrderedDict()
+_cache: OrderedDict[tuple[int, str], RouterVote] = OrderedDict()
+"""By batch and text: what another text of the same call may have talked the router into holds for no other batch, nor
+does a query that is not asked tell that another tenant has sent its text."""
 
 
 async def ask_llm_router(
@@ -23,9 +25,11 @@ async def ask_llm_router(
     asked = context.fleet.router.llm
     if asked is None:
         return {}
-    keys = {query_id: cache_key(query, fleet=context.fleet) for query_id, query in uncertain.items()}
-    opinions = {query_id: _cache[key] for query_id, key in keys.items() if key in _cache}
     batch_of = {query.id: query.batch_id for query in claimed}
+    keys = {
+        query_id: (batch_of[query_id], cache_key(query, fleet=context.fleet)) for query_id, query in uncertain.items()
+    }
+    opinions = {query_id: _cache[key] for query_id, key in keys.items() if key in _cache}
     open_ids = [query_id for query_id in uncertain if query_id not in opinions]
     groups = list(_groups(open_ids, batch_of, size=asked.queries_per_call))
     # Each call has the router's deadline: it ends in time by itself, and is recorded.
@@ -68,7 +72,7 @@ async def _ask(queries: Sequence[Query], batch_id: int, context: WorkerContext) 
     return read(answer, queries, fleet=context.fleet)
 
 
-def _remember(key: str, opinion: RouterVote) -> None:
+def _remember(key: tuple[int, str], opinion: RouterVote) -> None:
     _cache[key] = opinion
     if len(_cache) > CACHE_SIZE:
         _cache.popitem(last=False)
