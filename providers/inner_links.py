@@ -40,6 +40,8 @@ def refuse_inner_links(body: Mapping[str, Any], provider: Provider) -> None:
 
 
 def _is_public(url: str) -> bool:
+    if "\\" in url or not url.isprintable():  # what is before a backslash is the host to some, a user to others
+        return False
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and is_public_host(parts.hostname or "")

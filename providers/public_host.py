@@ -13,7 +13,8 @@ def is_public_name(host: str) -> bool:
     name = host.lower().removesuffix(".")
     top = name.rpartition(".")[2]
     is_word = top.isalpha() or top.startswith("xn--")
-    return "." in name and is_word and not name.endswith(_INTERNAL)
+    # What else is written with other letters, such as full-width ones, is ASCII to whoever looks it up.
+    return name.isascii() and "." in name and is_word and not name.endswith(_INTERNAL)
 
 
 def is_public_host(host: str) -> bool:
@@ -30,5 +31,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
         if any(address in net for net in _EMBEDS_IPV4):
+            return False
+        if address.is_site_local:
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -97,6 +97,10 @@ INNER = (
     "http://db.internal/",
     "http://a.b.LOCAL./",
     "http://user@10.0.0.1/",
+    "http://169.254.169.254\\@example.com/",
+    "http://exa\tmple.com/",
+    "http://db.\N{FULLWIDTH LATIN SMALL LETTER I}nternal/",
+    "http://[fec0::1]/",
     "http:///x",
 )
 
