@@ -37,6 +37,14 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+MOST_KEYS: Final = 1000
+"""Of a tenant, not revoked, that it makes over HTTP; and of those that are listed there."""
+
+
+class TooManyKeys(Exception):
+    """The tenant has as many keys as it may make."""
+
+
 class IdentityTaken(Exception):
     """The identity has a row that is not revoked."""
 
@@ -106,11 +114,12 @@ class Tenants(Statements):
         identity: str | None = None,
         requests_per_min: int | None = None,
         day_usd: float | None = None,
+        most: int | None = None,
     ) -> str:
         """Makes a key for ``tenant``, and the tenant where there is none; returns the key, this once.
 
         A limit that is given is the tenant's from now on; one that is not stays as it is. For an ``identity`` the key
-        opens nothing. Raises `IdentityTaken`.
+        opens nothing. Raises `IdentityTaken`, or `TooManyKeys` where the tenant has ``most`` that are not revoked.
         """
         key = f"pm-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
         made = await self._fetch(
@@ -123,25 +132,31 @@ class Tenants(Statements):
             identity=identity,
             requests_per_min=requests_per_min,
             day_usd=day_usd,
+            most=most,
         )
+        if not made and identity is None:
+            raise TooManyKeys
         if not made:
             raise IdentityTaken(f"{identity} has access already")
         await self.renew_day_budgets()
         return key
 
-    async def keys(self, *, tenant: str | None = None) -> Sequence[ApiKey]:
-        """All keys, of ``tenant`` if given, the oldest first."""
+    async def keys(self, *, tenant: str | None = None, most: int | None = None) -> Sequence[ApiKey]:
+        """All keys, of ``tenant`` if given, the oldest first. ``most``: so many, of those revoked the newest alone."""
         rows = await fetch(
             self._engine,
             text(
                 "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd,"
                 " k.role, k.identity"
                 " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant"
-                " WHERE k.tenant = coalesce(CAST(:tenant AS text), k.tenant) ORDER BY k.created_at, k.id"
+                " WHERE k.tenant = coalesce(CAST(:tenant AS text), k.tenant)"
+                " ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC LIMIT CAST(:most AS bigint)"
             ),
             tenant=tenant,
+            most=most,
         )
-        return [ApiKey(**(dict(row._mapping) | {"role": Role(row.role)})) for row in rows]
+        found = [ApiKey(**(dict(row._mapping) | {"role": Role(row.role)})) for row in rows]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def revoke_key(self, id_: str, *, tenant: str | None = None) -> bool:
         """The key, of ``tenant`` if given, is good for nothing any more. False where there is none that was."""

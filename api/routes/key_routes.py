@@ -9,22 +9,27 @@ from api.http_errors import not_found
 from api.responses import JSON_OBJECT, json_response, unix_s
 from api.schemas import KeyCreate
 from api.state import get_state, get_tenant
-from db.tenants import ApiKey, key_id
+from api.tenant_shares import quota_reached
+from db.tenants import MOST_KEYS, ApiKey, TooManyKeys, key_id
 
 router = APIRouter(prefix="/v1/pointsman/keys", tags=["pointsman"])
 
 
 @router.get("", operation_id="list_keys", response_class=Response, responses=JSON_OBJECT)
 async def list_keys(request: Request) -> Response:
-    """The tenant's keys by their public part, the oldest first."""
-    found = await get_state(request).tenants.keys(tenant=get_tenant(request))
+    """The tenant's keys by their public part, the oldest first: 1,000 at most, of those revoked the newest alone."""
+    found = await get_state(request).tenants.keys(tenant=get_tenant(request), most=MOST_KEYS)
     return json_response({"object": "list", "data": [_key_object(key) for key in found]})
 
 
 @router.post("", operation_id="create_key", response_class=Response, responses=JSON_OBJECT)
 async def create_key(request: Request, body: KeyCreate) -> Response:
     """Create a key of the tenant. The response is the only place that shows it."""
-    key = await get_state(request).tenants.create_key(tenant=get_tenant(request), name=body.name, role=body.role)
+    tenants, tenant = get_state(request).tenants, get_tenant(request)
+    try:
+        key = await tenants.create_key(tenant=tenant, name=body.name, role=body.role, most=MOST_KEYS)
+    except TooManyKeys:
+        raise quota_reached(f"{MOST_KEYS} keys are valid", MOST_KEYS, "Revoke some.") from None
     return json_response({"object": "key", "id": key_id(key), "name": body.name, "role": body.role, "key": key})
 
 

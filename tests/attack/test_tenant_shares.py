@@ -30,6 +30,7 @@ from db.ledger_types import DecisionRecord
 from db.pilots import Pilots
 from db.reports import report, results, run_report
 from db.spend import sum_spend
+from db.tenants import MOST_KEYS, Role
 from db.webhook_store import WebhookStore
 from routing.answer_lengths import COLD_CAP
 from routing.lifecycle import ROUTE
@@ -45,6 +46,26 @@ from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_rows_per_query import WRITTEN
 
 __all__ = ["served"]
+
+
+def test_a_tenant_has_no_more_keys_than_can_be_listed(served: Served) -> None:
+    """A list of 100,000 takes a second of the event loop, and of all other tenants; one of a million, the memory."""
+
+    async def story(bench: LedgerHarness) -> None:
+        await bench.rows(
+            "INSERT INTO api_keys (id, tenant, name, hash, role, revoked_at)"
+            " SELECT lpad(to_hex(n), 12, '0'), 'a', 'x', '', 'viewer', CASE WHEN n > :open THEN now() END"
+            " FROM generate_series(1, :made) AS n",
+            open=MOST_KEYS - 2,
+            made=MOST_KEYS + 500,
+        )
+
+    with served.client(served.key("a", role=Role.ADMIN)) as client:
+        served.play(story)
+        statuses = [client.post("/v1/pointsman/keys", json={"name": "one more"}).status_code for _ in range(2)]
+        assert statuses == [200, 429]
+        listed = client.get("/v1/pointsman/keys").json()["data"]
+        assert [key["revoked_at"] for key in listed] == [None] * MOST_KEYS
 
 
 def test_a_neighbors_answers_of_one_word_cut_off_no_first_answers() -> None:

@@ -1,7 +1,9 @@
--- Adds a key, and its tenant with the given limits; nothing where the identity has one.
+-- Adds a key, and its tenant with the given limits; nothing where the identity has one, or the tenant has :most keys.
 WITH made AS (
     INSERT INTO api_keys (id, tenant, name, hash, role, identity)
-    VALUES (:id, :tenant, :name, :hash, :role, CAST(:identity AS text))
+    SELECT :id, :tenant, :name, :hash, :role, CAST(:identity AS text)
+    WHERE CAST(:most AS bigint) IS NULL
+       OR (SELECT count(*) FROM api_keys WHERE tenant = :tenant AND revoked_at IS NULL) < CAST(:most AS bigint)
     ON CONFLICT (identity) WHERE revoked_at IS NULL DO NOTHING
     RETURNING id, tenant
 ),
