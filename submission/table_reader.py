@@ -423,23 +423,25 @@ class JsonText:
             except _NotJsonNumber as error:
                 raise input_error("file", f"{what}: {error} is not JSON", "Write null, or a number") from None
             except json.JSONDecodeError as error:
-                if len(self._buffer) - self._at <= self._max_chars and self._more():
-                    continue  # it may be cut off
+                size = len(self._buffer) - self._at
+                if size <= self._max_chars and self._more(2 * size):  # it may be cut off; twice, or it takes the square
+                    continue
                 wrong = f"the JSON of {what} is broken at its character {error.pos - self._at + 1}"
                 raise input_error("file", wrong, "Write complete JSON") from None
             except ValueError:  # Python reads no whole number of more than some thousand digits
                 raise input_error("file", f"{what} has a number that is too long", "Write it as text") from None
 
-    def _more(self) -> bool:
-        """Reads on; False at the end."""
-        chunk = next(self._chunks, None)
-        if chunk is None:
-            return False
-        try:
-            self._buffer, self._at = self._buffer[self._at :] + self._utf8.decode(chunk), 0
-        except UnicodeDecodeError as error:
-            raise input_error("file", "not UTF-8", "Save the file as UTF-8") from error
-        return True
+    def _more(self, chars: int = 1) -> bool:
+        """Reads on, until ``chars`` are there or the file ends; False at the end."""
+        is_more = False
+        self._buffer, self._at = self._buffer[self._at :], 0
+        while len(self._buffer) < chars and (chunk := next(self._chunks, None)) is not None:
+            is_more = True
+            try:
+                self._buffer += self._utf8.decode(chunk)
+            except UnicodeDecodeError as error:
+                raise input_error("file", "not UTF-8", "Save the file as UTF-8") from error
+        return is_more
 
 
 class _NotJsonNumber(Exception):

@@ -15,7 +15,7 @@ from routing.fleet import Fleet
 from submission.input_line import InputLimits, InvalidInput, RejectedLine
 from submission.input_queries import read_upload
 from submission.row_query import RowMapping
-from submission.table_reader import TableFormat, open_table
+from submission.table_reader import JsonText, TableFormat, open_table
 from tests.attack.conftest import cpu_within, within
 
 LIMITS = InputLimits(longest_s=0.5)
@@ -119,3 +119,16 @@ def test_a_cell_that_no_row_can_have_is_named(shipped_fleet: Fleet, cell: str) -
     except InvalidInput as error:
         (wrong,) = error.rejections
     assert wrong.message
+
+
+def test_a_long_value_is_not_parsed_anew_for_each_chunk_of_it() -> None:
+    """While it is parsed, no other thread of the process goes on."""
+    text = b"[" + b",".join(b'{"%06x": %d}' % (n, n) for n in range(200_000)) + b"]"
+    whole = b"[" + text + b", 1]"
+    values = JsonText((whole[at : at + 65_536] for at in range(0, len(whole), 65_536)), max_chars=len(text))
+    assert values.take() == "["
+    began = time.process_time()
+    json.loads(text)
+    once_s = time.process_time() - began
+    with cpu_within(6 * once_s + 0.1, f"a value of {len(text) / 1024**2:.1f} MiB in {len(whole) // 65_536} chunks"):
+        assert list(values.items("row")) == [json.loads(text), 1]
