@@ -1,6 +1,7 @@
 """Texts of tenants and models: whatever reads them takes time linear in them."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -176,3 +177,11 @@ def test_what_a_pattern_waits_for_does_not_make_a_long_row_slow(reader: str) -> 
             with cpu_within(1.0, f"{reader} of {start!r} and a row of {run!r}"):
                 for end in ENDS:
                     read(start + row + end)
+
+
+@pytest.mark.parametrize("text", ["\ufdfa" * 16_384, ("\ufdfa" + "\u4e00" * 5) * 2_700, "\uff21" * 16_384])
+def test_texts_that_grow_when_normalized_are_measured_soon_however_many_a_body_has(text: str) -> None:
+    """A worker measures its queries on the loop of all its calls, which seemed slow by seconds for 8 MB of these."""
+    body = {"messages": [{"role": "user", "content": text}] * 20}
+    with cpu_within(0.25, f"20 messages of {len(text):,} characters"):
+        assert size_of_body(body).text_bound >= 20 * len(unicodedata.normalize("NFKC", text).encode())
