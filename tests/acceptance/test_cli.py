@@ -238,7 +238,9 @@ def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_p
         time.sleep(0.05)
     # What has run is known to the next dry run, whether anything runs now or not.
     basis = pointsman.object("submit", path, "--dry-run")["plan"]["basis"]
-    assert basis["lengths"] == "2 earlier answers, by workload and shape"
+    answers, words = basis["lengths"].split(maxsplit=1)  # those of this file's other tests among them
+    assert int(answers.replace(",", "")) >= 2
+    assert words == "earlier answers, by workload and shape"
     assert pointsman.processes() == []
 
 
