@@ -24,7 +24,12 @@ def endless(schema: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.timeout(900)
-def test_the_service_keeps_to_its_openapi(module_served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("phases", "examples"),
+    [("fuzzing", "2"), pytest.param("examples,coverage,fuzzing", "8", marks=pytest.mark.long)],
+    ids=["a few requests", "many requests"],
+)
+def test_the_service_keeps_to_its_openapi(module_served: Served, tmp_path: Path, phases: str, examples: str) -> None:
     key = module_served.key("schema")
     with module_served.client(key) as client:
         create(client, upload(client, [line("a")])["id"])
@@ -32,8 +37,8 @@ def test_the_service_keeps_to_its_openapi(module_served: Served, tmp_path: Path)
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{module_served.url}/openapi.json"),
             *("--header", f"Authorization: Bearer {key}"),
-            *("--checks", "all", "--phases", "examples,coverage,fuzzing"),
-            *("--max-examples", "8", "--seed", "1", "--request-timeout", "60", "--suppress-health-check", "all"),
+            *("--checks", "all", "--phases", phases),
+            *("--max-examples", examples, "--seed", "1", "--request-timeout", "60", "--suppress-health-check", "all"),
             *(word for name in endless(module_served.app.openapi()) for word in ("--exclude-operation-id", name)),
             *("--generation-database", "none"),
         ],
