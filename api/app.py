@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -41,8 +41,12 @@ from settings import Settings
 
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
-_UNSERVED: Final = frozenset({"/v1/embeddings", "/v1/completions"})
-"""Batch endpoints of OpenAI that are not served by themselves."""
+_SERVED: Final = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.EMBEDDINGS)
+_UNSERVED: Final[Mapping[str, str]] = {
+    Endpoint.EMBEDDINGS: "embeddings are answered in batches alone. Create a batch with this endpoint.",
+    "/v1/completions": f"this endpoint is not supported. Use {' or '.join(_SERVED)}, directly or in a batch.",
+}
+"""Batch endpoints of OpenAI that are not served by themselves, and what to do."""
 # Requests are counted in /metrics by the middleware; FastAPI's own telemetry would double its cost.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -139,13 +143,8 @@ async def _error_response(request: Request, error: Exception) -> Response:
 
 def _no_such_url(request: Request) -> ApiError:
     message = f"Invalid URL ({request.method} {request.url.path[:200]})"
-    if request.url.path in _UNSERVED:
-        if request.url.path == Endpoint.EMBEDDINGS:
-            message += ": embeddings are answered in batches alone. Create a batch with this endpoint."
-        else:
-            served = " or ".join(endpoint for endpoint in Endpoint if endpoint is not Endpoint.EMBEDDINGS)
-            message += f": this endpoint is not supported. Use {served}, directly or in a batch."
-        return ApiError(404, message, code="unsupported_endpoint")
+    if (fix := _UNSERVED.get(request.url.path)) is not None:
+        return ApiError(404, f"{message}: {fix}", code="unsupported_endpoint")
     return ApiError(404, message)
 
 

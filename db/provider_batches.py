@@ -28,6 +28,9 @@ MOST_COUNTED: Final = 50_001
 NEWEST_AGES: Final = 100
 """Provider batches of each provider by which a plan goes."""
 
+BATCH_CLOSED: Final = "its batch was closed"
+"""The cause of a provider batch that was never bought, as its batch ended or was cancelled."""
+
 MOST_TRIES: Final = 3
 """Provider batches that a tier tries for one query."""
 

@@ -13,7 +13,7 @@ def is_public_name(host: str) -> bool:
     name = host.lower().removesuffix(".")
     top = name.rpartition(".")[2]
     is_word = top.isalpha() or top.startswith("xn--")
-    # What else is written with other letters, such as full-width ones, is ASCII to whoever looks it up.
+    # Resolvers read full-width letters and the like as ASCII: such a name may lead inside.
     return name.isascii() and "." in name and is_word and not name.endswith(_INTERNAL)
 
 

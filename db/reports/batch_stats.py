@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.provider_batches import BATCH_CLOSED
 from db.reports import run_report
 from db.reports.batch_quality import QualityFigures, batch_quality
 from db.reports.length_ratios import LengthRatio, LengthSource, as_params, length_ratios
@@ -396,7 +397,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         over_budget=failures[0].over_budget if failures else 0,
         cut_off=tuple(from_row(CutOffAnswers, row) for row in cut_off),
         lanes_in_vain=tuple(
-            from_row(LaneInVain, row) for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id)
+            from_row(LaneInVain, row)
+            for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id, closed=BATCH_CLOSED)
         ),
         workloads=tuple(
             from_row(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)

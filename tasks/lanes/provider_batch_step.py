@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from db import failpoints
 from db.kept_lease import kept_lease
-from db.provider_batches import ProviderBatches, TakenBatch, next_page
+from db.provider_batches import BATCH_CLOSED, ProviderBatches, TakenBatch, next_page
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import BatchCallFailed, CreateAttempt, RemoteBatch, RemoteState
 from providers.provider_errors import UnsupportedParameter
@@ -393,7 +393,7 @@ class ProviderBatchStepper:
     def _why_unsent(self) -> str | None:
         """Why what is not bought yet never is; None where it is to be bought."""
         if self.row.is_unwanted:
-            return "its batch was closed"
+            return BATCH_CLOSED
         if self._kills_workers:
             return "its workers were lost"
         return "the deadline is near" if self._is_late else None

@@ -53,9 +53,8 @@ async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) ->
 async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, QueryBudget]:
     """What is left for each of ``queued``, by query id."""
     caps = await remaining_per_query(queued, context)
-    degrading = {query.batch_id for query in queued if query.budget_policy is BudgetPolicy.DEGRADE}
     batches: dict[int, DegradingBudget] = {}
-    for batch_id, unspent_usd in (await remaining_per_batch(degrading, context)).items():
+    for batch_id, unspent_usd in (await remaining_per_batch(degrading(queued), context)).items():
         allowance = await _allowance(batch_id, context)
         batches[batch_id] = DegradingBudget(
             batch_id, unspent_usd, allowance.open, allowance.spared_usd, allowance.known_lengths
@@ -72,6 +71,11 @@ def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryB
             expected.setdefault(batch, []).append(decision.expected_usd)
     for batch, usd in expected.items():
         context.allowances.of(batch.batch_id).spared_usd = max(0.0, batch.share_usd(len(usd)) - sum(usd))
+
+
+def degrading(queued: Sequence[QueuedQuery]) -> set[int]:
+    """The batches of ``queued`` that degrade where their budget is too small."""
+    return {query.batch_id for query in queued if query.budget_policy is BudgetPolicy.DEGRADE}
 
 
 async def open_per_batch(batch_ids: Collection[int], context: WorkerContext) -> dict[int, int]:

@@ -15,7 +15,7 @@ from routing.lifecycle import FALLBACK, MoveKind, State
 from routing.policy.escalation import Accept, Escalate, RemainingBudget, Step, TierAttempt, TiersExhausted, next_step
 from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wave_wait_s
-from tasks.stages.budget_guard import open_per_batch, remaining_per_batch, remaining_per_query
+from tasks.stages.budget_guard import degrading, open_per_batch, remaining_per_batch, remaining_per_query
 from tasks.stages.poison_isolation import isolate_poison_suspects
 from tasks.worker_context import WorkerContext
 
@@ -35,8 +35,7 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
     unspent_usd = await remaining_per_batch(
         {queued.batch_id for queued in claimed if queued.budget_policy is not BudgetPolicy.HOLD}, context
     )
-    degrading = {queued.batch_id for queued in claimed if queued.budget_policy is BudgetPolicy.DEGRADE}
-    open_queries = await open_per_batch(degrading & unspent_usd.keys(), context)
+    open_queries = await open_per_batch(degrading(claimed) & unspent_usd.keys(), context)
     steps = {
         queued.id: _step(
             queued,

@@ -257,14 +257,9 @@ class QueryExecutor:
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.queued.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            failure = Failure(
-                FailureKind.NEVER_SENT,
-                "another worker may have spent part of its max_cost_usd; what is left is computed again",
-            )
-            self.unrecorded.append(CallResult(sent, failure))
-            await self._reschedule(
-                0.0, "another worker may have spent part of its max_cost_usd; what is left is computed again"
-            )
+            why = "another worker may have spent part of its max_cost_usd; what is left is computed again"
+            self.unrecorded.append(CallResult(sent, Failure(FailureKind.NEVER_SENT, why)))
+            await self._reschedule(0.0, why)
             return None
         return sent
 
@@ -423,7 +418,7 @@ class QueryExecutor:
         """The same where its answer may take the place of a paid one.
 
         A failure is met as one of a first call is: by a wait, within `REPAIR_PATIENCE_S`, and by the same model
-        elsewhere. None where no answer is to be had.
+        elsewhere. None if no deployment gives an answer.
         """
         context, history = self.context, list[Attempt]()
         others = (each for each in self._deployments() if each.name != model.name)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from db import provider_batches, sql
-from db.provider_batches import ProviderBatches, TakenBatch
+from db.provider_batches import BATCH_CLOSED, ProviderBatches, TakenBatch
 from db.reports import run_report
 from db.sql import statement
 from routing.fleet import Model
@@ -251,7 +251,7 @@ def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBen
                     " FROM queries"
                 )
                 assert row.due == row.queries == 8
-                vain = await run_report(bench.engine, "batch_lanes_in_vain", batch_id=batch.id)
+                vain = await run_report(bench.engine, "batch_lanes_in_vain", batch_id=batch.id, closed=BATCH_CLOSED)
                 why = {"deadline": "the deadline is near", "deployment": "its deployment is not in the fleet"}[cause]
                 assert {row.cause for row in vain} == {why}
                 assert sum(row.queries for row in vain) == 8

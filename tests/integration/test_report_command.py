@@ -403,6 +403,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "ratio_shapes": ["text"],
         "ratios": [1.0],
         "unsent": ["never_sent"],
+        "closed": "its batch was closed",
         "least_pairs": 8,
     }
     asked = text(f"EXPLAIN {statement(name).text}")
