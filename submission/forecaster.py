@@ -98,7 +98,7 @@ class Forecaster:
             return None
         from evaluation.models.artifact_cache import open_folder
         from evaluation.models.predictors import predictor_of
-        from model_registry.resolver import load_serving
+        from trained_routers.resolver import load_serving
 
         if self.engine is None:
             return predictor_of(open_folder(self.fleet.router.classifier))

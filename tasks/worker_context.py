@@ -21,7 +21,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import KEY_LOOKUP_SETTINGS, make_engine
 from db.ledger import Ledger
 from db.worker_registry import ALIVE_S, WorkerRegistry
-from model_registry.hot_reload import LOOK_S, LoadedRouters, RequiredRouters, RouterReloader
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController
 from redis_client import connect
@@ -36,6 +35,7 @@ from tasks.stages.prefix_leases import PrefixLeases
 from tasks.stages.prefix_writers import PrefixWriters
 from tasks.usage_estimates import UsageEstimates
 from telemetry.tracing import traces
+from trained_routers.hot_reload import LOOK_S, LoadedRouters, RequiredRouters, RouterReloader
 
 log = structlog.get_logger()
 

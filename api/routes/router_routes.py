@@ -30,7 +30,7 @@ async def list_routers(request: Request) -> Response:
 async def roll_back_router(request: Request) -> Response:
     """Return to the router that served before. Running workers load it within seconds."""
     from evaluation.data.dataset_errors import EvaluationError
-    from model_registry.promotion import roll_back
+    from trained_routers.promotion import roll_back
 
     service = _fleet_state(request)
     try:
@@ -45,7 +45,7 @@ async def promote_router(request: Request, name: Name) -> Response:
     """Make a registered router serve every fleet of which `router.classifier` is `default`."""
     from evaluation.data.dataset_errors import EvaluationError
     from evaluation.models.artifact_cache import ArtifactCache
-    from model_registry.promotion import promote
+    from trained_routers.promotion import promote
 
     service = _fleet_state(request)
     try:

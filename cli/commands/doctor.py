@@ -314,7 +314,7 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         return
     # numpy and scipy take a third of a second, which other commands save.
     from evaluation.data.dataset_errors import EvaluationError
-    from model_registry.resolver import load_serving
+    from trained_routers.resolver import load_serving
 
     async def work() -> str | None:
         async with open_database(settings, role=None) as engine:

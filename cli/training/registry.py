@@ -22,9 +22,9 @@ from evaluation.models.artifact_cache import (
     is_folder,
     open_folder,
 )
-from model_registry import promotion
-from model_registry.resolver import find, promoted
 from settings import Settings
+from trained_routers import promotion
+from trained_routers.resolver import find, promoted
 from workers.embedded.postgres import is_initialized
 
 

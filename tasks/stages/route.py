@@ -8,7 +8,6 @@ import structlog
 
 from db import failpoints
 from db.ledger_types import DecisionRecord, QueuedQuery, Transition
-from model_registry.hot_reload import LoadedRouters
 from routing.budget.degradation import QueryBudget
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, MoveKind, State
@@ -23,6 +22,7 @@ from tasks.stages.llm_router import ask_llm_router
 from tasks.stages.poison_isolation import isolate_poison_suspects
 from tasks.stages.shadow_routing import schedule_shadow_routing
 from tasks.worker_context import WorkerContext
+from trained_routers.hot_reload import LoadedRouters
 
 log = structlog.get_logger()
 

@@ -14,7 +14,6 @@ from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from db.reports.batch_warnings import batch_warnings
 from db.reports.results import result_lines, result_rows
-from model_registry.hot_reload import LoadedRouters
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy, Fleet
@@ -27,6 +26,7 @@ from tests.chaos import query_corpus
 from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_budget_guard import PRICES, billed_usd
+from trained_routers.hot_reload import LoadedRouters
 
 QUERIES = 40
 

@@ -10,9 +10,9 @@ from db import router_registry
 from evaluation.data.dataset_errors import ArtifactError, RegistryError
 from evaluation.models.artifact import CLASSIFIER
 from evaluation.models.artifact_cache import SHIPPED, ArtifactBundle, ArtifactCache, bundle
-from model_registry.resolver import find, load_serving
 from routing.fleet import Fleet
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from trained_routers.resolver import find, load_serving
 
 SHIPPED_PARCEL = bundle(SHIPPED)
 V1 = replace(SHIPPED_PARCEL, name="v1")

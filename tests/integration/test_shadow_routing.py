@@ -10,7 +10,6 @@ from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from db.reports.batch_stats import Batch
 from db.shadow_decisions import beside
-from model_registry.hot_reload import LoadedRouters
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 from simulator.process import SimulatorProcess
@@ -18,6 +17,7 @@ from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
 from tests.integration.end_to_end import hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from trained_routers.hot_reload import LoadedRouters
 
 QUERIES = 60
 

@@ -22,9 +22,9 @@ ALLOWED = {
     "evaluation": frozenset({"routing", "settings"}),
     "report": frozenset({"routing", "db"}),
     "telemetry": frozenset({"routing", "providers", "db", "settings"}),
-    "model_registry": frozenset({"routing", "db", "evaluation", "settings"}),
+    "trained_routers": frozenset({"routing", "db", "evaluation", "settings"}),
     "submission": frozenset(
-        {"routing", "endpoints", "providers", "db", "evaluation", "settings", "telemetry", "model_registry"}
+        {"routing", "endpoints", "providers", "db", "evaluation", "settings", "telemetry", "trained_routers"}
     ),
 }
 ALLOWED["tasks"] = frozenset(ALLOWED) - {"simulator", "fleet_config", "report"}

@@ -115,12 +115,12 @@ class RouterReloader:
 
     async def _meant(self) -> Mapping[str, str | None]:
         # Imported only where it is needed: numpy and scipy take a third of a second and 60 MB.
-        from model_registry.resolver import resolve_versions
+        from trained_routers.resolver import resolve_versions
 
         return await resolve_versions(self._engine, self._fleet)
 
     async def _load(self, resolve_versions: Mapping[str, str | None]) -> LoadedRouters:
-        from model_registry.resolver import load_versions
+        from trained_routers.resolver import load_versions
 
         found = await load_versions(resolve_versions, self._engine, self._fleet, self._home)
         if self._needs.predictor and found.predictor is not None:

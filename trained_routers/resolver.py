@@ -12,8 +12,8 @@ from evaluation.data.dataset_errors import EvaluationError, RegistryError
 from evaluation.models.artifact import Artifact
 from evaluation.models.artifact_cache import DEFAULT, ArtifactCache, is_folder, load_serving_models, open_folder
 from evaluation.models.predictors import predictor_of
-from model_registry.hot_reload import LoadedRouters
 from routing.fleet import Fleet
+from trained_routers.hot_reload import LoadedRouters
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db import router_registry
 from evaluation.data.dataset_errors import RegistryError
 from evaluation.models.artifact_cache import DEFAULT, ArtifactCache
-from model_registry.resolver import fetch_version, promoted, unknown
+from trained_routers.resolver import fetch_version, promoted, unknown
 
 
 async def promote(engine: AsyncEngine, name: str, *, cache: ArtifactCache, by: str, over: str | None = None) -> str:
