@@ -36,7 +36,7 @@ from routing.policy.decision import decide
 from routing.query import read_body
 from simulator.process import start_simulator
 from submission.input_line import InputLine
-from submission.jsonl_reader import read_lines
+from submission.line_reader import read_lines
 from tasks.stages.logprobs import with_logprobs
 
 CHUNK = 200

@@ -25,7 +25,7 @@ from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
 from simulator.process import SimulatorProcess, start_simulator
-from submission.jsonl_reader import read_lines
+from submission.line_reader import read_lines
 from submission.submit import submit
 from workers.local_stack import FEEDER, LocalStack
 

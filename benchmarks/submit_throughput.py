@@ -17,7 +17,7 @@ from benchmarks.query_generator import write_questions
 from benchmarks.size import Size
 from db.batch_writer import BatchSpec
 from db.engine import make_engine
-from submission.jsonl_reader import read_lines
+from submission.line_reader import read_lines
 from submission.submit import submit
 from workers.local_stack import FEEDER
 

@@ -15,7 +15,7 @@ from db.reports.batch_stats import Batch
 from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
 from submission.input_queries import input_format
-from submission.jsonl_reader import read_lines
+from submission.line_reader import read_lines
 from submission.row_query import RowMapping, RowQueries
 from submission.table_reader import InputTable, TableFormat, open_lines, open_table
 

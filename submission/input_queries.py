@@ -6,7 +6,7 @@ from typing import BinaryIO
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from submission.input_line import InputLimits, InputLine, RejectedLine, input_error
-from submission.jsonl_reader import read_lines
+from submission.line_reader import read_lines
 from submission.row_query import RowMapping, RowQueries
 from submission.table_reader import TableFormat, format_by_content, format_by_name, open_table
 

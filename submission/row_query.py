@@ -15,7 +15,7 @@ from routing.fleet import Fleet
 from routing.pilot import GOLD_KEY
 from submission.cell_text import cell_json, cell_text
 from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
-from submission.jsonl_reader import DUPLICATE_CUSTOM_ID, LineReader
+from submission.line_reader import DUPLICATE_CUSTOM_ID, LineReader
 from submission.table_reader import Cells, InputTable
 
 WHOLE_ROW: Final = "row"

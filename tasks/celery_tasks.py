@@ -15,7 +15,7 @@ from db.provider_batches import TakenBatch
 from settings import Settings
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import InvalidInput
-from submission.jsonl_reader import read_objects
+from submission.line_reader import read_objects
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import IdempotencyConflict, SubmitResult, submit_with_retry
 from tasks.celery_app import app

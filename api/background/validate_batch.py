@@ -31,7 +31,7 @@ from endpoints.endpoint import Endpoint
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import input_error
 from submission.input_queries import read_upload
-from submission.jsonl_reader import InputLimits, InputLine, InvalidInput, RejectedLine
+from submission.line_reader import InputLimits, InputLine, InvalidInput, RejectedLine
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import submit
 

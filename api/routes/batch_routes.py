@@ -21,7 +21,7 @@ from db.file_store import File
 from endpoints.endpoint import Endpoint
 from routing.fleet import BudgetPolicy, Fleet
 from routing.pilot import DEFAULT_CONFIDENCE, PilotSpec, grader_problem
-from submission.jsonl_reader import EMBEDDING_TIER_FIX, NO_EMBEDDING_TIER
+from submission.line_reader import EMBEDDING_TIER_FIX, NO_EMBEDDING_TIER
 from telemetry.tracing import read_traceparent
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])

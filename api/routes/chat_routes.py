@@ -22,7 +22,7 @@ from db.batch_writer import BatchSpec
 from db.reports import run_report
 from db.reports.results import answer_body, is_refused
 from endpoints.endpoint import Endpoint
-from submission.jsonl_reader import InputLine, InvalidInput, RejectedLine, read_objects
+from submission.line_reader import InputLine, InvalidInput, RejectedLine, read_objects
 from submission.submit import IdempotencyConflict, submit
 from telemetry.tracing import read_traceparent
 

@@ -37,7 +37,7 @@ from db.api_batch_types import ApiBatch, ApiBatchRequest
 from db.reports.results import message_results
 from endpoints.endpoint import Endpoint
 from submission.input_line import InputLimits, InvalidInput, RejectedLine
-from submission.jsonl_reader import LineReader
+from submission.line_reader import LineReader
 from submission.line_splitter import CHUNK_BYTES
 from submission.table_reader import JsonText
 from telemetry.tracing import read_traceparent

@@ -8,7 +8,7 @@ import pytest
 from providers.client import adapter_for
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Fleet, Model, Price, Protocol, Provider
-from submission.jsonl_reader import InvalidInput, read_objects
+from submission.line_reader import InvalidInput, read_objects
 from tests.attack.conftest import with_each_value_odd
 
 CHAT: dict[str, Any] = {

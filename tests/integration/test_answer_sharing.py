@@ -18,7 +18,7 @@ from routing.lifecycle import ROUTE, MoveKind, State
 from routing.pilot import PilotSpec
 from settings import Settings
 from submission.forecaster import Forecaster
-from submission.jsonl_reader import read_objects
+from submission.line_reader import read_objects
 from submission.submit import submit
 from tasks.stages.answer import answer
 from tasks.stages.route import route

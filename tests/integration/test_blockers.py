@@ -11,7 +11,7 @@ from db.reports.batch_stats import Progress, batch_progress
 from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
 from routing.lifecycle import ROUTE, MoveKind, State
-from submission.jsonl_reader import read_objects
+from submission.line_reader import read_objects
 from tasks.stages.answer import answer
 from tasks.stages.route import route
 from tasks.worker_context import WorkerContext

@@ -17,7 +17,7 @@ from evaluation.models.artifact import CLASSIFIER, load, save
 from evaluation.models.artifact_cache import SHIPPED, ArtifactBundle, bundle
 from routing.fleet import Fleet
 from settings import ROOT, Settings
-from submission.jsonl_reader import read_lines
+from submission.line_reader import read_lines
 from submission.submit import submit
 from tests.databases import Databases
 from workers.local_stack import LocalStack

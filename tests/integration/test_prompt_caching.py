@@ -7,7 +7,7 @@ from db.ledger_types import QueuedQuery
 from routing.fleet import CachedBy, Fleet, Model, PromptCaching, Protocol, Provider, Tier, Timing
 from routing.price import Price
 from simulator.process import start_simulator
-from submission.jsonl_reader import read_objects
+from submission.line_reader import read_objects
 from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 

@@ -11,7 +11,7 @@ import pytest
 from api.background.validate_batch import CODES
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
-from tests.unit.submission.test_jsonl_reader import CORPUS as INTAKE
+from tests.unit.submission.test_line_reader import CORPUS as INTAKE
 
 GOOD = json.dumps(line("good")).encode()
 

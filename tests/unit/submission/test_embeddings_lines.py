@@ -13,10 +13,10 @@ from routing.fleet import Fleet, Model, Tier
 from routing.price import Price
 from submission.input_line import InputLimits, InputLine, InvalidInput, RejectedLine
 from submission.input_queries import read_upload
-from submission.jsonl_reader import read_lines, read_objects
+from submission.line_reader import read_lines, read_objects
 from submission.request_key import RequestKeys
 from submission.row_query import RowMapping
-from tests.unit.submission.test_jsonl_reader import FLEET, batch_line
+from tests.unit.submission.test_line_reader import FLEET, batch_line
 
 VECTORS = Model("embed", "p", "embed-wire", "vectors", Price(0.02, 0.0, 0.02, "test"), 8000, 0, embeds=True)
 WITH_TIER: Fleet = replace(
