@@ -123,9 +123,9 @@ class ProviderBatches(Statements):
         """Tokens in the provider batches of a deployment that are not over."""
         return int((await self._fetch("lanes_enqueued", deployment=deployment))[0].tokens)
 
-    async def in_vain(self, batch_id: int, tier: str) -> set[str]:
+    async def unanswered(self, batch_id: int, tier: str) -> set[str]:
         """The deployments whose provider batches are over and answered nothing of the batch at the tier."""
-        return {row.deployment for row in await self._fetch("lanes_in_vain", batch_id=batch_id, tier=tier)}
+        return {row.deployment for row in await self._fetch("lanes_unanswered", batch_id=batch_id, tier=tier)}
 
     async def begin(
         self, batch_id: int, model: Model, *, reason: str, max_queries: int, max_tokens: int | None = None

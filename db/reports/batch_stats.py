@@ -184,7 +184,7 @@ class LaneFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneInVain:
+class UnansweredLane:
     """Provider batches at a deployment that gave no answer, for one cause."""
 
     deployment: str
@@ -295,7 +295,7 @@ class BatchFigures:
     """None where neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
     """The lanes in which calls were bought, without standard."""
-    lanes_in_vain: tuple[LaneInVain, ...] = ()
+    unanswered_lanes: tuple[UnansweredLane, ...] = ()
     cut_off: tuple[CutOffAnswers, ...] = ()
     over_budget: int = 0
     """Queries without an answer that a budget had no room for."""
@@ -396,9 +396,9 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         failures=tuple(from_row(FailureReason, row) for row in failures),
         over_budget=failures[0].over_budget if failures else 0,
         cut_off=tuple(from_row(CutOffAnswers, row) for row in cut_off),
-        lanes_in_vain=tuple(
-            from_row(LaneInVain, row)
-            for row in await run_report(engine, "batch_lanes_in_vain", batch_id=batch.id, closed=BATCH_CLOSED)
+        unanswered_lanes=tuple(
+            from_row(UnansweredLane, row)
+            for row in await run_report(engine, "batch_unanswered_lanes", batch_id=batch.id, closed=BATCH_CLOSED)
         ),
         workloads=tuple(
             from_row(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)

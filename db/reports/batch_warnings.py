@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from db.reports.batch_stats import BatchFigures, CutOffAnswers, LaneInVain
+from db.reports.batch_stats import BatchFigures, CutOffAnswers, UnansweredLane
 
 
 def batch_warnings(figures: BatchFigures) -> list[str]:
     """One sentence each, without a full stop; empty for most batches."""
     found = list(_over_budget(figures))
     found += [_cut_off(answers) for answers in figures.cut_off]
-    found += [_in_vain(lane) for lane in figures.lanes_in_vain]
+    found += [_unanswered(lane) for lane in figures.unanswered_lanes]
     return found
 
 
@@ -38,7 +38,7 @@ def _cut_off(answers: CutOffAnswers) -> str:
     return f"{count} (e.g. {answers.example}): cut off at {where}. fix: {fix}"
 
 
-def _in_vain(lane: LaneInVain) -> str:
+def _unanswered(lane: UnansweredLane) -> str:
     return (
         f"the batch lane of {lane.deployment} gave no answer to {lane.queries:,} queries, which were bought in another "
         f"lane: {lane.cause}. fix: `pointsman check-fleet --call` tests the lane"

@@ -61,7 +61,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "warnings": batch_warnings(figures),
         "over_budget": figures.over_budget,
         "cut_off": [asdict(cut) for cut in figures.cut_off],
-        "lanes_in_vain": [asdict(lane) for lane in figures.lanes_in_vain],
+        "unanswered_lanes": [asdict(lane) for lane in figures.unanswered_lanes],
         "plan": figures.plan,
         "plan_against_actual": forecast_vs_actual(figures),
         "simulated": progress.simulated,

@@ -130,8 +130,8 @@ async def with_room(
     The first in failover order: what is planned is its price. Those whose provider batches gave this tier nothing come
     last.
     """
-    in_vain = await batches.in_vain(row.batch_id, row.tier)
-    for model in sorted(deployments, key=lambda model: model.name in in_vain):
+    unanswered = await batches.unanswered(row.batch_id, row.tier)
+    for model in sorted(deployments, key=lambda model: model.name in unanswered):
         most = model.batch_limits.max_enqueued_tokens
         left = None if most is None else most - await batches.enqueued_tokens(model.name)
         if left is None or left > 0:

@@ -251,7 +251,7 @@ def test_what_is_not_bought_when_it_cannot_be_any_more_goes_back(on_bench: OnBen
                     " FROM queries"
                 )
                 assert row.due == row.queries == 8
-                vain = await run_report(bench.engine, "batch_lanes_in_vain", batch_id=batch.id, closed=BATCH_CLOSED)
+                vain = await run_report(bench.engine, "batch_unanswered_lanes", batch_id=batch.id, closed=BATCH_CLOSED)
                 why = {"deadline": "the deadline is near", "deployment": "its deployment is not in the fleet"}[cause]
                 assert {row.cause for row in vain} == {why}
                 assert sum(row.queries for row in vain) == 8

@@ -11,7 +11,7 @@ from rich.console import Console
 from cli import batch_summary
 from cli.batch_summary import _deviation
 from db.reports.batch_quality import QualityFigures, quality_as_json
-from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, LaneInVain, Progress, TierFigures
+from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, Progress, TierFigures, UnansweredLane
 from report.headline import standing_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -106,8 +106,8 @@ def test_a_command_that_waited_ends_with_the_code_of_its_batch(
 
 def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_with_the_fix() -> None:
     progress = replace(FIGURES.progress, cap_usd=2.5)
-    vain = LaneInVain("mini", "status 404", provider_batches=1, queries=40)
-    text = shown(replace(FIGURES, progress=progress, over_budget=10, lanes_in_vain=(vain,)))
+    vain = UnansweredLane("mini", "status 404", provider_batches=1, queries=40)
+    text = shown(replace(FIGURES, progress=progress, over_budget=10, unanswered_lanes=(vain,)))
     assert (
         "Warning    10 of 1,000 queries ended without an answer: the budget of $2.5 has no room for their calls, each "
         "of which reserves the most that it can cost ($0.200000 was spent). fix: "
