@@ -20,17 +20,14 @@ from cli.output_files import STDOUT, check_writable, write_results
 from cli.param_types import BatchArgument, FileOption, FleetOption, JsonOption, SkipInvalidOption, check_name
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
 from cli.query_source import open_source, rows_of
+from cli.result_output import ResultOutput, read_result_table, summary_console, write_result_table
 from cli.result_table import table_format
 from cli.table_options import (
     DatabaseUrlOption,
     ExpandOption,
     IntoTableOption,
     OutputOption,
-    ResultOutput,
     TableOptionGroup,
-    read_result_table,
-    summary_console,
-    write_result_table,
 )
 from cli.worker_stack import refuse_other_fleet
 from db.ledger import Ledger

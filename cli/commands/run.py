@@ -20,15 +20,13 @@ from cli.open_services import open_database, read_settings, resolve_batch, runni
 from cli.option_groups import with_option_groups
 from cli.param_types import BudgetOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
 from cli.query_source import Source, open_source, rows_of
+from cli.result_output import ResultOutput, read_result_table, summary_console
 from cli.result_table import table_format
 from cli.table_options import (
     ExpandOption,
     IntoTableOption,
     OutputOption,
-    ResultOutput,
     TableOptionGroup,
-    read_result_table,
-    summary_console,
 )
 from cli.worker_stack import WorkingStack, refuse_unserved, working_stack
 from db.batch_writer import BatchSpec
