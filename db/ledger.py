@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.call_result import CallResult, SentCall
 from db.engine import execute_raw
 from db.group_commit import GroupCommit
 from db.ledger_encoding import SOURCES, encode_transitions, read_queued, result_params, to_json
-from db.ledger_types import ID_BLOCK, CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
+from db.ledger_types import ID_BLOCK, CallIntent, Claim, QueuedQuery, Transition
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
 from routing.answer_checks.repair import RepairRecord

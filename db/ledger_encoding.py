@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from db.ledger_types import CallResult, QueuedQuery, Transition
+from db.call_result import CallResult
+from db.ledger_types import QueuedQuery, Transition
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import RULES, TERMINAL, MoveKind, sources
 from routing.reason import code_of

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from db.ledger_types import CallIntent, CallResult
+from db.call_result import CallResult
+from db.ledger_types import CallIntent
 from providers.limits.admission_control import Grant
 from routing.budget.query_budget import worst_usd
 from routing.fleet import Model

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from db.ledger_types import CallIntent, CallResult, Transition
+from db.call_result import CallResult
+from db.ledger_types import CallIntent, Transition
 from routing.fleet import Fleet, Protocol, Provider
 from routing.lifecycle import MoveKind
 from routing.outcome import Completion

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.call_result import CallResult, SentCall
 from db.ledger import Ledger
-from db.ledger_types import CallIntent, CallResult, Claim, QueuedQuery, SentCall, Transition
+from db.ledger_types import CallIntent, Claim, QueuedQuery, Transition
 from providers.client import ProviderClient
 from routing.fleet import Fleet, Model
 from routing.lifecycle import FALLBACK, ROUTE, TERMINAL, MoveKind, State

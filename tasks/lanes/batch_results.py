@@ -10,8 +10,9 @@ import structlog
 from sqlalchemy import Row
 
 from db import failpoints
+from db.call_result import CallResult, SentCall
 from db.ledger_encoding import read_queued
-from db.ledger_types import CallResult, Claim, SentCall
+from db.ledger_types import Claim
 from db.provider_batches import ProviderBatches, next_page
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import RemoteBatch

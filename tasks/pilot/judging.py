@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 import structlog
 
-from db.ledger_types import CallResult
+from db.call_result import CallResult
 from db.pilots import Pilots
 from evaluation.graders.llm_judge import PAIRS_PER_CALL, JudgePair, JudgeVerdict, judge_body, read_verdicts
 from routing.fleet import Model

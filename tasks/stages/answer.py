@@ -10,7 +10,8 @@ import orjson
 import structlog
 from sqlalchemy import Row
 
-from db.ledger_types import CallResult, QueuedQuery, SentCall
+from db.call_result import CallResult, SentCall
+from db.ledger_types import QueuedQuery
 from providers.adapters.openai_adapter import read_chat
 from providers.provider_errors import ProviderError
 from routing.fleet import Model

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, assert_never
 
-from db.ledger_types import CallResult
+from db.call_result import CallResult
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.answer_checks.self_consistency import consistency, sample_body
 from routing.answer_checks.self_verification import read_verdict, verification_body

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import structlog
 
-from db.ledger_types import QueuedQuery, SentCall
+from db.call_result import SentCall
+from db.ledger_types import QueuedQuery
 from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource
 from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, is_sound, judge

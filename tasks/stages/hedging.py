@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from db.ledger_types import CallResult, SentCall
+from db.call_result import CallResult, SentCall
 from routing.outcome import Completion, Outcome
 from tasks.worker_context import WorkerContext
 

@@ -11,16 +11,8 @@ from typing import Any, Final, NamedTuple, assert_never
 import structlog
 
 from db import failpoints
-from db.ledger_types import (
-    AnswerRecord,
-    CallIntent,
-    CallResult,
-    Claim,
-    DecisionRecord,
-    QueuedQuery,
-    SentCall,
-    Transition,
-)
+from db.call_result import CallResult, SentCall
+from db.ledger_types import AnswerRecord, CallIntent, Claim, DecisionRecord, QueuedQuery, Transition
 from providers.limits.admission_control import Denied, Grant
 from routing.answer_checks.judge import Verdict
 from routing.answer_checks.repair import REPAIR

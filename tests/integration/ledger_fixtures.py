@@ -10,9 +10,10 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
+from db.call_result import CallResult, SentCall
 from db.engine import make_engine
 from db.ledger import Ledger
-from db.ledger_types import AnswerRecord, CallIntent, CallResult, Claim, DecisionRecord, SentCall, Transition
+from db.ledger_types import AnswerRecord, CallIntent, Claim, DecisionRecord, Transition
 from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import ROUTE, MoveKind, State
 from routing.outcome import Completion, Usage

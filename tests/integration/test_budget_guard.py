@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from db.batch_writer import BatchSpec
-from db.ledger_types import CallResult, QueuedQuery, Transition
+from db.call_result import CallResult
+from db.ledger_types import QueuedQuery, Transition
 from db.reports.batch_stats import Batch
 from db.reports.batch_warnings import batch_warnings
 from db.reports.budget_balance import batch_budget

@@ -3,8 +3,9 @@
 import asyncio
 from decimal import Decimal
 
+from db.call_result import CallResult, SentCall
 from db.ledger import Ledger
-from db.ledger_types import CallIntent, CallResult, SentCall, Transition
+from db.ledger_types import CallIntent, Transition
 from routing.fleet import BudgetPolicy
 from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage

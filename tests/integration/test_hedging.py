@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from db.ledger_types import CallResult, SentCall
+from db.call_result import CallResult, SentCall
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController, Denied
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage

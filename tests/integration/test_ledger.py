@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from db.call_result import CallResult, SentCall
 from db.engine import transaction
 from db.ledger import Ledger
 from db.ledger_encoding import encode_transitions
-from db.ledger_types import CallResult, SentCall, Transition
+from db.ledger_types import Transition
 from db.provider_batches import ProviderBatches
 from db.reports.batch_stats import batch_progress
 from db.sql import statement

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
+from db.call_result import CallResult, SentCall
 from db.engine import make_engine
 from db.ledger import Ledger
-from db.ledger_types import AnswerRecord, CallIntent, CallResult, Claim, SentCall, Transition
+from db.ledger_types import AnswerRecord, CallIntent, Claim, Transition
 from routing.fleet import Fleet
 from routing.lifecycle import MAX_CRASHES, ROUTE, MoveKind, State
 from routing.outcome import Completion, Failure, FailureKind, Usage

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from db.call_result import CallResult, SentCall
 from db.ledger_encoding import to_json
-from db.ledger_types import CallResult, SentCall
 from evaluation.models.answer_features import answer_shape
 from evaluation.models.query_features import query_shape
 from evaluation.models.tokenizer import tokens_of

@@ -15,7 +15,8 @@ import uvicorn
 from api.__main__ import server_config
 from api.api_config import ApiConfig
 from api.app import create_app
-from db.ledger_types import AnswerRecord, CallResult, DecisionRecord, Transition
+from db.call_result import CallResult
+from db.ledger_types import AnswerRecord, DecisionRecord, Transition
 from db.tenants import Tenants
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE, MoveKind, State

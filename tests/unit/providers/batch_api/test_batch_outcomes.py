@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db.ledger_types import CallResult, SentCall
+from db.call_result import CallResult, SentCall
 from providers.adapters.openai_adapter import OpenAICompatible
 from providers.batch_api.batch_outcomes import BatchOutcomes
 from providers.client import ProviderClient
