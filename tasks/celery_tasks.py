@@ -168,7 +168,10 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
 
 
 def _run_stage(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:
-    """Does the work of one message; publishes what it moved into the broker's share of the next stage."""
+    """Runs one message's work on the worker's loop, then publishes the queries that it moved to their next stage.
+
+    Those that cannot be published are ready again: the feeder publishes them later.
+    """
     moved = WorkerState.loop.run(work)
     for next_stage, queued in by_stage(moved).items():
         if unsent := publish(next_stage, queued, fleet=WorkerState.context.fleet):

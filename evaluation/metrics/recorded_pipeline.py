@@ -115,7 +115,7 @@ def _run_ladder(example: Example, query: Query, tier: str, fleet: Fleet, p_right
         )
         if verdict.accepted:
             return PipelineOutcome(tier, example.ok[tier], tuple(calls))
-        history.append(TierAttempt(tier, verdict.confidence, len(calls), verdict.reasons, verdict.valid))
+        history.append(TierAttempt(tier, verdict.confidence, len(calls), verdict.reasons, verdict.usable))
         match next_step(history, query=query, fleet=fleet):
             case Escalate(tier=above):
                 tier = above

@@ -46,15 +46,15 @@ class Verdict(NamedTuple):
     reasons: tuple[Reason, ...]
     source: str
     """Where the confidence is from: the value of a `ConfidenceSource`."""
-    valid: bool = True
-    """It can be used: what was not accepted had too low a confidence, or only a heuristic against it."""
+    usable: bool = True
+    """It can be delivered if none is better: its confidence is too low, or only a heuristic rejects it."""
     raw: float | None = None
     """The confidence before calibration; None where it is not calibrated."""
 
 
 def is_misshapen(verdict: Verdict) -> bool:
     """Whether an answer, no refusal, was rejected because it has not the shape that its query expects."""
-    if verdict.valid:  # nearly always
+    if verdict.usable:  # nearly always
         return False
     codes = {code_of(reason) for reason in verdict.reasons}
     return not _SHAPE_FAULTS.isdisjoint(codes) and ReasonCode.REFUSAL not in codes
@@ -109,7 +109,7 @@ def judge(
     return Verdict(is_top, value, (low, *top, *notes), source, raw=found.raw)
 
 
-def is_sound(completion: Completion, query: Query, *, is_top: bool) -> bool:
+def passes_validators(completion: Completion, query: Query, *, is_top: bool) -> bool:
     """Whether no validator rejects ``completion``: only then is its confidence worth paying for."""
     return not any(finding.rejects for finding in _findings(completion, query, is_top=is_top))
 

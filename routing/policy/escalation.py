@@ -25,8 +25,8 @@ class TierAttempt:
     """The stored answer, rejected but there; None where no answer came."""
     reasons: tuple[str, ...]
     """The judge's, or one per kind of failure, whose value is the code."""
-    valid: bool
-    """Its answer can be used, as in `Verdict.valid`; False where no answer came."""
+    usable: bool
+    """As in `Verdict.usable`; False where no answer came."""
     next_tier: str | None = None
     """Where a certified policy sends it; None is the next tier of the ladder."""
 
@@ -102,7 +102,7 @@ def next_step(
     """What becomes of ``query`` after the attempts in ``history``, the latest last.
 
     Up to the next tier by ``escalates_to`` that the query fits and that had no attempt; where
-    there is none, the best valid answer; else the end. Each tier is asked at most once, so there
+    there is none, the best usable answer; else the end. Each tier is asked at most once, so there
     are never more steps than tiers. A pinned query stays where its user put it, and a failure of
     the kinds in ``STAY`` leads up only to a provider whose ``failover_on`` asks for that.
     """
@@ -116,7 +116,7 @@ def next_step(
     if above is not None:
         return Escalate(above, (*_why(last), *stops, f"up to {above}"))
     if best is None or best.call_id is None:
-        return TiersExhausted((*_why(last), *stops, "no valid answer"))
+        return TiersExhausted((*_why(last), *stops, "no usable answer"))
     stated = "unknown" if best.confidence is None else f"{best.confidence:.2f}"
     return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {stated}"))
 
@@ -193,7 +193,7 @@ def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
 
 
 def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
-    """The valid answer of the highest confidence; among equals the larger tier's, then the latest.
+    """The usable answer of the highest confidence; among equals the larger tier's, then the latest.
 
     A whole answer goes before one that was cut off.
     """
@@ -205,7 +205,7 @@ def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
         is_whole = ReasonCode.TRUNCATED not in map(code_of, attempt.reasons)
         return is_whole, confidence, order.get(attempt.tier, -1), place
 
-    usable = [place for place, attempt in enumerate(history) if attempt.valid and attempt.call_id is not None]
+    usable = [place for place, attempt in enumerate(history) if attempt.usable and attempt.call_id is not None]
     return history[max(usable, key=rank)] if usable else None
 
 

@@ -12,7 +12,7 @@ from routing.pilot import PolicyStep, TierAnswer
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.pilot_routing import SAMPLED, served_policies
-from tasks.pilot.sample import confidences, is_valid, tier_answer
+from tasks.pilot.sample import confidences, is_usable, tier_answer
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ async def judge_with_pilot(
         return verdict, None
     if queued.is_pilot:
         return verdict._replace(accepted=False, reasons=(SAMPLED, *verdict.reasons)), None
-    if not verdict.valid or (not verdict.accepted and _is_rejected(verdict)):
+    if not verdict.usable or (not verdict.accepted and _is_rejected(verdict)):
         return verdict, None
     answer = TierAnswer(tier, completion.text, confidences(verdict.confidence, verdict.source, completion.mean_logprob))
     try:
@@ -58,7 +58,7 @@ async def _earlier(queued: QueuedQuery, context: WorkerContext) -> Sequence[Tier
     if not queued.escalations:
         return []
     rows = await Pilots(context.engine).answers_so_far(queued.id)
-    return [tier_answer(row, row.response) if is_valid(row) else TierAnswer(row.tier, "", {}) for row in rows]
+    return [tier_answer(row, row.response) if is_usable(row) else TierAnswer(row.tier, "", {}) for row in rows]
 
 
 def _is_rejected(verdict: Verdict) -> bool:

@@ -25,7 +25,7 @@ class SampledQuery:
     expects: Expectation
     """The forms that the answer may have, no more."""
     answers: tuple[TierAnswer, ...] = field(repr=False)
-    """In ladder order; a tier that gave no valid answer has an empty text."""
+    """In ladder order; a tier that gave no usable answer has an empty text."""
     costs_usd: tuple[float, ...]
     """What each tier's accepted or rejected call cost; 0 where it gave none."""
     system: str = field(default="", repr=False)
@@ -44,13 +44,13 @@ class SampledQuery:
 
 
 def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> list[SampledQuery]:
-    """The sampled queries with a valid answer of the top tier."""
+    """The sampled queries with a usable answer of the top tier."""
     sample: list[SampledQuery] = []
     for _, group in groupby(rows, key=lambda row: row.query_id):
         by_tier = {row.tier: row for row in group}
         top = by_tier.get(ladder[-1])
         # No policy decides a query that its attachments or tools send off the ladder.
-        if top is None or top.response is None or not is_valid(top) or not by_tier.keys() <= set(ladder):
+        if top is None or top.response is None or not is_usable(top) or not by_tier.keys() <= set(ladder):
             continue
         sample.append(_sampled(by_tier, ladder))
     return sample
@@ -64,7 +64,7 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
     for tier in ladder:
         row = by_tier.get(tier)
         answers.append(
-            tier_answer(row, row.response) if row is not None and is_valid(row) else TierAnswer(tier, "", {})
+            tier_answer(row, row.response) if row is not None and is_usable(row) else TierAnswer(tier, "", {})
         )
     return SampledQuery(
         query_id=any_row.query_id,
@@ -92,9 +92,9 @@ def gold_of(metadata: Any) -> str | None:
     return gold if isinstance(gold, str) and gold.strip() else None
 
 
-def is_valid(row: Row[Any]) -> bool:
-    """Whether the validators passed it."""
-    return bool((row.detail or {}).get("valid", True))
+def is_usable(row: Row[Any]) -> bool:
+    """Whether its answer can be delivered if none is better."""
+    return bool((row.detail or {}).get("usable", True))
 
 
 def tier_answer(row: Row[Any], response: str | None) -> TierAnswer:

@@ -10,7 +10,7 @@ from db.call_result import SentCall
 from db.ledger_types import QueuedQuery
 from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource
-from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, is_sound, judge
+from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, judge, passes_validators
 from routing.answer_checks.repair import ASK_TOKENS, REPAIR, repair_body, repair_pays
 from routing.answer_checks.shape_correction import Correction, corrected
 from routing.answer_lengths import COLD_CAP
@@ -176,7 +176,7 @@ class AnswerJudging:
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
-        if completion.finish_reason != "length" or capped or is_sound(completion, self.query, is_top=False):
+        if completion.finish_reason != "length" or capped or passes_validators(completion, self.query, is_top=False):
             return None
         prompt_tokens = max(completion.usage.prompt_tokens, self.query.prompt_tokens)
         room = min(
@@ -202,7 +202,7 @@ class AnswerJudging:
             return Confidence(*confidence_of(completion, self._p_right(completion)))
         if policy.source in PAID_SOURCES:
             stays = is_top or completion.has_tool_calls or query.is_pinned
-            if stays or not is_sound(completion, query, is_top=is_top):
+            if stays or not passes_validators(completion, query, is_top=is_top):
                 # Whatever it says, it would decide nothing.
                 return unknown
             await self.record()

@@ -90,7 +90,7 @@ def _attempted(verdict: Row[Any]) -> TierAttempt:
         confidence=verdict.confidence,
         call_id=verdict.call_id,
         reasons=tuple(map(Reason, verdict.codes, verdict.reasons)),
-        valid=bool((verdict.detail or {}).get("valid")),
+        usable=bool((verdict.detail or {}).get("usable")),
         next_tier=(verdict.detail or {}).get("next_tier"),
     )
 

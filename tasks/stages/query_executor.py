@@ -601,7 +601,7 @@ class QueryExecutor:
                     *(Reason(kind, text) for kind, text in dict.fromkeys(zip(kinds, met, strict=True))),
                     Reason(ReasonCode.NO_DEPLOYMENT, reason),
                 ],
-                detail={"valid": False, "source": "none"},
+                detail={"usable": False, "source": "none"},
             ),
         )
 
@@ -683,7 +683,7 @@ def _explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecor
         router="judge",
         reasons=verdict.reasons,
         confidence=verdict.confidence,
-        detail={"valid": verdict.valid, "source": str(verdict.source)}
+        detail={"usable": verdict.usable, "source": str(verdict.source)}
         | ({} if verdict.raw is None else {"raw": round(verdict.raw, 6)})
         | ({} if next_tier is None else {"next_tier": next_tier}),
     )

@@ -63,7 +63,7 @@ INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_sta
     (1, 15, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'gate', NULL, 1, NULL, '{}', '{}', NULL),
     (1, 13, 1, 'budget', 'advance', 'large', 'small', 'ready', 'large', 'budget', NULL, NULL, NULL, '{}', '{}', NULL),
     (1, 12, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge', 0.41, NULL, 2,
-     '{low_confidence}', '{"confidence 0.41 < 0.70"}', '{"valid": true, "source": "scorer"}'),
+     '{low_confidence}', '{"confidence 0.41 < 0.70"}', '{"usable": true, "source": "scorer"}'),
     (1, 12, 2, 'judge', 'finish', 'large', 'large', 'done', 'large', 'judge', 0.9, NULL, 3, '{}', '{}',
      '{"source": "scorer"}'),
     (1, 11, 1, 'judge', 'finish', 'small', 'small', 'done', 'small', 'judge', NULL, NULL, 1, '{}', '{}',

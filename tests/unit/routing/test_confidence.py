@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from providers.client import adapter_for
 from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
-from routing.answer_checks.judge import is_sound, judge
+from routing.answer_checks.judge import judge, passes_validators
 from routing.answer_checks.self_consistency import agreement, consistency, sample_body
 from routing.answer_checks.self_verification import read_verdict, verification_body
 from routing.answer_checks.threshold_action import PROTOCOLS_WITHOUT_LOGPROBS, extra_calls, threshold_action
@@ -188,7 +188,7 @@ def test_the_workload_is_what_the_metadata_name(metadata: object, workload: str)
 def test_a_source_that_gave_nothing_leaves_the_answer_in_doubt(fleet: Fleet) -> None:
     said, unknown = completion("12"), Confidence(None, ConfidenceSource.SELF_CONSISTENCY)
     below = judge(said, ASKED, tier=fleet.tiers["small"], confidence=unknown)
-    assert (below.accepted, below.valid) == (False, True)
+    assert (below.accepted, below.usable) == (False, True)
     assert code_of(below.reasons[0]) == ReasonCode.LOW_CONFIDENCE
     assert judge(said, ASKED, tier=fleet.tiers["large"], confidence=unknown, is_top=True).accepted
 
@@ -198,9 +198,9 @@ def test_the_threshold_acts_on_what_the_calibration_says(fleet: Fleet) -> None:
     assert (verdict.accepted, verdict.confidence, verdict.raw) == (False, 0.4, 0.95)
 
 
-def test_only_a_sound_answer_is_worth_a_confidence() -> None:
-    assert is_sound(completion("12"), ASKED, is_top=False)
-    assert not is_sound(completion(""), ASKED, is_top=False)
+def test_only_an_answer_that_passes_the_validators_is_worth_a_confidence() -> None:
+    assert passes_validators(completion("12"), ASKED, is_top=False)
+    assert not passes_validators(completion(""), ASKED, is_top=False)
 
 
 # What a threshold acts on

@@ -64,7 +64,7 @@ def test_no_chat_goes_to_the_embedding_tier(text: str) -> None:
 
 
 def test_a_failure_climbs_nowhere() -> None:
-    failed = TierAttempt("vectors", None, None, ("down",), valid=False)
+    failed = TierAttempt("vectors", None, None, ("down",), usable=False)
     assert isinstance(next_step([failed], query=ask(), fleet=FLEET), TiersExhausted)
     assert next_rung_down(ask(), "vectors", fleet=FLEET) is None
 

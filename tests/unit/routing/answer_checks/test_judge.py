@@ -55,14 +55,14 @@ def codes(judged: Verdict) -> list[str]:
 
 def test_a_confident_valid_answer_stands(fleet: Fleet) -> None:
     judged = verdict(fleet, answer("Paris."))
-    assert (judged.accepted, judged.valid, judged.source) == (True, True, "logprob")
+    assert (judged.accepted, judged.usable, judged.source) == (True, True, "logprob")
     assert judged.confidence == pytest.approx(0.95)
     assert (codes(judged), judged.reasons) == (["confident"], ("confidence 0.95 ≥ 0.70",))
 
 
-def test_an_unsure_answer_is_valid_but_does_not_stand(fleet: Fleet) -> None:
+def test_an_unsure_answer_is_usable_but_does_not_stand(fleet: Fleet) -> None:
     judged = verdict(fleet, answer("Paris.", mean_logprob=UNSURE))
-    assert (judged.accepted, judged.valid) == (False, True)
+    assert (judged.accepted, judged.usable) == (False, True)
     assert (codes(judged), judged.reasons) == (["low_confidence"], ("confidence 0.40 < 0.70",))
 
 
@@ -139,13 +139,13 @@ def test_an_answer_without_text_that_ended_by_its_cap_names_the_cap(
 )
 def test_an_answer_that_is_none_is_rejected_however_sure(fleet: Fleet, completion: Completion, reason: Reason) -> None:
     judged = verdict(fleet, completion, p_right=1.0)
-    assert (judged.accepted, judged.valid, judged.reasons) == (False, False, (reason,))
+    assert (judged.accepted, judged.usable, judged.reasons) == (False, False, (reason,))
     assert codes(judged) == [reason.code]
 
 
 def test_an_answer_of_tool_calls_is_not_empty(fleet: Fleet) -> None:
     assert verdict(fleet, answer("", has_tool_calls=True)).accepted
-    assert verdict(fleet, answer("", finish_reason="tool_calls", has_tool_calls=True)).valid
+    assert verdict(fleet, answer("", finish_reason="tool_calls", has_tool_calls=True)).usable
 
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -215,13 +215,13 @@ def test_an_answer_that_our_cap_cut_off_is_delivered_at_the_top_and_marked(fleet
     assert judged.accepted
     assert "cut off by the model's max_output_tokens" in judged.reasons
     below = verdict(fleet, cut, query)
-    assert (below.accepted, below.valid, below.reasons) == (False, True, ("cut off",))
+    assert (below.accepted, below.usable, below.reasons) == (False, True, ("cut off",))
 
 
 def test_half_of_a_shape_is_no_answer_at_the_top_either(fleet: Fleet) -> None:
     query = Query("Spam or ham?", expects=Expectation(choices=("spam", "ham")))
     judged = verdict(fleet, answer("ha", finish_reason="length"), query, is_top=True)
-    assert (judged.accepted, judged.valid) == (False, False)
+    assert (judged.accepted, judged.usable) == (False, False)
 
 
 CONTEXT = (
@@ -244,7 +244,7 @@ def test_an_answer_in_words_from_nowhere_is_ungrounded(fleet: Fleet, text: str, 
     judged = verdict(fleet, answer(text), query)
     assert judged.accepted is stands
     assert ("ungrounded" in codes(judged)) is not stands
-    assert judged.valid, "a heuristic alone never makes an answer unusable"
+    assert judged.usable, "a heuristic alone never makes an answer unusable"
 
 
 ENGLISH = "How do I reset the password of my account if I have lost the phone?"
@@ -276,7 +276,7 @@ def test_an_answer_in_a_language_that_nobody_asked_for_is_rejected(
     judged = verdict(fleet, answer(text), query)
     assert judged.accepted is stands
     assert ("language" in codes(judged)) is not stands
-    assert judged.valid, "a heuristic alone never makes an answer unusable"
+    assert judged.usable, "a heuristic alone never makes an answer unusable"
 
 
 @given(
@@ -315,11 +315,11 @@ def test_there_is_a_verdict_on_anything_and_it_is_consistent(
         fleet, completion, Query(asked, expects=Expectation(context=context)), p_right=p_right, is_top=is_top
     )
     assert judged.reasons
-    assert judged.valid or not judged.accepted
+    assert judged.usable or not judged.accepted
     assert judged.confidence is None or 0.0 <= judged.confidence <= 1.0
     assert (judged.confidence is None) == (judged.source == "none")
     if is_top:  # confidence alone never rejects there, a heuristic does
-        assert judged.accepted is (judged.valid and not {"ungrounded", "language"} & set(codes(judged)))
+        assert judged.accepted is (judged.usable and not {"ungrounded", "language"} & set(codes(judged)))
 
 
 def test_no_reason_quotes_the_answer_or_the_question(fleet: Fleet) -> None:

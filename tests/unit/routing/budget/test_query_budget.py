@@ -65,8 +65,8 @@ def test_a_pinned_query_is_too_dear_where_its_tier_is() -> None:
     assert fit_to_query_budget(decision("large", pinned), reserve("medium"), CONTEXT).over_budget
 
 
-def attempted(tier: str, *, valid: bool = True) -> TierAttempt:
-    return TierAttempt(tier, 0.4, 1, ("unsure",), valid)
+def attempted(tier: str, *, usable: bool = True) -> TierAttempt:
+    return TierAttempt(tier, 0.4, 1, ("unsure",), usable)
 
 
 @pytest.mark.parametrize("remaining", [RemainingBudget(line_usd=0.001), RemainingBudget(batch_usd=0.001)])
@@ -91,12 +91,12 @@ def test_no_query_climbs_on_what_the_others_need_for_an_answer_of_the_cheapest_t
         assert isinstance(next_step([attempted("small")], query=QUERY, fleet=FLEET, remaining=remaining), kind)
     # Without an answer it needs one itself.
     remaining = RemainingBudget(batch_usd=up_usd, others=99)
-    history = [attempted("small", valid=False)]
+    history = [attempted("small", usable=False)]
     assert isinstance(next_step(history, query=QUERY, fleet=FLEET, remaining=remaining), Escalate)
 
 
 def test_without_an_answer_a_line_ends_and_a_batch_waits() -> None:
-    history = [attempted("small", valid=False)]
+    history = [attempted("small", usable=False)]
     assert isinstance(
         next_step(history, query=QUERY, fleet=FLEET, remaining=RemainingBudget(line_usd=0.001)), TiersExhausted
     )

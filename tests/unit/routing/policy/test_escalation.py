@@ -20,19 +20,19 @@ LOW = Reason(ReasonCode.LOW_CONFIDENCE, "confidence 0.50 < 0.70")
 
 
 def unsure(tier: str, confidence: float | None = 0.5, *, call_id: int = 1) -> TierAttempt:
-    return TierAttempt(tier, confidence, call_id, (LOW,), valid=True)
+    return TierAttempt(tier, confidence, call_id, (LOW,), usable=True)
 
 
 def broken(tier: str, reason: str = "truncated", *, call_id: int = 9) -> TierAttempt:
-    return TierAttempt(tier, 0.9, call_id, (Reason(reason, reason),), valid=False)
+    return TierAttempt(tier, 0.9, call_id, (Reason(reason, reason),), usable=False)
 
 
 def cut(tier: str, confidence: float, *, call_id: int) -> TierAttempt:
-    return TierAttempt(tier, confidence, call_id, (Reason(ReasonCode.TRUNCATED, "cut off"),), valid=True)
+    return TierAttempt(tier, confidence, call_id, (Reason(ReasonCode.TRUNCATED, "cut off"),), usable=True)
 
 
 def failed(tier: str, *codes: str) -> TierAttempt:
-    return TierAttempt(tier, None, None, tuple(Reason(code, code) for code in codes), valid=False)
+    return TierAttempt(tier, None, None, tuple(Reason(code, code) for code in codes), usable=False)
 
 
 def target(step: object) -> str | None:
@@ -101,11 +101,11 @@ def test_at_the_top_the_best_valid_answer_is_accepted(fleet: Fleet, history: lis
     assert step.call_id == call_id
 
 
-def test_without_a_valid_answer_it_is_given_up_with_the_reasons(fleet: Fleet) -> None:
+def test_without_a_usable_answer_it_is_given_up_with_the_reasons(fleet: Fleet) -> None:
     history = [broken("small"), broken("medium", "refusal"), failed("large", "server_error", "no deployment is left")]
     step = next_step(history, query=ASKED, fleet=fleet)
     assert step == TiersExhausted(
-        ("large: server_error", "large: no deployment is left", "no tier is above", "no valid answer")
+        ("large: server_error", "large: no deployment is left", "no tier is above", "no usable answer")
     )
 
 
@@ -183,7 +183,7 @@ attempts = st.builds(
         ),
         max_size=3,
     ).map(tuple),
-    valid=st.booleans(),
+    usable=st.booleans(),
 )
 
 
@@ -206,7 +206,7 @@ def test_the_way_ends_within_as_many_steps_as_there_are_tiers(
         tier = target(step)
         assert step.reasons
     assert len(history) <= len(FLEET.tiers)
-    usable = [attempt for attempt in history if attempt.valid and attempt.call_id is not None]
+    usable = [attempt for attempt in history if attempt.usable and attempt.call_id is not None]
     if usable:
         assert isinstance(step, Accept)
         best = max(0.5 if attempt.confidence is None else attempt.confidence for attempt in usable)

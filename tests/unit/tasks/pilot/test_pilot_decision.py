@@ -32,7 +32,7 @@ def pilot(**columns: object) -> Any:
     return SimpleNamespace(**asked | {"state": "deciding", "total": 2_000, "sampled": 0, "waiting": 2_000} | columns)
 
 
-def row(tier: str, *, valid: bool = True, query_id: int = 1) -> Any:
+def row(tier: str, *, usable: bool = True, query_id: int = 1) -> Any:
     return SimpleNamespace(
         query_id=query_id,
         custom_id="q",
@@ -40,7 +40,7 @@ def row(tier: str, *, valid: bool = True, query_id: int = 1) -> Any:
         confidence=None,
         source=None,
         mean_logprob=None,
-        detail={"valid": valid},
+        detail={"usable": usable},
         response=orjson.dumps({"choices": [{"message": {"content": tier}}]}),
         cost_usd=0.5,
         body=b'{"messages":[{"role":"user","content":"What?"}]}',
@@ -119,7 +119,7 @@ def test_a_pilot_that_cannot_be_certified_ends_at_the_top(monkeypatch: pytest.Mo
     assert "ValueError" in stored["reason"]
 
 
-def test_a_query_without_a_valid_answer_of_the_top_tier_is_no_part_of_the_sample() -> None:
-    rows = [row("small"), row("large", valid=False), row("special", query_id=2), row("large", query_id=2)]
+def test_a_query_without_a_usable_answer_of_the_top_tier_is_no_part_of_the_sample() -> None:
+    rows = [row("small"), row("large", usable=False), row("special", query_id=2), row("large", query_id=2)]
     sample = read_sample([*rows, row("small", query_id=3), row("large", query_id=3)], LADDER)
     assert [query.query_id for query in sample] == [3]

@@ -69,7 +69,7 @@ async def _judged(tier: str, pin: str | None) -> tuple[Verdict, str | None]:
 
 def test_where_a_policy_fails_the_top_tier_is_asked_and_the_answer_is_kept() -> None:
     verdict, next_tier = asyncio.run(_judged("small", None))
-    assert (verdict.accepted, verdict.valid, next_tier) == (False, True, "large")
+    assert (verdict.accepted, verdict.usable, next_tier) == (False, True, "large")
 
 
 def test_no_policy_has_a_say_over_a_pin_or_off_the_ladder() -> None:
