@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from providers.adapters.parameters import PARAMETERS, PARTS, Handling, Treatment, handling
-from providers.adapters.provider_page import DOCUMENT, document
 from providers.client import adapter_for
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Model, Protocol, Provider
 from routing.price import Price
+from tests.unit.providers.adapters.provider_page import DOCUMENT, document
 
 BASES = {
     Protocol.OPENAI: "https://gateway.test/v1",
@@ -170,7 +170,7 @@ def test_a_misspelt_field_is_refused_with_its_right_name() -> None:
 
 
 def test_the_table_in_the_documentation_is_generated_from_the_code() -> None:
-    assert DOCUMENT.read_text() == document(), "run `python -m providers.adapters.provider_page`"
+    assert DOCUMENT.read_text() == document(), "run `python -m tests.unit.providers.adapters.provider_page`"
 
 
 # ── translations that depend on the value or the model ───────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""The adapters' tables as a page of the documentation: ``python -m providers.adapters.provider_page`` writes it."""
+"""The adapters' tables as a page of the documentation: ``python -m tests.unit.providers.adapters.provider_page`` writes it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from routing.fleet import Protocol
 from routing.outcome import FAILURE_RULES, FailureKind
 from routing.price import AUDIO_FACTOR, CACHE_WRITE_1H_FACTOR, CACHE_WRITE_FACTOR, UNKNOWN_TIER_FACTOR
 
-DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "providers.md"
+DOCUMENT: Final = Path(__file__).parents[4] / "docs" / "providers.md"
 
 _WORDS: Final = {Protocol.OPENAI: "OpenAI and compatible", Protocol.ANTHROPIC: "Anthropic", Protocol.GOOGLE: "Google"}
 
@@ -25,8 +25,8 @@ def _named(fields: Iterable[str]) -> str:
 _INTRODUCTION: Final = f"""\
 # What providers take and say
 
-Generated from the tables of the code by `python -m providers.adapters.provider_page`; a test checks that this page is
-current and sends every row.
+Generated from the tables of the code by `python -m tests.unit.providers.adapters.provider_page`; a test
+checks that this page is current and sends every row.
 
 ## Parameters
 
