@@ -129,7 +129,7 @@ def test_the_shipped_router_tells_a_greeting_from_a_proof() -> None:
 def test_the_shipped_router_does_well_on_fresh_lines_and_loses_little_quality() -> None:
     fleet = load_fleet(ROOT / "fleet.toml", {})
     predictor, _ = load_serving_models(fleet, open_folder)
-    fresh = read_dataset(ROOT / "benchmarks" / "fresh_labelled.jsonl")
+    fresh = read_dataset(ROOT / "tests" / "data" / "fresh_labelled.jsonl")
     decisions = decide([Query(text=text) for text in fresh.queries], fleet=fleet, predictor=predictor)
     chosen = [decision.tier for decision in decisions]
     report = weigh_choices(
@@ -146,7 +146,7 @@ def test_the_shipped_router_does_well_on_fresh_lines_and_loses_little_quality() 
 
 def test_no_line_of_the_fresh_set_or_the_examples_was_trained_on() -> None:
     trained_on = set(read_dataset(ROOT / "examples" / "labelled.jsonl").queries)
-    fresh = set(read_dataset(ROOT / "benchmarks" / "fresh_labelled.jsonl").queries)
+    fresh = set(read_dataset(ROOT / "tests" / "data" / "fresh_labelled.jsonl").queries)
     lines = (ROOT / "examples" / "queries.jsonl").read_text(encoding="utf-8").splitlines()
     examples = {json.loads(line).get("query") for line in lines if line}
     assert trained_on.isdisjoint(fresh | examples)
