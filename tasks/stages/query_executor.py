@@ -5,24 +5,22 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, assert_never
 
 import structlog
 
 from db import failpoints
 from db.call_result import CallResult, SentCall
-from db.ledger_types import AnswerRecord, CallIntent, Claim, DecisionRecord, QueuedQuery, Transition
+from db.ledger_types import CallIntent, Claim, DecisionRecord, QueuedQuery, Transition
 from providers.limits.admission_control import Denied, Grant
-from routing.answer_checks.judge import Verdict
 from routing.answer_checks.repair import REPAIR
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd, worst_usd
 from routing.context_window import completion_cap, fits
-from routing.fleet import BudgetPolicy, Model, Provider
+from routing.fleet import BudgetPolicy, Model
 from routing.lanes.lane import Lane
-from routing.lifecycle import FALLBACK, MoveKind, State
-from routing.outcome import ACCOUNT, Completion, Failure, FailureKind, Outcome
+from routing.lifecycle import FALLBACK
+from routing.outcome import Completion, Failure, FailureKind, Outcome
 from routing.policy.decision import ENDPOINT
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge, is_alike
 from routing.prompt_caching import with_prefix_cached
@@ -31,17 +29,17 @@ from routing.reason import Reason, ReasonCode
 from tasks.lanes.wave_wait import wait_before, wave_wait_s
 from tasks.pilot.answer_audit import audit_answer
 from tasks.stages.answer_confidence import EXTEND
-from tasks.stages.answer_judging import AnswerJudging, JudgedAnswer
+from tasks.stages.answer_judging import AnswerJudging
 from tasks.stages.budget_guard import remaining_per_batch
+from tasks.stages.call_caps import CallCaps
 from tasks.stages.hedging import InFlightCall, race_hedge
 from tasks.stages.logprobs import with_logprobs, without_unrequested_logprobs
 from tasks.stages.select_deployment import DeploymentChoice, SelectedDeployment, reserve_patiently, select_deployment
-from tasks.usage_estimates import LONGER_BY, TYPICAL_COMPLETION_TOKENS
+from tasks.stages.tier_moves import TierMove, exhausted, explain, finished, rejected, rescheduled, suspended
+from tasks.usage_estimates import TYPICAL_COMPLETION_TOKENS
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
-
-LONG_S = 600.0
 
 EMBED: Final = "embed"
 """The purpose, in the ledger, of a call for embeddings, and the kind of the decision that takes them: no figure of
@@ -51,10 +49,6 @@ _UNJUDGED_VECTORS: Final = DecisionRecord(kind=EMBED, router=ENDPOINT, reasons=(
 
 REPAIR_PATIENCE_S: Final = 30.0
 """For so long at most a paid answer waits for the calls that may take its place, as the next tier costs more."""
-
-SPARE = 2.0
-"""A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
-that are settled a moment later, need some as well."""
 
 Moved = tuple[str, str]
 """Stage and state."""
@@ -97,17 +91,14 @@ class QueryExecutor:
             self.query = replace(self.query, extras=replace(self.query.extras, shares_prefix=True))
         self.history = list(earlier.failed)
         self.earlier = len(earlier.failed)
-        self.earlier_cuts = earlier.cuts
         self.left_usd = left_usd
         """Of its ``max_cost_usd``, calls under way counted at their reservation; infinite where it has none."""
         self.budget_usd = budget_usd
         """Of its batch's budgets, a second ago; infinite where it has none."""
-        self.caps: dict[int, int] = {}
-        """The longest completion that each call asks for."""
-        self.cuts = 0
-        """Answers of this stay that a learned cap has cut off."""
+        self.caps = CallCaps(queued, self.query, stage, context, budget_usd=budget_usd, earlier_cuts=earlier.cuts)
         self.cut: CallResult | None = None
-        """The last of them: it is delivered where nothing pays for another call, for it is no fault of the query."""
+        """The last answer of this stay that a learned cap cut off: it is delivered where nothing pays for another call,
+        for it is no fault of the query."""
         self.claim = claim
         """Given where it is in a provider batch, whose lease is its own."""
         self.recorded = recorded
@@ -133,7 +124,7 @@ class QueryExecutor:
             self.leased_at = began
             if self.epoch == self.queued.epoch + 1 and isinstance(self.recorded.outcome, Completion):
                 # Its cap is not recorded; an answer that was cut off took all of it.
-                self.caps[self.recorded.sent.call_id] = self.recorded.outcome.usage.completion_tokens
+                self.caps.by_call[self.recorded.sent.call_id] = self.recorded.outcome.usage.completion_tokens
                 if math.isinf(self.budget_usd) or not self._is_cut(self.recorded):
                     return await self._judge(self.recorded.sent, self.recorded.outcome)
         while True:
@@ -150,13 +141,18 @@ class QueryExecutor:
                                 break  # it is paid; asked again, with more room
                             return await self._answer(result.sent, result.outcome)
                 case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
-                    return await self._exhaust(f"it may be called in {wait_s:.0f} s, when its batch has expired")
+                    late = f"it may be called in {wait_s:.0f} s, when its batch has expired"
+                    return await self._conclude(exhausted(late, self.history))
                 case Wait(wait_s=wait_s, reason=reason):
-                    return await self._reschedule(wait_s, reason)
+                    return await self._conclude(rescheduled(wait_s, reason))
                 case NoDeploymentLeft(reason=reason):
-                    return await (self._exhaust(reason) if self.cut is None else self._deliver_cut(self.cut))
+                    if self.cut is not None:
+                        return await self._deliver_cut(self.cut)
+                    return await self._conclude(exhausted(reason, self.history))
                 case Suspend():
-                    return await self._suspend(choice)
+                    return await self._conclude(
+                        suspended(choice, self.context.fleet.providers[choice.provider], self.history)
+                    )
                 case _:
                     assert_never(choice)
 
@@ -171,7 +167,7 @@ class QueryExecutor:
             return await self._answer(result.sent, result.outcome)
         again = result.outcome.kind is FailureKind.NOT_RUN
         wait_s = wave_wait_s(self.queued, self.query, self.stage, self.context.fleet) if again else 0.0
-        return await self._reschedule(wait_s, result.outcome.message)
+        return await self._conclude(rescheduled(wait_s, result.outcome.message))
 
     async def _take(self, result: CallResult) -> None:
         """Notes what a call gave and cost; an earlier result goes into the ledger first."""
@@ -188,7 +184,8 @@ class QueryExecutor:
     async def _answer(self, sent: SentCall, completion: Completion) -> Moved | None:
         self._learn(sent, completion)
         if sent.model.embeds:
-            return await self._finish(sent, completion.response, why=_UNJUDGED_VECTORS)
+            vectors = finished(sent, completion.response, tier=self.stage, why=_UNJUDGED_VECTORS)
+            return await self._conclude(vectors)
         return await self._judge(sent, completion)
 
     async def _choose(self) -> DeploymentChoice:
@@ -242,7 +239,7 @@ class QueryExecutor:
                 if self.cut is not None and await self._would_fail(intent):
                     await self._deliver_cut(self.cut)
                 else:
-                    await self._reschedule(0.0, "the budget has no room for another call")
+                    await self._conclude(rescheduled(0.0, "the budget has no room for another call"))
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd
@@ -251,7 +248,7 @@ class QueryExecutor:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
             why = "another worker may have spent part of its max_cost_usd; what is left is computed again"
             self.unrecorded.append(CallResult(sent, Failure(FailureKind.NEVER_SENT, why)))
-            await self._reschedule(0.0, why)
+            await self._conclude(rescheduled(0.0, why))
             return None
         return sent
 
@@ -295,37 +292,11 @@ class QueryExecutor:
         prompt = learned.prompt_tokens(model.name, self.query.measured.expected(model))
         return prompt + min(completion, model.max_output_tokens)
 
-    def _cap(self, model: Model) -> int:
-        """The longest completion to ask for: all that there is room for, unless that would keep a batch waiting.
-
-        Where a budget would not pay for the worst case of all calls that could be under way, 99 of 100 answers are
-        asked within a cap that they stay below. What is reserved is the worst case under *that* cap, so that no
-        budget is ever exceeded; an answer that it cuts off is asked again with more room.
-        """
-        context, full = self.context, completion_cap(self.query, model)
-        if math.isinf(self.budget_usd):
-            return full
-        cold = context.allowances.of(self.queued.batch_id).known_lengths.cold_cap(self.query, self.stage)
-        learned = context.usage.learned_cap(self.queued.batch_id, model.name, cold_cap=cold)
-        sent_by_cold = self.queued.escalations and self.queued.budget_policy is not BudgetPolicy.HOLD
-        if sent_by_cold and learned > cold and worst_usd(self.query, model, cap=learned) > self.budget_usd:
-            learned = cold  # by which the fallback sent it: refused with more it goes back, or fails with an answer
-        learned *= LONGER_BY ** min(self.earlier_cuts + self.cuts, 10)
-        if learned >= full:
-            return full
-        at_once = context.fleet.tiers[self.stage].concurrency * context.admission.workers
-        is_tight = worst_usd(self.query, model, cap=full) * at_once * SPARE > self.budget_usd
-        return learned if is_tight else full
-
     def _is_cut(self, result: CallResult) -> bool:
         """Whether a learned cap has cut it off. Its text is kept."""
-        sent, outcome = result.sent, result.outcome
-        is_cut = isinstance(outcome, Completion) and outcome.finish_reason == "length"
-        if not is_cut or self.caps[sent.call_id] >= completion_cap(self.query, sent.model):
+        if not self.caps.has_cut(result):
             return False
-        self.cuts += 1
-        self.cut = self._kept(result)
-        self.unrecorded = [self.cut if one is result else one for one in self.unrecorded]
+        self.cut = self._keep_text_of(result)
         return True
 
     async def _would_fail(self, intent: CallIntent) -> bool:
@@ -357,8 +328,8 @@ class QueryExecutor:
     async def _intent(self, model: Model, *, purpose: str, query: Query | None = None) -> CallIntent:
         """``query``: what the call asks, where that is not the query itself."""
         call_id = await self.context.ledger.next_call_id()
-        cap = self._cap(model) if query is None else completion_cap(query, model)
-        self.caps[call_id] = cap
+        cap = self.caps.next_cap(model) if query is None else completion_cap(query, model)
+        self.caps.by_call[call_id] = cap
         return CallIntent(
             call_id=call_id,
             purpose=purpose,
@@ -487,7 +458,7 @@ class QueryExecutor:
                 body = with_prefix_cached(body, prefix, sent.model, marks=marks)
             sent_at = time.monotonic()
             outcome = await self.context.pool.complete(
-                self._capped(sent),
+                self.caps.capped(sent),
                 body,
                 call_id=sent.call_id,
                 added=frozenset(body.keys() - self.queued.body.keys()),
@@ -496,11 +467,6 @@ class QueryExecutor:
             self.context.prefixes.returned(self.queued.id, sent.model, outcome, marked=marks, sent_at=sent_at)
         await self.context.admission.settle(leave, outcome=outcome)
         return outcome
-
-    def _capped(self, sent: SentCall) -> Model:
-        """Its deployment, which is asked for no more than what is reserved."""
-        cap = self.caps[sent.call_id]
-        return sent.model if cap >= sent.model.max_output_tokens else replace(sent.model, max_output_tokens=cap)
 
     def _lease_covers(self, model: Model) -> bool:
         """Whether a call that is sent now ends, at its deadline at the latest, while the claim still holds.
@@ -521,9 +487,11 @@ class QueryExecutor:
             judged = judged._replace(verdict=verdict._replace(reasons=(*verdict.reasons, known)))
         if judged.verdict.accepted:
             response = without_unrequested_logprobs(judged.completion.response, self.query)
-            moved = await self._finish(judged.sent, response, why=_explain(judged.verdict))
+            move = finished(judged.sent, response, tier=self.stage, why=explain(judged.verdict))
         else:
-            moved = await self._reject(judged)
+            self._keep_text_of(CallResult(judged.sent, judged.completion))
+            move = rejected(judged.sent, judged.verdict, next_tier=judged.next_tier)
+        moved = await self._conclude(move)
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
         if moved is not None and judged.verdict.accepted and not is_top and self.queued.has_policy:
             text = judged.completion.text
@@ -532,103 +500,22 @@ class QueryExecutor:
             )
         return moved
 
-    async def _finish(self, sent: SentCall, response: Mapping[str, Any], *, why: DecisionRecord) -> Moved | None:
-        return await self._conclude(
-            MoveKind.FINISH,
-            State.DONE,
-            to_stage=self.stage,
-            why=why,
-            answer=AnswerRecord(
-                call_id=sent.call_id, tier=self.stage, model=sent.model.model, accepted=True, response=response
-            ),
-        )
-
-    async def _reject(self, judged: JudgedAnswer) -> Moved | None:
-        answer = CallResult(judged.sent, judged.completion)
-        self.unrecorded = [
-            self._kept(answer) if result.sent.call_id == judged.sent.call_id else result for result in self.unrecorded
-        ]
-        return await self._conclude(
-            MoveKind.ADVANCE,
-            State.READY,
-            to_stage=FALLBACK,
-            why=_explain(judged.verdict, next_tier=judged.next_tier)._replace(call_id=judged.sent.call_id),
-        )
-
-    async def _reschedule(self, wait_s: float, reason: str) -> Moved | None:
-        """Back to `ready`, due later: no worker waits for a rate limit or an outage."""
-        return await self._conclude(
-            MoveKind.RELEASE,
-            State.READY,
-            to_stage=self.stage,
-            wait_s=wait_s,
-            why=DecisionRecord(
-                kind="release",
-                router="failover",
-                reasons=[f"{reason}; {_due(wait_s)}"],
-                detail={"waits_for": reason} if wait_s > 0 else None,
-            ),
-        )
-
-    async def _suspend(self, step: Suspend) -> Moved | None:
-        """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too."""
-        provider = self.context.fleet.providers[step.provider]
-        called = any(attempt.outcome.kind in ACCOUNT for attempt in self.history)
-        return await self._conclude(
-            MoveKind.HOLD,
-            State.HELD,
-            to_stage=self.stage,
-            why=DecisionRecord(
-                kind="account",
-                router="failover",
-                reasons=[step.reason, account_fix(provider)],
-                detail={"held_for": step.deployment, "provider": step.provider, "called": called},
-            ),
-        )
-
-    async def _exhaust(self, reason: str) -> Moved | None:
-        """This tier has no answer for it: the fallback stage decides what becomes of it."""
-        met = [f"{attempt.outcome.message} at {attempt.deployment}" for attempt in self.history]
-        kinds = [attempt.outcome.kind.value for attempt in self.history]
-        return await self._conclude(
-            MoveKind.ADVANCE,
-            State.READY,
-            to_stage=FALLBACK,
-            why=DecisionRecord(
-                kind="judge",
-                router="failover",
-                reasons=[
-                    *(Reason(kind, text) for kind, text in dict.fromkeys(zip(kinds, met, strict=True))),
-                    Reason(ReasonCode.NO_DEPLOYMENT, reason),
-                ],
-                detail={"usable": False, "source": "none"},
-            ),
-        )
-
-    async def _conclude(
-        self,
-        move: MoveKind,
-        to_state: State,
-        *,
-        to_stage: str,
-        why: DecisionRecord,
-        answer: AnswerRecord | None = None,
-        wait_s: float = 0.0,
-    ) -> Moved | None:
+    async def _conclude(self, move: TierMove) -> Moved | None:
+        """Writes the move, with the results that are not in the ledger yet."""
         return await self.context.ledger.transition(
             Transition(
                 query_id=self.queued.id,
                 epoch=self.epoch,
                 stage=self.stage,
-                move=move,
-                to_stage=to_stage,
-                to_state=to_state,
+                move=move.move,
+                to_stage=move.to_stage or self.stage,
+                to_state=move.to_state,
                 tier=self.stage,
-                why=why,
+                why=move.why,
                 results=self.unrecorded,
-                answer=answer,
-                wait_s=wait_s,
-                attempts=sum(not attempt.outcome.is_limit for attempt in self.history[self.earlier :]) + self.cuts,
+                answer=move.answer,
+                wait_s=move.wait_s,
+                attempts=sum(not each.outcome.is_limit for each in self.history[self.earlier :]) + self.caps.cuts,
             )
         )
 
@@ -642,6 +529,12 @@ class QueryExecutor:
         self.unrecorded = [self._kept(result) for result in self.unrecorded]
         await self._record()
         failpoints.die_once_at("die_before_verdict")
+
+    def _keep_text_of(self, result: CallResult) -> CallResult:
+        """``result`` with the text of its answer, as it will be in the ledger if it is not there yet."""
+        kept, call_id = self._kept(result), result.sent.call_id
+        self.unrecorded = [kept if one.sent.call_id == call_id else one for one in self.unrecorded]
+        return kept
 
     def _kept(self, result: CallResult) -> CallResult:
         """With the text of the answer, as the user would get it."""
@@ -659,31 +552,3 @@ class QueryExecutor:
 def _usual_tokens(query: Query) -> int:
     """What a further call is expected to take of a tokens-per-minute limit."""
     return query.prompt_tokens + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)
-
-
-def _due(wait_s: float) -> str:
-    """When that is; a wait of many minutes, as for a day's quota, by the clock."""
-    if wait_s < LONG_S:
-        return f"due in {wait_s:.1f} s"
-    return f"a limit holds it until {datetime.now(UTC) + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
-
-
-def account_fix(provider: Provider) -> str:
-    """What to do about an account at fault."""
-    key = provider.api_key_env or "the key"
-    return (
-        f"held: the account at {provider.name} is refused; fix: check {key} and the account's credit, and restart the "
-        "workers after a change of the key. Held queries then go on by themselves"
-    )
-
-
-def _explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecord:
-    return DecisionRecord(
-        kind="judge",
-        router="judge",
-        reasons=verdict.reasons,
-        confidence=verdict.confidence,
-        detail={"usable": verdict.usable, "source": str(verdict.source)}
-        | ({} if verdict.raw is None else {"raw": round(verdict.raw, 6)})
-        | ({} if next_tier is None else {"next_tier": next_tier}),
-    )

@@ -1,0 +1,105 @@
+"""The moves by which a query leaves its tier, each with its reason."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from db.call_result import SentCall
+from db.ledger_types import AnswerRecord, DecisionRecord
+from routing.answer_checks.judge import Verdict
+from routing.fleet import Provider
+from routing.lifecycle import FALLBACK, MoveKind, State
+from routing.outcome import ACCOUNT
+from routing.policy.failover import Attempt, Suspend
+from routing.reason import Reason, ReasonCode
+
+_LONG_S: Final = 600.0
+
+
+class TierMove(NamedTuple):
+    """Where a query goes from its tier, and why. ``to_stage`` None: it stays at the tier."""
+
+    move: MoveKind
+    to_state: State
+    why: DecisionRecord
+    to_stage: str | None = None
+    answer: AnswerRecord | None = None
+    wait_s: float = 0.0
+
+
+def finished(sent: SentCall, response: Mapping[str, Any], *, tier: str, why: DecisionRecord) -> TierMove:
+    """Done, with the accepted answer of ``sent``."""
+    answer = AnswerRecord(call_id=sent.call_id, tier=tier, model=sent.model.model, accepted=True, response=response)
+    return TierMove(MoveKind.FINISH, State.DONE, why, answer=answer)
+
+
+def rejected(sent: SentCall, verdict: Verdict, *, next_tier: str | None) -> TierMove:
+    """To the fallback stage, with a rejected answer."""
+    why = explain(verdict, next_tier=next_tier)._replace(call_id=sent.call_id)
+    return TierMove(MoveKind.ADVANCE, State.READY, why, FALLBACK)
+
+
+def rescheduled(wait_s: float, reason: str) -> TierMove:
+    """Back to `ready`, due later: no worker waits for a rate limit or an outage."""
+    why = DecisionRecord(
+        kind="release",
+        router="failover",
+        reasons=[f"{reason}; {_due(wait_s)}"],
+        detail={"waits_for": reason} if wait_s > 0 else None,
+    )
+    return TierMove(MoveKind.RELEASE, State.READY, why, wait_s=wait_s)
+
+
+def suspended(step: Suspend, provider: Provider, history: Sequence[Attempt]) -> TierMove:
+    """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too."""
+    why = DecisionRecord(
+        kind="account",
+        router="failover",
+        reasons=[step.reason, _account_fix(provider)],
+        detail={
+            "held_for": step.deployment,
+            "provider": step.provider,
+            "called": any(attempt.outcome.kind in ACCOUNT for attempt in history),
+        },
+    )
+    return TierMove(MoveKind.HOLD, State.HELD, why)
+
+
+def exhausted(reason: str, history: Sequence[Attempt]) -> TierMove:
+    """This tier has no answer for it: the fallback stage decides what becomes of it."""
+    met = [(each.outcome.kind.value, f"{each.outcome.message} at {each.deployment}") for each in history]
+    why = DecisionRecord(
+        kind="judge",
+        router="failover",
+        reasons=[*(Reason(*one) for one in dict.fromkeys(met)), Reason(ReasonCode.NO_DEPLOYMENT, reason)],
+        detail={"usable": False, "source": "none"},
+    )
+    return TierMove(MoveKind.ADVANCE, State.READY, why, FALLBACK)
+
+
+def explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecord:
+    """The judge's decision."""
+    return DecisionRecord(
+        kind="judge",
+        router="judge",
+        reasons=verdict.reasons,
+        confidence=verdict.confidence,
+        detail={"usable": verdict.usable, "source": str(verdict.source)}
+        | ({} if verdict.raw is None else {"raw": round(verdict.raw, 6)})
+        | ({} if next_tier is None else {"next_tier": next_tier}),
+    )
+
+
+def _due(wait_s: float) -> str:
+    """When that is; a wait of many minutes, as for a day's quota, by the clock."""
+    if wait_s < _LONG_S:
+        return f"due in {wait_s:.1f} s"
+    return f"a limit holds it until {datetime.now(UTC) + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
+
+
+def _account_fix(provider: Provider) -> str:
+    key = provider.api_key_env or "the key"
+    return (
+        f"held: the account at {provider.name} is refused; fix: check {key} and the account's credit, and restart the "
+        "workers after a change of the key. Held queries then go on by themselves"
+    )
