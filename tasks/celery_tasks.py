@@ -25,17 +25,7 @@ from tasks.publisher import by_stage, publish
 from tasks.stages.answer import answer
 from tasks.stages.fallback import fall_back
 from tasks.stages.route import route
-from tasks.submit_arguments import (
-    read_budget,
-    read_deadline,
-    read_dedup,
-    read_metadata,
-    read_pilot,
-    read_priority,
-    read_queries,
-    read_text,
-    refuse_unknown,
-)
+from tasks.submit_arguments import read_arguments
 from tasks.worker_context import EventLoopThread, WorkerContext
 from telemetry.tracing import read_traceparent
 
@@ -89,23 +79,7 @@ def step_provider_batch_task(id: int, epoch: int, **_next: object) -> None:
     Request="tasks.redacted_request:RedactedRequest",
     throws=(InvalidInput, IdempotencyConflict),
 )
-def submit_queries(
-    self: Task,
-    queries: object = None,
-    idempotency_key: object = None,
-    metadata: object = None,
-    tenant: object = "default",
-    budget_usd: object = None,
-    budget_policy: object = None,
-    priority: object = 0,
-    dedup: object = False,
-    within: object = None,
-    quality: object = None,
-    confidence: object = None,
-    pilot: object = None,
-    grader: object = None,
-    **unknown: object,
-) -> None:
+def submit_queries(self: Task, queries: object = None, **options: object) -> None:
     """A batch from a producer that only speaks Celery. ``queries`` are lines as in a file.
 
     ``budget_usd`` caps the batch; ``budget_policy`` is hold, fail or degrade. Without either the fleet's holds.
@@ -118,26 +92,12 @@ def submit_queries(
     Raises BadInput, which Flower shows, where a line or an argument is invalid; nothing is taken then.
     """
     try:
-        refuse_unknown(unknown)
-        cap_usd, policy = read_budget(budget_usd, budget_policy)
-        order = BatchSpec(
-            source="celery",
-            tenant=read_text("tenant", tenant),
-            idempotency_key=(
-                f"celery:{self.request.id}"
-                if idempotency_key is None
-                else read_text("idempotency_key", idempotency_key)
-            ),
-            metadata=read_metadata(metadata),
-            priority=read_priority(priority),
-            dedup=read_dedup(dedup),
-            deadline=read_deadline(within),
-            cap_usd=cap_usd,
-            budget_policy=policy,
-            pilot=read_pilot(quality, confidence, pilot, grader),
+        given = read_arguments(queries, options)
+        order = given.spec(
+            default_key=f"celery:{self.request.id}",
             traceparent=read_traceparent((self.request.headers or {}).get("traceparent")),
         )
-        submitted = _submit(read_queries(queries), order)
+        submitted = _submit(given.queries, order)
     except (InvalidInput, IdempotencyConflict) as error:
         # Nobody waits for a result: who looks for what became of a message looks here, or into Flower.
         log.warning("submission_refused", task_id=self.request.id, why=str(error))

@@ -1,125 +1,112 @@
-"""What a producer that only speaks Celery says of a batch, checked. All of it raises BadInput."""
+"""What a producer that only speaks Celery says of a batch, checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from db.batch_writer import MAX_USD
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from db.batch_writer import MAX_USD, BatchSpec
 from routing.fleet import BudgetPolicy
 from routing.pilot import DEFAULT_CONFIDENCE, GraderChoice, PilotSpec
 from submission.deadline import deadline_within
 from submission.input_line import input_error
 
-ARGUMENTS: Final = (
-    "queries",
-    "idempotency_key",
-    "metadata",
-    "tenant",
-    "budget_usd",
-    "budget_policy",
-    "priority",
-    "dedup",
-    "within",
-    "quality",
-    "confidence",
-    "pilot",
-    "grader",
-)
-"""Of ``submit_queries``."""
-
 _LONGEST: Final = 200
+_LEAVE_OUT: Final = "Correct it, or leave it out"
+_NAME: Final = (f"it must be text of 1 to {_LONGEST} visible characters", _LEAVE_OUT)
+_NUMBER: Final = ("it must be a number", "Give e.g. 0.95")
+_WRONG: Final[Mapping[str, tuple[str, str]]] = {
+    "queries": ("it must be a list of lines", 'Give for example [{"query": "What is 7 * 6?"}]'),
+    "idempotency_key": _NAME,
+    "tenant": _NAME,
+    "metadata": ("it must be a JSON object", 'Give for example {"team": "search"}, or leave it out'),
+    "budget_usd": (f"it must be a number of dollars, 0 or more, at most {MAX_USD:.0f}", _LEAVE_OUT),
+    "budget_policy": ("it is not known", f"Give one of {', '.join(BudgetPolicy)}, or leave it out"),
+    "priority": ("it must be a whole number between -100 and 100", _LEAVE_OUT),
+    "dedup": ("it must be true or false", _LEAVE_OUT),
+    "quality": _NUMBER,
+    "confidence": _NUMBER,
+    "pilot": ("it must be a whole number of queries", "Give e.g. 300, or leave it out"),
+    "grader": ("it is not known", f"Give one of {', '.join(GraderChoice)}, or leave it out"),
+}
+"""By argument: what is wrong with a value of another form, and the fix."""
 
 
-def refuse_unknown(unknown: Mapping[str, object]) -> None:
-    """An argument that is misspelt would be none: a budget, for one."""
-    for name in unknown:
-        raise input_error(name[:_LONGEST], "submit_queries takes no such argument", f"It takes {', '.join(ARGUMENTS)}")
+def _visible(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("not visible")
+    return text
 
 
-def read_queries(queries: object) -> Sequence[Mapping[str, Any]]:
-    """A list of lines, each to be checked for itself."""
-    if not isinstance(queries, list | tuple):
-        raise input_error("queries", "it must be a list of lines", 'Give for example [{"query": "What is 7 * 6?"}]')
-    return queries
+Name = Annotated[str, Field(min_length=1, max_length=_LONGEST), AfterValidator(_visible)]
 
 
-def read_text(name: str, given: object) -> str:
-    """A tenant's name, or a key."""
-    if not isinstance(given, str) or not given.isprintable() or not 0 < len(given) <= _LONGEST:
-        raise input_error(name, f"it must be text of 1 to {_LONGEST} visible characters", "Correct it, or leave it out")
-    return given
+class SubmitArguments(BaseModel):
+    """The arguments of ``submit_queries``. No value is converted, and one that is misspelt is refused."""
 
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-def read_metadata(given: object) -> Mapping[str, Any]:
-    """An object, of whatever is JSON."""
-    if given is not None and not isinstance(given, dict):
-        raise input_error(
-            "metadata", "it must be a JSON object", 'Give for example {"team": "search"}, or leave it out'
+    queries: list[Any] | tuple[Any, ...]
+    idempotency_key: Name | None = None
+    metadata: dict[str, Any] | None = None
+    tenant: Name = "default"
+    budget_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | None = None
+    budget_policy: Annotated[BudgetPolicy, Field(strict=False)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    dedup: bool = False
+    within: Any = None
+    quality: float | None = None
+    confidence: float | None = None
+    pilot: int | None = None
+    grader: Annotated[GraderChoice, Field(strict=False)] | None = None
+
+    def spec(self, *, default_key: str, traceparent: str | None) -> BatchSpec:
+        """The batch, under ``default_key`` where no idempotency key is given. Raises InvalidInput."""
+        return BatchSpec(
+            source="celery",
+            tenant=self.tenant,
+            idempotency_key=self.idempotency_key or default_key,
+            metadata=self.metadata or {},
+            priority=self.priority,
+            dedup=self.dedup,
+            deadline=self._deadline(),
+            cap_usd=self.budget_usd,
+            budget_policy=self.budget_policy,
+            pilot=self._pilot(),
+            traceparent=traceparent,
         )
-    return given or {}
+
+    def _deadline(self) -> datetime | None:
+        if self.within is None:
+            return None
+        try:
+            return deadline_within(str(self.within), datetime.now(UTC))
+        except ValueError as error:
+            fix = str(error)
+            raise input_error("within", "it is not a time", f"{fix[0].upper()}{fix[1:]}, or leave it out") from None
+
+    def _pilot(self) -> PilotSpec | None:
+        if self.quality is None:
+            for name in ("confidence", "pilot", "grader"):
+                if getattr(self, name) is not None:
+                    raise input_error(name, "it belongs to a quality floor", "Give quality, e.g. 0.95, or leave it out")
+            return None
+        confidence = DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
+        try:
+            return PilotSpec(self.quality, confidence, self.pilot, grader=self.grader)
+        except ValueError as error:
+            name, _, problem = str(error).partition(": ")
+            raise input_error(name, f"it {problem}", "Correct it") from None
 
 
-def read_budget(usd: object, policy: object) -> tuple[float | None, BudgetPolicy | None]:
-    """A cap and its policy."""
-    if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 <= usd <= MAX_USD):
-        raise input_error(
-            "budget_usd",
-            f"it must be a number of dollars, 0 or more, at most {MAX_USD:.0f}",
-            "Correct it, or leave it out",
-        )
-    known = [each.value for each in BudgetPolicy]
-    if policy is not None and policy not in known:
-        raise input_error("budget_policy", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
-    return (None if usd is None else float(usd)), (None if policy is None else BudgetPolicy(str(policy)))
-
-
-def read_priority(priority: object) -> int:
-    """What goes first."""
-    if isinstance(priority, bool) or not isinstance(priority, int) or not -100 <= priority <= 100:
-        raise input_error("priority", "it must be a whole number between -100 and 100", "Correct it, or leave it out")
-    return priority
-
-
-def read_dedup(dedup: object) -> bool:
-    """Whether identical lines are asked only once at any temperature."""
-    if not isinstance(dedup, bool):
-        raise input_error("dedup", "it must be true or false", "Correct it, or leave it out")
-    return dedup
-
-
-def read_deadline(within: object) -> datetime | None:
-    """When the answers are wanted, counted from now."""
-    if within is None:
-        return None
+def read_arguments(queries: object, options: Mapping[str, object]) -> SubmitArguments:
+    """The arguments of the task. Raises InvalidInput."""
+    for name in options.keys() - SubmitArguments.model_fields.keys():
+        takes = f"It takes {', '.join(SubmitArguments.model_fields)}"
+        raise input_error(name[:_LONGEST], "submit_queries takes no such argument", takes)
     try:
-        return deadline_within(str(within), datetime.now(UTC))
-    except ValueError as error:
-        fix = str(error)
-        raise input_error("within", "it is not a time", f"{fix[0].upper()}{fix[1:]}, or leave it out") from None
-
-
-def read_pilot(quality: object, confidence: object, pilot: object, grader: object) -> PilotSpec | None:
-    """A quality floor with confidence, largest sample and grader of its certificate; None without a floor."""
-    if quality is None:
-        for name, value in (("confidence", confidence), ("pilot", pilot), ("grader", grader)):
-            if value is not None:
-                raise input_error(name, "it belongs to a quality floor", "Give quality, e.g. 0.95, or leave it out")
-        return None
-    for name, value in (("quality", quality), ("confidence", confidence)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise input_error(name, "it must be a number", "Give e.g. 0.95")
-    if pilot is not None and (isinstance(pilot, bool) or not isinstance(pilot, int)):
-        raise input_error("pilot", "it must be a whole number of queries", "Give e.g. 300, or leave it out")
-    known = [each.value for each in GraderChoice]
-    if grader is not None and grader not in known:
-        raise input_error("grader", "it is not known", f"Give one of {', '.join(known)}, or leave it out")
-    try:
-        return PilotSpec(
-            float(str(quality)),
-            DEFAULT_CONFIDENCE if confidence is None else float(str(confidence)),
-            pilot,
-            grader=None if grader is None else GraderChoice(str(grader)),
-        )
-    except ValueError as error:
-        name, _, problem = str(error).partition(": ")
-        raise input_error(name, f"it {problem}", "Correct it") from None
+        return SubmitArguments.model_validate({"queries": queries, **options})
+    except ValidationError as error:
+        name = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
+    raise input_error(name, *_WRONG[name])  # not chained: the cause quotes what was given

@@ -1,4 +1,4 @@
-"""The adapters' tables as a page of the documentation: ``python -m tests.unit.providers.adapters.provider_page`` writes it."""
+"""Writes docs/providers.md from the adapters' tables: ``python -m tests.unit.providers.adapters.provider_page``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
