@@ -154,7 +154,7 @@ def test_a_query_that_climbed_asks_within_the_cap_that_the_fallback_counted_wher
             for cap, expected in ((learned, learned), (learned - 1, cold if is_cold else learned)):
                 budget_usd = worst_usd(query.to_query(), model, cap=cap)
                 executor = QueryExecutor(query, "medium", context, NO_CALLS, left_usd=math.inf, budget_usd=budget_usd)
-                assert executor._cap(model) == expected
+                assert executor.caps.next_cap(model) == expected
 
     on_bench(story)
 
@@ -177,7 +177,7 @@ def test_a_failed_call_leaves_the_cap_of_the_next_one_and_a_cut_answer_raises_it
                 context.allowances.of(waiting.batch_id).lengths = AnswerLengths(
                     {LengthGroup("small", "", ""): [LengthRecord(1.0, 0.0, 100)]}
                 )
-                assert executor._cap(bench.model) == raised * LEAST_CAP
+                assert executor.caps.next_cap(bench.model) == raised * LEAST_CAP
             assert [attempt.outcome.status for attempt in executor.history] == [500]
 
     on_bench(story)
