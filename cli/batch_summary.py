@@ -213,14 +213,25 @@ def _quality(figures: BatchFigures) -> str:
 
 
 def _forecast(comparison: Mapping[str, Any]) -> str:
-    cost, wall = comparison["cost_usd"], comparison["wall_s"]
+    cost, wall, rest = comparison["cost_usd"], comparison["wall_s"], comparison["rest"]
+    if rest is not None:
+        missed = "below" if cost["actual"] < cost["low"] else "above"
+        actual = {True: "; actual within it", False: f"; actual {missed} it", None: ""}[cost["within"]]
+        found = f"{rest_bounds(rest)}, range ${cost['low']:.6f}–{cost['high']:.6f}{actual}"
+        return f"{found}; time {duration(wall['expected'])}"
     actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if cost["expected"] else ""
     answers = round_to_sum({tier: count["expected"] for tier, count in comparison["by_tier"].items()})
     mix = ", ".join(f"{plain(tier)} {count:,.0f}" for tier, count in answers.items())
     return (
         f"${cost['expected']:.6f} (range ${cost['low']:.6f}–{cost['high']:.6f}){actual}; "
-        f"{duration(wall['expected'])}; {mix}; {comparison['escalated']['expected']:,.0f} escalated"
+        f"time {duration(wall['expected'])}; {mix}; {comparison['escalated']['expected']:,.0f} escalated"
     )
+
+
+def rest_bounds(rest: Mapping[str, Any]) -> str:
+    """The cost of a batch with a pilot, by who answers its rest."""
+    least = f"${rest['least_usd']:.6f} (the pilot, and the rest by {plain(rest['least_tier'])} alone)"
+    return f"{least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
 
 
 def _deviation(actual: float, expected: float) -> str:

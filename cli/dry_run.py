@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
+from cli.batch_summary import rest_bounds
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table, warn
 from cli.deadline_table import deadline_table
@@ -101,30 +102,35 @@ def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Map
 def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) -> None:
     console = err if as_json else out
     cost, wall, baseline = forecast["cost_usd"], forecast["wall_s"], forecast["baseline_cost_usd"]
+    pilot = forecast["pilot"]
+    rest = None if pilot is None else pilot["rest"]
     sample = f"{queries(forecast['total'])}, {forecast['sampled']:,} sampled"
     console.print(Text.assemble(("Dry run", "bold"), f" · {plain(report['source'])} · {sample}"))
     console.print(_tiers(forecast))
     within = f"{100 * forecast['interval']:.0f} % within"
-    saving = 1 - cost["expected"] / baseline if baseline else 0.0
-    compared = f"${baseline:.6f} if the top tier answered every query; saving {100 * saving:.1f} %"
+    expected, bounds = f"${cost['expected']:.6f}", [cost["expected"]]
+    if rest is not None:
+        expected, bounds = rest_bounds(rest), [rest["most_usd"], rest["least_usd"]]
+    savings = " to ".join(f"{100 * (1 - usd / baseline):.1f} %" for usd in bounds) if baseline else ""
+    compared = f"${baseline:.6f} if the top tier answered every query; saving {savings}"
     lines = [
-        ("Cost", f"${cost['expected']:.6f}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
+        ("Cost", f"{expected}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
         ("Baseline", compared if baseline else "none: the top tier would cost nothing, or answers no such lines"),
         (
             "Time",
             f"{duration(wall['expected'])}, {within} {duration(wall['low'])} to {duration(wall['high'])};"
             f" limited by {forecast['bound_by']}",
         ),
-        ("Escalated", f"{forecast['escalated']:,.0f} queries"),
+        ("Escalated", f"{forecast['escalated']:,.0f} queries" if rest is None else "known after the pilot"),
         ("Basis", "; ".join(f"{name}: {text}" for name, text in forecast["basis"].items())),
     ]
-    if (pilot := forecast["pilot"]) is not None:
+    if pilot is not None:
         grading = f", ${pilot['grade_cost_usd']:.6f} of it for grading" if pilot["grade_cost_usd"] else ""
         lines.append(
             (
                 "Pilot",
-                f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}; the rest is "
-                "counted at the top tier, since the saving of a policy is not known until the pilot is done",
+                f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}"
+                + ("" if rest is None else f"; it decides the rest, which table and time count at {rest['most_tier']}"),
             )
         )
     if forecast["over_cap"]:
@@ -138,7 +144,8 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
         lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:
         verdict = "covers" if is_covered(report) else "does not cover"
-        lines.append(("Budget", f"${cap:.6f} {verdict} the expected cost"))
+        of = "the expected cost" if rest is None else f"the cost with the rest by {rest['most_tier']} alone"
+        lines.append(("Budget", f"${cap:.6f} {verdict} {of}"))
     for label, text in lines:
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
     if "deadlines" in report:

@@ -9,7 +9,10 @@ VERSION: Final = 1
 
 
 def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
-    """The forecast as an object. Counts are expectations with fractions; those of the tiers add up to the total."""
+    """The forecast as an object. Counts are expectations with fractions; those of the tiers add up to the total.
+
+    With the ``rest`` of a pilot, counts, times and the expected cost are those of the top tier answering it.
+    """
     routed, answers, calls = (
         round_to_sum({tier.tier: getattr(tier, count) for tier in forecast.tiers}, digits=1)
         for count in ("routed", "answers", "calls")
@@ -45,7 +48,9 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
         else {
             "queries": forecast.pilot_queries,
             "cost_usd": round(forecast.pilot_usd, 9),
+            "low_usd": round(forecast.pilot_low_usd, 9),
             "grade_cost_usd": round(forecast.grade_usd, 9),
+            "rest": None if forecast.rest is None else forecast.rest._asdict(),
         },
     }
 

@@ -95,13 +95,12 @@ def refuse_unpaid_pilot(plan: Mapping[str, Any] | None, cap_usd: float | None) -
     """
     if plan is None or plan["pilot"] is None or cap_usd is None:
         return
-    pilot, cost = plan["pilot"], plan["cost_usd"]
-    low_usd = pilot["cost_usd"] * cost["low"] / cost["expected"] if cost["expected"] else 0.0
-    if low_usd > cap_usd:
+    pilot = plan["pilot"]
+    if pilot["low_usd"] > cap_usd:
         raise input_error(
             "budget",
             f"${cap_usd:.6f} does not pay for the pilot of {pilot['queries']:,} queries, which costs at least "
-            f"${low_usd:.6f}",
+            f"${pilot['low_usd']:.6f}",
             f"Raise the budget above ${pilot['cost_usd']:.6f}, sample fewer (--pilot N), or drop the quality floor",
             code="pilot_over_budget",
         )

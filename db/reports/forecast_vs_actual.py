@@ -9,7 +9,9 @@ from db.reports.batch_stats import BatchFigures
 def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     """Each figure that was predicted beside the actual one; None where there was no plan.
 
-    ``within`` says whether the actual figure is in the interval; it is None while the batch is open.
+    ``within`` says whether the actual figure is in the interval; it is None while the batch is open. Who answers the
+    rest of a pilot is not predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the
+    bounds of the expected cost.
     """
     plan = figures.plan
     if plan is None:
@@ -18,13 +20,15 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     # Followers are not asked, and not in the plan.
     answered = {tier.tier: tier.answered - figures.followers.get(tier.tier, 0) for tier in figures.tiers}
     planned: Mapping[str, float] = plan["by_tier"]
+    rest = (plan.get("pilot") or {}).get("rest")
     return {
+        "rest": rest,
         "cost_usd": _beside(plan["cost_usd"], figures.cost_usd, ended=progress.ended),
         "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), ended=progress.ended),
         "baseline_cost_usd": {"expected": plan["baseline_cost_usd"], "actual": figures.baseline_cost_usd},
-        "escalated": {"expected": plan["escalated"], "actual": progress.escalated},
+        "escalated": {"expected": plan["escalated"] if rest is None else None, "actual": progress.escalated},
         "by_tier": {
-            tier: {"expected": planned.get(tier, 0.0), "actual": answered.get(tier, 0)}
+            tier: {"expected": planned.get(tier, 0.0) if rest is None else None, "actual": answered.get(tier, 0)}
             for tier in [*answered, *(name for name in planned if name not in answered)]
         },
     }

@@ -2,7 +2,7 @@
 
 from db.reports.batch_report import BatchReport
 from report.document import Section, Table
-from report.formatting import seconds, usd
+from report.formatting import plain, seconds, usd
 from routing.forecast.rounding import round_to_sum
 
 
@@ -14,21 +14,29 @@ def forecast(report: BatchReport) -> Section:
     forecast = report.plan
     if forecast is None:
         return Section("forecast", title, ["There is no forecast: the batch was submitted without one.", budget])
-    answers = round_to_sum({tier: count["expected"] for tier, count in forecast["by_tier"].items()})
+    rest, paragraphs = forecast["rest"], [budget]
     compared = {
         "cost": (forecast["cost_usd"], usd),
         "time": (forecast["wall_s"], seconds),
         "baseline": (forecast["baseline_cost_usd"], usd),
-        "escalated": (forecast["escalated"], _count),
-        **{
-            f"answers of {tier}": (count | {"expected": answers[tier]}, _count)
-            for tier, count in forecast["by_tier"].items()
-        },
     }
+    if rest is None:
+        answers = round_to_sum({tier: count["expected"] for tier, count in forecast["by_tier"].items()})
+        compared["escalated"] = (forecast["escalated"], _count)
+        for tier, count in forecast["by_tier"].items():
+            compared[f"answers of {tier}"] = (count | {"expected": answers[tier]}, _count)
+    else:
+        paragraphs.append(
+            "Who answers the rest of a pilot is known after the pilot alone. So the cost is expected between the pilot "
+            f"and the rest by {plain(rest['least_tier'])} alone, and the pilot and the rest by "
+            f"{plain(rest['most_tier'])} alone; the time is that of {plain(rest['most_tier'])}."
+        )
     rows = [
         [
             name,
-            shown(figure["expected"]),
+            f"{usd(rest['least_usd'])} to {usd(rest['most_usd'])}"
+            if rest and name == "cost"
+            else shown(figure["expected"]),
             f"{shown(figure['low'])} to {shown(figure['high'])}" if "low" in figure else "–",
             shown(figure["actual"]),
             {True: "yes", False: "no"}.get(figure.get("within"), "–"),
@@ -36,7 +44,7 @@ def forecast(report: BatchReport) -> Section:
         for name, (figure, shown) in compared.items()
     ]
     columns = ["figure", "expected", "range", "actual", "within"]
-    return Section("forecast", title, [budget], tables=[Table(title, columns, rows, frozenset({"figure"}))])
+    return Section("forecast", title, paragraphs, tables=[Table(title, columns, rows, frozenset({"figure"}))])
 
 
 def _count(value: float) -> str:

@@ -19,7 +19,9 @@ from routing.forecast.forecast_types import (
     ExpectedPilot,
     Forecast,
     ForecastHistory,
+    ForecastInterval,
     QueueLoad,
+    RestBounds,
     TierForecast,
     interval,
 )
@@ -99,20 +101,22 @@ def forecast(
     """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample.
 
     With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest is
-    counted at the top tier.
+    counted at the top tier, the most that it costs, and the interval begins with the rest at the lowest tier.
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
+    least: list[_ExpectedPath] | None = None
     if pilot is not None:
-        ways, total = _with_pilot(decisions, ways, estimator, pilot, total=total)
+        ways, least, total = _with_pilot(decisions, ways, estimator, pilot, total=total)
     doubted = {
         name: _doubted(past.verdicts.get(name, (0, 0))) if tier.endpoint == "chat" else (0.0, 0.0)
         for name, tier in fleet.tiers.items()
     }
     mixes = _mixes(ways, doubted, total=total, fleet=fleet)
-    costs = [_cost_usd(way, doubted) for way in ways]
-    in_pilot = [place for place, way in enumerate(ways) if way.is_pilot]
-    cost = total * sum(costs) / len(costs)
+    cost = _cost(ways, doubted, total=total)
+    least_cost = cost if least is None else _cost(least, doubted, total=total)
+    in_pilot = [way for way in ways if way.is_pilot]
+    pilot_usd = total * sum(_cost_usd(way, doubted) for way in in_pilot) / len(ways)
     tiers = tuple(_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
@@ -124,15 +128,17 @@ def forecast(
         sampled=len(ways),
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
-        cost_usd=interval(cost, _cost_spread(ways, costs, doubted, total=total)),
+        cost_usd=replace(cost, low=least_cost.low),
         baseline_usd=total * sum(way.top_usd for way in ways) / len(ways),
         finish_s=interval(estimated_s * slower, math.hypot(of_latency, time_spread if past.time_ratios else 0.0)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
         basis=_basis(past, load, tiers),
         pilot_queries=0 if pilot is None else pilot.queries,
-        pilot_usd=total * sum(costs[place] for place in in_pilot) / len(ways),
-        grade_usd=total * sum(ways[place].grade_usd for place in in_pilot) / len(ways),
+        pilot_usd=pilot_usd,
+        pilot_low_usd=pilot_usd * cost.low / cost.expected if cost.expected else 0.0,
+        grade_usd=total * sum(way.grade_usd for way in in_pilot) / len(ways),
+        rest=None if least is None else RestBounds(fleet.ladder[0], least_cost.expected, fleet.top, cost.expected),
         answer_lengths=past.lengths.of_shapes(decision.case.query.shape for decision in decisions),
     )
 
@@ -144,9 +150,12 @@ def _with_pilot(
     pilot: ExpectedPilot,
     *,
     total: int,
-) -> tuple[list[_ExpectedPath], int]:
-    """The ways with a pilot's share of them, evenly over the sample, and how many queries they stand for."""
-    fleet, found = estimator.context.fleet, list(ways)
+) -> tuple[list[_ExpectedPath], list[_ExpectedPath] | None, int]:
+    """The ways with a pilot's share of them, evenly over the sample, and how many queries they stand for.
+
+    The others go to the top tier; in the second list, which is None where they are not asked, to the lowest alone.
+    """
+    fleet, found, least = estimator.context.fleet, list(ways), list(ways)
     free = [
         place for place, decision in enumerate(decisions) if decision.case.pin is None and decision.tier in fleet.ladder
     ]
@@ -159,12 +168,13 @@ def _with_pilot(
             grade_usd = 0.0
             if pilot.judge is not None:
                 grade_usd = estimator.grade_usd(decision.case, pilot.judge, rungs=len(way.rungs))
-            found[place] = replace(way, is_pilot=True, grade_usd=grade_usd)
+            found[place] = least[place] = replace(way, is_pilot=True, grade_usd=grade_usd)
         else:
             found[place] = estimator.path(decision._replace(tier=fleet.top))
+            least[place] = estimator.path(decision._replace(tier=fleet.ladder[0]), climbs=False)
     if pilot.stops and sampled:
-        return [found[place] for place in sorted(sampled)], pilot.queries
-    return found, total
+        return [found[place] for place in sorted(sampled)], None, pilot.queries
+    return found, least if sampled else None, total
 
 
 class _Estimator:
@@ -175,11 +185,12 @@ class _Estimator:
         self.lengths = past.lengths
         self.factors = {tier: _factor(past.prompt_ratios.get(tier, ()), PROMPT_SPREAD) for tier in context.fleet.tiers}
 
-    def path(self, decision: Decision) -> _ExpectedPath:
-        """From the tier of ``decision`` upwards."""
+    def path(self, decision: Decision, *, climbs: bool = True) -> _ExpectedPath:
+        """From the tier of ``decision`` upwards, or at that tier alone."""
         case, context, tiers = decision.case, self.context, [decision.tier]
         fleet = context.fleet
-        while case.pin is None and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
+        climbs = climbs and case.pin is None
+        while climbs and (above := fleet.tiers[tiers[-1]].escalates_to) is not None and above not in tiers:
             tiers.append(above)
         top = context.deployments[fleet.top][0]
         length = self.lengths.expected(case, top)
@@ -300,7 +311,8 @@ def _cost_usd(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) ->
 
 
 def _escalates(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    return _climbs(way, way.rungs[0], doubted) if len(way.rungs) > 1 else 0.0
+    """How probable an escalation is. A pilot's queries climb on purpose."""
+    return _climbs(way, way.rungs[0], doubted) if len(way.rungs) > 1 and not way.is_pilot else 0.0
 
 
 def _variance_usd2(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
@@ -315,17 +327,12 @@ def _variance_usd2(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]
     return second - mean * mean
 
 
-def _cost_spread(
-    ways: Sequence[_ExpectedPath],
-    costs: Sequence[float],
-    doubted: Mapping[str, tuple[float, float]],
-    *,
-    total: int,
-) -> float:
-    """The relative standard deviation of the cost: of the sample, of each query, of the doubts, of the lengths."""
+def _cost(ways: Sequence[_ExpectedPath], doubted: Mapping[str, tuple[float, float]], *, total: int) -> ForecastInterval:
+    """The cost, as uncertain as the sample, each query, the doubts and the lengths make it."""
+    costs = [_cost_usd(way, doubted) for way in ways]
     count, mean = len(costs), sum(costs) / len(costs)
     if mean <= 0:
-        return 0.0
+        return interval(0.0, 0.0)
     variance = sum((cost - mean) ** 2 for cost in costs) / max(1, count - 1)
     of_sample = math.sqrt(variance / count * max(0.0, 1.0 - count / total)) / mean
     # Of few queries each counts; in a large batch they make up for each other.
@@ -339,7 +346,7 @@ def _cost_spread(
     of_lengths = sum(asked * rung.spread_usd for way in ways for rung, asked, _ in _asked(way, doubted)) / (
         count * mean
     )
-    return math.hypot(of_sample, of_each, of_doubts, of_lengths)
+    return interval(total * mean, math.hypot(of_sample, of_each, of_doubts, of_lengths))
 
 
 def _tier(

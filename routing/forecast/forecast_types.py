@@ -67,6 +67,17 @@ class ExpectedPilot:
     """Who compares their answers; None where that costs no call."""
 
 
+class RestBounds(NamedTuple):
+    """What a batch is expected to cost by who answers the rest of its pilot, which is known after the pilot alone."""
+
+    least_tier: str
+    least_usd: float
+    """The pilot, and the rest by the lowest tier of the ladder without a further call."""
+    most_tier: str
+    most_usd: float
+    """The pilot, and the rest by the top tier."""
+
+
 @dataclass(frozen=True, slots=True)
 class ForecastInterval:
     """An expectation, and the bounds between which it is with the probability `WITHIN`."""
@@ -124,11 +135,16 @@ class Forecast:
     over_cap: int = 0
     """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
     pilot_queries: int = 0
-    """Queries that every tier is asked, at most: the rest is then counted at the top tier."""
+    """Queries that every tier is asked, at most: the rest is then counted at the top tier, the most that it costs."""
     pilot_usd: float = 0.0
     """What these cost, with their grades; part of the cost."""
+    pilot_low_usd: float = 0.0
+    """The low end of that."""
     grade_usd: float = 0.0
     """What the judge of their answers costs; part of that."""
+    rest: RestBounds | None = None
+    """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
+    to the high end of the most, which is its expected figure."""
     answer_lengths: Sequence[Sequence[Any]] = ()
     """What is known of answers of its shapes, as `AnswerLengths.from_json` reads it."""
 

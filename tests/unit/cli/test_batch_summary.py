@@ -149,11 +149,27 @@ def test_the_tiers_of_the_forecast_add_up_after_rounding() -> None:
     assert "small 890, giant 110; 90 escalated" in text
 
 
+@pytest.mark.parametrize(("cost_usd", "said"), [(0.2, "within it"), (0.02, "below it"), (2.0, "above it")])
+def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with_it(cost_usd: float, said: str) -> None:
+    rest = {"least_tier": "small", "least_usd": 0.1, "most_tier": "giant", "most_usd": 0.9}
+    plan = {
+        "cost_usd": {"expected": 0.9, "low": 0.05, "high": 1.4},
+        "wall_s": {"expected": 9.0, "low": 4.0, "high": 20.0},
+        "baseline_cost_usd": 1.0,
+        "escalated": 0.0,
+        "by_tier": {"small": 0.0, "giant": 1000.0},
+        "pilot": {"rest": rest},
+    }
+    text = shown(replace(FIGURES, plan=plan, cost_usd=cost_usd))
+    bounds = "$0.100000 (the pilot, and the rest by small alone) to $0.900000 (by giant alone)"
+    assert f"Forecast   {bounds}, range $0.050000–1.400000; actual {said}; time 0:09\n" in text
+
+
 def test_the_forecast_stands_beside_the_actual_cost() -> None:
     interval = {"expected": 0.25, "low": 0.1, "high": 0.4}
     plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": {}}
     text = shown(replace(FIGURES, plan=plan))
-    assert "Forecast   $0.250000 (range $0.100000–0.400000); actual 20.0 % lower; 0:00;" in text
+    assert "Forecast   $0.250000 (range $0.100000–0.400000); actual 20.0 % lower; time 0:00;" in text
 
 
 @pytest.mark.parametrize(("actual", "text"), [(0.171, "82.9 % lower"), (1.5, "50.0 % higher"), (1.0002, "as forecast")])

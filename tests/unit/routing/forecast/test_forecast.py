@@ -197,10 +197,22 @@ def test_a_pilot_is_asked_at_every_tier_and_the_rest_counted_at_the_top() -> Non
     assert told.pilot_usd == pytest.approx(told.cost_usd.expected - 0.9 * told.baseline_usd)
 
 
+def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> None:
+    told = predict(*["large"] * 10, pilot=ExpectedPilot(100, stops=False, judge=None))
+    assert told.rest is not None
+    small = predict("small", query=replace(QUERY, pin="small")).cost_usd.expected
+    assert told.rest.least_usd == pytest.approx(told.pilot_usd + 0.9 * small)
+    assert told.rest.most_usd == told.cost_usd.expected == pytest.approx(told.pilot_usd + 0.9 * told.baseline_usd)
+    assert told.cost_usd.low < told.rest.least_usd < told.rest.most_usd < told.cost_usd.high
+    assert told.pilot_low_usd < told.pilot_usd
+    assert told.escalated == 0, "a pilot climbs on purpose"
+
+
 def test_a_trial_costs_its_pilot_alone_and_a_judge_adds_to_it() -> None:
     alone = predict(*["small"] * 10, pilot=ExpectedPilot(100, stops=True, judge=None))
     assert alone.total == 100
     assert alone.cost_usd.expected == pytest.approx(alone.pilot_usd)
+    assert alone.rest is None
     judged = predict(*["small"] * 10, pilot=ExpectedPilot(100, stops=True, judge=FLEET.deployments("large")[0]))
     assert judged.grade_usd > 0
     assert judged.pilot_usd == pytest.approx(alone.pilot_usd + judged.grade_usd)
