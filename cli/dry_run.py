@@ -1,4 +1,4 @@
-"""``pointsman submit --dry-run``: a forecast of a file's tiers, cost and time. Writes and calls nothing."""
+"""``--dry-run`` of `run`, `try` and `submit`: a forecast of a file's tiers, cost and time. Writes and calls nothing."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,10 @@ from cli.batch_summary import rest_bounds
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table, warn
 from cli.deadline_table import deadline_table
+from cli.input_files import SqlInput
 from cli.open_services import open_database
 from cli.progress import duration
-from cli.query_source import Source
+from cli.query_source import Source, open_source
 from cli.worker_stack import UNDEFINED_TABLE
 from db.batch_writer import BatchSpec
 from db.provider_batches import ProviderBatches
@@ -28,18 +29,33 @@ from submission.dry_run import dry_run_report, is_covered, read_sample
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster
 from submission.request_key import RequestKeys
+from submission.row_query import RowMapping
 from workers.embedded.postgres import is_initialized
 from workers.embedded.services import ServicesError, services_up
 
 
 def show_forecast(
-    source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, spec: BatchSpec, as_json: bool
+    file: str | SqlInput,
+    mapping: RowMapping,
+    settings: Settings,
+    fleet: Fleet,
+    *,
+    skip_invalid: bool,
+    spec: BatchSpec,
+    as_json: bool,
 ) -> None:
     """Prints the forecast.
 
     Raises InvalidInput for invalid lines, unless they are to be skipped; typer.Exit where the budget does not cover the
     expected cost.
     """
+    with open_source(file, mapping) as source:
+        _show_forecast(source, settings, fleet, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
+
+
+def _show_forecast(
+    source: Source, settings: Settings, fleet: Fleet, *, skip_invalid: bool, spec: BatchSpec, as_json: bool
+) -> None:
     if not skip_invalid:
         source.check(fleet)
     forecaster = Forecaster(

@@ -43,6 +43,13 @@ KeyOption = Annotated[
 SkipInvalidOption = Annotated[
     bool, typer.Option("--skip-invalid", help="Submit the valid lines; write the others to FILE.rejected.jsonl.")
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
+    ),
+]
 PriorityOption = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher values go first.")]
 BudgetOption = Annotated[
     float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="The most that the batch may cost.")

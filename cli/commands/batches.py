@@ -9,15 +9,24 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cli import batch_summary, dry_run
+from cli import batch_summary
 from cli.batch_options import BatchOptionGroup
 from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import emit, err, notice, out, plain, queries, table, warn
+from cli.dry_run import show_forecast
 from cli.open_services import read_settings, resolve_batch, with_database
 from cli.option_groups import with_option_groups
 from cli.output_files import STDOUT, check_writable, write_results
-from cli.param_types import BatchArgument, FileOption, FleetOption, JsonOption, SkipInvalidOption, check_name
+from cli.param_types import (
+    BatchArgument,
+    DryRunOption,
+    FileOption,
+    FleetOption,
+    JsonOption,
+    SkipInvalidOption,
+    check_name,
+)
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
 from cli.query_source import open_source, rows_of
 from cli.result_output import ResultOutput, read_result_table, summary_console, write_result_table
@@ -58,13 +67,7 @@ def submit(
     tenant: Annotated[
         str, typer.Option("--tenant", metavar="TENANT", help="The owner of the batch; its keys and budget apply.")
     ] = DEFAULT_TENANT,
-    is_dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
-        ),
-    ] = False,
+    is_dry_run: DryRunOption = False,
     options: BatchOptionGroup,
     table: TableOptionGroup,
 ) -> None:
@@ -86,8 +89,7 @@ def submit(
     spec = options.spec(source, tenant=tenant)
     check_against_fleet(spec, checked)
     if is_dry_run:
-        with open_source(source, mapping) as rows:
-            dry_run.show_forecast(rows, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
+        show_forecast(source, mapping, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     refuse_other_fleet(settings, checked)
     submission = Submission(

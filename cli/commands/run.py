@@ -15,10 +15,11 @@ from cli.batch_options import BatchOptionGroup, ConfidenceOption, GraderOption
 from cli.batch_submission import Submission, check_against_fleet, fleet_flag
 from cli.command_errors import UsageError
 from cli.console import emit, notice, warn
+from cli.dry_run import show_forecast
 from cli.input_files import SqlInput
 from cli.open_services import open_database, read_settings, resolve_batch, running_services
 from cli.option_groups import with_option_groups
-from cli.param_types import BudgetOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
+from cli.param_types import BudgetOption, DryRunOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
 from cli.query_source import Source, open_source, rows_of
 from cli.result_output import ResultOutput, read_result_table, summary_console
 from cli.result_table import table_format
@@ -62,6 +63,7 @@ def run(
         str | None,
         typer.Option(metavar="BATCH", help="Continue this batch. FILE then names its input, for a table's columns."),
     ] = None,
+    is_dry_run: DryRunOption = False,
     options: BatchOptionGroup,
     table: TableOptionGroup,
     into_table: IntoTableOption = None,
@@ -87,6 +89,7 @@ def run(
         replay=replay,
         output=ResultOutput(output, expand, read_result_table(into_table, table.database_url_env)),
         skip_invalid=skip_invalid,
+        is_dry_run=is_dry_run,
         as_json=as_json,
     )
 
@@ -106,6 +109,7 @@ def try_floor(
     replay: ReplayOption = None,
     fleet: FleetOption = None,
     budget: BudgetOption = None,
+    is_dry_run: DryRunOption = False,
     table: TableOptionGroup,
 ) -> None:
     """Answer a random sample of FILE at every tier.
@@ -116,7 +120,8 @@ def try_floor(
     mapping = table.mapping()
     options = BatchOptionGroup(budget=budget, quality=quality, confidence=confidence, pilot=sample, grader=grader)
     spec = options.spec(source, stops_after_pilot=True)
-    _answer(source, spec, mapping, fleet=fleet, replay=replay, output=ResultOutput(), as_json=as_json)
+    output = ResultOutput()
+    _answer(source, spec, mapping, fleet=fleet, replay=replay, output=output, is_dry_run=is_dry_run, as_json=as_json)
 
 
 def _answer(
@@ -131,13 +136,23 @@ def _answer(
     batch: str | None = None,
     joined: str | None = None,
     skip_invalid: bool = False,
+    is_dry_run: bool = False,
 ) -> None:
-    """Submits and waits, or continues ``batch``, whose input ``joined`` names again; prints the report."""
+    """Submits and waits, or continues ``batch``, whose input ``joined`` names again; prints the report.
+
+    ``is_dry_run`` prints a forecast instead.
+    """
     began = time.monotonic()
     console = summary_console(output, as_json=as_json)
     settings = read_settings(fleet)
     checked = settings.fleet()
     check_against_fleet(spec, checked)
+    if is_dry_run:
+        if file is None or replay is not None:
+            hint = "Leave out --batch and --replay."
+            raise UsageError("--dry-run forecasts a new batch by the fleet's own models.", hint=hint)
+        show_forecast(file, mapping, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
+        return
     _warn_of_missing_keys(checked)
     submission = Submission(
         settings,

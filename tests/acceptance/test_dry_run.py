@@ -1,4 +1,4 @@
-"""``submit --dry-run`` predicts and leaves nothing behind."""
+"""``--dry-run`` predicts and leaves nothing behind."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ from tests.command_line import in_process
 EXAMPLES = ROOT / "examples" / "queries.jsonl"
 
 
-def dry_run(home: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    ended = in_process("submit", "--dry-run", *arguments, environ={"POINTSMAN_HOME": str(home)})
+def dry_run(home: Path, *arguments: str | Path, command: str = "submit") -> subprocess.CompletedProcess[str]:
+    ended = in_process(command, "--dry-run", *arguments, environ={"POINTSMAN_HOME": str(home)})
     return subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
@@ -37,6 +37,18 @@ def test_a_budget_that_covers_the_cost_exits_with_0(tmp_path: Path) -> None:
     ended = dry_run(tmp_path / "home", EXAMPLES, "--budget", "5")
     assert ended.returncode == 0, ended.stderr
     assert "covers the expected cost" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "try"])
+def test_what_answers_a_file_forecasts_it_as_submit_does(tmp_path: Path, command: str) -> None:
+    home, floor = tmp_path / "home", ("--quality", "0.9")
+    forecast = dry_run(home, EXAMPLES, *floor, command=command)
+    assert forecast.returncode == 0, forecast.stderr
+    assert "Dry run" in forecast.stdout
+    if command == "run":
+        assert forecast.stdout == dry_run(home, EXAMPLES, *floor).stdout
+        assert "--batch" in dry_run(home, EXAMPLES, "--batch", "batch_a", command=command).stderr
+    assert not home.exists()
 
 
 def test_with_a_deadline_it_compares_several(tmp_path: Path) -> None:
