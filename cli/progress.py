@@ -34,6 +34,7 @@ class ProgressRate:
 
     per_s: float = 0.0
     _finished: int = 0
+    _since: float | None = field(default=None)
     _at: float | None = field(default=None)
 
     def note(self, finished: int, now: float) -> None:
@@ -43,19 +44,25 @@ class ProgressRate:
             weight = min(1.0, seconds / _SMOOTHING_S)
             newest = max(0, finished - self._finished) / seconds
             self.per_s = newest if self.per_s == 0.0 else self.per_s + weight * (newest - self.per_s)
+        if self._since is None:
+            self._since = now
         self._finished, self._at = finished, now
 
     def left_s(self, remaining: int) -> float | None:
-        """Seconds until ``remaining`` queries are finished; None before the first rate."""
+        """Seconds until ``remaining`` queries are finished; None in the first seconds, whose rate says little."""
+        if self._since is not None and self._at is not None and self._at - self._since < _SMOOTHING_S:
+            return None
         return remaining / self.per_s if self.per_s > 0 else None
 
 
 def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
     """Answers by tier, escalated, failed, cost; while queries run, also the rate and the time left without held ones.
 
-    The rate is ``rate``, of the last seconds, or else the mean since the submission.
+    The rate is ``rate``, of the last seconds, or else the mean since the submission. During a pilot its progress stands
+    in place of both.
     """
-    parts = [f"{tier} {count:,}" for tier, count in sorted(progress.by_tier.items(), key=lambda item: -item[1])]
+    parts = [_pilot(progress)] if progress.in_pilot else []
+    parts += [f"{tier} {count:,}" for tier, count in sorted(progress.by_tier.items(), key=lambda item: -item[1])]
     parts.append(f"escalated {progress.escalated:,}")
     for name, count in (("failed", progress.failed), ("cancelled", progress.cancelled), ("held", progress.held)):
         if count:
@@ -64,6 +71,8 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
     blockers = plain("; ".join(progress.blockers))
     if not progress.moves:
         return " · ".join([*parts, *([f"ETA unknown ({blockers})"] if blockers else [])])
+    if progress.in_pilot:
+        return " · ".join([*parts, "ETA known after the pilot" + (f" ({blockers})" if blockers else "")])
     if rate is None:
         parts.append(f"{progress.queries_per_s:,.1f} queries/s")
         rate = ProgressRate(per_s=progress.finished / progress.wall_s if progress.wall_s > 0 else 0.0)
@@ -74,6 +83,12 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
         eta = "unknown" if left is None else duration(left)
         parts.append(f"ETA {eta}" + (f" ({blockers})" if blockers else ""))
     return " · ".join(parts)
+
+
+def _pilot(progress: Progress) -> str:
+    if progress.pilot_state == "deciding":
+        return f"pilot: {progress.sampled:,} ended, its answers are graded"
+    return f"pilot: {progress.sampled_ended:,} of {progress.sampled:,} ended" if progress.sampled else "pilot: sampling"
 
 
 def duration(seconds: float) -> str:
@@ -109,7 +124,10 @@ async def wait_for_end(
             began = time.monotonic()
             progress = await _poll_with_retry(poll, console=console)
             polled_s = time.monotonic() - began
-            rate.note(progress.finished, began)
+            if progress.in_pilot:
+                rate = ProgressRate()  # the rest is answered by fewer tiers, and faster
+            else:
+                rate.note(progress.finished, began)
             show(progress, rate)
             pause_s = max(_POLL_S, polled_s / _POLLING_SHARE)
             # The feeder records the end of a batch; without a feeder the counts decide.

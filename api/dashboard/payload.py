@@ -32,6 +32,8 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
     )
     rate = figures.rate(tenant)
     calls, reserved_usd = seen.reserved.get(tenant, (0, 0.0))
+    batches = _batches(figures, tenant)
+    in_pilot = any(batch["open"] and batch["in_pilot"] for batch in batches)
     return {
         "at": seen.at,
         "tenant": tenant,
@@ -39,11 +41,11 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
         "stages": stages,
         "open": waiting,
         "queries_per_s": rate,
-        "eta_s": waiting / rate if waiting and rate else None,
+        "eta_s": waiting / rate if waiting and rate and not in_pilot else None,
         "rates": [[round(at, 1), round(value, 2)] for at, value in figures.rates.get(tenant, ())],
         "reserved": {"calls": calls, "usd": reserved_usd},
         "workers": _workers(figures),
-        "batches": _batches(figures, tenant),
+        "batches": batches,
         "chats": _chats(figures, tenant),
         "waves": _waves(figures, tenant),
         "recent": _recent(figures, tenant),
@@ -98,6 +100,8 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
         failed = sum(unanswered.get(state, 0) for state in _UNANSWERED)
         cancelled = unanswered.get("cancelled", 0)
         rate = figures.batch_rate(batch.id) if left else None
+        quality = figures.seen.qualities.get(batch.id)
+        in_pilot = quality is not None and quality.state != "decided"
         batches.append(
             {
                 "id": batch.public_id,
@@ -111,13 +115,15 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "failed": failed,
                 "cancelled": cancelled,
                 "queries_per_s": rate,
-                "eta_s": left / rate if rate else None,
+                # Its pilot says who answers the rest, and so how fast.
+                "eta_s": left / rate if rate and not in_pilot else None,
+                "in_pilot": in_pilot,
                 "wall_s": batch.wall_s,
                 "created_at": batch.created_at,
                 "cancelled_at": batch.cancelled_at,
                 "paused_at": batch.paused_at,
                 "ended_at": batch.ended_at,
-                "quality": quality.summary() if (quality := figures.seen.qualities.get(batch.id)) else None,
+                "quality": None if quality is None else quality.summary(),
             }
         )
     return batches

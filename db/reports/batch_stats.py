@@ -77,6 +77,12 @@ class Progress:
     """By deployment whose account is at fault: the ``queries`` held for it, its ``provider`` and the ``reason``."""
     after_pilot: int = 0
     """Those that wait for the decision of the batch's pilot."""
+    pilot_state: str | None = None
+    """``sampling``, ``deciding`` or ``decided``; None without a pilot."""
+    sampled: int = 0
+    """Queries of the pilot, so far."""
+    sampled_ended: int = 0
+    """Of these, the ended ones."""
     put_off: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By stage: how many ``queries`` wait for a later time, the first ``until`` (ISO 8601), and for what ``reason``."""
     unserved: Sequence[str] = ()
@@ -124,6 +130,11 @@ class Progress:
         )
         are = "query is" if queries == 1 else "queries are"
         return f"{queries:,} {are} held: the account is refused ({'; '.join(list(reasons)[:3])})"
+
+    @property
+    def in_pilot(self) -> bool:
+        """Whether its pilot is not decided: until then nothing says who answers the rest, and how fast."""
+        return self.pilot_state in ("sampling", "deciding")
 
     @property
     def finished(self) -> int:

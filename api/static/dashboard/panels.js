@@ -31,7 +31,7 @@ export function tiles(all, width) {
     tile("Open queries", count(all.open), "", all.open ? `${count(running(all))} running` : "no query is waiting"),
     tile("Throughput", rate(all.queries_per_s), "queries/s", null,
       sparkline(all.rates, wide, `Queries per second over the last two minutes, now ${rate(all.queries_per_s)}`)),
-    tile("Time to finish", all.open ? duration(all.eta_s) : NONE, "", all.open ? "at the current rate" : "no open queries"),
+    tile("Time to finish", all.open ? duration(all.eta_s) : NONE, "", !all.open ? "no open queries" : all.eta_s === null ? "not known yet" : "at the current rate"),
     tile("Cost", money(cost.usd), "", all.reserved.calls ? `last hour; ${money(all.reserved.usd)} reserved` : "last hour"),
     tile("Saved", saving === null ? NONE : percent(saving, 0), "", saving === null ? `compared with ${all.fleet.top} alone`
       : `${money(cost.saving_usd)} compared with ${all.fleet.top} alone`),
@@ -96,7 +96,7 @@ function status(batch) {
     const how = batch.cancelled_at ? "cancelled" : batch.failed ? "ended with failures" : "ended";
     return h("span", {}, how, h("span", { class: "below" }, `after ${duration(batch.wall_s)}`));
   }
-  const left = batch.eta_s === null ? "no rate yet" : `${duration(batch.eta_s)} left`;
+  const left = batch.in_pilot ? "time known after the pilot" : batch.eta_s === null ? "no rate yet" : `${duration(batch.eta_s)} left`;
   return h("span", {}, batch.cancelled_at ? "cancelling" : batch.paused_at ? "paused" : "running", h("span", { class: "below" }, batch.paused_at ? "" : left));
 }
 

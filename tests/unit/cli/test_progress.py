@@ -52,9 +52,11 @@ def test_the_pace_follows_the_last_seconds() -> None:
     assert rate.left_s(10) is None
     rate.note(100, 101.0)
     assert rate.per_s == 100.0
+    assert rate.left_s(50) is None, "one second says little"
+    rate.note(500, 105.0)
     assert rate.left_s(50) == 0.5
-    for second in range(102, 140):
-        rate.note(100 + 10 * (second - 101), float(second))
+    for second in range(106, 150):
+        rate.note(500 + 10 * (second - 105), float(second))
     assert rate.per_s == pytest.approx(10.0, abs=0.1)
 
 
@@ -106,6 +108,18 @@ def test_the_time_left_says_what_blocks(changes: dict[str, Any], said: str) -> N
     blocked = replace(PROGRESS, **changes)
     assert progress_line(blocked, ProgressRate(per_s=100.0)).endswith(f"({said})")
     assert progress_line(blocked, ProgressRate()).endswith(f"ETA unknown ({said})")
+
+
+def test_a_pilot_shows_its_own_progress_and_no_time_left() -> None:
+    pilot = replace(
+        PROGRESS, done=44, failed=0, waiting=858, after_pilot=852, pilot_state="sampling", sampled=148, sampled_ended=44
+    )
+    line = progress_line(pilot, ProgressRate(per_s=8.0))
+    assert line.startswith("pilot: 44 of 148 ended · small 360")
+    assert line.endswith("(simulated) · ETA known after the pilot (852 wait for the decision of the pilot)")
+    deciding = progress_line(replace(pilot, pilot_state="deciding"))
+    assert deciding.startswith("pilot: 148 ended, its answers are graded · ")
+    assert "queries/s · ETA 1" in progress_line(replace(pilot, pilot_state="decided"))
 
 
 def test_the_drawing_has_counts_and_a_share() -> None:

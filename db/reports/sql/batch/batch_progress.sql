@@ -5,6 +5,7 @@
 WITH q AS MATERIALIZED (
     SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.due_at = 'infinity') AS later,
            count(*) FILTER (WHERE q.escalations > 0 AND NOT q.pilot) AS escalated,
+           count(*) FILTER (WHERE q.pilot) AS sampled,
            count(*) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS put_off,
            min(q.due_at) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS due_at,
            min(q.id) FILTER (WHERE q.due_at > now() AND q.due_at < '9000-01-01') AS put_off_id
@@ -24,7 +25,10 @@ counted AS (
            coalesce(sum(n) FILTER (WHERE state = 'batched'), 0)::bigint AS batched,
            coalesce(sum(n) FILTER (WHERE state IN ('ready', 'queued')), 0)::bigint AS waiting,
            coalesce(sum(later) FILTER (WHERE state = 'ready'), 0)::bigint AS after_pilot,
-           coalesce(sum(escalated), 0)::bigint AS escalated
+           coalesce(sum(escalated), 0)::bigint AS escalated,
+           coalesce(sum(sampled), 0)::bigint AS sampled,
+           coalesce(sum(sampled) FILTER (WHERE state NOT IN ('batched', 'held', 'queued', 'ready', 'running')), 0)::bigint
+               AS sampled_ended
     FROM q
 ),
 accounts AS (
@@ -75,6 +79,7 @@ SELECT b.public_id, b.source, b.total, b.simulated, b.created_at, b.cancelled_at
        extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at)::double precision AS wall_s,
        counted.*, spent.*,
        coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage,
+       (SELECT p.state FROM pilots AS p WHERE p.batch_id = b.id) AS pilot_state,
        coalesce(accounts.held_for, '{}') AS held_for, coalesce(put_off.put_off, '{}') AS put_off, unserved.unserved
 FROM batches AS b
 LEFT JOIN budgets AS g ON g.batch_id = b.id
