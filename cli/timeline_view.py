@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from cli.console import plain
 from db.reports.json_views import alias_of, cost_usd
-from report.formatting import RULES
+from report.formatting import PURPOSES, RULES
 from routing.lifecycle import FALLBACK, ROUTE
 from routing.reason import ReasonCode
 
@@ -54,15 +54,15 @@ def _line(after_s: float, event: str, text: str, style: str = "bold") -> Text:
 def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
     lane = f", lane {row.lane}" if row.lane else ""
     model = plain(f"{row.provider}/{row.model} ({row.tier}{lane})")
+    kind = row.kind if row.kind in PURPOSES else "call"
+    reasons = [*filter(None, [PURPOSES.get(row.kind)]), *(row.reasons or ())]
     if row.outcome is None:
         worst = f"${float(row.reserved_usd):.6f}"
-        return ("call", f"{model}: no outcome yet, counted at its worst case {worst}", "bold yellow"), []
+        return (kind, f"{model}: no outcome yet, counted at its worst case {worst}", "bold yellow"), reasons
     latency = f"{row.latency_ms:,.0f} ms" if row.latency_ms is not None else "?"
     if row.lane == "batch":
         latency = "in a provider batch"
     cost = f"${float(row.cost_usd):.6f}"
-    kind = row.kind if row.kind in ("hedge", "audit") else "call"
-    reasons = list(row.reasons or ())
     if row.outcome == "ok":
         confidence = f", model confidence {row.confidence:.2f}" if row.confidence is not None else ""
         tokens = f"{row.prompt_tokens:,} + {row.completion_tokens:,} tokens"
@@ -80,7 +80,7 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
         return (kind, f"{model}: {tokens}, {cost}, {latency}{confidence}{ended}", "bold"), reasons
     causes = [f"HTTP {row.status}" if row.status else "", row.cause or "", f"field {row.param}" if row.param else ""]
     cause = f" ({plain(', '.join(filter(None, causes)))})" if any(causes) else ""
-    return (kind, f"{model}: {row.outcome.replace('_', ' ')}{cause}, {cost}, {latency}", "bold red"), []
+    return (kind, f"{model}: {row.outcome.replace('_', ' ')}{cause}, {cost}, {latency}", "bold red"), reasons
 
 
 def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:

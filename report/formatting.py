@@ -15,6 +15,19 @@ RULES: Final = frozenset(
 """Deciders besides trained routers."""
 
 
+PURPOSES: Final = {
+    "audit": "asks the top tier after delivery, to check the certificate",
+    "extend": "asks again with more room, as the answer was cut off by a cap of Pointsman's",
+    "grade": "has the judge compare answers",
+    "hedge": "races a slow call",
+    "repair": "shows the model its answer and what the validators found",
+    "route": "asks the LLM router",
+    "sample": "asks again, to see whether the answers agree",
+    "verify": "asks whether the answer is right",
+}
+"""What calls beside those for an answer are for."""
+
+
 def decider(router: str) -> str:
     """The decider's name; trained routers are marked as such."""
     return router.replace("_", " ") if router in RULES else f"classifier {router}"

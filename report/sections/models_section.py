@@ -9,7 +9,7 @@ from db.reports.batch_report import BatchReport
 from report import colors
 from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
-from report.formatting import ms, percent_of, usd
+from report.formatting import PURPOSES, ms, percent_of, usd
 
 BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification", "repair": "repairs"}
 """Purposes of calls beside a query's first one, as the drawing calls them."""
@@ -51,6 +51,10 @@ def models(report: BatchReport) -> Section:
         and model.computed_usd is not None
         and abs(model.reported_usd - model.computed_usd) > 0.01 * max(model.reported_usd, model.computed_usd)
     ]
+    purposes = {model.purpose: PURPOSES[model.purpose] for model in report.models if model.purpose in PURPOSES}
+    if purposes:
+        words = "; ".join(f"{purpose} {what}" for purpose, what in sorted(purposes.items()))
+        paragraphs.append(f"Purposes beside answers: {words}.")
     paragraphs += _other_models(report)
     return Section(
         "models",

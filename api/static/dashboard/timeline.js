@@ -43,7 +43,7 @@ function stops(query) {
 
 function call(event) {
   const ok = event.outcome === "ok";
-  return { where: event.tier, what: event.model, why: event.outcome === null || event.outcome === undefined ? "no outcome yet" : ok ? latency(event.latency_ms) : words(event.outcome),
+  return { where: event.tier, what: event.model, why: (event.kind === "answer" ? "" : `${event.kind}, `) + (event.outcome === null || event.outcome === undefined ? "no outcome yet" : ok ? latency(event.latency_ms) : words(event.outcome)),
     sign: ok ? "" : "!", well: event.outcome && !ok ? "no" : "" };
 }
 
@@ -99,7 +99,7 @@ function list(query) {
   return h("ol", { class: "events" }, query.events.map((event) => {
     const stop = event.event === "call" ? call(event) : decision(event);
     const after = Math.max(0, (new Date(event.at).getTime() - start) / 1000);
-    return h("li", {}, h("time", {}, `+${duration(after)}`), h("strong", {}, event.event === "call" ? "call" : words(event.kind)), h("span", { class: "about" }, about(event, stop)),
+    return h("li", {}, h("time", {}, `+${duration(after)}`), h("strong", {}, event.event === "call" && event.kind === "answer" ? "call" : words(event.kind)), h("span", { class: "about" }, about(event, stop)),
       event.reasons?.length ? h("ul", {}, event.reasons.map((reason) => h("li", {}, reason))) : null);
   }));
 }

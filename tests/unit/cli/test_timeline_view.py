@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cli import timeline_view
+from report.formatting import PURPOSES
 from routing.reason import Reason, ReasonCode, code_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,3 +93,23 @@ def test_an_expected_loss_says_which_way_is_good() -> None:
     loss = Reason(ReasonCode.EXPECTED_LOSS, "expected loss: small 3.012, medium 1.100")
     _, reasons = routed("default", loss, "no plain case")
     assert reasons == ["expected loss: small 3.012, medium 1.100 (lower is better)", "no plain case"]
+
+
+@pytest.mark.parametrize(("purpose", "name"), [("answer", "call"), ("verify", "verify"), ("repair", "repair")])
+def test_a_call_says_what_it_is_for(purpose: str, name: str) -> None:
+    event = SimpleNamespace(
+        event="call",
+        kind=purpose,
+        at=NOW,
+        lane=None,
+        provider="sim",
+        model="mini",
+        tier="small",
+        outcome=None,
+        cost_usd=None,
+        reserved_usd=0.01,
+        reasons=None,
+    )
+    heading, reasons = told_of(event)
+    assert f"{name:<9} sim/mini (small): no outcome yet" in heading
+    assert reasons == ([] if purpose == "answer" else [PURPOSES[purpose]])
