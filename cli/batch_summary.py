@@ -16,10 +16,15 @@ from db.reports.batch_quality import departed, outside_certificate
 from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
+from report.failed_calls import failures_by_cause
 from routing.forecast.rounding import round_to_sum
 
 MOST_WORKLOADS = 12
 """So many are shown, the most expensive first; ``--json`` and the report have all."""
+
+
+MOST_CAUSES = 6
+"""So many causes of failed calls are shown, the most frequent first; the report has all."""
 
 
 def show(figures: BatchFigures, console: Console) -> None:
@@ -105,6 +110,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Queries", f"{progress.total:,}: {', '.join(counts)}"),
         ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {figures.queries_per_s:,.1f} queries/s"),
         ("Calls", _calls(figures)),
+        *(("", sentence) for sentence in failures_by_cause(figures.failing)[:MOST_CAUSES]),
         ("Cost", f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"),
         ("Baseline", _baseline(figures)),
     ]

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from cli.console import plain
 from db.reports.json_views import alias_of, cost_usd
+from report.failed_calls import failure
 from report.formatting import PURPOSES, RULES
 from routing.lifecycle import FALLBACK, ROUTE
 from routing.reason import ReasonCode
@@ -78,9 +79,8 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             tokens += f", service tier {plain(row.service_tier)}"
         ended = f", ended by {plain(row.finish_reason)}" if row.finish_reason not in (None, "stop") else ""
         return (kind, f"{model}: {tokens}, {cost}, {latency}{confidence}{ended}", "bold"), reasons
-    causes = [f"HTTP {row.status}" if row.status else "", row.cause or "", f"field {row.param}" if row.param else ""]
-    cause = f" ({plain(', '.join(filter(None, causes)))})" if any(causes) else ""
-    return (kind, f"{model}: {row.outcome.replace('_', ' ')}{cause}, {cost}, {latency}", "bold red"), reasons
+    failed = failure(row.outcome, row.status, row.cause, row.param)
+    return (kind, f"{model}: {failed}, {cost}, {latency}", "bold red"), reasons
 
 
 def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:

@@ -113,22 +113,6 @@ class HealthSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureFigures:
-    """Failed calls of one kind at one deployment, and what was done after."""
-
-    deployment: str
-    outcome: str
-    cause: str | None
-    """The provider's code word, or the network's reason."""
-    param: str | None
-    """The field that was refused."""
-    calls: int
-    tried_again: int
-    failed_over: int
-    went_to: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RejectionFigures:
     """Why so many answers of a tier were rejected; an answer can have several reasons."""
 
@@ -233,7 +217,6 @@ class BatchReport:
     health: tuple[HealthSlot, ...]
     health_began: datetime | None
     health_took_s: float
-    failing: tuple[FailureFigures, ...]
     rejections: tuple[RejectionFigures, ...]
     confidences: tuple[ConfidenceBin, ...]
     sources: tuple[SourceFigures, ...]
@@ -301,7 +284,6 @@ async def load_batch_report(
         health=tuple(from_row(HealthSlot, row) for row in health),
         health_began=min((row.began for row in health), default=None),
         health_took_s=health[0].took_s if health else 0.0,
-        failing=tuple(from_row(FailureFigures, row) for row in await answer("batch_failovers")),
         rejections=tuple(from_row(RejectionFigures, row) for row in await answer("batch_rejections", rows=20)),
         confidences=tuple(from_row(ConfidenceBin, row) for row in confidences),
         sources=tuple(from_row(SourceFigures, row) for row in await answer("batch_sources")),

@@ -232,6 +232,25 @@ class WorkloadFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedCalls:
+    """Failed calls of one kind and cause at one deployment; of those for answers, what was done after."""
+
+    deployment: str
+    outcome: str
+    """A `FailureKind`."""
+    status: int | None
+    """Of HTTP; None without a response."""
+    cause: str | None
+    """The provider's code word, or the network's reason."""
+    param: str | None
+    """The field that was refused."""
+    calls: int
+    tried_again: int
+    failed_over: int
+    went_to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReason:
     """A reason for which queries ended without an answer, and how often."""
 
@@ -302,6 +321,8 @@ class BatchFigures:
     baseline_lengths: BaselineLengths = BaselineLengths()
     unsent_calls: int = 0
     """Of the failed ones: those that never reached a model."""
+    failing: tuple[FailedCalls, ...] = ()
+    """The failed ones by deployment, kind and cause, the most frequent first."""
     second_baseline: SecondBaseline | None = None
     """None where neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
@@ -395,6 +416,9 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
+    failing: Sequence[Row[Any]] = ()
+    if costs.failed_calls:
+        failing = await run_report(engine, "batch_failed_calls", batch_id=batch.id)
     if costs.embed_calls:
         second = None
     return from_row(
@@ -406,6 +430,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
         failures=tuple(from_row(FailureReason, row) for row in failures),
         over_budget=failures[0].over_budget if failures else 0,
+        failing=tuple(from_row(FailedCalls, row) for row in failing),
         cut_off=tuple(from_row(CutOffAnswers, row) for row in cut_off),
         unanswered_lanes=tuple(
             from_row(UnansweredLane, row)

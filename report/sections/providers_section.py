@@ -3,6 +3,7 @@
 from db.reports.batch_report import BatchReport
 from report.charts.bars import health_strip
 from report.document import Figure, Section, Table
+from report.failed_calls import failure, failures_by_cause
 from report.formatting import seconds
 
 
@@ -21,23 +22,26 @@ def providers(report: BatchReport) -> Section:
             "to the last, in equal parts. Bars below the line are failed calls."
         ]
     tables = []
-    if report.failing:
-        over = sum(failure.failed_over for failure in report.failing)
-        paragraphs.append(f"{report.figures.failed_calls:,} calls failed; {over:,} failed over to another model.")
+    if failing := report.figures.failing:
+        over = sum(failed.failed_over for failed in failing)
+        paragraphs.append(
+            f"{report.figures.failed_calls:,} calls failed; {over:,} failed over to another model. The table counts "
+            "retries of calls for answers."
+        )
+        paragraphs += [f"{sentence}." for sentence in failures_by_cause(failing)]
         rows = [
             [
-                failure.deployment,
-                failure.outcome.replace("_", " "),
-                " ".join(filter(None, (failure.cause, failure.param and f"({failure.param})"))) or "–",
-                f"{failure.calls:,}",
-                f"{failure.tried_again:,}",
-                f"{failure.failed_over:,}",
-                ", ".join(failure.went_to) or "–",
+                failed.deployment,
+                failure(failed.outcome, failed.status, failed.cause, failed.param),
+                f"{failed.calls:,}",
+                f"{failed.tried_again:,}",
+                f"{failed.failed_over:,}",
+                ", ".join(failed.went_to) or "–",
             ]
-            for failure in report.failing
+            for failed in failing
         ]
-        columns = ["model", "failure", "cause", "calls", "retried", "failed over", "to model"]
-        tables.append(Table("Failed calls", columns, rows, frozenset({"model", "failure", "cause", "to model"})))
+        columns = ["model", "failure", "calls", "retried", "failed over", "to model"]
+        tables.append(Table("Failed calls", columns, rows, frozenset({"model", "failure", "to model"})))
     elif report.health:
         paragraphs.append("No call failed.")
     return Section("providers", "Providers and failovers", paragraphs, figures, tables)

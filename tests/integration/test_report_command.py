@@ -287,7 +287,7 @@ def test_the_picture_is_what_the_router_expected_of_the_queries_it_told_that_of(
 
 def test_failovers_rejections_and_the_queries_of_note_are_load(load: LoadReport) -> None:
     report = load(rows=2)
-    over = {(each.deployment, each.outcome): each for each in report.failing}
+    over = {(each.deployment, each.outcome): each for each in report.figures.failing}
     limited = over["maxi", "rate_limited"]
     assert (limited.calls, limited.tried_again, limited.failed_over, limited.went_to) == (1, 0, 1, ("mini",))
     assert over["maxi", "server_error"].tried_again == 1

@@ -11,8 +11,18 @@ from rich.console import Console
 from cli import batch_summary
 from cli.batch_summary import _deviation
 from db.reports.batch_quality import QualityFigures, quality_as_json
-from db.reports.batch_stats import BaselineLengths, BatchFigures, FailureReason, Progress, TierFigures, UnansweredLane
+from db.reports.batch_stats import (
+    BaselineLengths,
+    BatchFigures,
+    FailedCalls,
+    FailureReason,
+    Progress,
+    TierFigures,
+    UnansweredLane,
+)
+from report.failed_calls import FIXES
 from report.headline import standing_of
+from routing.outcome import FailureKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIGURES = BatchFigures(
@@ -121,6 +131,26 @@ def test_calls_that_were_never_sent_are_counted_apart() -> None:
     assert "Calls      1,100, 10 failed; latency" in shown(FIGURES)
     refused = replace(FIGURES, calls=603, failed_calls=303, unsent_calls=303)
     assert "Calls      300, 0 failed; 303 more were never sent; latency" in shown(refused)
+
+
+def test_failed_calls_are_counted_by_cause_with_the_fix() -> None:
+    def failed(deployment: str, outcome: str, status: int, cause: str | None, calls: int) -> FailedCalls:
+        return FailedCalls(deployment, outcome, status, cause, None, calls, tried_again=0, failed_over=0, went_to=())
+
+    some = (
+        failed("mini", "rate_limited", 429, "rate_limit_exceeded", 3),
+        failed("maxi", "rate_limited", 429, "rate_limit_exceeded", 5),
+        failed("maxi", "overloaded", 503, None, 2),
+    )
+    lines = shown(replace(FIGURES, failing=some)).splitlines()
+    at = next(place for place, line in enumerate(lines) if line.startswith("Calls"))
+    assert lines[at + 1].startswith(
+        "           8 rate limited (HTTP 429, rate_limit_exceeded) at maxi 5, mini 3: not billed. fix: lower "
+    )
+    assert lines[at + 2].startswith(
+        "           2 overloaded (HTTP 503) at maxi: not billed. fix: none while it is rare"
+    )
+    assert FIXES.keys() == set(FailureKind)
 
 
 def test_the_baseline_says_by_whose_lengths_it_is_counted() -> None:

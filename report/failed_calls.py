@@ -1,0 +1,57 @@
+"""Failed calls by cause, each with what to do about it."""
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Final
+
+from db.reports.batch_stats import FailedCalls
+from report.formatting import plain
+from routing.outcome import FailureKind
+
+_K = FailureKind
+_NOT_TAKEN: Final = (
+    "fix: `pointsman check-fleet --call` says what each model takes, and which setting helps (such as cap_field); or "
+    "leave the field out of the lines"
+)
+_RARE: Final = "fix: none while it is rare; else another model in the tier"
+
+FIXES: Final[Mapping[FailureKind, str]] = {
+    _K.NEVER_SENT: "fix: `pointsman doctor --probe` says what keeps calls from leaving",
+    _K.INEXPRESSIBLE: _NOT_TAKEN,
+    _K.RATE_LIMITED: "not billed. fix: lower requests_per_min or tokens_per_min to what the account allows",
+    _K.OVERLOADED: f"not billed. {_RARE}",
+    _K.SERVER_ERROR: f"not billed. {_RARE}",
+    _K.AUTH: "fix: check the provider's key, and what it may do",
+    _K.BILLING: "fix: add credit to the account",
+    _K.NOT_FOUND: "fix: check base_url and the model's name",
+    _K.UNSUPPORTED: _NOT_TAKEN,
+    _K.TOO_LARGE: "fix: shorten the lines, or correct context_tokens",
+    _K.REJECTED: _NOT_TAKEN,
+    _K.MALFORMED: _NOT_TAKEN,
+    _K.SAFETY: "fix: reword the lines, or pin them to another model",
+    _K.UNKNOWN: "counted at the worst case. fix: raise deadline_s of the provider if its answers take longer",
+    _K.BROKEN_BODY: f"billed. {_RARE}",
+    _K.BROKEN_OFF: f"billed. {_RARE}",
+    _K.NOT_RUN: "not billed. fix: none, they are asked again",
+}
+
+
+def failure(outcome: str, status: int | None, cause: str | None, param: str | None) -> str:
+    """A failed call in words: ``rate limited (HTTP 429, rate_limit_exceeded)``."""
+    details = [f"HTTP {status}" if status else "", cause or "", f"field {param}" if param else ""]
+    known = f" ({plain(', '.join(filter(None, details)))})" if any(details) else ""
+    return f"{outcome.replace('_', ' ')}{known}"
+
+
+def failures_by_cause(failed: Iterable[FailedCalls]) -> list[str]:
+    """A sentence for each cause, the most frequent first: how many calls, where, and the fix."""
+    by_cause = sorted(
+        failed, key=lambda calls: (calls.outcome, calls.status or 0, calls.cause or "", calls.param or "")
+    )
+    found: list[tuple[int, str]] = []
+    for cause, group in groupby(by_cause, key=lambda calls: (calls.outcome, calls.status, calls.cause, calls.param)):
+        some = sorted(group, key=lambda calls: -calls.calls)
+        count = sum(calls.calls for calls in some)
+        where = ", ".join(f"{plain(calls.deployment)}{f' {calls.calls:,}' if len(some) > 1 else ''}" for calls in some)
+        found.append((count, f"{count:,} {failure(*cause)} at {where}: {FIXES[FailureKind(cause[0])]}"))
+    return [sentence for _, sentence in sorted(found, key=lambda one: -one[0])]
