@@ -17,6 +17,7 @@ from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from report.failed_calls import failures_by_cause
+from report.headline import TOP_ALONE
 from routing.forecast.rounding import round_to_sum
 
 MOST_WORKLOADS = 12
@@ -205,7 +206,8 @@ def _quality(figures: BatchFigures) -> str:
     if outside := outside_certificate(certificate):
         pilot += f"; {outside}"
     if certificate["outcome"] != "certified":
-        return f"{floor}: nothing certified ({plain(certificate['reason'])}); {pilot}"
+        alone = f", so {TOP_ALONE}" if quality.is_top_alone else ""
+        return f"{floor}: nothing certified ({plain(certificate['reason'])}){alone}; {pilot}"
     if quality.standing == "departed":
         return f"{floor}: {departed(quality.departures)}; {pilot}"
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import NO_BASELINE, BatchFigures, SecondBaseline
 from db.reports.batch_warnings import batch_warnings
 from report.formatting import percent, percent_of, plain, seconds, usd
+
+TOP_ALONE: Final = "answered by the top tier alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,9 @@ def _quality(report: BatchReport) -> Card:
     floor = report.figures.quality
     if floor is not None and floor.standing == "departed":
         return Card("Quality", "not promised", f"floor {percent(floor.floor)}: {departed(floor.departures)}")
+    if floor is not None and floor.is_top_alone:
+        note = f"{TOP_ALONE}; floor {percent(floor.floor)}: not certified"
+        return Card("Quality", f"that of {plain(report.figures.top_tier)}", note)
     if floor is not None and floor.measured is not None:
         low, high = floor.interval or (None, None)
         by = f"by {floor.audits:,} audits" if floor.audited_quality is not None else "by the pilot"

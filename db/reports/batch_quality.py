@@ -78,6 +78,11 @@ class QualityFigures:
         return self.state if self.certificate is None else str(self.certificate.get("outcome", self.state))
 
     @property
+    def is_top_alone(self) -> bool:
+        """Whether no policy was certified: the top tier's quality relative to itself is 1, and was not measured."""
+        return self.standing == "top_tier"
+
+    @property
     def measured(self) -> float | None:
         """Quality as measured: by audits where there are enough, else by the pilot."""
         if self.audited_quality is not None:

@@ -6,7 +6,7 @@ from db.reports.batch_stats import NO_BASELINE
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, plain, usd
-from report.headline import standing_of
+from report.headline import TOP_ALONE, standing_of
 
 
 def quality(report: BatchReport) -> Section:
@@ -15,7 +15,8 @@ def quality(report: BatchReport) -> Section:
     if figures.embed_calls:
         return Section("quality", "Cost and quality", [f"There is no baseline: {NO_BASELINE}. Vectors are not judged."])
     # What was measured stands in place of what the router expected.
-    measured = figures.quality is not None and figures.quality.measured is not None
+    floor = figures.quality
+    measured = floor is not None and floor.measured is not None
     chart = None if measured else report.picture
     paragraphs = [
         "Baselines are policies that ignore the query. Their costs are for the same answers: the tier's actual cost "
@@ -24,7 +25,9 @@ def quality(report: BatchReport) -> Section:
     ]
     drawings: list[Figure] = []
     expected: dict[str, str] = {}
-    if measured:
+    if floor is not None and floor.is_top_alone:
+        paragraphs.append(f"Nothing was certified: {TOP_ALONE}. See the table Quality floor.")
+    elif measured:
         paragraphs.append("Quality is measured relative to the top tier's answers: see the table Quality floor.")
     elif chart is None:
         paragraphs.append("There is no chart of quality: the router logged no expectations for these queries.")
@@ -65,14 +68,17 @@ def _certificate(report: BatchReport) -> list[Table]:
         return []
     certificate = quality.certificate or {}
     measured = "measured quality of the policy" if quality.standing == "departed" else "measured quality"
+    found = [
+        [measured, "–" if quality.measured is None else percent(quality.measured)],
+        ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
+        ["measured by", "–" if quality.measured is None else "audits" if quality.audited_quality else "the pilot"],
+    ]
     rows = [
         ["floor, relative to the top tier", percent(quality.floor)],
         ["confidence", percent(quality.confidence)],
         ["outcome", standing_of(quality)],
         ["policy", str(certificate.get("policy", "–")).replace("_", " ")],
-        [measured, "–" if quality.measured is None else percent(quality.measured)],
-        ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
-        ["measured by", "–" if quality.measured is None else "audits" if quality.audited_quality else "the pilot"],
+        *([["quality", TOP_ALONE]] if quality.is_top_alone else found),
         ["sampled queries", f"{quality.pilot_queries:,}"],
         ["graded by", ", ".join(certificate.get("grader", {}).get("mix", {})) or "–"],
         ["cost of the pilot", usd(quality.pilot_usd)],

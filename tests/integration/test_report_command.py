@@ -332,11 +332,23 @@ def test_a_floor_and_what_was_measured_stand_in_place_of_what_the_router_expecte
     text = markdown(load())
     assert "93.0 % to 99.0 % by the pilot; floor 90.0 %: certified" in text.replace("\u00a0", " ")
     assert "what the router expected" not in text
+    certificate = {"outcome": "top_tier", "policy": "all_top", "quality": 1.0, "quality_interval": [1.0, 1.0]}
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DELETE FROM pilots")
+        connection.execute(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, certificate, decided_at)"
+            " VALUES (1, 0.9, 0.95, 1, 0.01, 'decided', %s, now())",
+            [json.dumps(certificate)],
+        )
+    alone = Page(page(load()))
+    assert alone.cards["Quality"] == "that of large"
+    assert ["quality", "answered by the top tier alone"] in alone.tables["Quality floor"]
+    assert "100.0 %" not in [cell for row in alone.tables["Quality floor"] for cell in row]
 
 
 def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_url: str) -> None:
     assert "There is no forecast" in page(load())
-    plan = {
+    plan: dict[str, object] = {
         "cost_usd": {"expected": 0.06, "low": 0.01, "high": 0.1},
         "wall_s": {"expected": 1.0, "low": 0.5, "high": 2.0},
         "baseline_cost_usd": 0.1,
@@ -351,6 +363,12 @@ def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_
     assert rows["time"][-1] == "no"
     assert rows["answers of small"] == ["2", "–", "2", "–"]
     assert rows["answers of large"][0] == "1"
+    plan["pilot"] = {"rest": {"least_tier": "small", "least_usd": 0.02, "most_tier": "large", "most_usd": 0.06}}
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
+    rows = {row[0]: row[1:] for row in Page(page(load())).tables["Forecast and actual"]}
+    assert rows["cost"] == ["$0.0200 to $0.0600", "$0.0100 to $0.1000", usd(report.figures.cost_usd), "yes"]
+    assert list(rows) == ["figure", "cost", "time", "baseline"], "who answers the rest has no forecast"
 
 
 @pytest.mark.parametrize("public_id", ["batch_b", "batch_cancelled", "batch_failed", "batch_dead"])

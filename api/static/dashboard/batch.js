@@ -29,7 +29,7 @@ function sum(report) {
       fact("cost", h("b", {}, money(report.cost_usd)), ` in ${count(report.calls)} calls`),
       fact("top tier alone", report.embeddings.calls ? "gives no embeddings" : `${money(report.baseline_cost_usd)}${report.saving_share === null ? "" : `; ${percent(Math.abs(report.saving_share))} ${report.saving_share < 0 ? "more" : "saved"}`}`),
       fact("budget", own ? `${money(own.left_usd)} left of ${money(own.cap_usd)}` : "none", budget.held ? `; ${count(budget.held)} queries held` : ""),
-      fact("quality", report.quality_floor === null ? "no floor" : `${measured === null ? "not measured yet" : measure(measured, interval)}, floor ${percent(report.quality_floor, 0)}${report.quality_departures ? `: not promised, for ${count(report.quality_departures)} queries departed from the policy for the budget` : ""}`),
+      fact("quality", report.quality_floor === null ? "no floor" : `${report.certificate?.outcome === "top_tier" ? "answered by the top tier alone" : measured === null ? "not measured yet" : measure(measured, interval)}, floor ${percent(report.quality_floor, 0)}${report.quality_departures ? `: not promised, for ${count(report.quality_departures)} queries departed from the policy for the budget` : ""}`),
       fact("escalated", `${count(report.escalated)} queries`),
       fact("time", `${duration(report.wall_s)}; ${report.ended_at ? "ended" : report.paused ? "paused" : "running"}`)),
     actions(row(report)),

@@ -86,6 +86,7 @@ export function quality(figures) {
   if (!figures) return h("span", { class: "quiet" }, "no floor");
   const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
   const measured = figures.standing === "departed" ? `certified, but ${count(figures.departures)} departed from the policy for the budget; floor ${percent(figures.floor, 0)}`
+    : figures.standing === "top_tier" ? `answered by the top tier alone, floor ${percent(figures.floor, 0)}`
     : figures.measured === null ? `floor ${percent(figures.floor, 0)}`
     : `${measure(figures.measured, figures.interval)}, floor ${percent(figures.floor, 0)}`;
   return h("span", {}, h("span", { class: tone }, words), h("span", { class: "below" }, measured));

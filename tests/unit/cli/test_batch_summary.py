@@ -244,6 +244,9 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     judged = replace(CERTIFIED, certificate=dict(CERTIFIED.certificate or {}, grader={"mix": {"judge": 317}}))
     text = shown(replace(tried, quality=replace(judged, grade_usd=0.02)))
     assert "graded by judge for $0.020000" in text
+    nothing = {"outcome": "top_tier", "policy": "all_top", "reason": "no policy would save a tenth", "quality": 1.0}
+    text = shown(replace(FIGURES, quality=replace(CERTIFIED, certificate=nothing)))
+    assert "nothing certified (no policy would save a tenth), so answered by the top tier alone; pilot of 317" in text
 
 
 def test_queries_that_a_budget_keeps_from_the_policy_leave_no_promise() -> None:
