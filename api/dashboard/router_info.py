@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.router_registry import promoted, registered
 from routing.fleet import Fleet
+from routing.policy.routing_case import SIMULATOR
 from settings import ROOT
 
 _SHIPPED = ROOT / "evaluation" / "artifacts" / "default" / "manifest.json"
@@ -18,11 +19,17 @@ _DEFAULT = "default"
 
 
 async def router_card(engine: AsyncEngine, fleet: Fleet) -> dict[str, Any]:
-    """``{"name", "stages", "evaluation"}``; evaluation is None without a classifier or without recorded figures."""
-    card: dict[str, Any] = {"name": None, "stages": list(fleet.router.stages), "evaluation": None}
+    """``{"name", "stages", "workload", "evaluation"}``, of the classifier that serves; None where there is none.
+
+    ``workload`` is the one that it was trained for, which alone it routes; None for any. Without recorded figures, and
+    for a classifier of the simulator that decides nothing on ``fleet``, evaluation is None.
+    """
+    card: dict[str, Any] = {"name": None, "stages": list(fleet.router.stages), "workload": None, "evaluation": None}
     if "classifier" in fleet.router.stages:
         card["name"], manifest = await _serving(engine, fleet)
-        card["evaluation"] = evaluation_card(manifest)
+        card["workload"] = manifest.get("workload")
+        if card["workload"] != SIMULATOR or fleet.makes_up_answers:
+            card["evaluation"] = evaluation_card(manifest)
     return card
 
 

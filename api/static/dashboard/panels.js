@@ -237,7 +237,7 @@ export function router({ router: info, recent }) {
 
 const routerName = (name, info) => (name === info.name ? `classifier “${name}”` : { gate: "gate", llm: "LLM router", pin: "pinned by user", budget: "budget policy", none: "none" }[name] ?? name);
 
-function accuracy({ labels, evaluation, name }) {
+function accuracy({ labels, evaluation, name, workload }) {
   const rows = [];
   if (labels) {
     rows.push(["labeled right", `${percent(labels.grade)} of ${count(labels.total)}`]);
@@ -246,9 +246,12 @@ function accuracy({ labels, evaluation, name }) {
   if (evaluation) {
     if (evaluation.apgr !== null) rows.push(["APGR, held out", evaluation.apgr.toFixed(2)]);
     for (const [tier, scores] of Object.entries(evaluation.tiers)) rows.push([`Brier / ECE at ${tier}`, `${fixed(scores.brier)} / ${fixed(scores.ece)}`]);
-  } else rows.push(["from evaluation", "none recorded"]);
+  } else rows.push(["from evaluation", "none"]);
+  const note = evaluation
+    ? `Router “${name}” on ${count(evaluation.lines)} held-out lines of “${evaluation.data}”${workload === null ? "" : `, of the ${workload === "simulator" ? workload : `workload ${workload}`}`}. APGR: 1 equals the top tier. Brier, ECE: 0 is best.`
+    : workload === "simulator" ? `Router “${name}” was trained on the simulator, and decides nothing on real models.` : null;
   return h("div", {}, h("h3", {}, "Quality"), h("dl", { class: "facts" }, rows.map(([what, figure]) => [h("dt", {}, what), h("dd", {}, figure)])),
-    evaluation ? h("p", { class: "below after" }, `Router “${name}” on ${count(evaluation.lines)} held-out lines of “${evaluation.data}”. APGR: 1 equals the top tier. Brier, ECE: 0 is best.`) : null);
+    note ? h("p", { class: "below after" }, note) : null);
 }
 
 const fixed = (x) => (typeof x === "number" ? x.toFixed(2) : NONE);

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from api.dashboard.router_info import router_card
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.ledger_types import DecisionRecord
@@ -194,6 +196,16 @@ def test_the_page_needs_no_key_and_lets_nothing_in_from_elsewhere(served: Served
         assert "unsafe" not in policy
         assert client.get("/dashboard/nothing.js").status_code in (401, 404)
         assert client.get("/v1/pointsman/figures").status_code == 401
+
+
+def test_a_classifier_of_the_simulator_has_no_figures_on_real_models(served: Served) -> None:
+    async def cards(bench: Any) -> list[dict[str, Any]]:
+        return [await router_card(bench.engine, replace(bench.fleet, simulated=made_up)) for made_up in (True, False)]
+
+    made_up, real = served.play(cards)
+    assert (made_up["workload"], real["workload"]) == ("simulator", "simulator")
+    assert made_up["evaluation"]["apgr"] > 0
+    assert real["evaluation"] is None
 
 
 def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, client: httpx.Client) -> None:
