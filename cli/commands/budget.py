@@ -69,24 +69,34 @@ def _show(batch: Batch, balance: BatchBudget, *, released: int | None) -> None:
         out.print(f"{'Released':<10} {queries(released)}")
     if balance.held:
         out.print(
-            f"{'Held':<10} {queries(balance.held)}: the smallest reservation is ${balance.held_least_usd or 0:.6f}, "
-            f"all together ${balance.held_needs_usd:.6f}"
+            f"{'Held':<10} {queries(balance.held)}: the next call of each reserves ${balance.held_least_usd or 0:.6f} "
+            f"or more, together ${balance.held_needs_usd:.6f}; a query may need further calls"
         )
-        if balance.own is not None and (sufficient := _sufficient_cap(balance.own, balance)) > balance.own.cap_usd:
+        if balance.held_likely_usd is not None:
             out.print(
-                f"{'':<10} `pointsman budget {batch.public_id} --raise-to {sufficient}` releases the first query,"
+                f"{'':<10} All their calls likely cost ${balance.held_likely_usd:.6f}, as those of ended queries did "
+                "from the same tier on."
             )
-            out.print(f"{'':<10} and later ones as calls cost less than reserved. A lower `max_tokens` reserves less.")
+        if balance.own is not None:
+            _show_caps(batch, balance, balance.own)
         if balance.day is not None:
             out.print(f"{'':<10} The daily cap is the tenant's, and resets at midnight UTC.")
     elif batch.ended_at is not None and released is not None:
         out.print("The batch has ended: `pointsman resume` starts its failed queries again.")
 
 
-def _sufficient_cap(own: BudgetBalance, balance: BatchBudget) -> Decimal:
-    """The smallest cap, in whole cents, with room for a held query."""
-    needed = own.settled_usd + own.reserved_usd + (balance.held_least_usd or 0)
-    return needed.quantize(Decimal("0.01"), rounding=ROUND_UP)
+def _show_caps(batch: Batch, balance: BatchBudget, own: BudgetBalance) -> None:
+    """The smallest cap, in whole cents, with room for a held query, and the one that is likely enough for all."""
+    used, cents = own.settled_usd + own.reserved_usd, Decimal("0.01")
+    if (first := (used + (balance.held_least_usd or 0)).quantize(cents, rounding=ROUND_UP)) > own.cap_usd:
+        raised = f"`pointsman budget {batch.public_id} --raise-to {first}`"
+        out.print(f"{'':<10} {raised} releases the first query, and later ones as calls cost less than reserved.")
+    if balance.held_likely_usd is not None:
+        # Until the last call is sent, the budget needs room for its reservation.
+        enough = used + balance.held_likely_usd + (balance.held_most_usd or 0)
+        cap_usd = max(first, enough.quantize(cents, rounding=ROUND_UP))
+        out.print(f"{'':<10} --raise-to {cap_usd} likely answers all of them.")
+    out.print(f"{'':<10} A lower `max_tokens` in the lines reserves less.")
 
 
 def _amounts(balance: BudgetBalance | None) -> str:

@@ -39,9 +39,14 @@ class BatchBudget:
     held: int
     """Queries that no budget has room for at present."""
     held_least_usd: Decimal | None
-    """The least of their reservations: with less left than that, none of them goes on."""
+    """The least that one of their next calls reserves: with less left than that, none of them goes on."""
+    held_most_usd: Decimal | None
+    """The most that one of them reserves."""
     held_needs_usd: Decimal
-    """Their reservations together: with so much left, all go on at once. They cost less."""
+    """What their next calls reserve together: with so much left, all go on at once. Those cost less; later ones are not
+    in it."""
+    held_likely_usd: Decimal | None
+    """What all their further calls cost together, as ended queries of the batch did; None where nothing says so."""
 
     def as_json(self) -> dict[str, Any]:
         """As an object; amounts in dollars."""
@@ -53,12 +58,17 @@ class BatchBudget:
             "held": self.held,
             "held_least_usd": None if self.held_least_usd is None else float(self.held_least_usd),
             "held_needs_usd": float(self.held_needs_usd),
+            "held_likely_usd": None if self.held_likely_usd is None else float(self.held_likely_usd),
         }
 
 
 async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
     """What the batch may spend, and what is held of it."""
     (row,) = await run_report(engine, "batch_budget", batch_id=batch_id)
+    likely_usd: Decimal | None = None
+    if row.held:
+        (cost,) = await run_report(engine, "batch_held_cost", batch_id=batch_id)
+        likely_usd = cost.usd
     return BatchBudget(
         policy=row.policy,
         tenant=row.tenant,
@@ -68,5 +78,7 @@ async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
         else BudgetBalance(row.day_cap_usd, row.day_settled_usd, row.day_reserved_usd),
         held=row.held,
         held_least_usd=row.held_least_usd,
+        held_most_usd=row.held_most_usd,
         held_needs_usd=row.held_needs_usd,
+        held_likely_usd=likely_usd,
     )

@@ -100,9 +100,12 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
                     assert (means.held, means.own.reserved_usd) == (ended["held"], 0)
                     assert means.held_least_usd is not None
                     assert means.own.left_usd < means.held_least_usd <= means.held_needs_usd
+                    assert means.held_likely_usd is not None
                     await bench.ledger.set_budget(batch.id, cap_usd=cap_usd * 4)
                     await work_off(context)
                     assert await states(bench, batch) == {"done": QUERIES}
+                    further_usd = (await account(batch, context)).cost_usd - figures.cost_usd
+                    assert float(means.held_likely_usd) == pytest.approx(further_usd, rel=0.5)
                 case BudgetPolicy.FAIL:
                     assert ended["failed"] > QUERIES / 10
                     assert ended["done"] + ended["failed"] == QUERIES
