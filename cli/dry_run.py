@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 from cli.batch_summary import rest_bounds
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table, warn
-from cli.deadline_table import deadline_table
 from cli.input_files import SqlInput
 from cli.open_services import open_database
 from cli.progress import duration
@@ -165,7 +164,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     for label, text in lines:
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
     if "deadlines" in report:
-        console.print(deadline_table(report["deadlines"]))
+        console.print(_deadline_table(report["deadlines"]))
     if report["simulated"]:
         console.print("The fleet is simulated: no money would be spent.", style="yellow")
 
@@ -205,3 +204,22 @@ def _tiers(forecast: Mapping[str, Any]) -> Table:
 
 def _rounded(tiers: Mapping[str, Mapping[str, float]], figure: str, *, digits: int = 0) -> dict[str, float]:
     return round_to_sum({name: tier[figure] for name, tier in tiers.items()}, digits=digits)
+
+
+def _deadline_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of `submission.dry_run.compare_deadlines`: cost, end and how likely it is late, by deadline."""
+    grid = table(("within", "first waves"), ("cost", "saving", "ends after", "P(late)"))
+    for row in rows:
+        lanes = ", ".join(f"{plain(tier)} {lane}" for tier, lane in row["lanes"].items())
+        if len(used := set(row["lanes"].values())) == 1:
+            lanes = used.pop()
+        grid.add_row(
+            duration(row["within_s"]),
+            lanes,
+            f"${row['cost_usd']:.6f}",
+            f"{100 * row['saving']:.1f} %",
+            duration(row["finish_s"]),
+            "< 0.01 %" if row["p_late"] < 1e-4 else f"{100 * row['p_late']:.2g} %",
+            style="bold" if row["is_asked_for"] else None,
+        )
+    return grid

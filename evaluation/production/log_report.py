@@ -1,10 +1,12 @@
-"""A tally as an object for programs, its sentences included."""
+"""A tally as an object for programs, and in sentences for people."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from evaluation.metrics.confidence_intervals import wilson
-from evaluation.production.log_stats import DIGITS, LogStats, explored, labelled
-from evaluation.production.log_summary import words
+from evaluation.production.log_stats import DIGITS, LogStats, QueryCounts, explored, labelled
+
+_FEW: Final = 30
 
 STAGES: Final = (
     *("pin", "rule", "pilot", "quality_policy", "gate", "classifier", "llm", "ladder", "prior"),
@@ -83,3 +85,91 @@ def _judge(tally: LogStats) -> list[dict[str, Any]]:
 
 def _share(part: float, whole: float) -> float | None:
     return round(part / whole, DIGITS) if whole > 0 else None
+
+
+def words(tally: LogStats, top: str) -> Iterator[str]:
+    """What a tally says, in sentences. ``top`` is the tier that the baseline is of."""
+    n = tally.routed.queries
+    if n == 0:
+        yield "Nothing was routed there: the log holds no decision to evaluate."
+        return
+    mix = ", ".join(f"{tier} {_percent(count.queries, n)}" for tier, count in sorted(tally.by_tier.items()))
+    yield f"{n:,} queries of {tally.batches:,} batches were routed: {mix}."
+    if tally.simulated:
+        yield f"{tally.simulated:,} of the batches were SIMULATED: their answers and confidences are made up."
+    if tally.routed.open:
+        yield f"{tally.routed.open:,} of them are still open, and count as neither escalated nor answered yet."
+    yield f"{_percent(tally.routed.escalated, n)} were escalated after the first answer ({_by_tier(tally.by_tier)})."
+    yield from _of_confidence(tally)
+    if tally.baseline_usd > 0:
+        share = tally.cost_usd / tally.baseline_usd
+        yield f"They cost ${tally.cost_usd:.6f}, {100 * share:.1f} % of what all the answers had cost from {top} alone."
+    if tally.other_fleet:
+        yield f"{tally.other_fleet:,} batches ran under another fleet file; their baseline is at today's prices."
+    yield from _of_the_judge(tally)
+    yield from _of_what_is_not_known(tally)
+
+
+def _of_confidence(tally: LogStats) -> Iterator[str]:
+    for stage in ("classifier", "llm"):
+        low, high = QueryCounts(), QueryCounts()
+        for (named, tenth), count in tally.by_confidence.items():
+            if named == stage:
+                chosen = high if tenth >= 9 else low if tenth < 7 else None
+                if chosen is not None:
+                    chosen.queries += count.queries
+                    chosen.escalated += count.escalated
+        if low.queries and high.queries:
+            few = "" if min(low.queries, high.queries) >= _FEW else " (few, so little to go by)"
+            yield (
+                f"Where the {stage} was sure (0.9 and more) {_percent(high.escalated, high.queries)} were "
+                f"escalated, where it was not (below 0.7) {_percent(low.escalated, low.queries)}{few}."
+            )
+
+
+def _of_the_judge(tally: LogStats) -> Iterator[str]:
+    compared = sum(held.compared for held in tally.verdicts.values())
+    agreed = sum(held.agreed for held in tally.verdicts.values())
+    if compared:
+        low, high = wilson(agreed / compared, compared)
+        yield (
+            f"Of {compared:,} answers that the judge did not trust, {_percent(agreed, compared)} said the same as "
+            f"the answer that was taken in the end (95 %: {100 * low:.1f} to {100 * high:.1f} %): escalated for "
+            "nothing."
+        )
+    elif tally.purged:
+        yield "The texts of its answers were purged: whether a second answer said the same is no longer known."
+    else:
+        yield "No answer for which the confidence was too low has a second one beside it: nothing to compare."
+
+
+def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
+    if (labels := labelled(tally)) is not None:
+        low, high = labels["interval"]
+        yield (
+            f"{labels['labels']:,} answers that stand are labelled: {100 * labels['right']:.1f} % right (95 %: "
+            f"{100 * low:.1f} to {100 * high:.1f} %). It holds for the others as far as chance chose which to label."
+        )
+        for source, off in labels["ece"].items():
+            yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labelled answers."
+    else:
+        yield (
+            "NOT known without labels (pointsman label): how many of the answers that were taken are right; "
+            "agreement does not mean that an answer is right, and what the judge accepted was never asked twice."
+        )
+    if explored(tally) is None:
+        yield (
+            "NOT known without exploration (router.exploration in the fleet): whether a cheaper tier would have "
+            "done where a more expensive one was asked."
+        )
+
+
+def _by_tier(counts: Mapping[str, QueryCounts]) -> str:
+    parts: Sequence[str] = [
+        f"{tier} {_percent(count.escalated, count.queries)}" for tier, count in sorted(counts.items())
+    ]
+    return ", ".join(parts)
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing.lanes.completion_times import CompletionTimes, lognormal_survival
-from routing.lanes.lane import Lane, LaneOffer, TierLanes
-from routing.lanes.lane_choice import BatchReview, LaneChoice
+from routing.lanes.lane import BatchReview, Lane, LaneChoice, LaneOffer, TierLanes
 from routing.lanes.standard_pace import ALPHA, StandardPace, standard_paces, tiers_from
 from routing.reason import Reason, ReasonCode
 
