@@ -5,7 +5,7 @@ one by one, with an answer or a failure, they go through `db.ledger` as those of
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
@@ -33,11 +33,6 @@ BATCH_CLOSED: Final = "its batch was closed"
 
 MOST_TRIES: Final = 3
 """Provider batches that a tier tries for one query."""
-
-
-def next_page(rows: Sequence[Row[Any]]) -> int:
-    """How many rows to ask for after ``rows``: Postgres reads the texts of all of them to see which fit."""
-    return 2 * len(rows)
 
 
 class TakenBatch(NamedTuple):
@@ -73,7 +68,7 @@ class ProviderBatches(Statements):
     # -- the feeder's ----------------------------------------------------------------------
 
     async def waiting(self, tiers: Sequence[str], *, simulated: bool | None) -> Sequence[Row[Any]]:
-        """What waits for a wave, by batch and tier, the most urgent first."""
+        """What waits for a wave, by batch and tier: tenants take turns, each with its most urgent first."""
         return await self._fetch(
             "lanes_waiting",
             tiers=list(tiers),
@@ -119,9 +114,15 @@ class ProviderBatches(Statements):
         """Notes until which age it is waited for in ``state``, and why."""
         await self._fetch("provider_batch_review", id=id_, state=state.value, give_up_s=give_up_s, verdict=verdict)
 
-    async def enqueued_tokens(self, deployment: str) -> int:
-        """Tokens in the provider batches of a deployment that are not over."""
-        return int((await self._fetch("lanes_enqueued", deployment=deployment))[0].tokens)
+    async def room(self, deployment: str, *, most: int, tenant: str, waiting: Collection[str]) -> int:
+        """The tokens that ``tenant`` may add to what is enqueued at a deployment, which takes ``most`` of all tenants.
+
+        ``waiting`` tenants have parts of it too. None are left where it is not positive.
+        """
+        (row,) = await self._fetch(
+            "lanes_room", deployment=deployment, most=most, tenant=tenant, waiting=sorted({tenant, *waiting})
+        )
+        return int(row.tokens)
 
     async def unanswered(self, batch_id: int, tier: str) -> set[str]:
         """The deployments whose provider batches are over and answered nothing of the batch at the tier."""

@@ -196,11 +196,14 @@ CREATE TABLE prompts (
     line integer NOT NULL,
     body json NOT NULL,
     options json,
+    bytes integer NOT NULL GENERATED ALWAYS AS (
+        octet_length(CAST(body AS text)) + coalesce(octet_length(CAST(options AS text)), 0)) STORED,
     CONSTRAINT uq_prompts_batch_id_custom_id UNIQUE (batch_id, custom_id)
 );
 COMMENT ON COLUMN prompts.line IS '1-based line of the input';
 COMMENT ON COLUMN prompts.body IS 'the chat-completions body; {} once purged';
 COMMENT ON COLUMN prompts.options IS 'pin, expects, max_cost_usd, dedup and metadata of the line';
+COMMENT ON COLUMN prompts.bytes IS 'of body and options: who reads only so many need not unpack the others to know';
 GRANT SELECT, INSERT ON prompts TO pointsman_app;
 
 -- followers and request keys ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from db import failpoints
 from db.call_result import CallResult, SentCall
 from db.ledger_encoding import read_queued
 from db.ledger_types import Claim
-from db.provider_batches import ProviderBatches, next_page
+from db.provider_batches import ProviderBatches
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import RemoteBatch
 from routing.fleet import Model
@@ -63,16 +63,14 @@ class BatchResults:
 
     async def apply(self, outcomes: Mapping[int, Outcome]) -> int:
         """Applies outcomes by call id. Returns how many are of calls that are not of this batch."""
-        rest, most, strays = sorted(outcomes), APPLIED_AT_ONCE, 0
+        rest, strays = sorted(outcomes), 0
         while rest:
-            some = rest[:most]
+            some = rest[:APPLIED_AT_ONCE]
             rows = await self.batches.calls(self.row.id, some)
             read = [row for row in rows if row.body is not None]
             await self._apply(read, outcomes)
             strays += len(some) - len(rows)
-            unread = [row.call_id for row in rows if row.body is None]
-            rest = unread + rest[most:]
-            most = next_page(read) if unread else APPLIED_AT_ONCE
+            rest = [row.call_id for row in rows if row.body is None] + rest[APPLIED_AT_ONCE:]
         return strays
 
     async def _apply(self, rows: Sequence[Row[Any]], outcomes: Mapping[int, Outcome]) -> None:

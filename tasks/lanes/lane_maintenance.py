@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,12 +57,19 @@ class WaveStarter:
         self.begun_at = {key: begun_at for key, begun_at in self.begun_at.items() if now < begun_at + self.gap_s}
         if tiers := lane_tiers(context.fleet):
             batches = ProviderBatches(context.engine)
-            for row in await batches.waiting(list(tiers), simulated=context.fleet.simulated):
-                await self._start(row, tiers[row.tier], batches, context.fleet)
+            rows = await batches.waiting(list(tiers), simulated=context.fleet.simulated)
+            waiting = {name: {row.tenant for row in rows if row.tier == name} for name in tiers}
+            for row in rows:
+                await self._start(row, tiers[row.tier], waiting[row.tier], batches, context.fleet)
             await self._review(tiers, batches, context.fleet)
 
     async def _start(
-        self, row: Row[Any], deployments: tuple[Model, ...], batches: ProviderBatches, fleet: Fleet
+        self,
+        row: Row[Any],
+        deployments: tuple[Model, ...],
+        waiting: Collection[str],
+        batches: ProviderBatches,
+        fleet: Fleet,
     ) -> None:
         key = (row.batch_id, row.tier)
         most = max((model.batch_limits.max_requests for model in deployments), default=math.inf)
@@ -80,7 +87,7 @@ class WaveStarter:
                 "wave_called_directly", batch_id=row.batch_id, tier=row.tier, lane=lane.value, queries=moved, why=why
             )
             return
-        if (found := await with_room(row, deployments, batches)) is None:
+        if (found := await with_room(row, deployments, waiting, batches)) is None:
             return
         model, max_tokens = found
         self.begun_at[key] = time.monotonic()
@@ -123,17 +130,19 @@ class WaveStarter:
 
 
 async def with_room(
-    row: Row[Any], deployments: Sequence[Model], batches: ProviderBatches
+    row: Row[Any], deployments: Sequence[Model], waiting: Collection[str], batches: ProviderBatches
 ) -> tuple[Model, int | None] | None:
     """The deployment for a wave, and the tokens that it has room for (None: any number); None where none has room.
 
     The first in failover order: what is planned is its price. Those whose provider batches gave this tier nothing come
-    last.
+    last. Tenants that are ``waiting`` at the tier have parts of what a deployment may have enqueued.
     """
     unanswered = await batches.unanswered(row.batch_id, row.tier)
     for model in sorted(deployments, key=lambda model: model.name in unanswered):
         most = model.batch_limits.max_enqueued_tokens
-        left = None if most is None else most - await batches.enqueued_tokens(model.name)
+        left = None
+        if most is not None:
+            left = await batches.room(model.name, most=most, tenant=row.tenant, waiting=waiting)
         if left is None or left > 0:
             return model, left
     return None

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from db import failpoints
 from db.kept_lease import kept_lease
-from db.provider_batches import BATCH_CLOSED, ProviderBatches, TakenBatch, next_page
+from db.provider_batches import BATCH_CLOSED, ProviderBatches, TakenBatch
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import BatchCallFailed, CreateAttempt, RemoteBatch, RemoteState
 from providers.provider_errors import UnsupportedParameter
@@ -176,9 +176,9 @@ class ProviderBatchStepper:
 
     async def _lines(self, api: ProviderBatchApi, inexpressible: dict[int, Outcome]) -> AsyncIterator[bytes]:
         """The lines of its open calls; those that the protocol cannot say are left out."""
-        after, most = 0, LINES_AT_ONCE
-        while rows := await self.batches.lines(self.taken.id, after=after, most=most):
-            after, most = rows[-1].id, min(LINES_AT_ONCE, next_page(rows))
+        after = 0
+        while rows := await self.batches.lines(self.taken.id, after=after, most=LINES_AT_ONCE):
+            after = rows[-1].id
             for row in rows:
                 body, options = orjson.loads(row.body), orjson.loads(row.options) if row.options else {}
                 try:

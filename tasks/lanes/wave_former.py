@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from db import failpoints
 from db.ledger_encoding import read_queued
 from db.ledger_types import QueuedQuery
-from db.provider_batches import Joining, ProviderBatches, TakenBatch, next_page
+from db.provider_batches import Joining, ProviderBatches, TakenBatch
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import BATCH_SERVICE_TIER, BatchLine
 from providers.provider_errors import UnsupportedParameter
@@ -45,18 +45,17 @@ class WaveFormer:
         What has no place in a provider batch is due at its tier at once, where a direct call says what is wrong.
         """
         after: tuple[Any, int] = (None, 0)
-        most = JOINING_AT_ONCE
         while not (self._is_full or self.context.stopping.is_set()):
             rows = await self.batches.candidates(
                 self.row.batch_id,
                 self.row.tier,
                 after_due=after[0],
                 after_id=after[1],
-                most=min(most, self.row.max_queries - self.joined),
+                most=min(JOINING_AT_ONCE, self.row.max_queries - self.joined),
             )
             if not rows:
                 return True
-            after, most = (rows[-1].due_at, rows[-1].id), min(JOINING_AT_ONCE, next_page(rows))
+            after = rows[-1].due_at, rows[-1].id
             joining = await self._joining([read_queued(row) for row in rows])
             enlisted = await self.batches.enlist(
                 self.taken, joining, worker_id=self.context.ledger.worker_id, lease_s=self.context.fleet.timing.lease_s

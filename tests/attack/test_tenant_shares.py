@@ -30,6 +30,7 @@ from db.ledger_types import DecisionRecord
 from db.pilots import Pilots
 from db.reports import report, results, run_report
 from db.spend import sum_spend
+from db.sql import statement
 from db.tenants import MOST_KEYS, Role
 from db.webhook_store import WebhookStore
 from routing.answer_lengths import COLD_CAP
@@ -665,17 +666,52 @@ def test_a_neighbors_results_that_take_long_to_read_hold_up_no_end(
             until(client, each, "completed")
 
 
+LONG = (
+    "UPDATE prompts SET body = json_build_object('a', repeat('a', CAST(:chars AS integer))) WHERE query_id = ANY(:ids)"
+)
+
+
 def test_long_lines_of_a_neighbor_leave_room_in_a_message_for_short_ones(on_bench: OnBench) -> None:
     """They had all of it, having the lower ids, and the others went back to the queue: message after message."""
 
     async def story(bench: LedgerHarness) -> None:
         long = await bench.submit(9, tenant="greedy")
-        await bench.rows_as_owner(
-            "UPDATE prompts SET body = json_build_object('a', repeat('a', 3000000)) WHERE query_id = ANY(:ids)",
-            ids=long,
-        )
+        await bench.rows_as_owner(LONG, ids=long, chars=3_000_000)
         short = await bench.submit(9, tenant="other")
         found = await bench.ledger.waiting(ROUTE, await bench.ledger.fill_window(ROUTE, room=18))
-        assert {each.id for each in found} == {long[0], *short}
+        assert {each.id for each in found} == {*long[:2], *short}
+
+    on_bench(story)
+
+
+def test_first_lines_of_many_tenants_are_read_some_at_a_time_and_each_has_its_turn(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        waiting = [id_ for n in range(8) for id_ in await bench.submit(1, tenant=f"t{n}")]
+        await bench.rows_as_owner(LONG, ids=waiting, chars=3_000_000)
+        came: set[int] = set()
+        for _ in range(100):  # as if each tenant had ever more of them
+            found = [each.id for each in await bench.ledger.waiting(ROUTE, waiting)]
+            assert len(found) == 2
+            came.update(found)
+            if len(came) == len(waiting):
+                return
+        raise AssertionError("some never have their turn")
+
+    on_bench(story)
+
+
+def test_texts_that_a_message_has_no_room_for_are_not_unpacked(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        ids = await bench.submit(40)
+        await bench.rows_as_owner(
+            "UPDATE prompts SET body = (SELECT json_build_object('a', string_agg(md5(query_id || ' ' || i), ''))"
+            " FROM generate_series(1, 20000) AS i)"
+        )
+        asked = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement('read_waiting').text}"
+        page = {"ids": ids, "stage": ROUTE, "sources": ["ready"], "simulated": None, "bytes": 1024**2}
+        ((plan,),) = await bench.rows(asked, **page)
+        read = plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"]
+        print(f"  {read} blocks for a message of {plan[0]['Plan']['Actual Rows']} lines, of which one is read")
+        assert read < 1_500
 
     on_bench(story)

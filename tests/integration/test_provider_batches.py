@@ -14,6 +14,7 @@ from db import provider_batches, sql
 from db.provider_batches import BATCH_CLOSED, ProviderBatches, TakenBatch
 from db.reports import run_report
 from db.sql import statement
+from db.tenants import Tenants
 from routing.fleet import Model
 from routing.lanes.lane import Lane
 from routing.outcome import Usage
@@ -314,10 +315,10 @@ def test_a_wave_goes_to_the_first_deployment_with_room_and_past_one_that_gave_it
         models = tuple(replace(model, lanes=(Lane.BATCH,)) for model in bench.fleet.deployments("small")[:2])
         batches = ProviderBatches(bench.engine)
         (query_id,) = await bench.submit(1)
-        tier = SimpleNamespace(batch_id=(await bench.row(query_id)).batch_id, tier="small")
+        tier = SimpleNamespace(batch_id=(await bench.row(query_id)).batch_id, tier="small", tenant="default")
 
         async def chosen(*offered: Model) -> str | None:
-            found = await with_room(tier, offered, batches)
+            found = await with_room(tier, offered, {tier.tenant}, batches)
             return None if found is None else found[0].name
 
         assert await chosen(*models) == models[0].name
@@ -332,5 +333,50 @@ def test_a_wave_goes_to_the_first_deployment_with_room_and_past_one_that_gave_it
         )
         assert await chosen(*models) == models[1].name
         assert await chosen(models[0]) == models[0].name, "better than none"
+
+    on_bench(story)
+
+
+def test_a_tenants_backlog_leaves_tokens_of_a_batch_lane_to_others(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        batches = ProviderBatches(bench.engine)
+        (model,) = (replace(each, lanes=(Lane.BATCH,)) for each in bench.fleet.deployments("small")[:1])
+        model = replace(model, batch_limits=replace(model.batch_limits, max_enqueued_tokens=900))
+
+        async def fill(tenant: str, waiting: set[str]) -> int:
+            """The tenant has wave after wave enqueued, as long as there is room."""
+            taken = 0
+            for _ in range(10):
+                (query_id,) = await bench.submit(1, tenant=tenant)
+                row = SimpleNamespace(batch_id=(await bench.row(query_id)).batch_id, tier="small", tenant=tenant)
+                if (found := await with_room(row, (model,), waiting, batches)) is not None:
+                    tokens = min(100, found[1] or 0)
+                    await batches.begin(row.batch_id, model, reason="r", max_queries=10, max_tokens=tokens)
+                    taken += tokens
+            await as_owner(
+                bench,
+                "UPDATE provider_batches SET state = 'submitted', remote_id = 'r', tokens = max_tokens"
+                " WHERE state = 'forming'",
+            )
+            return taken
+
+        assert await fill("greedy", {"greedy"}) == 900, "where there are no others, all of it"
+        await as_owner(bench, "UPDATE provider_batches SET state = 'done', done_at = now()")
+        await Tenants(bench.engine).create_key(tenant="other", name="test")
+        assert await fill("greedy", {"greedy"}) == 450
+        assert await fill("greedy", {"greedy", "other"}) == 0
+        assert await fill("other", {"greedy", "other"}) == 450
+
+    on_bench(story)
+
+
+def test_tenants_take_turns_at_waves(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in ("greedy", "greedy", "greedy", "other"):
+            await bench.submit(1, tenant=tenant)
+        await bench.rows("UPDATE queries SET stage = 'small', due_at = now() + interval '1 hour'")
+        await as_owner(bench, "UPDATE batches SET deadline = now() + id * interval '1 hour'")
+        waiting = await ProviderBatches(bench.engine).waiting(["small"], simulated=None)
+        assert [row.tenant for row in waiting] == ["greedy", "other", "greedy", "greedy"]
 
     on_bench(story)

@@ -1,6 +1,6 @@
 -- What waits for a wave: of each open batch with a deadline, the tiers at which queries are `ready` but not due for long
 -- (`margin_s` leaves out what a limit or a failure has put off), and what may still come to them.
-SELECT b.id AS batch_id, b.deadline, extract(epoch FROM b.deadline - now())::double precision AS deadline_in_s,
+SELECT b.id AS batch_id, b.tenant, b.deadline, extract(epoch FROM b.deadline - now())::double precision AS deadline_in_s,
        extract(epoch FROM now() - b.created_at)::double precision AS age_s,
        s.tier, w.queries, extract(epoch FROM now() - w.oldest)::double precision AS oldest_s,
        extract(epoch FROM now() - w.newest)::double precision AS newest_s,
@@ -19,4 +19,5 @@ CROSS JOIN LATERAL (
 WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND b.paused_at IS NULL AND b.deadline IS NOT NULL
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
   AND w.queries > 0
-ORDER BY b.priority DESC, b.deadline, b.id, s.tier
+ORDER BY b.priority DESC,
+         row_number() OVER (PARTITION BY b.priority, b.tenant ORDER BY b.deadline, b.id, s.tier), b.deadline, b.id

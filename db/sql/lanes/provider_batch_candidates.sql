@@ -4,11 +4,10 @@ SELECT id, batch_id, epoch, crashes, tier, prefers, attempts, escalations,
        CAST(body AS text) AS body, CAST(options AS text) AS options,
        custom_id, budget_policy, was_lost, pilot, flex_tier, has_policy, expires_in_s, deadline_in_s, due_at
 FROM (
-    SELECT waiting.*, row_number() OVER in_order AS place,
-           sum(octet_length(CAST(body AS text)) + coalesce(octet_length(CAST(options AS text)), 0)) OVER in_order AS bytes
+    SELECT waiting.*, row_number() OVER in_order AS place, sum(bytes) OVER in_order AS bytes_so_far
     FROM (
         SELECT q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations, p.body, p.options,
-               p.custom_id, b.budget_policy, q.was_lost, q.pilot, q.flex_tier,
+               p.bytes, p.custom_id, b.budget_policy, q.was_lost, q.pilot, q.flex_tier,
                EXISTS (SELECT FROM pilots AS t WHERE t.batch_id = b.id AND t.state = 'decided') AND NOT q.pilot
                    AS has_policy,
                CAST(coalesce(extract(epoch FROM b.expires_at - now()), 'Infinity') AS float8) AS expires_in_s,
@@ -27,5 +26,5 @@ FROM (
     ) AS waiting
     WINDOW in_order AS (ORDER BY due_at, id)
 ) AS page
-WHERE place = 1 OR bytes <= :bytes
+WHERE place = 1 OR bytes_so_far <= :bytes
 ORDER BY due_at, id

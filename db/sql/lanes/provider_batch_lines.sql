@@ -2,10 +2,9 @@
 -- :bytes of texts together, and at least one.
 SELECT id, CAST(body AS text) AS body, CAST(options AS text) AS options
 FROM (
-    SELECT unsent.*, row_number() OVER in_order AS place,
-           sum(octet_length(CAST(body AS text)) + coalesce(octet_length(CAST(options AS text)), 0)) OVER in_order AS bytes
+    SELECT unsent.*, row_number() OVER in_order AS place, sum(bytes) OVER in_order AS bytes_so_far
     FROM (
-        SELECT c.id, p.body, p.options
+        SELECT c.id, p.body, p.options, p.bytes
         FROM calls AS c
         JOIN prompts AS p ON p.query_id = c.query_id
         WHERE c.provider_batch_id = :id AND c.outcome IS NULL AND c.id > :after
@@ -14,5 +13,5 @@ FROM (
     ) AS unsent
     WINDOW in_order AS (ORDER BY id)
 ) AS page
-WHERE place = 1 OR bytes <= :bytes
+WHERE place = 1 OR bytes_so_far <= :bytes
 ORDER BY id

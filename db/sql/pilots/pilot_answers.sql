@@ -7,12 +7,11 @@ WITH sampled AS (
         SELECT id FROM queries WHERE batch_id = :batch_id AND pilot AND id > :after ORDER BY id LIMIT :rows
     ) AS q
     CROSS JOIN LATERAL (
-        SELECT sum(octet_length(t.text)) AS bytes
+        SELECT sum(t.bytes) AS bytes
         FROM (
-            SELECT CAST(p.body AS text) || coalesce(CAST(p.options AS text), '') AS text
-            FROM prompts AS p WHERE p.query_id = q.id
-            UNION ALL SELECT CAST(a.response AS text) FROM answers AS a WHERE a.query_id = q.id
-            UNION ALL SELECT CAST(c.response AS text) FROM calls AS c WHERE c.query_id = q.id
+            SELECT p.bytes FROM prompts AS p WHERE p.query_id = q.id
+            UNION ALL SELECT octet_length(CAST(a.response AS text)) FROM answers AS a WHERE a.query_id = q.id
+            UNION ALL SELECT octet_length(CAST(c.response AS text)) FROM calls AS c WHERE c.query_id = q.id
         ) AS t
     ) AS said
     WINDOW in_order AS (ORDER BY q.id)
