@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from settings import ROOT
+from tests.command_line import in_process
 from tests.integration.ledger_fixtures import heed_ctrl_c
 
 EXAMPLES = ROOT / "examples" / "queries.jsonl"
@@ -40,9 +41,15 @@ class Pointsman:
 
     def __call__(self, *arguments: str | Path, code: int = 0) -> str:
         """What the command writes to stdout, having ended with ``code`` and without a traceback."""
-        process = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        stdout, stderr = (stream.decode() for stream in process.communicate(timeout=400))
-        assert process.returncode == code, stderr
+        if arguments[0] in ("run", "up", "down"):
+            process = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            written = process.communicate(timeout=400)
+            returned = process.returncode
+        else:  # it starts no workers
+            ended = in_process(*arguments, environ=self.environ)
+            written, returned = (ended.stdout, ended.stderr), ended.returncode
+        stdout, stderr = (stream.decode() for stream in written)
+        assert returned == code, stderr
         assert "Traceback" not in stdout + stderr
         return stdout
 
@@ -88,23 +95,24 @@ def ran(pointsman: Pointsman, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 @pytest.fixture(scope="module")
 def serving(pointsman: Pointsman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pointsman]:
-    """The command while `pointsman up` runs beside it."""
-    log = tmp_path_factory.mktemp("up") / "up.log"
-    with log.open("wb") as output:
-        up = pointsman.start("up", stdout=output, stderr=output)
+    """The command while a detached stack serves, and a command that waited for it has its answer."""
+    path = tmp_path_factory.mktemp("up") / "one.jsonl"
+    path.write_text('{"query": "What is 2 + 2?"}\n')
+    waiting = pointsman.start("submit", path, "--wait", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert waiting.stderr is not None
+    while b"No worker is running" not in waiting.stderr.readline():
+        assert waiting.poll() is None
+    printed = pointsman("up", "--detach")
     try:
-        _await(lambda: "Running." in log.read_text(), up)
+        assert 'postgres: psql "postgresql://pointsman_owner@/pointsman?host=/' in printed
+        assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in printed
+        assert json.loads(waiting.communicate(timeout=60)[0])["completed"] == 1
         yield pointsman
     finally:
         stopped = pointsman("down")
-        ended = up.wait(240)
     assert stopped == "Stopped the workers, the embedded Postgres and the embedded Redis.\n"
-    text = log.read_text()
-    assert 'postgres: psql "postgresql://pointsman_owner@/pointsman?host=/' in text
-    assert "\nexport OPENAI_BASE_URL=http://127.0.0.1:" in text
-    assert ended == 128 + signal.SIGTERM
-    assert "Traceback" not in text
-    assert pointsman.processes() == []
+    while pointsman.processes():  # the stack has released all it held, and its process ends
+        time.sleep(0.05)
 
 
 def test_run_answers_the_examples_and_leaves_no_process(pointsman: Pointsman, ran: tuple[dict[str, Any], Path]) -> None:
@@ -118,6 +126,10 @@ def test_run_answers_the_examples_and_leaves_no_process(pointsman: Pointsman, ra
     assert report["calls"] >= report["completed"]
     assert 0 < report["cost_usd"] < report["baseline_cost_usd"]
     assert report["simulated"] is True
+    assert pointsman.processes() == []
+    # What has run is known to the next dry run, whether anything runs now or not.
+    basis = pointsman.object("submit", EXAMPLES, "--dry-run")["plan"]["basis"]
+    assert basis["lengths"] == f"{report['calls'] - report['failed_calls']} earlier answers, by workload and shape"
     assert pointsman.processes() == []
 
 
@@ -142,34 +154,16 @@ def test_the_results_have_each_custom_id_once_in_openai_form(ran: tuple[dict[str
     assert by_tier == report["by_tier"]
 
 
-def test_the_same_key_is_the_same_batch_and_a_cancelled_one_keeps_its_lines(
-    pointsman: Pointsman, tmp_path: Path
-) -> None:
-    file = tmp_path / "q.txt"
-    file.write_text("What is 1 + 1?\nWhat is 2 + 2?\n")
-    first = pointsman.object("submit", file, "--idempotency-key", "k-1")
-    again = pointsman.object("submit", file, "--idempotency-key", "k-1")
-    assert (first["batch_id"], first["duplicate"]) == (again["batch_id"], not again["duplicate"])
-    assert pointsman.object("cancel", first["batch_id"])["cancelled"] == 2
-    assert pointsman.object("cancel", first["batch_id"])["cancelled"] == 0
-    assert "0 open, 0 failed, 2 cancelled (resume skips these)" in pointsman("resume", first["batch_id"])
-    lines = [json.loads(line) for line in pointsman("results", first["batch_id"]).splitlines()]
-    assert [(line["custom_id"], line["error"]["code"]) for line in lines] == [
-        ("line-1", "batch_cancelled"),
-        ("line-2", "batch_cancelled"),
-    ]
-
-
 def test_an_interrupted_run_continues_with_the_same_key(pointsman: Pointsman, tmp_path: Path) -> None:
     file = tmp_path / "many.jsonl"
-    count = 2000
+    count = 1000
     file.write_text("".join(json.dumps({"query": f"What is {n} + 1?", "id": f"n{n}"}) + "\n" for n in range(count)))
     process = pointsman.start("run", file, "--idempotency-key", "k-2", stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stderr is not None
     for line in process.stderr:
         if b"queries accepted" in line:
             break
-    time.sleep(1.0)
+    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=240)
     assert process.returncode == 130
@@ -180,21 +174,6 @@ def test_an_interrupted_run_continues_with_the_same_key(pointsman: Pointsman, tm
     assert (report["total"], report["completed"] + report["failed"]) == (count, count)
     # Nothing that was answered was asked again: one call for each query at each tier that it came to.
     assert report["calls"] - report["failed_calls"] == sum(tier["queries"] for tier in report["tiers"].values())
-
-
-def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(pointsman: Pointsman, tmp_path: Path) -> None:
-    fleet, file = tmp_path / "earnest fleet.toml", tmp_path / "q.txt"
-    real = re.sub(r'"simulator:/', '"http://127.0.0.1:9/', (ROOT / "fleet.toml").read_text())
-    fleet.write_text(real.replace('name = "simulated"', 'name = "earnest"').replace("simulated = true", ""))
-    file.write_text("What is 1 + 1?\n")
-    batch = pointsman.object("submit", file, "--fleet", fleet)["batch_id"]
-    process = pointsman.start("run", "--batch", batch, stderr=subprocess.PIPE)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert f"{batch} belongs to the fleet 'earnest' and is for real calls; workers of 'simulated'" in stderr.decode()
-    assert f"`pointsman run --batch {batch} --fleet FILE`" in stderr.decode()
-    assert b"starting" not in stderr
-    assert pointsman.object("cancel", batch)["cancelled"] == 1
 
 
 @pytest.mark.long
@@ -219,52 +198,10 @@ def test_all_real_questions_are_answered_from_their_recorded_answers_at_half_pri
     assert report["cost_usd"] == pytest.approx(sum(json.loads(call)["cost_usd"] for call in log), abs=1e-6)
 
 
-def test_a_detached_stack_serves_until_down_stops_it(pointsman: Pointsman, tmp_path: Path) -> None:
-    path = tmp_path / "one.jsonl"
-    path.write_text('{"query": "What is 2 + 2?"}\n')
-    waiting = pointsman.start("submit", path, "--wait", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert waiting.stderr is not None
-    while b"No worker is running" not in waiting.stderr.readline():
-        assert waiting.poll() is None
-    printed = pointsman("up", "--detach", "--no-flower", "--no-api")
-    try:
-        assert 'postgres: psql "' in printed
-        assert json.loads(waiting.communicate(timeout=60)[0])["completed"] == 1
-        assert pointsman.object("submit", path, "--wait")["completed"] == 1
-        pointsman("up", "--detach", code=1)  # it is running
-    finally:
-        assert pointsman("down").startswith("Stopped the workers")
-    while pointsman.processes():  # the stack has released all it held, and its process ends
-        time.sleep(0.05)
-    # What has run is known to the next dry run, whether anything runs now or not.
-    basis = pointsman.object("submit", path, "--dry-run")["plan"]["basis"]
-    answers, words = basis["lengths"].split(maxsplit=1)  # those of this file's other tests among them
-    assert int(answers.replace(",", "")) >= 2
-    assert words == "earlier answers, by workload and shape"
-    assert pointsman.processes() == []
-
-
 def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Path) -> None:
-    findings = serving.object("doctor", "--cluster")
-    assert findings["healthy"], findings
-    things = {finding["thing"] for finding in findings["findings"]}
-    assert {
-        "postgres",
-        "redis",
-        "migration",
-        "worker",
-        "route",
-        "small",
-        "large",
-        "fallback",
-        "broker",
-        "host",
-    } <= things
-    found = [finding["found"] for finding in findings["findings"]]
-    assert any(text.startswith('psql "postgresql://pointsman_owner@/pointsman?host=/') for text in found)
-    assert not any("0 of 0 slots" in text for text in found)
-    written = tmp_path / "results.jsonl"
-    report = serving.object("submit", EXAMPLES, "--wait", "--output", written)
+    some, written = tmp_path / "some.jsonl", tmp_path / "results.jsonl"
+    some.write_text("".join(EXAMPLES.read_text().splitlines(keepends=True)[::10]))
+    report = serving.object("submit", some, "--wait", "--output", written)
     assert report["completed"] + report["failed"] == report["total"]
     assert written.read_text() == serving("results", str(report["batch_id"]))
     unpaid = tmp_path / "unpaid.jsonl"
@@ -272,12 +209,19 @@ def test_up_serves_what_is_submitted_elsewhere(serving: Pointsman, tmp_path: Pat
     for command in (("submit", "--wait"), ("run",)):
         report = serving.object(*command, unpaid, code=1)  # nothing is answered: see "exit codes" of docs/operations.md
         assert (report["completed"], report["failed"], report["calls"]) == (0, 1, 0)
+    serving("up", "--detach", code=1)  # it is running
     # A run beside it uses the workers that are there, and leaves them there.
     file = tmp_path / "one.txt"
     file.write_text("What is 1 + 1?\n")
     assert serving.object("run", file)["completed"] == 1
-    serving("up", code=1)
-    assert serving.object("doctor")["healthy"]
+    findings = serving.object("doctor", "--cluster")
+    assert findings["healthy"], findings
+    things = {finding["thing"] for finding in findings["findings"]}
+    stages = {"route", "small", "large", "fallback"}
+    assert {"postgres", "redis", "migration", "worker", "broker", "host"} | stages <= things
+    found = [finding["found"] for finding in findings["findings"]]
+    assert any(text.startswith('psql "postgresql://pointsman_owner@/pointsman?host=/') for text in found)
+    assert not any("0 of 0 slots" in text for text in found)
 
 
 def test_any_query_can_be_explained(serving: Pointsman, ran: tuple[dict[str, Any], Path]) -> None:
@@ -334,11 +278,3 @@ def test_skip_invalid_answers_the_rest_and_keeps_the_skipped(serving: Pointsman,
         (2, "query", '{"query": ""}'),
         (4, "line", "{broken"),
     ]
-
-
-def _await(happened: Any, process: subprocess.Popen[bytes], *, within_s: float = 240.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert process.poll() is None, "it ended"
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)

@@ -1,12 +1,14 @@
 """``pointsman`` on batches: where output goes, and notices about repeated commands."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.command_errors import CommandError, ExitCode
+from settings import ROOT
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
 
 
@@ -65,9 +67,9 @@ def test_a_cancel_of_an_ended_batch_says_that_it_has_ended(command: Any, ended: 
 
 def test_a_known_key_is_reported_and_stdout_has_the_id_alone(command: Any, here: Path) -> None:
     (here / "q.txt").write_text("Hi\nHo\n")
-    first = command("submit", "q.txt", "--idempotency-key", "k")
-    again = command("submit", "q.txt", "--idempotency-key", "k")
+    first, again, told = (command("submit", "q.txt", "--idempotency-key", "k", *form) for form in ((), (), ("--json",)))
     assert first.stdout == again.stdout
+    assert json.loads(told.stdout) | {"batch_id": first.stdout.strip(), "duplicate": True} == json.loads(told.stdout)
     assert first.stderr.splitlines()[0] == "2 queries accepted"
     assert again.stderr.splitlines()[0] == "2 queries submitted earlier with this key; nothing new was submitted"
     assert first.stdout.strip() not in first.stderr + again.stderr
@@ -82,6 +84,34 @@ def test_a_known_key_with_another_file_says_that_nothing_was_submitted(command: 
     assert isinstance(refused.exception, CommandError)
     assert refused.exception.code == ExitCode.USAGE
     assert "which has different lines. Nothing was submitted." in refused.exception.message
+
+
+def test_a_cancelled_batch_keeps_its_lines(command: Any, here: Path) -> None:
+    (here / "q.txt").write_text("Hi\nHo\n")
+    batch = json.loads(command("submit", "q.txt", "--json").stdout)["batch_id"]
+    assert [json.loads(command("cancel", batch, "--json").stdout)["cancelled"] for _ in range(2)] == [2, 0]
+    assert "0 open, 0 failed, 2 cancelled (resume skips these)" in command("resume", batch).stdout
+    lines = [json.loads(line) for line in command("results", batch).stdout.splitlines()]
+    assert [(line["custom_id"], line["error"]["code"]) for line in lines] == [
+        ("line-1", "batch_cancelled"),
+        ("line-2", "batch_cancelled"),
+    ]
+
+
+def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(command: Any, here: Path) -> None:
+    real = re.sub(r'"simulator:/', '"http://127.0.0.1:9/', (ROOT / "fleet.toml").read_text())
+    fleet = here / "earnest fleet.toml"
+    fleet.write_text(real.replace('name = "simulated"', 'name = "earnest"').replace("simulated = true", ""))
+    (here / "q.txt").write_text("Hi\n")
+    batch = command("submit", "q.txt", "--fleet", str(fleet)).stdout.strip()
+    refused = command("run", "--batch", batch)
+    assert isinstance(refused.exception, CommandError)
+    assert refused.exception.code == ExitCode.USAGE
+    said = f"{refused.exception.message} {refused.exception.hint}"
+    assert f"{batch} belongs to the fleet 'earnest' and is for real calls; workers of 'simulated'" in said
+    assert f"`pointsman run --batch {batch} --fleet FILE`" in said
+    assert "starting" not in refused.stderr
+    assert json.loads(command("cancel", batch, "--json").stdout)["cancelled"] == 1
 
 
 def test_a_pause_is_said_and_ended_by_a_resume(command: Any, ended: str, here: Path) -> None:
