@@ -1,9 +1,7 @@
 """A program that knows nothing but Celery hands in a batch, and Flower shows the work and not the words."""
 
 import asyncio
-import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from sqlalchemy import Row, text
 from db.engine import make_engine
 from routing.fleet import Fleet
 from settings import Settings
+from tests import flower
 from workers.local_stack import LocalStack
 
 SECRET = "zebra-crossing-canary"
@@ -22,22 +21,17 @@ SECRET = "zebra-crossing-canary"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, shipped_fleet: Fleet) -> Iterator[LocalStack]:
-    """Everything, with one worker for all stages."""
+    """Everything, with one worker for the tiers and one for the other stages."""
     home = tmp_path_factory.mktemp("producer") / "home"
-    roles = [("route", "small", "medium", "large", "special", "embeddings", "fallback", "ingest"), ("feeder",)]
     settings = Settings.load({"POINTSMAN_HOME": str(home)})
-    with LocalStack(settings, shipped_fleet, roles=roles, flower=True) as running:
+    with LocalStack(settings, shipped_fleet, roles=flower.ROLES, flower=True) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def watched(stack: LocalStack, producer: Celery) -> LocalStack:
-    """The stack once Flower watches: events are off until somebody looks, and Flower asks for them."""
-    deadline = time.monotonic() + 240
-    while not flower(stack, "tasks"):
-        producer.send_task("route", kwargs={"stage": "route", "ids": []}, queue="route")
-        assert time.monotonic() < deadline, "Flower sees nothing"
-        time.sleep(0.5)
+    """The stack once Flower watches."""
+    flower.await_events(stack, producer)
     return stack
 
 
@@ -59,11 +53,6 @@ def rows(stack: LocalStack, sql: str) -> list[Row[Any]]:
             await engine.dispose()
 
     return asyncio.run(ask())
-
-
-def flower(stack: LocalStack, path: str) -> Any:
-    with urllib.request.urlopen(f"{stack.urls['flower']}/api/{path}", timeout=20) as reply:
-        return json.load(reply)
 
 
 def test_a_bare_celery_producer_gets_its_batch_answered_once(stack: LocalStack, producer: Celery) -> None:
@@ -118,7 +107,7 @@ def test_a_bad_message_takes_nothing_and_flower_and_the_log_say_why(
     before = rows(stack, "SELECT count(*) FROM batches")
     sent = producer.send_task("submit_queries", kwargs=asked, queue="ingest")
     deadline = time.monotonic() + 240
-    while (told := flower(stack, "tasks").get(sent.id, {})).get("state") != "FAILURE":
+    while (told := flower.fetch(stack, "tasks").get(sent.id, {})).get("state") != "FAILURE":
         assert time.monotonic() < deadline, f"Flower shows {told}"
         time.sleep(0.2)
     assert why in told["exception"]
@@ -131,13 +120,5 @@ def test_a_bad_message_takes_nothing_and_flower_and_the_log_say_why(
     assert "Traceback" not in workers
 
 
-def test_flower_shows_every_task_by_name_and_no_prompt(watched: LocalStack, producer: Celery) -> None:
-    stack = watched
-    producer.send_task("submit_queries", kwargs={"queries": [{"query": SECRET, "id": "q"}]}, queue="ingest")
-    wanted = {"submit_queries", "route", "answer"}
-    deadline = time.monotonic() + 240
-    while not wanted <= {task["name"] for task in flower(stack, "tasks?limit=1000").values()}:
-        assert time.monotonic() < deadline, "Flower does not show the tasks"
-        time.sleep(0.2)
-    assert SECRET not in json.dumps(flower(stack, "tasks?limit=1000"))
-    assert any(name.startswith("route-small") for name in flower(stack, "workers"))
+def test_flower_shows_queues_workers_and_tasks_by_name_and_no_prompt(watched: LocalStack, producer: Celery) -> None:
+    flower.check_names(watched, producer, secret=SECRET)
