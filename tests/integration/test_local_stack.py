@@ -19,6 +19,7 @@ import pytest
 
 from routing.fleet import Fleet
 from settings import ROOT, Settings
+from tests.command_line import in_process
 from workers.embedded.services import services_up
 from workers.local_stack import LocalStack, StackError, StackRunning, default_roles, stack_down, stack_pid
 
@@ -92,19 +93,14 @@ def test_other_commands_find_the_stack(stack: LocalStack) -> None:
 @pytest.mark.parametrize("command", ["submit", "run"])
 def test_queries_of_another_fleet_are_not_given_to_workers_that_run(stack: LocalStack, command: str) -> None:
     """Simulated answers would count as a real fleet's; the other way about, real money as simulated."""
-    real = str(ROOT / "examples" / "fleets" / "openai-anthropic-google.toml")
-    ended = subprocess.run(
-        [sys.executable, "-m", "cli.main", command, str(ROOT / "examples" / "queries.jsonl"), "--fleet", real],
-        env={"PATH": os.environ["PATH"], "POINTSMAN_HOME": str(stack.settings.home)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert f"The workers of process {os.getpid()} serve the fleet" in " ".join(ended.stderr.split())
-    assert "(simulated)" in ended.stderr
-    assert "pointsman down" in ended.stderr
+    real = ROOT / "examples" / "fleets" / "openai-anthropic-google.toml"
+    environ = {"POINTSMAN_HOME": str(stack.settings.home)}
+    ended = in_process(command, ROOT / "examples" / "queries.jsonl", "--fleet", real, environ=environ)
+    said = " ".join(ended.stderr.decode().split())
+    assert ended.returncode == 2, said
+    assert f"The workers of process {os.getpid()} serve the fleet" in said
+    assert "(simulated)" in said
+    assert "pointsman down" in said
 
 
 @pytest.mark.parametrize("command", [("submit", str(ROOT / "examples" / "queries.jsonl")), ("doctor", "--no-start")])
@@ -114,15 +110,8 @@ def test_an_edited_fleet_of_the_same_name_is_not_served_by_workers_that_run(
     """Its prices, models and judge are other ones; the workers have the file as it was when they started."""
     edited = tmp_path / "edited.toml"
     edited.write_text(stack.settings.fleet_path.read_text().replace("[budgets]\n", "[budgets]\nbatch_usd = 1\n"))
-    ended = subprocess.run(
-        [sys.executable, "-m", "cli.main", *command, "--fleet", str(edited)],
-        env={"PATH": os.environ["PATH"], "POINTSMAN_HOME": str(stack.settings.home)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    said = " ".join((ended.stdout + ended.stderr).split())
+    ended = in_process(*command, "--fleet", edited, environ={"POINTSMAN_HOME": str(stack.settings.home)})
+    said = " ".join((ended.stdout + ended.stderr).decode().split())
     assert f"process {os.getpid()} serve" in said
     assert f"as {stack.settings.fleet_path.absolute()} was when they started, not" in said
     assert "Stop them with `pointsman down`" in said
