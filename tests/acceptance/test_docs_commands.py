@@ -2,7 +2,7 @@
 
 A new page or command is covered by itself. Where it fails: give its placeholder a value in ``_stands_for``, its
 input file one in ``_prepare``, or name it in ``NOT_RUN`` with a reason; each line of ``pointsman`` is parsed anyway.
-`make test` runs the commands of README.md; `make test-long` runs those of the other pages, too.
+`make test` runs the commands of README.md; `make test-long` runs those of the other pages and README.md's client.
 """
 
 import importlib.util
@@ -364,6 +364,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(stack: Stack, page: str)
             assert "Traceback" not in told.stdout + told.stderr
 
 
+@pytest.mark.long
 def test_the_client_of_the_readme_runs_as_it_stands(stack: Stack) -> None:
     (client,) = [block["text"] for block in BLOCK.finditer(PAGES[0].read_text()) if block["kind"] == "python"]
     assert len([line for line in client.splitlines() if line]) <= 12

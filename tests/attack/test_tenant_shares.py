@@ -550,6 +550,7 @@ def test_a_crowd_of_chats_that_are_slow_to_check_lets_others_in_between(served: 
         thread.join()
 
 
+@pytest.mark.long
 def test_a_message_batch_that_is_slow_to_check_lets_others_in_between(served: Served) -> None:
     greedy, other = served.key("greedy"), served.key("other")
     params = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "Is it?"}]}
