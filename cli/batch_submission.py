@@ -59,15 +59,7 @@ class Submission:
 
     async def submit(self, source: Source, engine: AsyncEngine, fleet: Fleet, *, shows_id: bool = True) -> SubmitResult:
         """Submits the source with a forecast; rejected lines go to a file of their own. Raises InvalidInput."""
-        forecaster = Forecaster(
-            self.settings,
-            fleet,
-            engine,
-            tenant=self.spec.tenant,
-            cap_usd=self.spec.cap_usd,
-            policy=self.spec.budget_policy,
-            pilot=self.spec.pilot,
-        )
+        forecaster = Forecaster(self.settings, fleet, engine, self.spec)
         try:
             result = await self._submit(source, engine, fleet, forecaster)
         except IdempotencyConflict as error:

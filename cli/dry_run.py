@@ -57,15 +57,7 @@ def _show_forecast(
 ) -> None:
     if not skip_invalid:
         source.check(fleet)
-    forecaster = Forecaster(
-        settings,
-        fleet,
-        None,
-        tenant=spec.tenant,
-        cap_usd=spec.cap_usd,
-        policy=spec.budget_policy,
-        pilot=spec.pilot,
-    )
+    forecaster = Forecaster(settings, fleet, None, spec)
     read = read_sample(source.lines(fleet), RequestKeys(fleet, dedup=spec.dedup), forecaster.sample)
     if not forecaster.sample.seen:
         raise UsageError("None of the lines is a valid query.", hint="Run it without --skip-invalid to see each error.")

@@ -10,8 +10,8 @@ import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.batch_writer import BatchSpec
 from db.reports.forecast_history import load_history, load_queues
-from db.tenants import DEFAULT_TENANT
 from routing.budget.degradation import QueryBudget, fit_to_share
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
@@ -48,26 +48,22 @@ class Forecaster:
     fleet: Fleet
     engine: AsyncEngine | None
     """The source of history; None forecasts without history."""
-    tenant: str = DEFAULT_TENANT
-    cap_usd: float | None = None
-    """The batch's own cap; None is the fleet's."""
-    policy: BudgetPolicy | None = None
-    pilot: PilotSpec | None = None
-    """The quality floor that is asked for."""
+    spec: BatchSpec
     sample: ReservoirSample = field(default_factory=ReservoirSample)
 
     async def forecast(self) -> Forecast:
         """The forecast for the lines seen so far, at least one. Raises EvaluationError."""
         history, load = ForecastHistory(), QueueLoad(default_slots(self.fleet))
         if self.engine is not None:
-            history = await load_history(self.engine, self.fleet, tenant=self.tenant, total=self.sample.seen)
+            history = await load_history(self.engine, self.fleet, tenant=self.spec.tenant, total=self.sample.seen)
             load = await load_queues(self.engine, self.fleet, otherwise=load.slots)
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, history, load)
 
     def grader_warning(self) -> str | None:
         """What is wrong with the grader that the user names, for these lines, and the fix; None where nothing is."""
-        if self.pilot is None or self.pilot.grader is not GraderChoice.EXACT or not self.sample.lines:
+        pilot = self.spec.pilot
+        if pilot is None or pilot.grader is not GraderChoice.EXACT or not self.sample.lines:
             return None
         free = sum(b'"expects"' not in (line.options or b"") for line in self.sample.lines)
         if 2 * free <= len(self.sample.lines):
@@ -122,13 +118,13 @@ class Forecaster:
             return nothing(seen)
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
-        cap_usd = self.fleet.budgets.batch_usd if self.cap_usd is None else self.cap_usd
-        if cap_usd is not None and (self.policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
+        cap_usd = self.fleet.budgets.batch_usd if self.spec.cap_usd is None else self.spec.cap_usd
+        if cap_usd is not None and (self.spec.budget_policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
             share_usd = cap_usd * count / total
             affordable = fit_to_share(
                 affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd, lengths=history.lengths
             )
-        pilot = None if self.pilot is None else self._pilot(self.pilot, affordable, total=total)
+        pilot = None if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
         result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
         return replace(result, over_cap=seen - total)
 

@@ -114,14 +114,7 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
             fleet=context.fleet,
             spec=order,
             forecaster=lambda: Forecaster(
-                settings,
-                context.fleet,
-                context.engine,
-                tenant=order.tenant,
-                cap_usd=order.cap_usd,
-                policy=order.budget_policy,
-                pilot=order.pilot,
-                sample=ReservoirSample(max_bytes=SERVED_BYTES),
+                settings, context.fleet, context.engine, order, ReservoirSample(max_bytes=SERVED_BYTES)
             ),
         )
     )

@@ -136,16 +136,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
 
 def served_forecaster(service: AppState, engine: AsyncEngine, spec: BatchSpec) -> Forecaster:
     """Forecasts the batch from a small sample."""
-    return Forecaster(
-        service.settings,
-        service.fleet,
-        engine,
-        tenant=spec.tenant,
-        cap_usd=spec.cap_usd,
-        policy=spec.budget_policy,
-        pilot=spec.pilot,
-        sample=ReservoirSample(max_bytes=SERVED_BYTES),
-    )
+    return Forecaster(service.settings, service.fleet, engine, spec, ReservoirSample(max_bytes=SERVED_BYTES))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ more expensive one answer well, and that is how a router learns from it.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from evaluation.data.array_types import Floats, Places
-from evaluation.data.dataset_errors import DataError, DataFault
+from evaluation.data.dataset_errors import BrokenLine, DataError, DataFault, json_object
 
 LADDER: Final = ("small", "medium", "large", "special")
 """The order of the tiers where nobody says another, from the cheapest up; ``special`` stands beside."""
@@ -132,14 +131,10 @@ class _DatasetReader:
 
     def take(self, number: int, line: bytes) -> None:
         try:
-            body = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            return self._blame(number, "", "is not UTF-8", "save the file as UTF-8")
-        except (ValueError, RecursionError) as error:
-            where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            return self._blame(number, "", f"is not JSON{where}", "write one JSON object on each line")
-        if not isinstance(body, dict):
-            return self._blame(number, "", "is not a JSON object", "write one JSON object on each line")
+            body = json_object(number, line)
+        except BrokenLine as broken:
+            self.faults.append(broken.fault)
+            return
         faults = list(self._check(number, body))
         self.faults += faults
         if not faults:
@@ -147,13 +142,11 @@ class _DatasetReader:
 
     def finish(self, name: str, sha256: str) -> Dataset:
         if not self.examples and not self.faults:
-            self._blame(0, "", "holds no line", "give a file of JSON lines with 'query' and 'outcomes'")
+            fix = "give a file of JSON lines with 'query' and 'outcomes'"
+            self.faults.append(DataFault(0, "", "holds no line", fix))
         if self.faults or self.kind is None:
             raise DataError(self.path, tuple(self.faults))
         return Dataset(name, self.kind, self.tiers, tuple(self.examples), sha256)
-
-    def _blame(self, number: int, named: str, message: str, fix: str) -> None:
-        self.faults.append(DataFault(number, named, message, fix))
 
     def _check(self, number: int, body: Mapping[str, Any]) -> Iterator[DataFault]:
         query = body.get("query")

@@ -1,7 +1,9 @@
 """What can be wrong with what is given to training and evaluation. Messages never hold a query or an answer."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 SHOWN_FAULTS = 20
 """A message lists no more kinds of fault than this."""
@@ -24,7 +26,29 @@ class DataFault:
         return f"{where}{named}{self.message}; {self.fix}"
 
 
-def _told(alike: list[DataFault]) -> str:
+class BrokenLine(Exception):
+    """A line that cannot be used; ``fault`` says why."""
+
+    def __init__(self, line: int, named: str, message: str, fix: str) -> None:
+        self.fault = DataFault(line, named, message, fix)
+
+
+def json_object(number: int, line: bytes) -> Mapping[str, Any]:
+    """The object on line ``number``. Raises BrokenLine."""
+    fix = "write one JSON object on each line"
+    try:
+        body = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise BrokenLine(number, "", "is not UTF-8", "save the file as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise BrokenLine(number, "", f"is not JSON{where}", fix) from None
+    if not isinstance(body, dict):
+        raise BrokenLine(number, "", "is not a JSON object", fix)
+    return body
+
+
+def _as_one(alike: list[DataFault]) -> str:
     """Faults that differ by their line alone, as one."""
     first, *others = alike
     if not others or not first.line:
@@ -48,7 +72,7 @@ class DataError(EvaluationError):
         for fault in faults:
             alike.setdefault((fault.field, fault.message, fault.fix), []).append(fault)
         groups = list(alike.values())
-        shown = [_told(group) for group in groups[:SHOWN_FAULTS]]
+        shown = [_as_one(group) for group in groups[:SHOWN_FAULTS]]
         if rest := sum(map(len, groups[SHOWN_FAULTS:])):
             shown.append(f"… and {rest} more")
         super().__init__("\n".join(f"{path}: {line}" for line in shown))

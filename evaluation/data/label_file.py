@@ -9,13 +9,12 @@ Two forms, which may be mixed::
 that of recorded outcomes; of its tiers those count that were asked.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from evaluation.data.dataset_errors import DataError, DataFault
+from evaluation.data.dataset_errors import BrokenLine, DataError, DataFault, json_object
 
 LONGEST_BYTES: Final = 10_000_000
 
@@ -42,7 +41,7 @@ def read_labels(path: Path) -> list[LabelLine]:
                 continue
             try:
                 labels += _read(number, line)
-            except _Broken as broken:
+            except BrokenLine as broken:
                 faults.append(broken.fault)
     if not labels and not faults:
         faults.append(DataFault(0, "", "holds no label", 'write lines such as {"custom_id": "q-1", "correct": true}'))
@@ -51,47 +50,30 @@ def read_labels(path: Path) -> list[LabelLine]:
     return labels
 
 
-class _Broken(Exception):
-    """A line that cannot be used."""
-
-    def __init__(self, line: int, named: str, message: str, fix: str) -> None:
-        self.fault = DataFault(line, named, message, fix)
-
-
 def _read(number: int, line: bytes) -> Iterator[LabelLine]:
-    body = _object(number, line)
+    if len(line) > LONGEST_BYTES:
+        raise BrokenLine(number, "", f"is longer than {LONGEST_BYTES:,} bytes", "a label needs no text")
+    body = json_object(number, line)
     custom_id = body.get("custom_id", body.get("id"))
     if not isinstance(custom_id, str) or not custom_id:
-        raise _Broken(number, "custom_id", "is missing or no string", "name the line of the batch that is meant")
+        raise BrokenLine(number, "custom_id", "is missing or no string", "name the line of the batch that is meant")
     if "outcomes" not in body:
         tier = body.get("tier")
         if tier is not None and not isinstance(tier, str):
-            raise _Broken(number, "tier", "is not a string", "name a tier, or leave it out for the answer that stood")
+            raise BrokenLine(
+                number, "tier", "is not a string", "name a tier, or leave it out for the answer that stood"
+            )
         yield LabelLine(number, custom_id, tier, _grade(number, "correct", body.get("correct")))
         return
     outcomes = body["outcomes"]
     if not isinstance(outcomes, dict) or not all(isinstance(outcome, dict) for outcome in outcomes.values()):
-        raise _Broken(number, "outcomes", "is not an object of tiers", '{"small": {"correct": true}}')
+        raise BrokenLine(number, "outcomes", "is not an object of tiers", '{"small": {"correct": true}}')
     for tier, outcome in outcomes.items():
         grade = _grade(number, f"outcomes.{tier}.correct", outcome.get("correct"))
         yield LabelLine(number, custom_id, tier, grade, if_asked=True)
 
 
-def _object(number: int, line: bytes) -> Mapping[str, Any]:
-    if len(line) > LONGEST_BYTES:
-        raise _Broken(number, "", f"is longer than {LONGEST_BYTES:,} bytes", "a label needs no text")
-    try:
-        body = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise _Broken(number, "", "is not UTF-8", "save the file as UTF-8") from None
-    except (ValueError, RecursionError):
-        raise _Broken(number, "", "is not JSON", "write one JSON object on each line") from None
-    if not isinstance(body, dict):
-        raise _Broken(number, "", "is not a JSON object", "write one JSON object on each line")
-    return body
-
-
 def _grade(number: int, named: str, outcome: object) -> float:
     if not isinstance(outcome, bool | int | float) or not 0 <= outcome <= 1:
-        raise _Broken(number, named, "is not true, false or a grade from 0 to 1", "say how right the answer is")
+        raise BrokenLine(number, named, "is not true, false or a grade from 0 to 1", "say how right the answer is")
     return float(outcome)

@@ -225,7 +225,7 @@ def test_the_forecast_counts_what_is_asked(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         fleet = fleet_of("http://127.0.0.1:9")
         for lines, total in (([asked(f"q-{n}", "same") for n in range(10)], 1), ([asked("a", "same", dedup=False)], 1)):
-            forecaster = Forecaster(settings=Settings.load({}), fleet=fleet, engine=bench.engine)
+            forecaster = Forecaster(Settings.load({}), fleet, bench.engine, BatchSpec(source="t"))
             read = read_objects(lines, fleet=fleet)
             await submit(read, engine=bench.engine, fleet=fleet, spec=BatchSpec(source="t"), forecaster=forecaster)
             assert forecaster.sample.seen == total

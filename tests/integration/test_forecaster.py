@@ -31,10 +31,9 @@ BODY = b'{"messages":[{"role":"user","content":"What is the capital of France?"}
 
 async def planned(bench: LedgerHarness, settings: Settings, *, count: int = 4) -> SubmitResult:
     lines = [InputLine(number, f"q-{number}", BODY, b'{"pin":"small"}') for number in range(1, count + 1)]
-    forecaster = Forecaster(settings, bench.fleet, bench.engine)
-    return await submit(
-        lines, engine=bench.engine, fleet=bench.fleet, spec=BatchSpec(source="test"), forecaster=forecaster
-    )
+    spec = BatchSpec(source="test")
+    forecaster = Forecaster(settings, bench.fleet, bench.engine, spec)
+    return await submit(lines, engine=bench.engine, fleet=bench.fleet, spec=spec, forecaster=forecaster)
 
 
 async def answer_all(bench: LedgerHarness) -> None:
@@ -91,12 +90,13 @@ def test_a_budget_below_the_pilots_cost_is_refused_before_anything_is_written(
         pilot = PilotSpec(0.9)
 
         async def submitted(cap_usd: float) -> SubmitResult:
+            spec = BatchSpec(source="test", cap_usd=cap_usd, pilot=pilot)
             return await submit(
                 [InputLine(number, f"q-{number}", BODY, None) for number in range(1, 401)],
                 engine=bench.engine,
                 fleet=bench.fleet,
-                spec=BatchSpec(source="test", cap_usd=cap_usd, pilot=pilot),
-                forecaster=Forecaster(settings, bench.fleet, bench.engine, cap_usd=cap_usd, pilot=pilot),
+                spec=spec,
+                forecaster=Forecaster(settings, bench.fleet, bench.engine, spec),
             )
 
         with pytest.raises(InvalidInput) as refused:
@@ -110,10 +110,12 @@ def test_a_budget_below_the_pilots_cost_is_refused_before_anything_is_written(
     on_bench(story)
 
 
-def forecast_of(bench: LedgerHarness, settings: Settings, options: bytes | None, **means: Any) -> Forecast:
+def forecast_of(
+    bench: LedgerHarness, settings: Settings, options: bytes | None, sample: ReservoirSample | None = None, **means: Any
+) -> Forecast:
     """For ten lines with these options, by the gate alone."""
     fleet = replace(bench.fleet, router=replace(bench.fleet.router, stages=("gate",)))
-    forecaster = Forecaster(settings, fleet, None, **means)
+    forecaster = Forecaster(settings, fleet, None, BatchSpec(source="test", **means), sample or ReservoirSample())
     body = b'{"max_tokens":200,"messages":[{"role":"user","content":"This is an easy question: is 2 prime?"}]}'
     for number in range(1, 11):
         forecaster.sample.see(InputLine(number, f"q-{number}", body, options))
@@ -164,10 +166,13 @@ def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settin
     async def story(bench: LedgerHarness) -> None:
         free = forecast_of(bench, settings, None)
         cap_usd = free.cost_usd.expected / 2
-        degraded = forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.DEGRADE)
+        degraded = forecast_of(bench, settings, None, cap_usd=cap_usd, budget_policy=BudgetPolicy.DEGRADE)
         assert {tier.tier for tier in degraded.tiers if tier.routed} > {"large"}
         assert degraded.cost_usd.expected < free.cost_usd.expected
-        assert forecast_of(bench, settings, None, cap_usd=cap_usd, policy=BudgetPolicy.HOLD).cost_usd == free.cost_usd
+        assert (
+            forecast_of(bench, settings, None, cap_usd=cap_usd, budget_policy=BudgetPolicy.HOLD).cost_usd
+            == free.cost_usd
+        )
 
     on_bench(story)
 
