@@ -140,6 +140,11 @@ UNBOUNDED: Final[Mapping[str, str]] = {
 }
 """Keys of a body that make its cost something that nobody can bound beforehand, and why."""
 
+_OFF: Final[Sequence[object]] = (None, False, "", [])
+"""Values that ask for nothing. An empty object is none of them: it asks for a search with the provider's defaults."""
+
+_PRICED_MODALITIES: Final = ("text", "audio")
+
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
 """Tools that the user runs. All others are run, and billed, by the provider."""
 
@@ -289,8 +294,11 @@ def _bytes(text: str) -> int:
 def unbounded(body: Mapping[str, Any]) -> tuple[str, str] | None:
     """The field of ``body`` whose cost nobody can bound beforehand, and why; None where there is none."""
     for key, why in UNBOUNDED.items():
-        if body.get(key):
+        if body.get(key) not in _OFF:
             return key, why
+    modalities = body.get("modalities") or []
+    if any(each not in _PRICED_MODALITIES for each in (modalities if isinstance(modalities, list) else [modalities])):
+        return "modalities", "what is neither text nor sound is billed at another price"
     tools = body.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, Mapping) and str(tool.get("type", "function")) not in _OWN_TOOLS:
@@ -446,16 +454,24 @@ def _sound(given: object) -> Sound:
     return Sound(None)
 
 
+_PLAIN_WAVES: Final = frozenset({1, 3, 6, 7})
+"""Integers, floats, A-law and mu-law: a sample takes the bits that the header states. By other codecs it takes any."""
+_EXTENSIBLE_WAVE: Final = 0xFFFE
+
+
 def _wav_bytes_per_s(head: bytes) -> int | None:
-    """The bytes that a second takes by the ``fmt`` chunk: the rate that it states, or that its samples make."""
-    found = re.match(rb"RIFF....WAVE", head, re.DOTALL)
-    at = head.find(b"fmt ", 12)
-    if found is None or at < 0 or len(head) < at + 24:
+    """The bytes that a second takes by the first ``fmt`` chunk, by the least of the rates that its figures make."""
+    if re.match(rb"RIFF....WAVE", head, re.DOTALL) is None:
         return None
-    channels = int.from_bytes(head[at + 10 : at + 12], "little")
-    samples_per_s = int.from_bytes(head[at + 12 : at + 16], "little")
-    stated = int.from_bytes(head[at + 16 : at + 20], "little")
-    frame = int.from_bytes(head[at + 20 : at + 22], "little")
-    if not channels or not samples_per_s or not stated or not frame:
-        return None
-    return max(1, min(stated, samples_per_s * frame))
+
+    def figure(start: int, size: int = 2) -> int:
+        return int.from_bytes(head[at + start : at + start + size], "little")
+
+    at = 12
+    while head[at : at + 4] not in (b"fmt ", b""):
+        at += 8 + figure(4, 4)
+        at += at % 2  # chunks begin at even places
+    codec = figure(32) if figure(8) == _EXTENSIBLE_WAVE else figure(8)
+    samples_per_s, bits = figure(12, 4), figure(10) * figure(22)
+    rate = min(figure(16, 4), samples_per_s * figure(20), samples_per_s * bits // 8)
+    return rate if rate and codec in _PLAIN_WAVES else None

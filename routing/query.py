@@ -162,7 +162,7 @@ def workload_of(metadata: Any) -> str:
     return name[:MAX_WORKLOAD_CHARS] if isinstance(name, str) else ""
 
 
-_PRICED_APART: Final = frozenset({"service_tier", "audio", "modalities", "tools"})
+_PRICED_APART: Final = frozenset({"service_tier", "audio", "modalities", "tools", "cache_control"})
 
 
 def _extras(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> PricedExtras:
@@ -175,7 +175,7 @@ def _extras(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> P
     modalities = body.get("modalities")
     lists = [message["content"] for message in messages if isinstance(message.get("content"), list)]
     parts = [part for content in lists for part in content if isinstance(part, Mapping)]
-    marked: list[Any] = [*parts, *messages, *(body.get("tools") or ())]
+    marked: list[Any] = [body, *parts, *messages, *(body.get("tools") or ())]
     extras = PricedExtras(
         service_tier=tier if isinstance(tier, str) and tier not in STANDARD_SERVICE_TIERS else None,
         writes_cache=any(isinstance(each, Mapping) and _is_marked(each) for each in marked),
