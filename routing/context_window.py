@@ -1,8 +1,10 @@
 """Whether a query fits a model's context by its careful size, and how long an answer may be asked for."""
 
+from dataclasses import replace
 from typing import Final
 
 from routing.fleet import Fleet, Model
+from routing.outcome import NO_NOTICE, Failure, FailureKind, Outcome
 from routing.query import Query
 
 USUAL_COMPLETION_TOKENS: Final = 512
@@ -42,3 +44,16 @@ def completion_cap(query: Query, model: Model) -> int:
         return model.max_output_tokens
     room = model.context_tokens - size.careful(model)
     return min(model.max_output_tokens, room) if room > 0 else model.max_output_tokens
+
+
+def beyond_its_limit(outcome: Outcome, query: Query, model: Model) -> Outcome:
+    """``outcome``, as TOO_LARGE where it met a limit of fewer tokens a minute than the prompt of ``query`` alone has.
+
+    No wait helps then, and it says nothing of other calls, which would rest with the deployment each time it is tried.
+    """
+    quota = outcome.quota
+    if not isinstance(outcome, Failure) or outcome.kind is not FailureKind.RATE_LIMITED or quota is None:
+        return outcome
+    if quota.tokens is None or query.measured.expected(model) <= quota.tokens.limit:
+        return outcome
+    return replace(outcome, kind=FailureKind.TOO_LARGE, retry_after_s=None, notice=NO_NOTICE)

@@ -12,7 +12,8 @@ https://docs.anthropic.com/en/api/errors, https://ai.google.dev/gemini-api/docs/
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from providers.adapters import json_fields
@@ -203,6 +204,8 @@ _PROSE: Final = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), kind) for
 
 _PROSE_STATUSES: Final = frozenset({400, 402, 403, 413, 422, 429, 500, 501})
 _MOST_PROSE: Final = 2000
+_MOST_FOUND: Final = 3
+"""For each place the whole request may be searched. Prose that says it more often quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +325,31 @@ def meaning_of(protocol: Protocol, status: int, said: SaidError | None, asked: b
 
     ``asked`` is the request, which the prose may quote; None where it is not at hand.
     """
+    meaning = _meaning(protocol, status, said, asked)
+    return replace(meaning, kind=_K.REJECTED) if _may_be_about_what_is_named(meaning, asked) else meaning
+
+
+def _may_be_about_what_is_named(meaning: ErrorMeaning, asked: bytes | None) -> bool:
+    code = (meaning.code or "").lower()
+    if code in _OF_RIGHTS:
+        return asked is None or _NAMED.search(asked) is not None
+    if meaning.kind is not _K.NOT_FOUND or "model" in code or "deployment" in code:
+        return False
+    return asked is not None and _NAMED.search(asked) is not None
+
+
+_OF_RIGHTS: Final = frozenset(
+    {
+        "permission_error", "insufficient_permissions", "permissiondenied", "accessdenied", "permission_denied",
+        "failed_precondition",
+    }
+)  # fmt: skip
+_NAMED: Final = re.compile(rb'"(?:url|image_url|video_url|audio_url|file_id)":"(?!data:)')
+"""What a request names and a provider fetches. That it is not there, or is not for us, is no fault of the model or key:
+Google denies the permission for a file of somebody else as it does for a model."""
+
+
+def _meaning(protocol: Protocol, status: int, said: SaidError | None, asked: bytes | None) -> ErrorMeaning:
     if said is None:
         return ErrorMeaning(kind_of_status(status) or _K.SERVER_ERROR)
     if 200 <= status < 300:
@@ -349,7 +377,10 @@ def _kind_by_prose(status: int, prose: str, asked: bytes | None) -> FailureKind 
         (
             kind
             for pattern, kind in _PROSE
-            if any(kind not in _OF_OTHERS_TOO or _is_own(found, asked) for found in pattern.finditer(prose))
+            if any(
+                kind not in _OF_OTHERS_TOO or _is_own(found, asked)
+                for found in islice(pattern.finditer(prose), _MOST_FOUND)
+            )
         ),
         None,
     )

@@ -16,7 +16,7 @@ from providers.limits.admission_control import Denied, Grant
 from routing.answer_checks.repair import REPAIR
 from routing.budget.degradation import next_rung_down
 from routing.budget.query_budget import affordable, reservation_usd, worst_usd
-from routing.context_window import completion_cap, fits
+from routing.context_window import beyond_its_limit, completion_cap, fits
 from routing.fleet import BudgetPolicy, Model
 from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK
@@ -463,6 +463,7 @@ class QueryExecutor:
                 call_id=sent.call_id,
                 added=frozenset(body.keys() - self.queued.body.keys()),
             )
+        outcome = beyond_its_limit(outcome, self.query, sent.model)
         if prefix is not None:
             self.context.prefixes.returned(self.queued.id, sent.model, outcome, marked=marks, sent_at=sent_at)
         await self.context.admission.settle(leave, outcome=outcome)

@@ -12,8 +12,12 @@ import pytest
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController, Denied, Grant
 from routing.outcome import ACCOUNT, Failure, FailureKind, Outcome
+from tests.attack.conftest import cpu_within
 from tests.unit.providers.test_provider_client import ANSWER, BODY, MODEL, fleet
 
+CHOICE = {"tool_choice": {"type": "model does not exist. " * 80}}
+PICTURE = {"type": "image_url", "image_url": {"url": "gs://bucket-of-somebody/else.png"}}
+FILE = {"type": "file", "file": {"file_id": "file-of-somebody-else"}}
 LOGPROBS = frozenset({"logprobs"})
 
 
@@ -89,6 +93,36 @@ def test_a_tenants_words_rest_no_deployment(said: str) -> None:
         return await admission.reserve(MODEL, tokens=1)
 
     assert isinstance(asyncio.run(leave()), Grant)
+
+
+@pytest.mark.parametrize("part", [PICTURE, FILE], ids=["a link", "a file"])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (403, {"code": 403, "status": "PERMISSION_DENIED", "message": "You may not access the file."}),
+        (404, {"code": None, "type": "invalid_request_error", "message": "No such file."}),
+    ],
+)
+def test_what_a_request_names_is_no_fault_of_the_key_nor_of_the_model(
+    status: int, error: Any, part: dict[str, Any]
+) -> None:
+    """Held against the account, one picture keeps all queries of all tenants from it, for as long as one is sent."""
+    server = lambda _: httpx.Response(status, json={"error": error})  # noqa: E731
+    said = {"type": "text", "text": '"image_url":"x"'}
+    named, plain = asked(server, *({"messages": [{"role": "user", "content": [each]}]} for each in (part, said)))
+    assert isinstance(named, Failure)
+    assert isinstance(plain, Failure)
+    assert named.kind is FailureKind.REJECTED
+    assert plain.kind in ACCOUNT | {FailureKind.NOT_FOUND}
+
+
+def test_a_long_request_is_not_searched_for_each_word_that_an_error_quotes() -> None:
+    long = {"messages": [{"role": "user", "content": "m" * 4_000_000}]} | CHOICE
+    server = QuotingServer("tool_choice", "Invalid value: " + CHOICE["tool_choice"]["type"])
+    with cpu_within(1.0, "an error about 4 MB"):
+        (outcome,) = asked(server, long)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.REJECTED
 
 
 def test_a_servers_own_words_are_believed() -> None:

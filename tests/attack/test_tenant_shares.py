@@ -716,3 +716,23 @@ def test_texts_that_a_message_has_no_room_for_are_not_unpacked(on_bench: OnBench
         assert read < 1_500
 
     on_bench(story)
+
+
+def test_queries_of_a_neighbor_that_the_account_is_refused_for_do_not_hold_the_others(on_bench: OnBench) -> None:
+    """One held query goes to see whether its account is well: were it always the first, others might wait for ever."""
+
+    async def story(bench: LedgerHarness) -> None:
+        poisoned = set(await bench.submit(3, tenant="neighbor"))
+        await bench.submit(3, tenant="other")
+        await bench.rows_as_owner("UPDATE queries SET state = 'held', held_for = 'nano'")
+        await bench.rows_as_owner("INSERT INTO account_faults (deployment, provider, reason) VALUES ('nano', 'p', 'r')")
+        tried: list[int] = []
+        for _ in range(24):
+            await bench.rows_as_owner("UPDATE account_faults SET tried_at = now() - interval '1 hour'")
+            assert await bench.ledger.release_held(deployments=["nano"]) == 1, "one goes, to see"
+            again = "UPDATE queries SET state = 'held', held_for = 'nano', moved_at = now() WHERE state = 'ready'"
+            tried += [row.id for row in await bench.rows_as_owner(f"{again} RETURNING id")]
+        assert poisoned < set(tried), "each of both tenants is tried"
+        assert len(set(tried)) == 6
+
+    on_bench(story)

@@ -48,7 +48,16 @@ chosen AS (
         SELECT w.id FROM queries AS w
         WHERE w.state = 'held' AND w.held_for = f.deployment
         ORDER BY w.id
-        LIMIT CASE WHEN f.is_over THEN 10000 WHEN f.is_due THEN 1 ELSE 0 END
+        LIMIT CASE WHEN f.is_over THEN 10000 ELSE 0 END
+    ) AS q
+    UNION
+    -- Any tenant's, and of its queries the one that has been held longest: what one asks for may be why it is refused.
+    SELECT q.id FROM faults AS f
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM queries AS w JOIN held AS h ON h.id = w.batch_id
+        WHERE f.is_due AND NOT f.is_over AND w.state = 'held' AND w.held_for = f.deployment
+        ORDER BY row_number() OVER (PARTITION BY h.tenant ORDER BY w.moved_at, w.id), random()
+        LIMIT 1
     ) AS q
 ),
 tried AS (
