@@ -20,6 +20,9 @@ from routing.lanes.lane import Lane
 from routing.outcome import NO_NOTICE, Completion, Failure, FailureKind, Outcome
 from routing.price import STANDARD_SERVICE_TIERS
 
+_MOST_NAME_CHARS: Final = 200
+"""Of the name of the model that answered, which is compared and kept."""
+
 
 def read_outcome(
     adapter: Adapter,
@@ -50,6 +53,8 @@ def read_outcome(
         return Failure(FailureKind.SAFETY, str(error), usage=error.usage, cause=error.reason)
     except BrokenOff as error:
         return Failure(FailureKind.BROKEN_OFF, str(error), usage=error.usage, cause=error.reason)
+    if len(completion.model) > _MOST_NAME_CHARS:
+        completion = replace(completion, model=completion.model[:_MOST_NAME_CHARS])
     if tier := _named_tier(headers) if asked_tier else None:
         completion = replace(completion, usage=replace(completion.usage, service_tier=tier))
     if completion.usage.reported_usd is None and (usd := cost_in_headers(headers)) is not None:

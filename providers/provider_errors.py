@@ -19,6 +19,10 @@ OVERSIZED: Final = "oversized"
 """The cause of a body that is longer than the fleet allows. Who asks for much gets it: it is no fault of the server."""
 
 
+_MOST_FIELD_CHARS: Final = 200
+"""Of the name of a field, which its user may have chosen."""
+
+
 class ProviderError(Exception):
     """Something is wrong between us and a provider."""
 
@@ -27,8 +31,8 @@ class UnsupportedParameter(ProviderError):
     """The protocol cannot say what ``field`` of the chat body asks for. Nothing was sent."""
 
     def __init__(self, field: str, why: str) -> None:
-        super().__init__(f"{field}: {why}")
-        self.field = field
+        self.field = field[:_MOST_FIELD_CHARS]
+        super().__init__(f"{self.field}: {why}")
         self.why = why
 
 

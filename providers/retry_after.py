@@ -43,7 +43,7 @@ def _number(value: str | None, *, per_second: int) -> float | None:
 def _date(value: str | None, *, now: float) -> float | None:
     try:
         moment = parsedate_to_datetime(value or "")
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a year of twelve digits
         return None
     if moment.tzinfo is None:  # "-0000" says that the zone is unknown; HTTP dates are in GMT
         moment = moment.replace(tzinfo=UTC)

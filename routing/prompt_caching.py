@@ -20,6 +20,9 @@ _BESIDE_THE_PROMPT: Final = frozenset(
 
 _SYSTEM: Final = frozenset({"system", "developer"})
 
+_MOST_PREFIXES: Final = 100
+"""Of one prompt. What more of its messages share is little: a line may have a hundred thousand."""
+
 
 class SharedPrefix(NamedTuple):
     """The first ``messages`` of a prompt, which others of its batch have as well. ``tokens`` is an estimate."""
@@ -94,6 +97,8 @@ def _prefixes(body: Mapping[str, Any], *, seed: bytes, least_tokens: int) -> lis
         chars += _chars(message.get("content"))
         if chars >= least_chars:
             found.append(SharedPrefix(running.digest(), place, round(chars / CHARS_PER_TOKEN)))
+            if len(found) == _MOST_PREFIXES:
+                break
     return found
 
 

@@ -14,6 +14,8 @@ from submission.input_line import LineError
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
+MAX_WORD_CHARS: Final = 40
+
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a value, or None for a valid one."""
 
@@ -116,6 +118,11 @@ def _stop(value: Any) -> str | None:
     return None if is_valid else "must be text or a list of texts"
 
 
+def _word(value: Any) -> str | None:
+    # It is kept in the log, and answers are grouped by it.
+    return None if isinstance(value, str) and len(value) <= MAX_WORD_CHARS else "must be one of the provider's words"
+
+
 def _tools(value: Any) -> str | None:
     is_valid = isinstance(value, list) and all(isinstance(tool, dict) for tool in value)
     return None if is_valid else "must be a list of JSON objects"
@@ -169,6 +176,8 @@ _CHECKS: Final[dict[str, Callable[[str, Any], LineError | None]]] = {
     "logprobs": _simple(_typed(bool, "true or false")),
     "top_logprobs": _simple(_integer(0, 20)),
     "stop": _simple(_stop),
+    "reasoning_effort": _simple(_word),
+    "service_tier": _simple(_word),
     "tools": _simple(_tools),
     "functions": _simple(_tools),
 }

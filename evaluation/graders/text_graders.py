@@ -117,15 +117,16 @@ def json_fields_f1(answer: str, reference: str) -> float:
     return _f1(Counter(_fields(ours)), Counter(_fields(theirs)))
 
 
-def _fields(value: Any, path: str = "", depth: int = 0) -> list[tuple[str, str]]:
+def _fields(value: Any, path: tuple[Any, ...] = (), depth: int = 0) -> list[tuple[tuple[Any, ...], str]]:
+    """Path and value of each field. Paths are nested, or thousands of them would repeat a key of a megabyte."""
     if isinstance(value, Mapping) and value and depth < 20:
         return [
             field
             for key, content in value.items()
-            for field in _fields(content, f"{path}/{str(key).casefold()}", depth + 1)
+            for field in _fields(content, (path, str(key).casefold()), depth + 1)
         ]
     if isinstance(value, list) and value and depth < 20:
-        return [field for content in value for field in _fields(content, f"{path}[]", depth + 1)]
+        return [field for content in value for field in _fields(content, (path,), depth + 1)]
     if isinstance(value, str):
         return [(path, " ".join(value.casefold().split()))]
     return [(path, json.dumps(value, sort_keys=True))]

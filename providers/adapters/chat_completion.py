@@ -100,8 +100,8 @@ def storable(completion: Completion, *, created: int) -> Completion:
             usage=completion.usage,
             text=_writable(completion.text),
         )
-        if completion.has_tool_calls:
-            raise InvalidResponse("tool calls that cannot be written as JSON", usage=completion.usage) from None
+        if completion.has_tool_calls or not completion.text:
+            raise InvalidResponse("what is not text cannot be written as JSON", usage=completion.usage) from None
         plain = write_completion(said, created=created)
         return replace(plain, mean_logprob=completion.mean_logprob)
     return completion

@@ -225,9 +225,10 @@ def _base64(data: str, where: str) -> str:
 def _tool_calls(message: Mapping[str, Any], where: str) -> list[ToolCall]:
     if message.get("function_call"):
         raise UnsupportedParameter(f"{where}.function_call", "use tool_calls")
-    return [
-        _tool_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(message.get("tool_calls") or ())
-    ]
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list):
+        raise UnsupportedParameter(f"{where}.tool_calls", "it is not a list")
+    return [_tool_call(call, f"{where}.tool_calls[{index}]") for index, call in enumerate(calls)]
 
 
 def _tool_call(call: object, where: str) -> ToolCall:

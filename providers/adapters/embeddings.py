@@ -4,13 +4,15 @@ Source: https://platform.openai.com/docs/api-reference/embeddings
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from providers.adapters import json_fields
 from providers.provider_errors import InvalidResponse
 from routing.embedding_input import inputs_of
 from routing.fleet import Model
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
+
+_NUMBERS: Final = frozenset({int, float})
 
 
 def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None) -> Completion:
@@ -45,4 +47,5 @@ def checked_vectors(completion: Completion, body: Mapping[str, Any], *, another:
 
 
 def _is_vector(value: Any) -> bool:
-    return bool(value) and (isinstance(value, str) or (isinstance(value, list) and not isinstance(value[0], str)))
+    is_list = isinstance(value, list) and _NUMBERS.issuperset(map(type, value))
+    return bool(value) and (is_list or isinstance(value, str))

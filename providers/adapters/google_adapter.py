@@ -34,6 +34,7 @@ from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import finish_reason
 from providers.adapters.json_schemas import for_google
 from providers.adapters.parameters import EFFORTS
+from providers.limits.limit_signs import duration_s
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from providers.unpriced import refuse_unpriced
 from routing.fleet import Model, Protocol, Provider
@@ -140,7 +141,7 @@ class Google:
     def parse_error(self, status: int, answer: Any, asked: bytes | None = b"") -> ProviderErrorDetail:
         said = read_error(answer)
         meaning = meaning_of(Protocol.GOOGLE, status, said, asked)
-        waits = [_seconds(detail.get("retryDelay")) for detail in (said.details if said else ())]
+        waits = [duration_s(json_fields.as_str(detail.get("retryDelay"))) for detail in (said.details if said else ())]
         return ProviderErrorDetail(
             meaning.kind,
             meaning.code,
@@ -319,13 +320,3 @@ def _sound_tokens(details: object) -> int:
     return sum(
         json_fields.as_count(detail.get("tokenCount")) for detail in entries if detail.get("modality") == "AUDIO"
     )
-
-
-def _seconds(duration: object) -> float | None:
-    """A protobuf duration in JSON, such as ``17s`` or ``0.5s``."""
-    if not isinstance(duration, str) or not duration.endswith("s"):
-        return None
-    try:
-        return float(duration[:-1])
-    except ValueError:
-        return None

@@ -23,6 +23,8 @@ _SECONDS: Final[Mapping[str, float]] = {
     "µs": 1e-6,
 }
 
+_MOST_DURATION_CHARS: Final = 60
+
 _AGAIN: Final = re.compile(r"(?:try|retry) again in ((?:\d+(?:\.\d+)?(?:ms|d|h|m|s))+)")
 _PER_DAY: Final = re.compile(r"per[ -]day|\b[RT]PD\b|PerDay|free-models-per-day", re.IGNORECASE)
 _ACCOUNT_WIDE: Final = ("account_rate_limit", "organization_rate_limit", "free-models-per-")
@@ -34,7 +36,7 @@ _GOOGLE_DAY_ENDS_UTC_H: Final = 8
 
 def duration_s(text: str | None) -> float | None:
     """The seconds in ``2m59.56s``, ``1h2m3s``, ``120ms`` or a plain number; None for anything else."""
-    if not text:
+    if not text or len(text) > _MOST_DURATION_CHARS:
         return None
     try:
         plain = float(text)
@@ -103,8 +105,8 @@ def read_notice(answer: object, *, now: float) -> LimitNotice:
         return LimitNotice(is_loading=bool(_LOADING.search(error[:1000])))
     if not isinstance(error, Mapping):
         return LimitNotice()
-    message, code = error.get("message"), error.get("code")
-    words = message[:2000] if isinstance(message, str) else ""
+    message, code = (text if isinstance(text, str) else "" for text in (error.get("message"), error.get("code")))
+    words = message[:2000]
     quotas = list(_quota_ids(error.get("details")))
     is_daily = bool(_PER_DAY.search(words)) or any("PerDay" in quota for quota in quotas)
     wait_s = duration_s(found[1]) if (found := _AGAIN.search(words)) else None

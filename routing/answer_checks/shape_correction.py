@@ -39,6 +39,8 @@ _BRACKET: Final = re.compile(r"[\[\]{}]")
 _PART_OF_MORE: Final = re.compile(r"(?:[\"']\s*:|,)\s*\Z")
 """A text that ends in this goes on in the value: it is the value of a key, or the entry of an array."""
 _GOES_ON: Final = re.compile(r"\A\s*[,:]")
+MAX_CHOICES: Final = 10_000
+"""More are not compared, which takes 2 µs each."""
 _WRAPPERS: Final = ("**", "`", '"', "'", "“”", "‘’", "«»")
 _STOPS: Final = (".", "。")
 
@@ -89,6 +91,8 @@ def correction_of(text: str, expects: Expectation) -> Correction | None:
 
 def _choice(text: str, choices: Sequence[str]) -> Correction | None:
     """The one choice that ``text`` is but for its case, a full stop, and marks around it."""
+    if len(choices) > MAX_CHOICES:
+        return None
     body, rules = unfenced(text)
     body, marks = _bare(body)
     meant = {choice.strip() for choice in choices if _same_but_for_case(_bare(choice.strip())[0], body)}

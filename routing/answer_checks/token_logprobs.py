@@ -26,7 +26,7 @@ def tokens_of(response: Mapping[str, Any]) -> list[Token]:
     choice = choices[0] if isinstance(choices, Sequence) and choices and isinstance(choices[0], Mapping) else {}
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
-    return [token for entry in content or () if (token := _token(entry)) is not None]
+    return [token for entry in _list(content) if (token := _token(entry)) is not None]
 
 
 def logprob_confidence(completion: Completion, source: ConfidenceSource) -> float | None:
@@ -67,10 +67,14 @@ def _token(entry: object) -> Token | None:
         return None
     others = {
         str(other.get("token", "")): found
-        for other in entry.get("top_logprobs") or ()
+        for other in _list(entry.get("top_logprobs"))
         if isinstance(other, Mapping) and (found := _logprob(other)) is not None
     }
     return Token(str(entry.get("token", "")), logprob, others)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _logprob(entry: Mapping[str, Any]) -> float | None:

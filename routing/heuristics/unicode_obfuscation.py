@@ -7,7 +7,7 @@ before it is read.
 import re
 from typing import Final
 
-from routing.unicode_normalization import normalize
+from routing.unicode_normalization import PIECE_CHARS, normalize
 
 INVISIBLE: Final = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f"
 """Characters without an image of their own, as the inside of a regular expression's class."""
@@ -33,6 +33,14 @@ def is_disguised(text: str) -> bool:
 
 
 def normalize_homoglyphs(text: str) -> str:
-    """``text`` as it is meant to be read: in plain letters, with nothing hidden."""
-    seen = normalize("NFKC", _UNSEEN.sub("", text))
+    """``text`` as it is meant to be read: in plain letters, with nothing hidden; cut where it would be longer."""
+    seen = _UNSEEN.sub("", text)
+    read, chars = [], 0
+    # Ligatures that become eighteen letters take thirty times as long as other texts, to normalize and to read.
+    for start in range(0, len(seen), PIECE_CHARS):
+        if chars >= len(text):
+            break
+        read.append(normalize("NFKC", seen[start : start + PIECE_CHARS]))
+        chars += len(read[-1])
+    seen = "".join(read)[: len(text)]
     return _MIXED_WORD.sub(lambda word: word.group(0).translate(_LOOK_ALIKES), seen)

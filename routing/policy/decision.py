@@ -28,7 +28,7 @@ from routing.fleet import Fleet
 from routing.heuristics.unicode_obfuscation import normalize_homoglyphs
 from routing.pilot import PilotStart
 from routing.policy.expected_loss import losses, lowest_loss
-from routing.policy.llm_router_prompt import RouterVote
+from routing.policy.llm_router_prompt import RouterVote, cut
 from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 from routing.policy.success_probability import SuccessProbabilities, from_named_tier, from_vote, mixed, prior
 from routing.query import Query
@@ -141,7 +141,13 @@ def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], context: Rou
 
 def _undisguised(case: RoutingCase) -> Query:
     query = case.query
-    return replace(query, text=normalize_homoglyphs(query.text)) if case.features.disguised else query
+    if not case.features.disguised:
+        return query
+    return replace(query, text=normalize_homoglyphs(cut(query.text, _MOST_UNDISGUISED_CHARS)))
+
+
+_MOST_UNDISGUISED_CHARS: Final = 20_000
+"""Four times what a classifier reads of a text."""
 
 
 def _conclude(case: RoutingCase, opinion: RouterVote | None, context: RoutingContext) -> Decision:

@@ -22,6 +22,8 @@ def without_unrequested_logprobs(response: Mapping[str, Any], query: Query) -> M
     if query.wants_logprobs:
         return response
     choices = [
-        {name: value for name, value in choice.items() if name != "logprobs"} for choice in response.get("choices", ())
+        {name: value for name, value in choice.items() if name != "logprobs"}
+        for choice in response.get("choices", ())
+        if isinstance(choice, dict)
     ]
     return {**response, "choices": choices}

@@ -1,15 +1,24 @@
 """Requests with a value of the wrong type anywhere: each is read or rejected, and breaks nothing."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
+from providers.adapters.parameters import PARAMETERS
+from providers.answer_reading import encode
 from providers.client import adapter_for
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Fleet, Model, Price, Protocol, Provider
+from routing.prompt_caching import shared_prefixes
+from routing.query import read_line
+from submission.input_line import RejectedLine
 from submission.line_reader import InvalidInput, read_objects
-from tests.attack.conftest import with_each_value_odd
+from tests.attack.conftest import cpu_within, with_each_value_odd
+
+PRICE = Price(1, 1, 1, "test", audio_input_usd_per_mtok=1, audio_output_usd_per_mtok=1)
 
 CHAT: dict[str, Any] = {
     "model": "auto",
@@ -83,6 +92,91 @@ def test_a_line_with_an_odd_value_anywhere_is_read_or_rejected(shipped_fleet: Fl
             except InvalidInput:
                 read += 1
     assert read > 50
+
+
+SETTINGS: dict[str, Any] = {
+    "thinking": {"type": "enabled", "budget_tokens": 1024},
+    "prediction": {"type": "content", "content": [{"type": "text", "text": "a"}]},
+    "modalities": ["text"],
+    "audio": {"voice": "alloy"},
+    "stop": ["a"],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"properties": {"a": {}}}}},
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {}, "strict": True}}],
+    "functions": [{"name": "f", "parameters": {}}],
+}
+CONTENT: list[dict[str, Any]] = [
+    {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}]},
+    {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}]},
+    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,", "detail": "low"}}], "name": "n"},
+    {
+        "role": "assistant",
+        "content": "a",
+        "tool_calls": [
+            {
+                "id": "c",
+                "type": "function",
+                "function": {"name": "f", "arguments": "{}"},
+                "extra_content": {"google": {"thought_signature": "s"}},
+            }
+        ],
+    },
+]
+MODELS = [
+    (adapter_for(Provider("p", kind, "https://api.example/v1")), Model("m", "p", name, "small", PRICE, 8000))
+    for kind, name in (
+        (Protocol.OPENAI, "gpt-5"),
+        (Protocol.ANTHROPIC, "claude-opus-4-5"),
+        (Protocol.ANTHROPIC, "claude-opus-4-6"),
+        (Protocol.GOOGLE, "gemini-2.5-pro"),
+        (Protocol.GOOGLE, "gemini-3-pro"),
+    )
+]
+
+
+@pytest.mark.parametrize("field", [*PARAMETERS, "messages"])
+def test_a_worker_measures_and_writes_what_was_read_whatever_its_values(shipped_fleet: Fleet, field: str) -> None:
+    """What is raised there keeps the query for its lease, until it is given up, and is no answer to its user."""
+    question = {"role": "user", "content": "x"}
+    values = [[question, each] for each in CONTENT] if field == "messages" else [SETTINGS.get(field, "low")]
+    for odd in (odd for value in values for odd in with_each_value_odd(value)):
+        body = {"messages": [question], "tools": SETTINGS["tools"], field: odd}
+        line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for read in read_objects([line], fleet=shipped_fleet):
+            if isinstance(read, RejectedLine):
+                continue
+            query = read_line(orjson.loads(read.body), {})
+            assert len(query.shape) < 100
+            shared_prefixes({1: body, 2: body}, seed=b"", least_tokens=1)
+            for adapter, model in MODELS:
+                assert query.measured.bound(model) > 0
+                with suppress(UnsupportedParameter):
+                    assert encode(adapter.prepare(body, model).payload)
+
+
+MANY = {
+    "messages": [{"role": "user", "content": "a"}] * 120_000,
+    "parts": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 130_000}],
+}
+
+
+@pytest.mark.parametrize("messages", MANY.values(), ids=MANY)
+def test_a_line_of_many_small_things_is_prepared_soon(messages: list[Any]) -> None:
+    body = {"messages": messages}
+    with cpu_within(1.5, "a line of 4 MB"):
+        assert read_line(body, {}).measured.text_bound > 100_000
+        for adapter, model in MODELS[::2]:
+            adapter.prepare(body, model)
+    with cpu_within(0.5, "what two of them share"):
+        assert shared_prefixes({1: body, 2: body}, seed=b"", least_tokens=1)
+
+
+def test_the_name_of_a_field_is_shown_in_part(shipped_fleet: Fleet) -> None:
+    body = {"messages": [{"role": "user", "content": "x"}], "k" * 1_000_000: 1}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    (read,) = read_objects([line], fleet=shipped_fleet)
+    assert isinstance(read, RejectedLine)
+    assert len(read.field) < 300
 
 
 LINK = "http://169.254.169.254/latest"

@@ -10,7 +10,7 @@ from routing.fleet import Fleet, Model
 from routing.price import Price
 from routing.prompt_size import size_of_body, unbounded
 from submission.input_line import RejectedLine
-from submission.jsonl_reader import read_objects
+from submission.line_reader import read_objects
 
 MODEL = Model("m", "p", "gpt-4o-audio-preview", "small", Price(2.5, 10.0, 1.25, "test"), 128_000)
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -10,18 +11,29 @@ import orjson
 import pytest
 
 from api.chat_stream import chat_chunks
+from db.ledger_types import CallResult, SentCall
 from endpoints.endpoint import Endpoint
 from endpoints.translation import answer_object
 from providers.adapters import openai_adapter
 from providers.answer_reading import read_outcome
+from providers.client import adapter_for
 from providers.health.circuit_breaker import Health, health_of
+from providers.limits.admission_control import AdmissionController, Denied
+from providers.limits.limit_signs import duration_s
 from providers.provider_errors import InvalidResponse
 from providers.transport.response_body import read_capped
+from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, ConfidenceSource
+from routing.answer_checks.self_verification import read_verdict
+from routing.answer_checks.shape_correction import corrected
+from routing.answer_checks.token_logprobs import logprob_confidence
+from routing.context_window import beyond_its_limit
 from routing.fleet import Model, Protocol, Provider
-from routing.outcome import Completion, Failure, FailureKind
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 from routing.price import Price
+from routing.query import Expectation, Query, read_body
+from tasks.stages.logprobs import without_unrequested_logprobs
 from tests.attack.conftest import cpu_within, with_each_value_odd
-from tests.unit.providers.test_provider_client import ask, failed
+from tests.unit.providers.test_provider_client import MODEL, ask, failed, fleet
 
 CAP = 8_000_000
 
@@ -62,6 +74,118 @@ ANSWER: dict[str, Any] = {
     ],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1},
 }
+
+
+ALTERNATIVE = {"token": "a", "logprob": -1.0, "top_logprobs": [{"token": "b", "logprob": -2.0}]}
+TWO = ANSWER | {"choices": [ANSWER["choices"][0] | {"logprobs": {"content": [ALTERNATIVE]}}, ANSWER["choices"][0]]}
+
+
+def test_an_answer_with_an_odd_value_anywhere_is_judged_and_stored() -> None:
+    """It is paid: were it lost by an error, its query would be asked again, and paid again, until it is given up."""
+    model = Model("m", "p", "model", "small", Price(1, 1, 1, "test"), 8000)
+    adapter = openai_adapter.OpenAICompatible(Provider("p", Protocol.OPENAI, "https://api.openai.com/v1"))
+    query = Query("q", expects=Expectation(choices=("yes", "no")))
+    kept = 0
+    for answer in with_each_value_odd(TWO):
+        outcome = read_outcome(adapter, model, 200, answer, headers={}, now=1.0, asked=b"")
+        result = CallResult(SentCall(1, datetime.now(UTC), model, 1.0), outcome, keep_response=True)
+        assert orjson.dumps(result.row())
+        if isinstance(outcome, Completion):
+            kept += 1
+            for source in LOGPROB_SOURCES:
+                logprob_confidence(outcome, source)
+            for source in (ConfidenceSource.SELF_VERIFICATION, ConfidenceSource.STATED):
+                read_verdict(outcome, source)
+            corrected(outcome, query)
+            assert orjson.dumps(without_unrequested_logprobs(outcome.response, query))
+    assert kept > 100
+
+
+ERROR: dict[str, Any] = {
+    "error": {
+        "message": "too many requests, try again in 3s",
+        "type": "t",
+        "code": "c",
+        "param": "p",
+        "status": "RESOURCE_EXHAUSTED",
+        "details": [{"reason": "r", "retryDelay": "3s", "violations": [{"quotaId": "PerDay"}]}],
+        "metadata": {"raw": "r", "reasons": ["x"], "error_type": "e"},
+        "innererror": {"code": "i"},
+    },
+    "choices": [{"error": {"code": 1}}],
+    "errors": [{"message": "m"}],
+    "code": 1,
+}
+DEEP = orjson.loads("[" * 1_000 + "]" * 1_000)
+
+
+@pytest.mark.parametrize("kind", Protocol)
+@pytest.mark.parametrize("status", [200, 400, 429, 503])
+def test_an_error_with_an_odd_value_anywhere_is_one(kind: Protocol, status: int) -> None:
+    model = Model("m", "p", "model", "small", Price(1, 1, 1, "test"), 8000)
+    adapter = adapter_for(Provider("p", kind, "https://api.example/v1"))
+    odd = [*with_each_value_odd(ERROR), {"error": ERROR["error"] | {"code": DEEP}}, DEEP]
+    for answer in odd:
+        outcome = read_outcome(adapter, model, status, answer, headers={}, now=1.0, asked=b"{}")
+        assert orjson.dumps(CallResult(SentCall(1, datetime.now(UTC), model, 1.0), outcome).row())
+        assert status == 200 or isinstance(outcome, Failure)
+
+
+def test_a_long_name_of_a_model_is_compared_and_kept_in_part() -> None:
+    """The pattern for suffixes of names takes n² steps of a row of n of them, on the loop of all calls."""
+    answer = ANSWER | {"model": "-latest" * 30_000 + "x"}
+    with cpu_within(0.5, "a name of 200 kB"):
+        outcome = ask(lambda request: httpx.Response(200, json=answer))
+    assert isinstance(outcome, Completion)
+    assert len(outcome.model) <= 200
+
+
+def test_a_prompt_above_the_limit_of_a_minute_rests_no_deployment() -> None:
+    """It met the limit again whenever it was tried, and all others waited with it: limits are no attempts."""
+    limits = {"x-ratelimit-limit-tokens": "1000", "x-ratelimit-remaining-tokens": "1000", "retry-after": "60"}
+    limits["x-ratelimit-reset-tokens"] = "1s"
+
+    def met(text: str) -> Outcome:
+        body = {"messages": [{"role": "user", "content": text}]}
+        outcome = ask(lambda request: httpx.Response(429, json={}, headers=limits), body=body)
+        return beyond_its_limit(outcome, read_body(body), MODEL)
+
+    async def rests_after(outcome: Outcome) -> bool:
+        admission = AdmissionController(None, fleet=fleet(), worker="w")
+        for _ in range(4):
+            if isinstance(grant := await admission.reserve(MODEL, tokens=1), Denied):
+                return True
+            await admission.settle(grant, outcome=outcome)
+        return False
+
+    assert asyncio.run(rests_after(met("short")))
+    assert not asyncio.run(rests_after(met("a word " * 1_000)))
+
+
+def test_a_long_duration_is_none() -> None:
+    with cpu_within(0.05, "a header of 60 kB"):
+        assert duration_s("9" * 60_000 + "x") is None
+
+
+@pytest.mark.parametrize(
+    "moment", ["Mon, 01 Jan 999999999999 00:00:00 GMT", "Mon, 01 Jan 2026 00:00:00 +9999999999999", "nan", "1e999"]
+)
+def test_a_moment_that_no_calendar_has_is_no_error_of_a_worker(moment: str) -> None:
+    outcome = failed(ask(lambda request: httpx.Response(429, json={}, headers={"retry-after": moment})))
+    assert outcome.kind is FailureKind.RATE_LIMITED
+
+
+@pytest.mark.parametrize(
+    "vector", [orjson.loads("[" * 300 + "1" + "]" * 300), [1.0, "x"], [1.0, [2.0]], [1.0, None], [True], [{}]]
+)
+def test_what_is_no_vector_is_refused(vector: Any) -> None:
+    model = Model("m", "p", "model", "embed", Price(1, 0, 1, "test"), 8000, embeds=True)
+    adapter = openai_adapter.OpenAICompatible(Provider("p", Protocol.OPENAI, "https://api.openai.com/v1"))
+    deep: Any = orjson.loads("[" * 300 + "]" * 300)
+    for data, more in ((vector, None), ([1.0, 2], deep)):
+        answer = {"data": [{"embedding": data, "index": 0}], "usage": {"prompt_tokens": 1}, "more": more}
+        outcome = failed(read_outcome(adapter, model, 200, answer, headers={}, now=1.0, asked=b""))
+        assert (outcome.kind, outcome.usage) == (FailureKind.BROKEN_BODY, Usage(1))
 
 
 def test_an_answer_with_an_odd_value_anywhere_is_refused_or_can_be_shown() -> None:

@@ -1,6 +1,7 @@
 """Texts of tenants and models: whatever reads them takes time linear in them."""
 
 import json
+import tracemalloc
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -34,8 +35,10 @@ from routing.heuristics.heuristic_features import category_of, extract_features
 from routing.heuristics.language_detection import language_of, words_of
 from routing.heuristics.unicode_obfuscation import is_disguised, normalize_homoglyphs
 from routing.outcome import Completion, Usage
+from routing.policy.decision import _undisguised
 from routing.policy.llm_router_prompt import normalised
 from routing.policy.llm_router_prompt import read as read_opinions
+from routing.policy.routing_case import RoutingContext
 from routing.prompt_size import size_of_body
 from routing.query import Expectation, Query
 from tests.attack.conftest import cpu_within
@@ -129,6 +132,24 @@ def test_the_longest_answer_of_a_model_is_judged_soon(expects: dict[str, Any]) -
         judged(numbers, **expects)
 
 
+def test_many_choices_are_compared_soon() -> None:
+    with cpu_within(1.0, "a million choices"):
+        judged("A.", choices=("a",) * 1_000_000)
+        correction_of("A.", Expectation(choices=("a",) * 1_000_000))
+
+
+@pytest.mark.parametrize("below", [[0] * 9_000, dict.fromkeys(map(str, range(9_000)))], ids=["items", "keys"])
+def test_a_long_key_is_not_repeated_for_all_that_is_below_it(below: Any) -> None:
+    """A sample is graded in a worker: 130 kB that a model repeated took gigabytes of its memory. Here 200 MB."""
+    text = json.dumps({"k" * 20_000: below})
+    tracemalloc.start()
+    try:
+        assert json_fields_f1(text, text) == 1.0
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_sums_in_a_row_of_digits_are_looked_for_soon() -> None:
     for text in ("9" * 5_000, "9," * 2_500, "(9" * 2_500, "9.9+" * 1_250, "1+1=" * 1_250, "$" * 5_000):
         with cpu_within(0.5, f"sums in {text[:4]}…"):
@@ -185,3 +206,14 @@ def test_texts_that_grow_when_normalized_are_measured_soon_however_many_a_body_h
     body = {"messages": [{"role": "user", "content": text}] * 20}
     with cpu_within(0.25, f"20 messages of {len(text):,} characters"):
         assert size_of_body(body).text_bound >= 20 * len(unicodedata.normalize("NFKC", text).encode())
+
+
+def test_a_disguise_of_ligatures_is_seen_through_as_soon_as_any_other(shipped_fleet: Fleet) -> None:
+    """A worker decides 200 queries in one go, on the loop of all its calls, which stood still for three seconds."""
+    short, long = ("\u200b" + "\ufdfa" * length for length in (4_000, 1_300_000))
+    with cpu_within(0.4, "features of 100 short ones"):
+        for _ in range(100):
+            assert extract_features(Query(short)).disguised
+    case = RoutingContext(shipped_fleet).analyze(Query(long))
+    with cpu_within(0.1, "what a classifier is shown of 4 MB"):
+        assert _undisguised(case)
