@@ -129,32 +129,35 @@ class QueryExecutor:
                     return await self._judge(self.recorded.sent, self.recorded.outcome)
         while True:
             choice = await self._choose()
-            match choice:
-                case SelectedDeployment(grant=grant):
-                    sent = await self.context.admission.for_sending(grant, self._commit_intent(choice))
-                    if sent is None:
-                        return None
-                    for result in await self._call_or_race(sent, grant):
-                        await self._take(result)
-                        if isinstance(result.outcome, Completion):
-                            if self._is_cut(result):
-                                break  # it is paid; asked again, with more room
-                            return await self._answer(result.sent, result.outcome)
-                case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
-                    late = f"it may be called in {wait_s:.0f} s, when its batch has expired"
-                    return await self._conclude(exhausted(late, self.history))
-                case Wait(wait_s=wait_s, reason=reason):
-                    return await self._conclude(rescheduled(wait_s, reason))
-                case NoDeploymentLeft(reason=reason):
-                    if self.cut is not None:
-                        return await self._deliver_cut(self.cut)
-                    return await self._conclude(exhausted(reason, self.history))
-                case Suspend():
-                    return await self._conclude(
-                        suspended(choice, self.context.fleet.providers[choice.provider], self.history)
-                    )
-                case _:
-                    assert_never(choice)
+            if not isinstance(choice, SelectedDeployment):
+                return await self._leave_tier(choice)
+            sent = await self.context.admission.for_sending(choice.grant, self._commit_intent(choice))
+            if sent is None:
+                return None
+            for result in await self._call_or_race(sent, choice.grant):
+                await self._take(result)
+                if isinstance(result.outcome, Completion):
+                    if self._is_cut(result):
+                        break  # it is paid; asked again, with more room
+                    return await self._answer(result.sent, result.outcome)
+
+    async def _leave_tier(self, why: Wait | NoDeploymentLeft | Suspend) -> Moved | None:
+        """Moves the query on without a further call."""
+        match why:
+            case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
+                late = f"it may be called in {wait_s:.0f} s, when its batch has expired"
+                return await self._conclude(exhausted(late, self.history))
+            case Wait(wait_s=wait_s, reason=reason):
+                return await self._conclude(rescheduled(wait_s, reason))
+            case NoDeploymentLeft() if self.cut is not None:
+                return await self._deliver_cut(self.cut)
+            case NoDeploymentLeft(reason=reason):
+                return await self._conclude(exhausted(reason, self.history))
+            case Suspend():
+                provider = self.context.fleet.providers[why.provider]
+                return await self._conclude(suspended(why, provider, self.history))
+            case _:
+                assert_never(why)
 
     async def conclude(self, result: CallResult) -> Moved | None:
         """The same for a call that somebody else made under the claim: the line of a provider batch.
