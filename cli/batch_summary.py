@@ -24,6 +24,9 @@ MOST_WORKLOADS = 12
 """So many are shown, the most expensive first; ``--json`` and the report have all."""
 
 
+_TINY_USD = 0.00005
+"""Shown as $0.0000."""
+
 MOST_CAUSES = 6
 """So many causes of failed calls are shown, the most frequent first; the report has all."""
 
@@ -97,6 +100,8 @@ def _workloads(figures: BatchFigures) -> Table:
             f"${one.cost_usd / one.queries:.6f}",
             "–" if one.grade is None else f"{100 * one.grade:.1f} % of {one.labels:,}",
         )
+    if figures.unassigned_usd > _TINY_USD:
+        grid.add_row("(grading, audits, routing)", "", "", "", f"${figures.unassigned_usd:.4f}", "", "", style="dim")
     return grid
 
 
@@ -211,7 +216,7 @@ def _quality(figures: BatchFigures) -> str:
     if quality.standing == "departed":
         return f"{floor}: {departed(quality.departures)}; {pilot}"
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]
-    audits = f", {quality.audits:,} audits" if quality.audits else ""
+    audits = f", {plural(quality.audits, 'audit')}" if quality.audits else ""
     policy = certificate["policy"].replace("_", " ")
     text = f"{floor}: certified ({policy}); measured {measured:.1f} %, at least {low:.1f} %; {pilot}{audits}"
     if figures.progress.cancelled and (saving := certificate.get("net_saving")) is not None:

@@ -167,6 +167,8 @@ def _tiers(forecast: Mapping[str, Any]) -> Table:
     grid = table(("tier",), ("routed", "answers", "share", "calls", "doubted", "cost", "takes"))
     routed, answers, calls = (_rounded(tiers, name) for name in ("routed", "answers", "calls"))
     costs = _rounded(tiers, "cost_usd", digits=6)
+    if forecast["pilot"] is not None and forecast["pilot"]["grade_cost_usd"]:
+        costs["grading"] = forecast["pilot"]["grade_cost_usd"]
     answered = sum(answers.values()) or 1.0
     shares = round_to_sum({name: 100 * count / answered for name, count in answers.items()}, digits=1)
     for name, tier in tiers.items():
@@ -180,6 +182,8 @@ def _tiers(forecast: Mapping[str, Any]) -> Table:
             f"${costs[name]:.6f}",
             duration(tier["takes_s"]),
         )
+    if "grading" in costs:
+        grid.add_row("grading", "", "", "", "", "", f"${costs['grading']:.6f}", "")
     if len(tiers) > 1:
         grid.add_row(
             "all",

@@ -55,7 +55,13 @@ class Forecaster:
         """The forecast for the lines seen so far, at least one. Raises EvaluationError."""
         history, load = ForecastHistory(), QueueLoad(default_slots(self.fleet))
         if self.engine is not None:
-            history = await load_history(self.engine, self.fleet, tenant=self.spec.tenant, total=self.sample.seen)
+            history = await load_history(
+                self.engine,
+                self.fleet,
+                tenant=self.spec.tenant,
+                total=self.sample.seen,
+                has_pilot=self.spec.pilot is not None,
+            )
             load = await load_queues(self.engine, self.fleet, otherwise=load.slots)
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, history, load)

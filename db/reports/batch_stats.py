@@ -355,6 +355,11 @@ class BatchFigures:
         return self.router_cost_usd / self.saving_usd if self.saving_usd > 0 else None
 
     @property
+    def unassigned_usd(self) -> float:
+        """What calls cost that are of no query: grading, audits, and routing of several queries at once."""
+        return round(self.cost_usd - sum(workload.cost_usd for workload in self.workloads), 9)
+
+    @property
     def not_paid_queries(self) -> int:
         """Queries that have the answer of another."""
         return sum(self.followers.values())

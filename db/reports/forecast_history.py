@@ -25,8 +25,12 @@ ALIKE: Final = 10
 """By how much a batch may be larger or smaller for its time to be comparable."""
 
 
-async def load_history(engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int) -> ForecastHistory:
+async def load_history(
+    engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int, has_pilot: bool = False
+) -> ForecastHistory:
     """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
+
+    A batch that ``has_pilot`` waits for its steps: times are of batches with one, or of those without.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
     """
@@ -63,6 +67,7 @@ async def load_history(engine: AsyncEngine, fleet: Fleet, *, tenant: str, total:
             for row in batches
             if (estimated_s := plans[row.id].get("estimated_s"))
             and total / ALIKE <= row.total <= total * ALIKE
+            and bool(plans[row.id].get("pilot")) is has_pilot
             and all(tier.get("measured_calls") for tier in plans[row.id]["tiers"].values())
         ],
     )

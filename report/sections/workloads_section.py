@@ -27,8 +27,8 @@ def workloads(report: BatchReport) -> Section:
         "Workloads",
         [
             "A query belongs to the workload that its metadata name, else to those with the same system prompt "
-            "(prompt-…). Costs cover each query's own calls; a call that routes several queries at once is not charged "
-            "to any of them."
+            "(prompt-…). Costs cover each query's own calls; grading, audits, and calls that route several queries at "
+            f"once are of no query: {usd(report.figures.unassigned_usd)}."
         ],
         tables=[Table("Workloads", columns, rows, frozenset({"workload"}))],
     )

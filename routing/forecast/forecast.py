@@ -123,6 +123,8 @@ def forecast(
     estimated_s = START_S + max(slowest.takes_s, routed_s)
     slower, time_spread = _factor(past.time_ratios, PRIOR_SPREAD)
     of_latency = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
+    # How long the steps of a pilot take is not in the estimate.
+    of_time = time_spread if past.time_ratios or pilot is not None else 0.0
     return Forecast(
         total=total,
         sampled=len(ways),
@@ -130,7 +132,7 @@ def forecast(
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
         cost_usd=replace(cost, low=least_cost.low),
         baseline_usd=total * sum(way.top_usd for way in ways) / len(ways),
-        finish_s=interval(estimated_s * slower, math.hypot(of_latency, time_spread if past.time_ratios else 0.0)),
+        finish_s=interval(estimated_s * slower, math.hypot(of_latency, of_time)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
         basis=_basis(past, load, tiers),

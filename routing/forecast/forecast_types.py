@@ -29,7 +29,8 @@ class ForecastHistory:
     prompt_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Tier → for each batch that had a plan: what a call's prompt cost in the mean, over its estimate."""
     time_ratios: Sequence[float] = ()
-    """For each batch of about this size with a plan by measured latencies: its time over `Forecast.estimated_s`."""
+    """For each batch of about this size with a plan by measured latencies, and with a pilot as this one or without one:
+    its time over `Forecast.estimated_s`."""
 
 
 class CallLatency(NamedTuple):

@@ -210,6 +210,8 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         await planned(bench, settings)
         await answer_all(bench)
         assert len((await load_history(bench.engine, bench.fleet, tenant="default", total=4)).time_ratios) == 1
+        others = await load_history(bench.engine, bench.fleet, tenant="default", total=4, has_pilot=True)
+        assert others.time_ratios == [], "a batch with a pilot waits for its steps"
         assert (await load_history(bench.engine, bench.fleet, tenant="default", total=400)).time_ratios == [], (
             "it was far smaller"
         )

@@ -160,6 +160,8 @@ def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
 def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> None:
     told = predict("large", past=ForecastHistory(time_ratios=[3.0] * 5))
     assert told.finish_s.expected == pytest.approx(3 * told.estimated_s, rel=0.1)
+    pilot = predict("large", pilot=ExpectedPilot(100, stops=False, judge=None)).finish_s
+    assert pilot.high / pilot.low > 30, "how long its steps take is not known before one was made"
     assert told.estimated_s == predict("large").estimated_s
 
 
