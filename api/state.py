@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from async_lru import alru_cache
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,12 +21,13 @@ from api.http_errors import not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
 from api.tenant_rate_limit import TenantRateLimit
-from api.tenant_shares import HeldBody, TenantJobs, TenantShares, TenantTurns
+from api.tenant_shares import HeldBody, TenantJobs, TenantShares, TenantTurns, no_room
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
 from db.engine import make_engine
 from db.file_store import FileStore
 from db.ledger import Ledger
+from db.stored_bytes import stored_bytes
 from db.tenants import Tenants
 from db.webhook_store import WebhookStore
 from redis_client import connect
@@ -36,6 +38,7 @@ GIVE_UP_S = 10.0
 """How long a statement of the ledger is retried while Postgres is unavailable and a client waits."""
 
 _MAX_STATUSES = 10_000
+_MAX_TENANTS = 10_000
 _MOST_STREAMS = 1_000
 _MOST_CHATS = 10_000
 _MOST_MESSAGE_BATCHES = 32
@@ -112,6 +115,9 @@ class AppState:
         """Before ``submissions`` and ``checks``, which are in the order of coming: a tenant's crowd waits here."""
         self.submissions = asyncio.Semaphore(4)
         """A submission holds two connections; with more at once none might get its second."""
+        self._stored_bytes = alru_cache(maxsize=_MAX_TENANTS, ttl=config.status_ttl_s)(
+            partial(stored_bytes, self.engine)
+        )
         self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)
 
     async def status(self, public_id: str, *, tenant: str, param: str = "batch_id") -> Status:
@@ -135,6 +141,12 @@ class AppState:
         elif batch.finalized_at is not None and batch.id is not None and not is_finalized(batch):
             await self.batches.reopen(batch.public_id)
         return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
+
+    async def check_stored(self, tenant: str) -> None:
+        """Raises ApiError 413 where the tenant's batches had used up its quota at most ``status_ttl_s`` ago."""
+        most = self.fleet.tenant_quotas.stored_bytes
+        if await self._stored_bytes(tenant) >= most:
+            raise no_room(most)
 
     async def close(self) -> None:
         """Closes every connection."""

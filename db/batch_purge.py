@@ -48,6 +48,8 @@ async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False)
         await _drop_between_readers(engine, name)
     async with transaction(engine) as connection:
         files = await _purge_files(connection, before, dry_run=dry_run)
+        if not dry_run:
+            await _purge_requests(connection, before)
     return Purged(len(batches), tuple(partitions), files)
 
 
@@ -76,7 +78,11 @@ async def _empty(connection: AsyncConnection, batch_id: int, first: int, last: i
         "DELETE FROM request_keys WHERE batch_id = :id",
         "DELETE FROM followers WHERE batch_id = :id",
         "DELETE FROM provider_batches WHERE batch_id = :id",
-        "UPDATE batches SET purged_at = now() WHERE id = :id",
+        "WITH emptied AS ("
+        " UPDATE batches AS b SET purged_at = now(), prompt_bytes = 0, answer_bytes = 0, measured_at = now()"
+        " FROM (SELECT * FROM batches WHERE id = :id FOR UPDATE) AS was WHERE b.id = was.id RETURNING was.*)"
+        " UPDATE tenants AS t SET stored_bytes = t.stored_bytes - e.prompt_bytes - e.answer_bytes"
+        " FROM emptied AS e WHERE t.name = e.tenant AND e.measured_at IS NOT NULL",
     ):
         await connection.execute(text(statement), span)
 
@@ -165,3 +171,12 @@ async def _purge_files(connection: AsyncConnection, before: datetime, *, dry_run
         await connection.execute(text("DELETE FROM file_pieces WHERE file_id = ANY(:ids)"), ids)
         await connection.execute(text("DELETE FROM files WHERE id = ANY(:ids)"), ids)
     return len(found)
+
+
+async def _purge_requests(connection: AsyncConnection, before: datetime) -> None:
+    """Of HTTP, what no batch goes with: those that never came into the ledger, and messages that are over."""
+    for statement in (
+        "DELETE FROM api_batches WHERE status IN ('failed', 'cancelled') AND created_at < :before",
+        "DELETE FROM webhook_messages WHERE due_at IS NULL AND created_at < :before",
+    ):
+        await connection.execute(text(statement), {"before": before})

@@ -8,6 +8,7 @@ queries (docs/decisions/0011-two-transactions-for-a-large-batch.md).
 
 import asyncio
 import hashlib
+import math
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,6 +30,14 @@ from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.pilots import start_pilot
 from db.sql import statement
+from db.stored_bytes import (
+    ROW_BYTES,
+    SHARED_ANSWER_BYTES,
+    NoRoomForBatch,
+    expected_bytes,
+    reserve_bytes,
+    stored_bytes,
+)
 from endpoints.endpoint import Endpoint
 from routing.fleet import BudgetPolicy, Fleet, is_pin
 from routing.lifecycle import ROUTE, State
@@ -111,6 +120,8 @@ class BatchSpec:
     """A quality floor to certify on a sample before the rest is routed; None routes everything at once."""
     dedup: bool = False
     """Of lines that ask the same, one is asked, whatever their temperature."""
+    most_stored_bytes: int | None = None
+    """What its tenant may have stored, this batch included; None: any number."""
 
 
 def hash_prompts(content: "hashlib._Hash", prompts: Sequence[Prompt]) -> None:
@@ -135,12 +146,14 @@ class BatchWriter:
         tenant: str = "default",
         public_id: str | None = None,
         pilot: PilotSpec | None = None,
+        room: float = math.inf,
         find_reusable: "Callable[[Sequence[RequestKey]], Awaitable[Mapping[bytes, int]]]",
     ) -> None:
         self._connection = connection
         self._find_reusable = find_reusable
         self._batch_id = batch_id
         self._tenant = tenant
+        self._room = room
         self._second = second
         self._ids = ids
         self._row = b"%%d\t%d\t%%b\t%%d\t%%b\t%%b\n" % batch_id
@@ -159,6 +172,10 @@ class BatchWriter:
         self.ranges: list[tuple[int, int]] = []
         """The ids that were used, as inclusive ranges."""
         self.total = 0
+        self.prompt_bytes = 0
+        """Of its prompts, with what their rows take."""
+        self.answer_bytes = 0
+        """What is expected of answers that cost next to nothing."""
         self.endpoint = Endpoint.CHAT
         """The endpoint that its lines are for."""
         self._content = hashlib.sha256()
@@ -181,7 +198,7 @@ class BatchWriter:
     ) -> Sequence[AnyPrompt]:
         """Adds ``prompts`` in their order; those with the ``keys`` of earlier ones follow them.
 
-        Returns those that are asked. Raises what Postgres had against these or earlier ones.
+        Returns those that are asked. Raises what Postgres had against these or earlier ones, and NoRoomForBatch.
         """
         ids = tuple(await self._ids.take(len(prompts)))
         for id_range in ids:
@@ -197,7 +214,13 @@ class BatchWriter:
         if not self.total:
             self.endpoint = endpoint_of(prompts[0][3])
         self.total += len(rows)
+        written = b"".join(rows)
+        self.prompt_bytes += len(written) + ROW_BYTES * len(rows)
+        if self.endpoint is Endpoint.EMBEDDINGS:
+            self.answer_bytes += expected_bytes(body for _, _, body, _ in prompts)
         hash_prompts(self._content, prompts)
+        if self.prompt_bytes + self.answer_bytes > self._room:
+            raise NoRoomForBatch
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
         asked = prompts
@@ -205,8 +228,10 @@ class BatchWriter:
             rest = [pair for pair in zip(chain.from_iterable(ids), prompts, strict=True) if pair[0] not in followers]
             ids = tuple(range(query_id, query_id + 1) for query_id, _ in rest)
             asked = [prompt for _, prompt in rest]
+            if self.endpoint is not Endpoint.EMBEDDINGS:
+                self.answer_bytes += SHARED_ANSWER_BYTES * len(followers)
         await self._put_queries(self._query_rows(ids, asked))
-        await self._prompts.write(b"".join(rows).replace(b"\\", b"\\\\"))
+        await self._prompts.write(written.replace(b"\\", b"\\\\"))
         return asked
 
     def _query_rows(self, ids: Sequence[range], prompts: Sequence[Prompt]) -> bytes:
@@ -298,7 +323,8 @@ async def open_batch_writer(
 ) -> AsyncIterator["BatchWriter | Row[Any]"]:
     """A `BatchWriter` to write to; or, where the order's idempotency key was used before, that batch's row.
 
-    The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError.
+    The batch exists once the block ends without an exception and with at least one prompt. Raises DBAPIError, and
+    NoRoomForBatch where the order has a quota.
     A cancellation during the commit takes effect at the next await, when the caller knows that the batch exists.
     """
     turns = _turns.setdefault(engine, _WriterSlots())
@@ -309,6 +335,8 @@ async def open_batch_writer(
         if (before := await _find_existing_batch(connection, engine, order)) is not None:
             yield before
             return
+        most = order.most_stored_bytes
+        room = math.inf if most is None else most - await stored_bytes(engine, order.tenant)
         batch_id = int(
             (await connection.execute(statement("allocate_batch_id"), {"kind": BATCHES_UNDER_WAY})).scalar_one()
         )
@@ -337,6 +365,7 @@ async def open_batch_writer(
             tenant=order.tenant,
             public_id=order.public_id,
             pilot=order.pilot,
+            room=room,
             find_reusable=find_reusable,
         )
         try:
@@ -412,6 +441,12 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
 async def _close(
     connection: AsyncConnection, opened: BatchWriter, order: BatchSpec, fleet: Fleet, *, batch_id: int
 ) -> None:
+    metadata, plan = orjson.dumps(order.metadata), None if opened.plan is None else orjson.dumps(opened.plan)
+    opened.prompt_bytes += 2 * len(metadata) + len(plan or b"")  # the former is in api_batches too
+    if order.most_stored_bytes is not None:
+        await reserve_bytes(
+            connection, order.tenant, opened.prompt_bytes + opened.answer_bytes, most=order.most_stored_bytes
+        )
     prices = orjson.dumps(PriceList.of(fleet).as_json(), option=orjson.OPT_SORT_KEYS)
     await connection.execute(
         statement("insert_batch"),
@@ -423,9 +458,11 @@ async def _close(
             "key": order.idempotency_key,
             "source": order.source,
             "endpoint": opened.endpoint.value,
-            "metadata": orjson.dumps(order.metadata).decode(),
+            "metadata": metadata.decode(),
             "total": opened.total,
             "content": opened.content_sha256,
+            "prompt_bytes": opened.prompt_bytes,
+            "answer_bytes": opened.answer_bytes,
             "first_id": min(first for first, _ in opened.ranges),
             "last_id": max(last for _, last in opened.ranges),
             "priority": order.priority,
@@ -437,7 +474,7 @@ async def _close(
             "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
             "day_cap_usd": fleet.budgets.tenant_day_usd,
             "policy": (order.budget_policy or fleet.budgets.policy).value,
-            "plan": None if opened.plan is None else orjson.dumps(opened.plan).decode(),
+            "plan": None if plan is None else plan.decode(),
             "expires_at": order.expires_at,
             "deadline": order.deadline,
             "traceparent": order.traceparent,

@@ -20,6 +20,9 @@ SHOWN_CHARS: Final = 20_000
 SHOWN_MESSAGES: Final = 50
 """Of a text, and of a query, that are shown to a person; the result file has the rest."""
 
+MOST_LABELS: Final = 50
+"""Of a query, that are given over HTTP: only the newest of each tier counts."""
+
 WEB, UNCERTAIN = "web", "web-uncertain"
 """Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful
 or because a judge compared it. A figure over the latter is not one of all answers (`labels.source`)."""
@@ -40,11 +43,18 @@ async def answered(engine: AsyncEngine, batch_id: int, custom_ids: Sequence[str]
     return {row.custom_id: row for row in rows}
 
 
-async def label(engine: AsyncEngine, labels: Sequence[Label], *, source: str, said_by: str) -> int:
-    """Stores them all, or on an error none. Returns how many there are."""
+async def label(
+    engine: AsyncEngine, labels: Sequence[Label], *, source: str, said_by: str, most: int | None = None
+) -> int:
+    """Stores them all, but for those of queries that have ``most``; on an error none. Returns how many were stored."""
     rows = [{"query_id": label.query_id, "tier": label.tier, "grade": label.grade} for label in labels]
     written = await fetch(
-        engine, statement("label_answers"), labels=orjson.dumps(rows).decode(), source=source, said_by=said_by
+        engine,
+        statement("label_answers"),
+        labels=orjson.dumps(rows).decode(),
+        source=source,
+        said_by=said_by,
+        most=most,
     )
     return len(written)
 

@@ -298,6 +298,7 @@ class TenantQuotasTable(ConfigTable):
 
     files: Count = _default(TenantQuotas, "files")
     file_bytes: Count = _default(TenantQuotas, "file_bytes")
+    stored_bytes: Count = _default(TenantQuotas, "stored_bytes")
     open_batches: Count = _default(TenantQuotas, "open_batches")
     waiting_chats: Count = _default(TenantQuotas, "waiting_chats")
     webhooks: Count = _default(TenantQuotas, "webhooks")

@@ -243,6 +243,8 @@ class TenantQuotas:
     """Uploaded files that were not deleted and have not expired."""
     file_bytes: int = 20 * 1024**3
     """Of all of them together."""
+    stored_bytes: int = 20 * 1024**3
+    """Of the prompts and answers of its batches and chats, until they are purged; a query counts 4 KiB at least."""
     open_batches: int = 1000
     waiting_chats: int = 1000
     """Chat completions that wait for their answer, in each process of the API."""

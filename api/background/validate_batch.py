@@ -23,10 +23,12 @@ from api.background.isolated_thread import run_in_isolated_thread
 from api.http_errors import sentence
 from api.schemas import RowOptions
 from api.state import AppState
+from api.tenant_shares import no_room
 from db.api_batch_types import ApiBatchTask
 from db.batch_writer import BatchSpec
 from db.file_store import PIECE_BYTES, StoredFile
 from db.statement_errors import is_transient
+from db.stored_bytes import NoRoomForBatch
 from endpoints.endpoint import Endpoint
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import input_error
@@ -97,6 +99,10 @@ async def _read(work: ApiBatchTask, service: AppState) -> None:
     except InvalidInput as error:
         await _fail(work, batch_errors(error), service)
         return
+    except NoRoomForBatch:
+        full = no_room(service.fleet.tenant_quotas.stored_bytes)
+        await _fail(work, [_error("quota_reached", full.message, "input_file_id", None)], service)
+        return
     except (ShuttingDown, OSError, DBAPIError) as error:
         if isinstance(error, DBAPIError) and not is_transient(error):
             raise
@@ -127,6 +133,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
         expires_at=work.expires_at,
         deadline=work.expires_at,
         traceparent=work.traceparent,
+        most_stored_bytes=service.fleet.tenant_quotas.stored_bytes,
     )
     rows = None if work.row_mapping is None else RowOptions(**work.row_mapping)
     forecaster = served_forecaster(service, engine, spec)

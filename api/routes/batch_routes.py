@@ -147,6 +147,7 @@ async def create_from_file(
     """The batch that waits for validation, or the one that the same request made before. Raises ApiError."""
     try:
         await input_file(wanted.input_file_id, service, tenant=wanted.tenant)
+        await service.check_stored(wanted.tenant)
     except ApiError:  # it may have been deleted after an earlier try of this request created its batch
         if created := await service.batches.created_before(wanted):
             return created

@@ -17,10 +17,12 @@ from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
 from api.state import AppState, get_held_body, get_principal, get_state, get_tenant
+from api.tenant_shares import no_room
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
 from db.reports.results import answer_body, is_refused
+from db.stored_bytes import NoRoomForBatch
 from endpoints.endpoint import Endpoint
 from submission.line_reader import InputLine, InvalidInput, RejectedLine, read_objects
 from submission.submit import IdempotencyConflict, submit
@@ -197,12 +199,15 @@ async def _submit(
     """The batch of the query that the request asks, and how its answer is streamed."""
     raw = await read_body(request, max_bytes=service.config.max_chat_bytes)
     await _check_day_budget(service, tenant)
+    if idempotency_key is None:  # else it may have its answer already
+        await service.check_stored(tenant)
     spec = BatchSpec(
         source=CHAT_SOURCE,
         tenant=tenant,
         key_id=get_principal(request).key_id,
         idempotency_key=f"chat:{idempotency_key}" if idempotency_key else None,
         priority=_PRIORITY,
+        most_stored_bytes=service.fleet.tenant_quotas.stored_bytes if idempotency_key else None,
         public_id=f"batch_{secrets.token_hex(12)}",
         expires_at=datetime.now(UTC) + timedelta(days=1) if idempotency_key else _expiry(service),
         traceparent=read_traceparent(request.headers.get("traceparent")),
@@ -212,6 +217,8 @@ async def _submit(
             lines, stream = await _checked(raw, endpoint, service)
             made = await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)
             return made.public_id, stream
+    except NoRoomForBatch:
+        raise no_room(service.fleet.tenant_quotas.stored_bytes) from None
     except IdempotencyConflict as error:
         raise conflict(
             "This Idempotency-Key was used before with another request.",

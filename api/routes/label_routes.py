@@ -10,7 +10,8 @@ from api.responses import json_response
 from api.schemas import LabelCreate, LabelObject, LabelSample
 from api.state import get_principal, get_state, get_tenant
 from api.static_pages import Pages
-from db.label_store import UNCERTAIN, WEB, Label, answered, label, sample_to_label, texts_to_label
+from api.tenant_shares import quota_reached
+from db.label_store import MOST_LABELS, UNCERTAIN, WEB, Label, answered, label, sample_to_label, texts_to_label
 
 router = APIRouter(tags=["labels"])
 
@@ -78,12 +79,15 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
         tiers = ", ".join(row.tiers) or "no tier"
         raise bad_request(f"There is no such answer: the line was answered by {tiers}.", param="tier")
     source = UNCERTAIN if body.by in ("doubt", "judged") else WEB
-    await label(
+    written = await label(
         service.engine,
         [Label(row.query_id, tier, body.grade)],
         source=source,
         said_by=get_principal(request).key_name or tenant,
+        most=MOST_LABELS,
     )
+    if not written:
+        raise quota_reached("The line has all the labels that are kept", MOST_LABELS, "Its newest ones stand.")
     return json_response(
         {
             "object": "label",

@@ -45,6 +45,8 @@ CREATE TABLE batches (
     metadata jsonb NOT NULL DEFAULT '{}'::jsonb,
     total integer NOT NULL,
     content_sha256 bytea,
+    prompt_bytes bigint NOT NULL DEFAULT 0,
+    answer_bytes bigint NOT NULL DEFAULT 0,
     first_query_id bigint NOT NULL,
     last_query_id bigint NOT NULL,
     priority smallint NOT NULL DEFAULT 0,
@@ -63,6 +65,7 @@ CREATE TABLE batches (
     ended_at timestamptz,
     sealed_at timestamptz,
     summed_at timestamptz,
+    measured_at timestamptz,
     purged_at timestamptz,
     CONSTRAINT uq_batches_tenant_idempotency_key UNIQUE (tenant, idempotency_key),
     CONSTRAINT ck_batches_total_positive CHECK (total > 0),
@@ -74,6 +77,7 @@ CREATE INDEX ix_batches_unsealed ON batches (id)
     WHERE ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at);
 CREATE INDEX ix_batches_unsummed ON batches (id)
     WHERE ended_at IS NOT NULL AND (summed_at IS NULL OR summed_at <= ended_at) AND source <> '/v1/chat/completions';
+CREATE INDEX ix_batches_unmeasured ON batches (tenant) INCLUDE (prompt_bytes, answer_bytes) WHERE measured_at IS NULL;
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
 CREATE INDEX ix_batches_no_chat ON batches (tenant, created_at) WHERE source <> '/v1/chat/completions';
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
@@ -81,6 +85,10 @@ COMMENT ON COLUMN batches.key_id IS 'the API key that submitted it, by the part 
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
 COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
 COMMENT ON COLUMN batches.content_sha256 IS 'of its lines: an idempotency key belongs to one content';
+COMMENT ON COLUMN batches.prompt_bytes IS 'of its prompts as they came, with what their rows take; 0 once purged';
+COMMENT ON COLUMN batches.answer_bytes IS 'of its answers as they are stored; until measured_at what is expected; 0 once purged';
+COMMENT ON COLUMN batches.measured_at IS
+    'when its bytes were added to those of its tenant; null while it is open, or where it was resumed since';
 COMMENT ON COLUMN batches.price_list IS 'the digest of its price list: later fleet files do not change its figures';
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
 COMMENT ON COLUMN batches.deadline IS 'when its answers are wanted: until then cheaper lanes may be used; null for standard';
@@ -91,10 +99,10 @@ COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals;
 COMMENT ON COLUMN batches.summed_at IS
     'when workload_sums was filled; not after ended_at: it was resumed since, or audits may have followed';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
-GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline, summed_at),
-    INSERT (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256,
-            first_query_id, last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan, traceparent, budget_policy,
-            expires_at, deadline)
+GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline, summed_at, answer_bytes, measured_at),
+    INSERT (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256, prompt_bytes,
+            answer_bytes, first_query_id, last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan,
+            traceparent, budget_policy, expires_at, deadline)
     ON batches TO pointsman_app;
 
 -- price lists -------------------------------------------------------------------------------------------------------
@@ -749,12 +757,14 @@ CREATE TABLE tenants (
     name text CONSTRAINT pk_tenants PRIMARY KEY,
     requests_per_min integer,
     day_usd numeric(18, 9),
+    stored_bytes bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT ck_tenants_limits_positive CHECK (requests_per_min > 0 AND day_usd >= 0)
 );
 COMMENT ON COLUMN tenants.requests_per_min IS 'null for no limit';
 COMMENT ON COLUMN tenants.day_usd IS 'the most it may spend on a UTC day; null for the limit of the fleet';
-GRANT SELECT, INSERT, UPDATE (requests_per_min, day_usd) ON tenants TO pointsman_app;
+COMMENT ON COLUMN tenants.stored_bytes IS 'of its batches that have a measured_at; the others are added when they end';
+GRANT SELECT, INSERT, UPDATE (requests_per_min, day_usd, stored_bytes) ON tenants TO pointsman_app;
 
 CREATE TABLE api_keys (
     id text CONSTRAINT pk_api_keys PRIMARY KEY,
@@ -848,6 +858,7 @@ CREATE TABLE api_batches (
 CREATE INDEX ix_api_batches_tenant_created_at ON api_batches (tenant, created_at, public_id);
 CREATE INDEX ix_api_batches_unfinished ON api_batches (created_at)
     WHERE status = 'validating' OR status = 'accepted' AND finalized_at IS NULL;
+CREATE INDEX ix_api_batches_failed ON api_batches (tenant) WHERE status IN ('failed', 'cancelled');
 CREATE INDEX ix_api_batches_input_file_id ON api_batches (input_file_id) WHERE status = 'validating';
 COMMENT ON COLUMN api_batches.public_id IS 'that of its row in batches, once it is accepted';
 COMMENT ON COLUMN api_batches.key_id IS 'the API key that created it, by the part that may be shown; null where none did';

@@ -5,7 +5,7 @@ Any number may run; one is active, by an advisory lock that Postgres frees when 
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,6 +21,7 @@ from db.leader_election import LeaderElection
 from db.orphan_cleanup import delete_orphans
 from db.spend import sum_spend
 from db.statement_errors import StatementFailed, is_transient
+from db.stored_bytes import measure_batches, tenants_beyond
 from db.worker_registry import WorkerRegistry
 from db.workload_sums import sum_workloads
 from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State
@@ -64,10 +65,13 @@ ORPHANS_EVERY_S = 600.0
 """Between two looks for orphans, of batch writers that died between their commits. No reader sees them."""
 
 SPEND_EVERY_S = 60.0
-"""Between two sums of what the calls of a day cost."""
+"""Between two sums of what the calls of a day cost, and of what answers take."""
 
 SPEND_REST = 50.0
-"""After a sum, which reads all calls of its days, the feeder waits this many times the sum's duration."""
+"""After a sum, which reads all calls of its days, or all answers, the feeder waits this many times its duration."""
+
+FULL_QUOTAS = 2
+"""A tenant that stores so many times its quota gets no more copies of answers."""
 
 STALL_THRESHOLD_S = 5.0
 """A pause this long between two rounds means that Postgres, or this process, stood still."""
@@ -99,17 +103,21 @@ class Feeder:
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
+    full_tenants: Sequence[str] = ()
+    """Whose batches store so much that followers get no copies for now."""
     waves: WaveStarter = field(default_factory=WaveStarter)
     sealing: PeriodicTask = field(init=False)
     tidying: PeriodicTask = field(init=False)
     adding: PeriodicTask = field(init=False)
     summing: PeriodicTask = field(init=False)
+    measuring: PeriodicTask = field(init=False)
 
     def __post_init__(self) -> None:
         self.sealing = PeriodicTask("sealing", self._seal)
         self.tidying = PeriodicTask("tidying", self._clean_orphans, ORPHANS_EVERY_S)
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
         self.summing = PeriodicTask("summing_spend", self._sum_spend, SPEND_EVERY_S, rest=SPEND_REST)
+        self.measuring = PeriodicTask("measuring_batches", self._measure, SPEND_EVERY_S, rest=SPEND_REST)
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -160,7 +168,7 @@ class Feeder:
     async def _share_answers(self) -> None:
         """Ends followers as their leaders end. A look over many that wait takes long, and is then taken less often."""
         began = time.monotonic()
-        shared = await self.context.ledger.share_answers()
+        shared = await self.context.ledger.share_answers(not_of=self.full_tenants)
         ended = time.monotonic()
         self.share_at = ended + max(TICK_S if shared else MAINTENANCE_EVERY_S, LOOK_SHARE * (ended - began))
         if shared:
@@ -228,7 +236,7 @@ class Feeder:
         await self.waves.advance(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
-        for errand in (self.sealing, self.tidying, self.adding, self.summing):
+        for errand in (self.sealing, self.tidying, self.adding, self.summing, self.measuring):
             errand.maybe_start()
         if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)
@@ -252,6 +260,13 @@ class Feeder:
     async def _sum_spend(self) -> None:
         await sum_spend(self.context.engine)
         await sum_workloads(self.context.engine)
+
+    async def _measure(self) -> None:
+        await measure_batches(self.context.engine)
+        most = FULL_QUOTAS * self.context.fleet.tenant_quotas.stored_bytes
+        self.full_tenants = await tenants_beyond(self.context.engine, most)
+        if self.full_tenants:
+            log.warning("tenants_store_too_much", tenants=self.full_tenants, fix="purge, or raise stored_bytes")
 
     async def _return_lost(self) -> None:
         for stage, pace in self.paces.items():

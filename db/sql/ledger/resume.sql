@@ -15,8 +15,15 @@ WITH again AS (
     RETURNING id, batch_id, epoch
 ),
 reopened AS (
-    UPDATE batches SET ended_at = NULL, cancelled_at = NULL, paused_at = NULL, expires_at = NULL
-    WHERE id = :batch_id AND EXISTS (SELECT 1 FROM again)
+    UPDATE batches AS b
+    SET ended_at = NULL, cancelled_at = NULL, paused_at = NULL, expires_at = NULL, measured_at = NULL
+    FROM (SELECT * FROM batches WHERE id = :batch_id FOR UPDATE) AS was
+    WHERE b.id = was.id AND EXISTS (SELECT 1 FROM again)
+    RETURNING was.*
+),
+uncounted AS (  -- it is measured again at its end
+    UPDATE tenants AS t SET stored_bytes = t.stored_bytes - r.prompt_bytes - r.answer_bytes
+    FROM reopened AS r WHERE t.name = r.tenant AND r.measured_at IS NOT NULL
 ),
 logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,

@@ -6,10 +6,10 @@ WITH prices AS (
 ),
 batch AS (
     INSERT INTO batches (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256,
-                         first_query_id, last_query_id, priority,
+                         prompt_bytes, answer_bytes, first_query_id, last_query_id, priority,
                          fleet, fleet_digest, price_list, simulated, budget_policy, plan, expires_at, deadline,
                          traceparent)
-    VALUES (:id, :public_id, :tenant, CAST(:key_id AS text), :key, :source, :endpoint, CAST(:metadata AS jsonb), :total, CAST(:content AS bytea), :first_id, :last_id, :priority,
+    VALUES (:id, :public_id, :tenant, CAST(:key_id AS text), :key, :source, :endpoint, CAST(:metadata AS jsonb), :total, CAST(:content AS bytea), :prompt_bytes, :answer_bytes, :first_id, :last_id, :priority,
             :fleet, :digest, :price_list, :simulated, :policy, CAST(:plan AS jsonb), CAST(:expires_at AS timestamptz),
             CAST(:deadline AS timestamptz),
             CAST(:traceparent AS text))

@@ -1,9 +1,12 @@
--- Adds a key, and its tenant with the given limits; nothing where the identity has one, or the tenant has :most keys.
+-- Adds a key, and its tenant with the given limits; nothing where the identity has one, or the tenant has :most keys, or
+-- ten times as many that were made within a day: revoked ones stay in the table.
 WITH made AS (
     INSERT INTO api_keys (id, tenant, name, hash, role, identity)
     SELECT :id, :tenant, :name, :hash, :role, CAST(:identity AS text)
     WHERE CAST(:most AS bigint) IS NULL
-       OR (SELECT count(*) FROM api_keys WHERE tenant = :tenant AND revoked_at IS NULL) < CAST(:most AS bigint)
+       OR (SELECT greatest(count(*) FILTER (WHERE revoked_at IS NULL),
+                           count(*) FILTER (WHERE created_at > now() - interval '1 day') / 10) FROM api_keys
+           WHERE tenant = :tenant) < CAST(:most AS bigint)
     ON CONFLICT (identity) WHERE revoked_at IS NULL DO NOTHING
     RETURNING id, tenant
 ),

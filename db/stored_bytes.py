@@ -1,0 +1,70 @@
+"""How much the prompts and answers of a tenant's batches take, known without a look at any of them.
+
+A batch counts from its submission: its prompts with their length, and what its answers are expected to take where they
+cost next to nothing. Once it has ended, the feeder measures its answers and adds it to the sum of its tenant; a purge
+takes it off.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from db.engine import fetch
+from db.sql import statement
+from endpoints.embeddings_request import most_answer_bytes
+from routing.embedding_input import inputs_of
+
+ROW_BYTES: Final = 4096
+"""What the rows of one query take beside its texts: its state, calls and decisions, with their indexes."""
+
+SHARED_ANSWER_BYTES: Final = 16 * 1024
+"""What the answer of a follower is expected to take: it is a copy, and costs nothing."""
+
+FAILED_BYTES: Final = 128 * 1024
+"""What a batch takes that failed at its validation: a hundred errors, metadata, messages to webhooks."""
+
+_QUERIES_AT_ONCE: Final = 20_000
+
+
+class NoRoomForBatch(Exception):
+    """The tenant's quota of stored bytes has no room for the batch."""
+
+
+async def stored_bytes(engine: AsyncEngine, tenant: str) -> int:
+    """Of all batches of the tenant. Raises DBAPIError."""
+    (row,) = await fetch(engine, statement("stored_bytes"), **_asked(tenant))
+    return int(row.bytes)
+
+
+async def reserve_bytes(connection: AsyncConnection, tenant: str, wanted: int, *, most: int) -> None:
+    """Other batches of the tenant wait for the commit. Raises NoRoomForBatch where ``wanted`` more pass ``most``."""
+    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, 2))"), {"tenant": tenant})
+    stored = int((await connection.execute(statement("stored_bytes"), _asked(tenant))).scalar_one())
+    if stored + wanted > most:
+        raise NoRoomForBatch
+
+
+async def measure_batches(engine: AsyncEngine) -> None:
+    """Measures what is not measured yet, some batches at a time. Raises DBAPIError."""
+    after: int | None = 0
+    while after is not None:
+        (row,) = await fetch(engine, statement("measure_batches"), after=after, queries=_QUERIES_AT_ONCE)
+        after = row.last_id
+
+
+async def tenants_beyond(engine: AsyncEngine, most: int) -> list[str]:
+    """Tenants with batches of more than ``most`` bytes. Raises DBAPIError."""
+    return [row.name for row in await fetch(engine, statement("tenants_beyond"), most=most)]
+
+
+def expected_bytes(bodies: Iterable[bytes]) -> int:
+    """What the answers to embeddings requests take at most: vectors of a word are thousands of times its length."""
+    requests = map(orjson.loads, bodies)
+    return sum(most_answer_bytes(body, len(inputs_of(body["input"]))) for body in requests)
+
+
+def _asked(tenant: str) -> dict[str, object]:
+    return {"tenant": tenant, "failed_bytes": FAILED_BYTES}

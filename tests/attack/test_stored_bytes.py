@@ -1,0 +1,203 @@
+"""One tenant against the disk: what its batches and chats keep has a quota, whatever they are made of."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from api.routes import label_routes
+from db.batch_purge import purge
+from db.batch_writer import BatchSpec, BatchWriter, Prompt, RequestKey, open_batch_writer
+from db.stored_bytes import (
+    FAILED_BYTES,
+    ROW_BYTES,
+    NoRoomForBatch,
+    measure_batches,
+    stored_bytes,
+    tenants_beyond,
+)
+from endpoints.endpoint import Endpoint
+from tests.attack.conftest import QUOTAS
+from tests.attack.test_tenant_shares import refused
+from tests.integration.api.conftest import CONFIG, Served, finish_one, line, served
+from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+
+__all__ = ["served"]
+
+CHAT = {"messages": [{"role": "user", "content": "Is it?"}]}
+
+
+async def grow_answers(bench: LedgerHarness) -> None:
+    """Has each answer be one of 100,000 characters, and measures them, as the feeder does."""
+    await bench.rows_as_owner(
+        "UPDATE answers SET response = (SELECT json_build_object('a', string_agg(md5(CAST(i AS text)), ''))"
+        " FROM generate_series(1, 3000) AS i)"
+    )
+    await measure_batches(bench.engine)
+
+
+async def purge_all(bench: LedgerHarness) -> None:
+    async with bench.owner() as owner:
+        await purge(owner, before=datetime.now(UTC) + timedelta(minutes=1))
+
+
+def test_prompts_and_answers_that_are_stored_have_a_quota(few_served: Served) -> None:
+    quotas = replace(QUOTAS, files=100, open_batches=100, stored_bytes=FAILED_BYTES + 4 * ROW_BYTES)
+    few_served.app.state.service.fleet = replace(few_served.fleet, tenant_quotas=quotas)
+    greedy, other = few_served.key("greedy"), few_served.key("other")
+    with few_served.client(greedy) as client, few_served.client(other) as theirs:
+        file = upload(client, [line("a")])["id"]
+        for _ in range(2):
+            batch = str(create(client, file)["id"])
+            until(client, batch, "in_progress")
+        large = upload(client, [line("a", metadata={"x": "x" * (FAILED_BYTES + 2 * ROW_BYTES)})])["id"]
+        beyond = until(client, str(create(client, large)["id"]), "failed")
+        (error,) = beyond["errors"]["data"]
+        assert (error["code"], "purge" in error["message"]) == ("quota_reached", True)
+        few_served.answer(batch)
+        few_served.play(grow_answers)
+        asked = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+
+        time.sleep(2 * CONFIG.status_ttl_s)
+        assert "purge" in refused(client.post("/v1/batches", json=asked), 413)
+        assert "purge" in refused(client.post("/v1/chat/completions", json=CHAT), 413)
+        assert "purge" in refused(client.post("/v1/chat/completions", json=CHAT, headers={"idempotency-key": "k"}), 413)
+        until(theirs, str(create(theirs, upload(theirs, [line("a")])["id"])["id"]), "in_progress")
+        few_served.play(purge_all)
+        time.sleep(2 * CONFIG.status_ttl_s)
+        until(client, str(create(client, upload(client, [line("a")])["id"])["id"]), "in_progress")
+
+
+async def write(
+    bench: LedgerHarness,
+    prompts: Sequence[Prompt],
+    *,
+    most: int = 20 * 1024**3,
+    keys: Sequence[RequestKey | None] | None = None,
+    meet: asyncio.Barrier | None = None,
+) -> None:
+    order = BatchSpec(source="test", tenant="greedy", most_stored_bytes=most)
+    async with open_batch_writer(bench.engine, order, bench.fleet) as opened:
+        assert isinstance(opened, BatchWriter)
+        await opened.write(prompts, keys)
+        if meet is not None:
+            await meet.wait()
+
+
+def prompts(count: int, body: Any, options: Any = None) -> list[Prompt]:
+    said = None if options is None else orjson.dumps(options)
+    return [(n, f"q-{n}", orjson.dumps(body), said) for n in range(1, count + 1)]
+
+
+def test_of_two_batches_at_once_no_more_come_in_than_there_is_room_for(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        most, meet = 5 * ROW_BYTES, asyncio.Barrier(2)
+        both = [write(bench, prompts(3, CHAT), most=most, meet=meet) for _ in range(2)]
+        outcomes = await asyncio.gather(*both, return_exceptions=True)
+        assert sorted(type(outcome) for outcome in outcomes if outcome is not None) == [NoRoomForBatch]
+        assert 3 * ROW_BYTES < await stored_bytes(bench.engine, "greedy") < most
+        assert await bench.counts() == (1, 3, 3)
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "followers"])
+def test_answers_that_cost_next_to_nothing_count_before_they_come(on_bench: OnBench, kind: str) -> None:
+    """A line of a hundred words is answered by megabytes of vectors; fifty thousand equal lines, by one call."""
+
+    async def story(bench: LedgerHarness) -> None:
+        if kind == "embeddings":
+            few = prompts(10, {"input": ["a"] * 100, "model": "m"}, {"endpoint": Endpoint.EMBEDDINGS})
+            await write(bench, few)
+            assert await stored_bytes(bench.engine, "greedy") > 10 * 100 * 3072 * 12
+        else:
+            await write(bench, prompts(1_000, CHAT), keys=[RequestKey(b"k")] * 1_000)
+            assert await stored_bytes(bench.engine, "greedy") > 1_000 * (ROW_BYTES + 10_000)
+
+    on_bench(story)
+
+
+def test_what_is_stored_is_known_through_answers_resumes_and_purges(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async def stored() -> int:
+            """As it is asked for; and, once all is measured, as the batches say themselves."""
+            (row,) = await bench.rows("SELECT coalesce(sum(prompt_bytes + answer_bytes), 0) AS n FROM batches")
+            assert await stored_bytes(bench.engine, "default") == row.n
+            return int(row.n)
+
+        first, second, third = await bench.submit(3)
+        submitted = await stored()
+        assert 3 * ROW_BYTES < submitted < 4 * ROW_BYTES
+        await finish_one(bench, first)
+        await finish_one(bench, second)
+        await grow_answers(bench)
+        assert await stored() > submitted + 150_000, "while it is open, too"
+        await finish_one(bench, third, fails=True)
+        await bench.ledger.end_batches()
+        for _ in range(2):
+            await measure_batches(bench.engine)
+            ended = await stored()
+            assert submitted + 150_000 < ended < submitted + 250_000
+        assert await bench.ledger.resume((await bench.row(third)).batch_id) == 1
+        assert await stored() == ended
+        await finish_one(bench, third)
+        await bench.ledger.end_batches()
+        await measure_batches(bench.engine)
+        assert ended < await stored() < ended + 1_000
+        assert await tenants_beyond(bench.engine, await stored() - 1) == ["default"]
+        await purge_all(bench)
+        assert await stored() == 0
+        await measure_batches(bench.engine)
+        assert await stored() == 0
+
+    on_bench(story)
+
+
+def test_answers_are_not_copied_for_a_tenant_that_stores_too_much(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in ("greedy", "other"):
+            leader, *followers = await bench.submit(3, tenant=tenant)
+            await finish_one(bench, leader)
+            await bench.rows_as_owner(
+                "INSERT INTO followers (batch_id, query_id, leader_id)"
+                " SELECT q.batch_id, q.id, :leader FROM queries AS q WHERE q.id = ANY(:ids)",
+                leader=leader,
+                ids=followers,
+            )
+        await bench.rows_as_owner("UPDATE batches SET key_id = 'k' WHERE tenant = 'greedy'")
+        # The other's batch is of no key: its owner's own.
+        assert await bench.ledger.share_answers(not_of=["greedy", "other"]) == 2
+        assert await bench.ledger.share_answers() == 2
+
+    on_bench(story)
+
+
+def test_batches_that_fail_are_stored_until_they_are_purged(few_served: Served) -> None:
+    with few_served.client(few_served.key("greedy")) as client:
+        batch = str(create(client, upload(client, b"{")["id"])["id"])
+        until(client, batch, "failed")
+
+        async def stored(bench: LedgerHarness) -> int:
+            return await stored_bytes(bench.engine, "greedy")
+
+        assert few_served.play(stored) == FAILED_BYTES
+        few_served.play(purge_all)
+        assert few_served.play(stored) == 0
+        assert client.get(f"/v1/batches/{batch}").status_code == 404
+
+
+def test_a_line_has_so_many_labels_and_no_more(few_served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_routes, "MOST_LABELS", 2)
+    with few_served.client(few_served.key("greedy")) as client:
+        batch = str(create(client, upload(client, [line("a")])["id"])["id"])
+        until(client, batch, "in_progress")
+        few_served.answer(batch)
+        label = {"batch_id": batch, "custom_id": "a", "grade": 1.0}
+        assert [client.post("/v1/pointsman/labels", json=label).status_code for _ in range(2)] == [200, 200]
+        assert "stand" in refused(client.post("/v1/pointsman/labels", json=label))
