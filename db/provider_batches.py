@@ -51,6 +51,8 @@ class Joining(NamedTuple):
     reserved_usd: float
     price_version: str
     tokens: int
+    left_out: Sequence[str] | None = None
+    """The fields of its body that its line leaves out."""
 
 
 class ProviderBatchCounts(NamedTuple):
@@ -205,17 +207,28 @@ class ProviderBatches(Statements):
         )
         return bool(moved)
 
+    async def refused_fields(self, model: Model) -> frozenset[str]:
+        """The fields that lines of ``model``'s earlier provider batches were refused for."""
+        rows = await self._fetch("provider_batch_refused", deployment=model.name, model=model.model)
+        return frozenset(row.field for row in rows)
+
+    async def note_refused(self, id_: int, fields: Sequence[str]) -> None:
+        """Notes fields that its deployment refuses, for other workers and later provider batches."""
+        await self._fetch("provider_batch_note_refused", id=id_, fields=list(fields))
+
     async def candidates(
-        self, batch_id: int, tier: str, *, after_due: Any = None, after_id: int = 0, most: int
+        self, batch_id: int, tier: str, *, deployment: str, after_due: Any = None, after_id: int = 0, most: int
     ) -> Sequence[Row[Any]]:
         """Queries that may join, with their texts, in order of ``due_at`` and id, beyond those given.
 
-        At most ``most``, and fewer where their texts would be more than `WAITING_BYTES`.
+        ``refused`` are the fields that their earlier lines at ``deployment`` were refused for. At most ``most``, and
+        fewer where their texts would be more than `WAITING_BYTES`.
         """
         return await self._fetch(
             "provider_batch_candidates",
             batch_id=batch_id,
             tier=tier,
+            deployment=deployment,
             after_due=after_due,
             after_id=after_id,
             most=most,

@@ -11,12 +11,12 @@ import structlog
 
 from providers.adapters.adapter import Adapter
 from providers.adapters.anthropic_adapter import Anthropic
-from providers.adapters.chat_request import refused_notes
+from providers.adapters.chat_request import may_be_left_out, refused_notes
 from providers.adapters.embeddings import checked_vectors
 from providers.adapters.error_codes import speaks_of_refusal
 from providers.adapters.google_adapter import Google
-from providers.adapters.openai_adapter import OTHER_CAP, OpenAICompatible
-from providers.adapters.parameters import SAMPLING_FIELDS
+from providers.adapters.openai_adapter import OpenAICompatible
+from providers.adapters.parameters import OTHER_CAP, SAMPLING_FIELDS
 from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
 from providers.batch_api.anthropic_batches import AnthropicBatches
 from providers.batch_api.batch_http import BatchHttp
@@ -136,7 +136,7 @@ class ProviderClient:
         started = self._clock()
         received = _PartialResponse()
         deadline_s = provider.deadline_s if deadline_s is None else min(deadline_s, provider.deadline_s)
-        asked, body = body, self.without_refused(model, body, added)
+        asked, body = body, self._without_refused(model, body, added)
         refused: set[str] = set()
         try:
             async with asyncio.timeout(deadline_s):
@@ -144,7 +144,7 @@ class ProviderClient:
                 while (
                     isinstance(outcome, Failure)
                     and outcome.param not in refused
-                    and (again := self._again(model, outcome, body, added, received.payload or {})) is not None
+                    and (again := self.without_refusal(model, outcome, body, added, received.payload or {})) is not None
                 ):
                     refused.add(str(outcome.param))
                     body = again
@@ -186,14 +186,18 @@ class ProviderClient:
         except TRANSPORT_ERRORS as error:
             return _broken_off(received, error)
 
-    def without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
+    def refused_fields(self, model: Model) -> frozenset[str]:
+        """The fields that ``model`` is known to refuse."""
+        return self._refused.get(model.name, frozenset())
+
+    def _without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
         """``body`` without those of the ``added`` fields, and of the fields of sampling, that ``model`` refuses."""
         refused = self._refused.get(model.name)
-        if refused is None or not (found := refused & body.keys() & (added | SAMPLING_FIELDS) - OTHER_CAP.keys()):
+        if refused is None or not (found := may_be_left_out(refused, body, added)):
             return body
         return {key: value for key, value in body.items() if key not in found}
 
-    def _again(
+    def without_refusal(
         self,
         model: Model,
         failure: Failure,

@@ -297,6 +297,7 @@ CREATE TABLE calls (
     computed_usd numeric(18, 9),
     lane text,
     provider_batch_id bigint,
+    left_out text[],
     CONSTRAINT pk_calls PRIMARY KEY (id, created_at),
     CONSTRAINT ck_calls_purpose_known CHECK (purpose IN ('answer', 'audit', 'embed', 'extend', 'grade', 'hedge', 'repair', 'route', 'sample', 'verify')),
     CONSTRAINT ck_calls_result_whole CHECK (
@@ -324,10 +325,11 @@ COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost'
 COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
 COMMENT ON COLUMN calls.lane IS 'how it was bought: flex or batch; null for standard';
 COMMENT ON COLUMN calls.provider_batch_id IS 'the provider batch that it is a line of; its id is the line''s custom id there';
+COMMENT ON COLUMN calls.left_out IS 'fields that a line of a provider batch leaves out, as its deployment refuses them; null: none';
 COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected, and for a grader''s verdicts';
 GRANT SELECT,
     INSERT (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, worker_id, reserved_usd,
-            price_version, budget_ids, lane, provider_batch_id),
+            price_version, budget_ids, lane, provider_batch_id, left_out),
     UPDATE (budget_ids, outcome, status, latency_ms, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
             cost_usd, request_id, finish_reason, mean_logprob, response, finished_at, cause, param, answered_by,
             cache_write_tokens, cache_write_1h_tokens, audio_tokens, service_tier, reported_usd, computed_usd)
@@ -376,6 +378,7 @@ CREATE TABLE provider_batches (
     give_up_at timestamptz,
     given_up_at timestamptz,
     verdict text,
+    refused text[] NOT NULL DEFAULT '{}'::text[],
     CONSTRAINT ck_provider_batches_state_known CHECK (state IN (
         'cancelling', 'collecting', 'creating', 'done', 'formed', 'forming', 'submitted', 'uploaded')),
     CONSTRAINT ck_provider_batches_submitted_has_id CHECK (
@@ -386,6 +389,7 @@ CREATE UNIQUE INDEX uq_provider_batches_forming ON provider_batches (batch_id, t
 CREATE INDEX ix_provider_batches_open ON provider_batches (due_at) WHERE state <> 'done';
 CREATE INDEX ix_provider_batches_batch_id ON provider_batches (batch_id);
 CREATE INDEX ix_provider_batches_provider ON provider_batches (provider, id);
+CREATE INDEX ix_provider_batches_refused ON provider_batches (deployment) WHERE refused <> '{}'::text[];
 COMMENT ON TABLE provider_batches IS 'Batches at providers: each holds queries of one batch, one tier and one deployment.';
 COMMENT ON COLUMN provider_batches.marker IS 'its unguessable name at the provider, by which a lost reply is asked for';
 COMMENT ON COLUMN provider_batches.epoch IS 'fencing token: each worker that takes a step raises it';
@@ -405,9 +409,10 @@ COMMENT ON COLUMN provider_batches.cancelling_at IS 'when a cancel was first abo
 COMMENT ON COLUMN provider_batches.give_up_at IS 'until when it is waited for, by the newest plan';
 COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released although it was not over';
 COMMENT ON COLUMN provider_batches.verdict IS 'why it is waited for, or not, by the newest plan';
+COMMENT ON COLUMN provider_batches.refused IS 'fields that its deployment refuses, learned from its results';
 GRANT SELECT, INSERT (batch_id, tier, deployment, provider, model, marker, reason, max_queries, max_tokens),
     UPDATE (state, epoch, lease_until, due_at, queries, tokens, file_id, remote_id, outcome, cause, tries, turns, answered,
-            creating_at, arrives_by, submitted_at, cancelling_at, ended_at, done_at, give_up_at, given_up_at, verdict)
+            creating_at, arrives_by, submitted_at, cancelling_at, ended_at, done_at, give_up_at, given_up_at, verdict, refused)
     ON provider_batches TO pointsman_app;
 GRANT SELECT ON provider_batches TO pointsman_auditor;
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from providers.adapters import json_fields
-from providers.adapters.parameters import ENVELOPE, Treatment, handling
+from providers.adapters.parameters import ENVELOPE, OTHER_CAP, SAMPLING_FIELDS, Treatment, handling
 from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Model, Protocol
 
@@ -82,6 +82,11 @@ def at_effort(body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
 def left_out(field: str, why: str) -> str:
     """The note on a field that is not sent."""
     return f"left out: {field} ({why})"
+
+
+def may_be_left_out(refused: frozenset[str], body: Mapping[str, Any], added: frozenset[str]) -> frozenset[str]:
+    """The ``refused`` fields of ``body`` without which it asks the same: ``added`` ones, and those of sampling."""
+    return refused & body.keys() & (added | SAMPLING_FIELDS) - OTHER_CAP.keys()
 
 
 def refused_notes(body: Mapping[str, Any], sent: Mapping[str, Any], added: frozenset[str]) -> list[str]:

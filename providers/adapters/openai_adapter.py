@@ -18,7 +18,14 @@ from providers.adapters.chat_request import at_effort, cap_notes, left_out, max_
 from providers.adapters.embeddings import read_embeddings
 from providers.adapters.error_codes import meaning_of, read_error
 from providers.adapters.finish_reasons import broke_off, finish_reason
-from providers.adapters.parameters import EMBEDDING_FIELDS, KNOWN_FIELDS, why_unknown
+from providers.adapters.parameters import (
+    EMBEDDING_FIELDS,
+    KNOWN_FIELDS,
+    NEW_CAP,
+    OLD_CAP,
+    OTHER_CAP,
+    why_unknown,
+)
 from providers.inner_links import refuse_inner_links
 from providers.provider_errors import ContentRefused, InvalidResponse, UnsupportedParameter
 from providers.unpriced import refuse_unpriced
@@ -29,11 +36,6 @@ _REPLACED: Final = frozenset({"model", "stream", "stream_options", "max_tokens",
 
 _MOST_USD: Final = 1e6
 """A cost of one call above this is not believed."""
-
-_OLD_CAP: Final = "max_tokens"
-_NEW_CAP: Final = "max_completion_tokens"
-OTHER_CAP: Final[Mapping[str, str]] = {_OLD_CAP: _NEW_CAP, _NEW_CAP: _OLD_CAP}
-"""By a name of the cap that a server refuses: the one to try."""
 
 _NEW_CAP_HOSTS: Final = (".openai.com", ".azure.com", ".azure.us", ".azure-api.net", ".groq.com")
 """Where ``max_completion_tokens`` is known; reasoning models of OpenAI refuse the older ``max_tokens``."""
@@ -137,7 +139,7 @@ class OpenAICompatible:
         if named := model.cap_field or self.provider.cap_field or self._caps.get(model.name):
             return named
         server = _server(self.provider.base_url)
-        return server.cap_field or (_NEW_CAP if body.get(_NEW_CAP) else _OLD_CAP)
+        return server.cap_field or (NEW_CAP if body.get(NEW_CAP) else OLD_CAP)
 
 
 def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
@@ -189,9 +191,9 @@ def _server(base_url: str) -> _OpenAIServer:
     host = f".{parts.hostname or ''}"
     cap_field = None
     if host.endswith(_NEW_CAP_HOSTS):
-        cap_field = _NEW_CAP
+        cap_field = NEW_CAP
     elif host.endswith(_OLD_CAP_HOSTS) or parts.port == _OLLAMA_PORT:
-        cap_field = _OLD_CAP
+        cap_field = OLD_CAP
     return _OpenAIServer(cap_field, host.endswith(_OFFICIAL_HOSTS), not host.endswith(_UNCACHED_HOSTS))
 
 

@@ -187,6 +187,12 @@ SAMPLING_FIELDS: Final = frozenset(
 """Left out, with a note, at a deployment that refuses them by name: an answer without them is an answer still."""
 
 
+OLD_CAP: Final = "max_tokens"
+NEW_CAP: Final = "max_completion_tokens"
+OTHER_CAP: Final[Mapping[str, str]] = {OLD_CAP: NEW_CAP, NEW_CAP: OLD_CAP}
+"""By a name of the cap that a server refuses: the one to try."""
+
+
 EMBEDDING_FIELDS: Final = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
 """Those of a request for embeddings, which is passed on as it is."""
 

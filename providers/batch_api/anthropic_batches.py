@@ -116,11 +116,11 @@ class AnthropicBatches(ProviderBatchApi):
         result = json_fields.as_dict(line.get("result"))
         match result.get("type"):
             case "succeeded":
-                return BatchResult(key, self._outcomes.read(200, result.get("message")))
+                return BatchResult(key, self.outcomes.read(200, result.get("message")))
             case "errored":
                 error = json_fields.as_dict(result.get("error"))
                 kind = json_fields.as_str(json_fields.as_dict(error.get("error")).get("type"))
-                return BatchResult(key, self._outcomes.read(_STATUSES.get(kind, 500), error))
+                return BatchResult(key, self.outcomes.read(_STATUSES.get(kind, 500), error))
             case "expired" | "canceled" as word:
                 return BatchResult(key, not_run("batch_expired" if word == "expired" else "batch_cancelled"))
             case _:

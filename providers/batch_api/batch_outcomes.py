@@ -1,10 +1,12 @@
 """The lines of a deployment's provider batches: written and read by the adapter of its direct calls."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from providers.adapters.adapter import Adapter, Prepared
+from providers.adapters.chat_request import may_be_left_out, refused_notes
+from providers.adapters.parameters import OTHER_CAP
 from providers.answer_reading import broken_body, decode, read_outcome
 from providers.batch_api.remote_batch import BATCH_SERVICE_TIER
 from providers.provider_errors import InvalidResponse
@@ -15,8 +17,18 @@ from routing.outcome import Completion, Failure, Outcome, Usage
 class DirectCalls(Protocol):
     """What is known of a deployment from its direct calls, and what they do besides: `ProviderClient`."""
 
-    def without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
-        """``body`` without those of the ``added`` fields, and of the fields of sampling, that ``model`` refuses."""
+    def refused_fields(self, model: Model) -> frozenset[str]:
+        """The fields that ``model`` is known to refuse."""
+
+    def without_refusal(
+        self,
+        model: Model,
+        failure: Failure,
+        body: Mapping[str, Any],
+        added: frozenset[str],
+        sent: Mapping[str, Any],
+    ) -> Mapping[str, Any] | None:
+        """What to send once more, where ``failure`` refuses what may be left out of what was ``sent``; else None."""
 
     def as_billed(self, model: Model, completion: Completion) -> Completion:
         """``completion`` with its cost where the deployment's price does not give it."""
@@ -39,9 +51,37 @@ class BatchOutcomes:
         """Where a direct call goes, below ``base_url``."""
         return self._adapter.path(self.model)
 
-    def prepare(self, body: Mapping[str, Any], added: frozenset[str]) -> Prepared:
-        """The request of a direct call. Raises UnsupportedParameter."""
-        return self._adapter.prepare(self._calls.without_refused(self.model, body, added), self.model)
+    @property
+    def refused_fields(self) -> frozenset[str]:
+        """The fields that the deployment is known to refuse."""
+        return self._calls.refused_fields(self.model)
+
+    def left_out(self, body: Mapping[str, Any], added: frozenset[str], refused: frozenset[str]) -> list[str]:
+        """What of ``body`` is to be left out where the deployment refuses the fields ``refused``, sorted.
+
+        It includes a refused name of the cap, whichever name ``body`` has for it.
+        """
+        return sorted(may_be_left_out(refused, body, added) | (refused & OTHER_CAP.keys()))
+
+    def prepare(self, body: Mapping[str, Any], added: frozenset[str], left_out: Collection[str] = ()) -> Prepared:
+        """The request of a direct call that leaves out the fields ``left_out``, and its notes.
+
+        A name of the cap among them is replaced by the other one. Raises UnsupportedParameter.
+        """
+        if not left_out:
+            return self._adapter.prepare(body, self.model)
+        sent = _without(body, left_out)
+        cap_field = next((OTHER_CAP[field] for field in left_out if field in OTHER_CAP), self.model.cap_field)
+        prepared = self._adapter.prepare(sent, replace(self.model, cap_field=cap_field))
+        return replace(prepared, notes=(*refused_notes(body, sent, added), *prepared.notes))
+
+    def is_refusal(
+        self, failure: Failure, body: Mapping[str, Any], added: frozenset[str], left_out: Collection[str]
+    ) -> bool:
+        """Whether ``failure`` refuses a field without which ``body`` can be sent again; that is learned."""
+        # Its cap may have another name by now than it had in the line.
+        sent = {failure.param: None} if failure.param is not None and failure.param in OTHER_CAP else {}
+        return self._calls.without_refusal(self.model, failure, _without(body, left_out), added, sent) is not None
 
     def read(self, status: int, answer: Any, *, request_id: str | None = None) -> Outcome:
         """What ``answer`` is, the JSON of a body that came with ``status``; its latency is 0.
@@ -58,6 +98,10 @@ class BatchOutcomes:
         is_guess = not (usage.prompt_tokens or usage.completion_tokens)
         outcome = replace(outcome, usage=_at_batch_price(usage), usage_is_guess=is_guess, request_id=request_id)
         return self._calls.as_billed(self.model, outcome)
+
+
+def _without(body: Mapping[str, Any], left_out: Collection[str]) -> Mapping[str, Any]:
+    return {key: value for key, value in body.items() if key not in left_out or key in OTHER_CAP}
 
 
 def _at_batch_price(usage: Usage) -> Usage:

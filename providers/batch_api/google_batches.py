@@ -94,7 +94,7 @@ class GoogleBatches(ProviderBatchApi):
         """The marker is the batch's name for people."""
         assert isinstance(source, str), "this dialect makes batches from files"
         asked = {"batch": {"displayName": marker, "inputConfig": {"fileName": source}}}
-        url = self._http.url(self._outcomes.path.replace(":generateContent", ":batchGenerateContent"))
+        url = self._http.url(self.outcomes.path.replace(":generateContent", ":batchGenerateContent"))
         return self._read((await self._http.ask("POST", url, asked, before_sending=before_sending)).body)
 
     def _line(self, key: str, payload: Any) -> Mapping[str, Any]:
@@ -143,10 +143,10 @@ class GoogleBatches(ProviderBatchApi):
         if error := json_fields.as_dict(line.get("error")):
             if error.get("code") == 1:
                 return BatchResult(key, not_run("batch_cancelled"))
-            return BatchResult(key, self._outcomes.read(*_as_direct(error)))
+            return BatchResult(key, self.outcomes.read(*_as_direct(error)))
         if not isinstance(line.get("response"), dict):
             return BatchResult(key, unreadable())
-        return BatchResult(key, self._outcomes.read(200, line["response"]))
+        return BatchResult(key, self.outcomes.read(200, line["response"]))
 
 
 def _name(said: Mapping[str, Any]) -> str:

@@ -141,12 +141,12 @@ class OpenAIBatches(ProviderBatchApi):
         if code in _NOT_RUN:
             return BatchResult(key, not_run(code))
         if error:
-            return BatchResult(key, self._outcomes.read(400, {"error": error}))
+            return BatchResult(key, self.outcomes.read(400, {"error": error}))
         status = json_fields.as_count(response.get("status_code"))
         if not 100 <= status <= 599:
             return BatchResult(key, unreadable())
         request_id = json_fields.identifier(response.get("request_id")) or None
-        return BatchResult(key, self._outcomes.read(status, response.get("body"), request_id=request_id))
+        return BatchResult(key, self.outcomes.read(status, response.get("body"), request_id=request_id))
 
 
 def _id(said: Any) -> str:

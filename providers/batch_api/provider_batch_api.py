@@ -14,7 +14,6 @@ from providers.batch_api.batch_http import Address, BatchHttp
 from providers.batch_api.batch_outcomes import BatchOutcomes, decode_line
 from providers.batch_api.remote_batch import (
     BatchCallFailed,
-    BatchLine,
     BatchResult,
     BeforeSending,
     CreateAttempt,
@@ -48,24 +47,31 @@ class ProviderBatchApi(ABC):
 
     def __init__(self, http: BatchHttp, outcomes: BatchOutcomes) -> None:
         self._http = http
-        self._outcomes = outcomes
+        self.outcomes = outcomes
 
     @property
     def model(self) -> Model:
         """The deployment."""
-        return self._outcomes.model
+        return self.outcomes.model
 
-    def line(self, key: str, body: Mapping[str, Any], *, added: frozenset[str] = frozenset()) -> BatchLine:
-        """The line of one call: ``body`` (OpenAI's chat body) by the same adapter as a direct call.
+    def line(
+        self,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        added: frozenset[str] = frozenset(),
+        left_out: Collection[str] = (),
+    ) -> bytes:
+        """The line of one call, JSON without a line end: ``body`` (OpenAI's chat body) by the adapter of direct calls.
 
         ``key`` is our id of the call, of 1 to 64 letters, digits, ``_`` and ``-``, unique in the batch. ``added`` are
-        fields that are not the user's, as in `ProviderClient.complete`. Raises UnsupportedParameter.
+        fields that are not the user's, as in `ProviderClient.complete`, and ``left_out`` those that the deployment
+        refuses. Raises UnsupportedParameter.
         """
-        prepared = self._outcomes.prepare(body, added)
-        return BatchLine(encode(self._line(key, prepared.payload)), prepared.notes)
+        return encode(self._line(key, self.outcomes.prepare(body, added, left_out).payload))
 
     async def upload(self, lines: AsyncIterator[bytes]) -> str | None:
-        """Stores ``lines`` (`BatchLine.content`) at the provider, and gives the file's id; None without `takes_files`.
+        """Stores ``lines`` at the provider, and gives the file's id; None without `takes_files`.
 
         Free, and harmless if it happens twice.
         """

@@ -86,13 +86,6 @@ def not_run(cause: str) -> Failure:
     return Failure(FailureKind.NOT_RUN, f"the provider batch ended before this call: {cause}", cause=cause)
 
 
-class BatchLine(NamedTuple):
-    """One call of a provider batch. ``content`` is its JSON without a line end, ``notes`` are `Prepared.notes`."""
-
-    content: bytes
-    notes: tuple[str, ...]
-
-
 class BatchResult(NamedTuple):
     """What became of one call. ``key`` is what `ProviderBatchApi.line` was given, or "" where the line has none."""
 

@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
@@ -16,9 +17,10 @@ from db.ledger_types import Claim
 from db.provider_batches import ProviderBatches
 from providers.batch_api.provider_batch_api import ProviderBatchApi
 from providers.batch_api.remote_batch import RemoteBatch
-from routing.fleet import Model
-from routing.outcome import Completion, Outcome
+from providers.provider_errors import UnsupportedParameter
+from routing.outcome import Completion, FailureKind, Outcome
 from tasks.lanes.line_key import call_of
+from tasks.lanes.wave_former import Request, request_of
 from tasks.stages.answer import earlier_calls
 from tasks.stages.budget_guard import left_of_budgets, remaining_per_query
 from tasks.stages.query_executor import NO_CALLS, QueryExecutor
@@ -36,18 +38,20 @@ class BatchResults:
     """Of one provider batch."""
 
     row: Row[Any]
-    model: Model
+    api: ProviderBatchApi
     batches: ProviderBatches
     context: WorkerContext
+    refused: set[str] = field(default_factory=set)
+    """Fields that the deployment refuses, learned from its failures."""
 
-    async def collect(self, api: ProviderBatchApi, remote: RemoteBatch) -> None:
+    async def collect(self, remote: RemoteBatch) -> None:
         """Applies every result, in bounded memory. Raises BatchCallFailed and DBAPIError: then it is begun anew.
 
         What was applied before is left alone: a call gets its result once, and a query moves under its epoch once.
         """
         some: dict[int, Outcome] = {}
         strays = size = 0
-        async for result in api.results(remote):
+        async for result in self.api.results(remote):
             if (call_id := call_of(result.key, self.row.marker)) is None:
                 strays += 1
                 continue
@@ -86,12 +90,12 @@ class BatchResults:
         budgets_usd = await left_of_budgets({queued.batch_id for queued in waiting.values()}, self.context)
 
         async def conclude(row: Row[Any]) -> None:
-            sent = SentCall(row.call_id, row.at, self.model, float(row.reserved_usd), is_batched=True)
-            result = CallResult(sent, outcomes[row.call_id])
+            sent = SentCall(row.call_id, row.at, self.api.model, float(row.reserved_usd), is_batched=True)
+            outcome = outcomes[row.call_id]
             queued = waiting.get(row.call_id)
             if queued is None:
                 # The user cancelled it, or it was answered elsewhere: it is paid all the same.
-                await self.context.ledger.record(result)
+                await self.context.ledger.record(CallResult(sent, outcome))
                 return
             executor = QueryExecutor(
                 queued,
@@ -102,8 +106,27 @@ class BatchResults:
                 budget_usd=budgets_usd[queued.batch_id],
                 claim=Claim(queued.id, queued.epoch, row.at),
             )
-            await executor.conclude(result)
+            request = request_of(queued.body, executor.query, self.api.model, self.context)
+            await executor.conclude(CallResult(sent, self._as_sent(outcome, request, row.left_out or ())))
 
+        known = len(self.refused)
         async with asyncio.TaskGroup() as concluding:
             for row in rows:
                 concluding.create_task(conclude(row))
+        if len(self.refused) > known:
+            await self.batches.note_refused(self.row.id, sorted(self.refused))
+
+    def _as_sent(self, outcome: Outcome, request: Request, left_out: Sequence[str]) -> Outcome:
+        """``outcome`` with the notes on what its line left out.
+
+        A refusal of a field that may be left out costs time alone: another line, or a direct call, does without it.
+        """
+        outcomes = self.api.outcomes
+        if isinstance(outcome, Completion):
+            with suppress(UnsupportedParameter):  # the fleet has changed since the line was written
+                outcome = replace(outcome, notes=(*outcomes.prepare(*request, left_out).notes, *outcome.notes))
+            return outcome
+        if outcome.param is None or not outcomes.is_refusal(outcome, *request, left_out):
+            return outcome
+        self.refused |= outcomes.refused_fields & {outcome.param}
+        return replace(outcome, kind=FailureKind.NOT_RUN)

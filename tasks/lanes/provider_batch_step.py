@@ -21,7 +21,7 @@ from routing.provider_batch_lifecycle import UNSENT, ProviderBatchState
 from routing.query import read_line
 from tasks.lanes.batch_results import BatchResults
 from tasks.lanes.line_key import call_of, key_of
-from tasks.lanes.wave_former import WaveFormer, line_of
+from tasks.lanes.wave_former import WaveFormer, request_of
 from tasks.lanes.wave_wait import wait_before
 from tasks.worker_context import WorkerContext
 
@@ -181,10 +181,10 @@ class ProviderBatchStepper:
             after = rows[-1].id
             for row in rows:
                 body, options = orjson.loads(row.body), orjson.loads(row.options) if row.options else {}
+                sent, added = request_of(body, read_line(body, options), api.model, self.context)
+                key = key_of(row.id, self.row.marker)
                 try:
-                    yield line_of(
-                        key_of(row.id, self.row.marker), body, read_line(body, options), api, self.context
-                    ).content
+                    yield api.line(key, sent, added=added, left_out=row.left_out or ())
                 except UnsupportedParameter as error:
                     inexpressible[row.id] = Failure(
                         FailureKind.INEXPRESSIBLE, str(error), cause="inexpressible", param=error.field
@@ -296,7 +296,7 @@ class ProviderBatchStepper:
             missing, again = Failure(FailureKind.NOT_RUN, "its workers were lost", cause="worker_lost"), False
         elif again:
             try:
-                await self._results(api).collect(api, remote)
+                await self._results(api).collect(remote)
             except BatchCallFailed as error:
                 if not self._is_gone(error):
                     raise
@@ -424,7 +424,7 @@ class ProviderBatchStepper:
             log.warning("provider_batch_given_up", provider_batch=self.row.id, released=released)
 
     def _results(self, api: ProviderBatchApi) -> BatchResults:
-        return BatchResults(self.row, api.model, self.batches, self.context)
+        return BatchResults(self.row, api, self.batches, self.context)
 
     async def _move(
         self,

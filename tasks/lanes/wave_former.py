@@ -1,7 +1,8 @@
 """Queries join a provider batch, each with the intent of its call at the lane's price."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Row
 
@@ -10,7 +11,7 @@ from db.ledger_encoding import read_queued
 from db.ledger_types import QueuedQuery
 from db.provider_batches import Joining, ProviderBatches, TakenBatch
 from providers.batch_api.provider_batch_api import ProviderBatchApi
-from providers.batch_api.remote_batch import BATCH_SERVICE_TIER, BatchLine
+from providers.batch_api.remote_batch import BATCH_SERVICE_TIER
 from providers.provider_errors import UnsupportedParameter
 from routing.budget.query_budget import worst_usd
 from routing.context_window import fits
@@ -23,6 +24,14 @@ from tasks.stages.logprobs import with_logprobs
 from tasks.worker_context import WorkerContext
 
 JOINING_AT_ONCE: Final = 200
+
+
+class Request(NamedTuple):
+    """What a direct call would send, before its deployment's refusals are known."""
+
+    body: Mapping[str, Any]
+    added: frozenset[str]
+    """Fields that are not the user's."""
 
 
 @dataclass(slots=True)
@@ -38,6 +47,8 @@ class WaveFormer:
     bytes: int = 0
     tokens: int = 0
     budget_is_full: bool = False
+    refused: frozenset[str] = frozenset()
+    """Fields that the deployment is known to refuse."""
 
     async def form(self) -> bool:
         """Has queries join until it is full or nothing waits. Returns whether ``taken`` still holds. Raises DBAPIError.
@@ -45,10 +56,12 @@ class WaveFormer:
         What has no place in a provider batch is due at its tier at once, where a direct call says what is wrong.
         """
         after: tuple[Any, int] = (None, 0)
+        self.refused = self.api.outcomes.refused_fields | await self.batches.refused_fields(self.api.model)
         while not (self._is_full or self.context.stopping.is_set()):
             rows = await self.batches.candidates(
                 self.row.batch_id,
                 self.row.tier,
+                deployment=self.row.deployment,
                 after_due=after[0],
                 after_id=after[1],
                 most=min(JOINING_AT_ONCE, self.row.max_queries - self.joined),
@@ -56,7 +69,7 @@ class WaveFormer:
             if not rows:
                 return True
             after = rows[-1].due_at, rows[-1].id
-            joining = await self._joining([read_queued(row) for row in rows])
+            joining = await self._joining([(read_queued(row), row.refused or ()) for row in rows])
             enlisted = await self.batches.enlist(
                 self.taken, joining, worker_id=self.context.ledger.worker_id, lease_s=self.context.fleet.timing.lease_s
             )
@@ -74,22 +87,25 @@ class WaveFormer:
         enough = self.row.max_tokens is not None and self.tokens >= self.row.max_tokens
         return enough or self.joined >= self.row.max_queries or self.bytes >= self.api.model.batch_limits.max_bytes
 
-    async def _joining(self, waiting: list[QueuedQuery]) -> list[Joining]:
-        left_usd = await remaining_per_query(waiting, self.context)
+    async def _joining(self, waiting: Sequence[tuple[QueuedQuery, Sequence[str]]]) -> list[Joining]:
+        """Those of ``waiting``, each with the fields that its earlier lines were refused for, that fit."""
+        left_usd = await remaining_per_query([queued for queued, _ in waiting], self.context)
         model = self.api.model
         joining: list[Joining] = []
-        refused: list[int] = []
-        for queued in waiting:
+        unplaced: list[int] = []
+        for queued, refused in waiting:
             query = queued.to_query()
             reserved_usd = batch_reservation_usd(query, model)
             others = batch_deployments(query, self.row.tier, self.context.fleet)
-            size = 0
+            size, left_out = 0, list[str]()
             if model in others and fits(query, model) and reserved_usd <= left_usd.get(queued.id, reserved_usd):
                 call_id = await self.context.ledger.next_call_id()
-                size = self._size(call_id, queued, query)
+                request = request_of(queued.body, query, model, self.context)
+                left_out = self.api.outcomes.left_out(*request, self.refused.union(refused))
+                size = self._size(call_id, request, left_out)
             if not size:
                 if not any(other != model and fits(query, other) for other in others):
-                    refused.append(queued.id)
+                    unplaced.append(queued.id)
                 continue
             if self.bytes + size > model.batch_limits.max_bytes and self.bytes:
                 self.bytes = model.batch_limits.max_bytes
@@ -100,26 +116,26 @@ class WaveFormer:
                 break
             self.bytes += size
             self.tokens += tokens
-            joining.append(Joining(queued.id, queued.epoch, call_id, reserved_usd, model.price.version, tokens))
-        if refused:
-            await self.batches.make_due(refused)
+            joining.append(
+                Joining(queued.id, queued.epoch, call_id, reserved_usd, model.price.version, tokens, left_out or None)
+            )
+        if unplaced:
+            await self.batches.make_due(unplaced)
         return joining
 
-    def _size(self, call_id: int, queued: QueuedQuery, query: Query) -> int:
+    def _size(self, call_id: int, request: Request, left_out: Sequence[str]) -> int:
         """Bytes of its line; 0 where the protocol cannot say it."""
+        body, added = request
         try:
-            return (
-                len(line_of(key_of(call_id, self.row.marker), queued.body, query, self.api, self.context).content) + 1
-            )
+            return len(self.api.line(key_of(call_id, self.row.marker), body, added=added, left_out=left_out)) + 1
         except UnsupportedParameter:
             return 0
 
 
-def line_of(key: str, body: Any, query: Query, api: ProviderBatchApi, context: WorkerContext) -> BatchLine:
-    """The line of the call with this key: what a direct call would send. Raises UnsupportedParameter."""
-    source = context.fleet.confidence_of(api.model).source
-    sent = with_logprobs(body, query, api.model, source=source)
-    return api.line(key, sent, added=frozenset(sent.keys() - body.keys()))
+def request_of(body: Mapping[str, Any], query: Query, model: Model, context: WorkerContext) -> Request:
+    """The request of ``query``, which has this ``body``, at ``model``."""
+    sent = with_logprobs(body, query, model, source=context.fleet.confidence_of(model).source)
+    return Request(sent, frozenset(sent.keys() - body.keys()))
 
 
 def batch_reservation_usd(query: Query, model: Model) -> float:

@@ -161,7 +161,8 @@ def test_a_failed_line_that_is_applied_again_counts_once(on_bench: OnBench, tmp_
     async def story(bench: LedgerHarness) -> None:
         async with stuck_batch(bench, tmp_path) as (_, context, _):
             (row, *_) = await bench.rows("SELECT * FROM provider_batches WHERE state = 'submitted'")
-            results = BatchResults(row, context.fleet.models[row.deployment], ProviderBatches(bench.engine), context)
+            api = context.pool.batch_api(context.fleet.models[row.deployment])
+            results = BatchResults(row, api, ProviderBatches(bench.engine), context)
             calls = await bench.rows("SELECT id FROM calls WHERE provider_batch_id = :id", id=row.id)
             failure = Failure(FailureKind.SERVER_ERROR, "no", status=500)
             counts = "SELECT (SELECT sum(attempts) FROM queries) AS attempts, (SELECT count(*) FROM decisions) AS said"

@@ -2,7 +2,7 @@
 -- many as have :bytes of texts together, and at least one; others have no body.
 SELECT page.*, CASE WHEN fits THEN CAST(p.body AS text) END AS body, CASE WHEN fits THEN CAST(p.options AS text) END AS options
 FROM (
-    SELECT c.id AS call_id, c.created_at AS at, c.reserved_usd, c.deployment, c.outcome,
+    SELECT c.id AS call_id, c.created_at AS at, c.reserved_usd, c.deployment, c.outcome, c.left_out,
            q.epoch = c.epoch AND q.stage = c.tier AND q.state = ANY(CAST(:sources AS text[])) AS is_awaited,
            q.state = 'batched' AS is_batched,
            q.id, q.batch_id, q.epoch, q.crashes, q.tier, q.prefers, q.attempts, q.escalations,

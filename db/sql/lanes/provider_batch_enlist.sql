@@ -8,7 +8,8 @@ WITH forming AS (
 ),
 wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
-        query_id bigint, epoch integer, call_id bigint, reserved_usd numeric, price_version text, tokens bigint)
+        query_id bigint, epoch integer, call_id bigint, reserved_usd numeric, price_version text, tokens bigint,
+        left_out text[])
 ),
 rooms AS (
     SELECT g.id, g.batch_id, g.tenant, g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd
@@ -35,13 +36,13 @@ enlisted AS (
       AND q.batch_id = p.batch_id AND q.stage = p.tier AND q.epoch = p.epoch
       AND q.state = ANY(CAST(:sources AS text[]))
     RETURNING q.id, q.epoch, p.call_id, p.tier, p.batch_id, p.deployment, p.provider, p.model, p.marker, p.reason,
-              p.reserved_usd, p.price_version, p.tokens
+              p.reserved_usd, p.price_version, p.tokens, p.left_out
 ),
 intents AS (
     INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, worker_id,
-                       reserved_usd, price_version, budget_ids, lane, provider_batch_id)
+                       reserved_usd, price_version, budget_ids, lane, provider_batch_id, left_out)
     SELECT call_id, batch_id, id, epoch, 'answer', tier, deployment, provider, model, :worker_id,
-           reserved_usd, price_version, ARRAY(SELECT r.id FROM rooms AS r), 'batch', :id
+           reserved_usd, price_version, ARRAY(SELECT r.id FROM rooms AS r), 'batch', :id, left_out
     FROM enlisted
 ),
 reserved AS (

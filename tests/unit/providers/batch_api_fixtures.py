@@ -93,7 +93,7 @@ def body(number: int) -> dict[str, Any]:
 async def lines_of(api: ProviderBatchApi, keys: Iterable[str]) -> AsyncIterator[bytes]:
     """A line for each key."""
     for number, key in enumerate(keys):
-        yield api.line(key, body(number)).content
+        yield api.line(key, body(number))
 
 
 async def at_once(request_s: float) -> None:

@@ -31,16 +31,17 @@ checks that this page is current and sends every row.
 ## Parameters
 
 What becomes of each field of a chat request in each protocol. *Pass*: sent as it is. *Translate*: sent in the
-protocol's own terms. *Left out, with a note*: not sent, and the result's `reasons` say so (not those of a line that a
-provider batch answered). *Refused by name*: another deployment is tried; where none that may answer takes the field,
-the line is refused before anything is submitted. A field in no row is sent to an OpenAI-compatible server
-whose provider names it in `extra_fields` (`"*"`: any), and refused by name elsewhere.
+protocol's own terms. *Left out, with a note*: not sent, and the result's `reasons` say so. *Refused by name*: another
+deployment is tried; where none that may answer takes the field, the line is refused before anything is submitted. A
+field in no row is sent to an OpenAI-compatible server whose provider names it in `extra_fields` (`"*"`: any), and
+refused by name elsewhere.
 
 If the server itself refuses a sampling field by name (OpenAI: `unsupported_parameter`, `unsupported_value`), the field
 is also left out, with a note. Sampling fields are
 {_named(SAMPLING_FIELDS)}.
 The refusal is free, the call is sent again without the field, and later calls to that deployment leave it out from the
-start. A value out of range, such as a temperature of 3, stays refused.
+start. A refused line of a provider batch is no attempt either: its query joins another one, without the field. A value
+out of range, such as a temperature of 3, stays refused.
 """
 
 _ERRORS: Final = """\

@@ -116,7 +116,7 @@ def test_an_upload_goes_to_no_address_on_another_host() -> None:
 
 def test_azures_lines_have_its_own_endpoint() -> None:
     line = api_at(Protocol.OPENAI, base_url="https://eu.openai.azure.com/openai/v1").line("1", {"messages": []})
-    assert orjson.loads(line.content)["url"] == "/chat/completions"
+    assert orjson.loads(line)["url"] == "/chat/completions"
 
 
 def test_an_empty_name_of_a_file_is_no_file() -> None:
