@@ -103,12 +103,12 @@ class ProviderBatchStepper:
                 return
 
     async def _without_deployment(self, state: ProviderBatchState) -> None:
-        """What the provider has is not reachable: it may be again until the deadline is near."""
+        """What the provider has is not reachable: while somebody waits for it, it may be until the deadline is near."""
         why = "its deployment is not in the fleet"
         log.error("provider_batch_without_deployment", provider_batch=self.row.id, deployment=self.row.deployment)
         if state in UNSENT:
             await self._end_unsent(why)
-        elif not self._is_late:
+        elif not (self._is_late or self.row.is_unwanted):
             await self._move(state, wait_s=LATEST_POLL_S, cause=why)
         else:
             if state in (ProviderBatchState.SUBMITTED, ProviderBatchState.CANCELLING):

@@ -79,16 +79,20 @@ def test_every_missing_call_is_charged_and_flagged_where_the_provider_does_not_c
     on_bench(story)
 
 
-def test_calls_of_a_deployment_that_left_the_fleet_are_settled_before_the_deadline(
-    on_bench: OnBench, tmp_path: Path
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_calls_of_a_deployment_that_left_the_fleet_are_settled_before_the_deadline_or_once_they_are_cancelled(
+    on_bench: OnBench, tmp_path: Path, is_cancelled: bool
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
-        async with stuck_batch(bench, tmp_path, cap_usd=1.0) as (simulator, context, _):
+        async with stuck_batch(bench, tmp_path, cap_usd=1.0) as (simulator, context, batch):
             context.fleet = replace(context.fleet, models={})
             await as_owner(bench, DUE)
             await step_once(context)
             assert {row.state for row in await bench.rows("SELECT state FROM provider_batches")} == {"submitted"}
-            await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
+            if is_cancelled:
+                await context.ledger.cancel(batch.id)
+            else:
+                await as_owner(bench, "UPDATE batches SET deadline = now() + interval '200 seconds'")
             await as_owner(bench, DUE)
             await step_once(context)
             (row,) = await bench.rows("SELECT DISTINCT state, outcome FROM provider_batches")
@@ -97,7 +101,8 @@ def test_calls_of_a_deployment_that_left_the_fleet_are_settled_before_the_deadli
             assert float(budget.reserved_usd) == 0.0
             assert float(budget.settled_usd) == pytest.approx(await charged_usd(bench))
             assert await charged_usd(bench) >= billed_usd(tmp_path / "calls.jsonl", simulator)
-            assert {row.state for row in await bench.rows("SELECT state FROM queries")} == {"ready"}
+            states = {row.state for row in await bench.rows("SELECT state FROM queries")}
+            assert states == {"cancelled" if is_cancelled else "ready"}
 
     on_bench(story)
 
