@@ -86,12 +86,13 @@ class BatchOutcomes:
     def read(self, status: int, answer: Any, *, request_id: str | None = None) -> Outcome:
         """What ``answer`` is, the JSON of a body that came with ``status``; its latency is 0.
 
-        Where it does not say what it took, its usage is 0 and ``usage_is_guess``: it costs what was reserved.
+        Where it does not say what it took, its usage is 0 and ``usage_is_guess``: it costs what was reserved. A failure
+        has the line's own ``status``, by which its provider counts it, whatever status an error within a 200 names.
         """
         outcome = read_outcome(self._adapter, self.model, status, answer, headers={}, now=self._now(), asked=None)
         if isinstance(outcome, Failure):
             usage = None if outcome.usage is None else _at_batch_price(outcome.usage)
-            outcome = replace(outcome, usage=usage, request_id=request_id)
+            outcome = replace(outcome, status=status, usage=usage, request_id=request_id)
             self._calls.log_failure(self.model, outcome)
             return outcome
         usage = outcome.usage

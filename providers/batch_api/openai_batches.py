@@ -140,9 +140,10 @@ class OpenAIBatches(ProviderBatchApi):
         code = json_fields.code(error.get("code"))
         if code in _NOT_RUN:
             return BatchResult(key, not_run(code))
-        if error:
-            return BatchResult(key, self.outcomes.read(400, {"error": error}))
         status = json_fields.as_count(response.get("status_code"))
+        has_body = 200 <= status <= 299 and bool(response.get("body"))
+        if any(error.values()) and not has_body:  # beside a body, gateways write an error without values
+            return BatchResult(key, self.outcomes.read(400, {"error": error}))
         if not 100 <= status <= 599:
             return BatchResult(key, unreadable())
         request_id = json_fields.identifier(response.get("request_id")) or None

@@ -90,3 +90,48 @@ def test_what_one_worker_learned_no_other_sends(on_bench: OnBench) -> None:
             assert server.direct == []
 
     on_bench(story)
+
+
+def test_an_error_in_a_200_costs_nothing_and_has_no_missing_line_charged(on_bench: OnBench) -> None:
+    class Odd(BatchingProvider):
+        def plain_answer(self, body: Body) -> Answer:
+            return chat(body, body["messages"][0]["content"])
+
+        def result(self, line: Mapping[str, Any]) -> dict[str, Any]:
+            found = super().result(line)
+            text = line["body"]["messages"][0]["content"]
+            if "inside" in text:
+                found["response"]["body"] = {"error": {"code": 503, "message": "no instances"}}
+            if "beside" in text:
+                found["error"] = {"code": None, "message": None}
+            return found
+
+        def _made(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+            made = super()._made(asked)
+            if made["id"] == "batch-0":  # one of its lines has expired, and is in no file
+                made["status"] = "expired"
+                made["request_counts"] |= {"completed": 3, "failed": 1}
+                results = self.files[made["output_file_id"]].splitlines()
+                self.files[made["output_file_id"]] = b"\n".join(each for each in results if b"missing" not in each)
+            return made
+
+    async def story(bench: LedgerHarness) -> None:
+        with serving(Odd({})) as server:
+            async with worker_context_of(bench, batch_fleet(server.url)) as context:
+                names = ("plain", "inside", "beside", "missing")
+                await hand_in(read_objects([line(name) for name in names], fleet=context.fleet), within(24), context)
+                await buy(context)
+            (first, *_) = await bench.rows("SELECT min(id) AS id FROM provider_batches")
+            calls = await bench.rows(
+                "SELECT p.custom_id, c.outcome, c.cost_usd > 0 AS is_paid FROM calls AS c"
+                " JOIN prompts AS p ON p.query_id = c.query_id WHERE c.provider_batch_id = :id",
+                id=first.id,
+            )
+            assert {call.custom_id: (call.outcome, call.is_paid) for call in calls} == {
+                "plain": ("ok", True),
+                "inside": ("overloaded", False),
+                "beside": ("ok", True),
+                "missing": ("not_run", False),
+            }
+
+    on_bench(story)

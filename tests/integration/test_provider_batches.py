@@ -289,7 +289,7 @@ def test_a_refused_answer_is_one_that_its_provider_counts(on_bench: OnBench, tmp
     async def story(bench: LedgerHarness) -> None:
         async with stuck_batch(bench, tmp_path) as (_, _, batch):
             (batch,) = await bench.rows("SELECT id, epoch FROM provider_batches WHERE state = 'submitted' LIMIT 1")
-            ended = (("ok", "200"), ("safety", "NULL"), ("safety", "400"), ("not_run", "NULL"))
+            ended = (("ok", "200"), ("safety", "200"), ("safety", "400"), ("not_run", "NULL"))
             for outcome, status in ended:
                 await as_owner(
                     bench,
