@@ -4,6 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/embeddings
 """
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from providers.adapters import json_fields
@@ -16,12 +17,16 @@ _NUMBERS: Final = frozenset({int, float})
 
 
 def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None) -> Completion:
-    """The vectors in a list of embeddings. Raises InvalidResponse."""
+    """The vectors in a list of embeddings, in the order of their input. Raises InvalidResponse."""
     vectors = json_fields.as_list(answer.get("data"))
     if not vectors or not all(isinstance(each, dict) and _is_vector(each.get("embedding")) for each in vectors):
         raise InvalidResponse("a list of embeddings without a vector each", usage=usage)
-    if [each.get("index", place) for place, each in enumerate(vectors)] != list(range(len(vectors))):
-        raise InvalidResponse("embeddings out of the order of their input", usage=usage)
+    in_order = list(range(len(vectors)))
+    places = [place if (said := each.get("index")) is None else said for place, each in enumerate(vectors)]
+    if places != in_order:
+        if not all(type(place) is int for place in places) or sorted(places) != in_order:
+            raise InvalidResponse("embeddings whose indexes are not those of their input", usage=usage)
+        answer = {**answer, "data": [each for _, each in sorted(zip(places, vectors, strict=True), key=itemgetter(0))]}
     return Completion(
         text="",
         finish_reason="stop",

@@ -67,7 +67,8 @@ def test_the_body_goes_to_its_own_path_with_the_models_name_alone_changed() -> N
         ({"data": None}, BROKEN, "without a vector"),
         ({"data": [{"embedding": []}, {"embedding": [1.0]}]}, BROKEN, "without a vector"),
         ({"data": [{"index": 0, "embedding": [1.0]}]}, BROKEN, "1 vectors for 2 inputs"),
-        ({"data": [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, BROKEN, "out of the order"),
+        ({"data": [{"index": 0, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, BROKEN, "indexes are not"),
+        ({"data": [{"index": "1", "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, BROKEN, "indexes are not"),
         ({"model": "text-embedding-3-large"}, FailureKind.NOT_FOUND, "vectors of text-embedding-3-large"),
     ],
 )
@@ -80,6 +81,13 @@ def test_an_answer_that_is_not_the_vectors_that_were_asked_for_is_billed_and_no_
     assert words in outcome.message
     assert outcome.usage is not None
     assert outcome.usage.prompt_tokens == 4
+
+
+def test_vectors_in_another_order_are_sorted_by_their_index() -> None:
+    swapped = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+    outcome = ask(lambda _: httpx.Response(200, json=answer(data=swapped)))
+    assert isinstance(outcome, Completion)
+    assert [each["embedding"] for each in outcome.response["data"]] == [[1.0], [2.0]]
 
 
 def test_vectors_in_base64_and_without_an_index_are_taken() -> None:
