@@ -10,8 +10,9 @@ import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.batch_writer import BatchSpec
+from db.batch_writer import BatchSpec, endpoint_of
 from db.reports.forecast_history import load_history, load_queues
+from endpoints.endpoint import Endpoint
 from routing.budget.degradation import QueryBudget, fit_to_share
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
@@ -61,6 +62,7 @@ class Forecaster:
                 tenant=self.spec.tenant,
                 total=self.sample.seen,
                 has_pilot=self.spec.pilot is not None,
+                embeds=endpoint_of(self.sample.lines[0].options) is Endpoint.EMBEDDINGS,  # a file is for one endpoint
             )
             load = await load_queues(self.engine, self.fleet, otherwise=load.slots)
         predictor = await self._predictor()

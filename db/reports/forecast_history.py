@@ -26,11 +26,12 @@ ALIKE: Final = 10
 
 
 async def load_history(
-    engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int, has_pilot: bool = False
+    engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int, has_pilot: bool = False, embeds: bool = False
 ) -> ForecastHistory:
     """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
 
-    A batch that ``has_pilot`` waits for its steps: times are of batches with one, or of those without.
+    A batch that ``has_pilot`` waits for its steps: times are of batches with one, or of those without. One that
+    ``embeds`` learns from batches of embeddings alone, the others from the rest.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
     """
@@ -40,6 +41,7 @@ async def load_history(
         tenant=tenant,
         fleet=fleet.name,
         simulated=fleet.simulated,
+        embeds=embeds,
         batches=BATCHES,
         queries=QUERIES,
     )
@@ -52,7 +54,7 @@ async def load_history(
     rows = await run_report(engine, "forecast_calls", **sample)
     lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
     for row in rows:
-        if row.batch_id not in own:
+        if embeds or row.batch_id not in own:  # vectors have no length
             continue
         text_tokens = row.completion_tokens - row.reasoning_tokens
         group = LengthGroup(row.tier, row.workload, row.shape)

@@ -135,7 +135,7 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
 
         async def seen(bench: LedgerHarness) -> Any:
             asked = {"tenant": "default", "fleet": served.fleet.name, "simulated": True, "batches": 9, "queries": 9}
-            batches = await run_report(bench.engine, "forecast_batches", **asked)
+            batches = await run_report(bench.engine, "forecast_batches", embeds=False, **asked)
             kinds = await bench.rows(
                 "SELECT kind, router FROM decisions WHERE to_stage = 'embeddings' OR from_stage = 'embeddings'"
                 " GROUP BY 1, 2 ORDER BY 1"
@@ -152,6 +152,21 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
         command("report", batch["id"], "-o", str(page))
         assert "There is no baseline: no model of another tier gives these vectors." in page.read_text()
         assert "none: no model of another tier" in command("status", batch["id"]).output
+
+
+def test_a_forecast_learns_from_earlier_embeddings(settings: Settings, simulator: SimulatorProcess) -> None:
+    def expected(served: Served, client: httpx.Client, *texts: str) -> tuple[float, float]:
+        lines = [ask(f"{texts[0]}-{n}", text * 40) for n, text in enumerate(texts)]
+        batch = answered(served, client, lines, endpoint=URL)
+        report = client.get(f"/v1/pointsman/batches/{batch['id']}/report").json()
+        return report["plan"]["cost_usd"]["expected"], report["cost_usd"]
+
+    with simulated(settings, simulator) as served, served.client() as client:
+        # Of such texts the simulator counts other tokens than are estimated.
+        off = [
+            abs(planned / paid - 1) for planned, paid in (expected(served, client, f"ä{n} ", "öü ") for n in range(3))
+        ]
+        assert off[2] < off[0] / 2, off
 
 
 def test_a_failing_provider_is_tried_again_and_nothing_climbs(settings: Settings, simulator: SimulatorProcess) -> None:

@@ -1,19 +1,19 @@
--- The newest ended batches of a fleet, with their plans: the history of a forecast. Embeddings say nothing of answers. The
--- tenant's own come first: else a neighbor with many small batches would be all that there is to go by.
+-- The newest ended batches of a fleet, with their plans: the history of a forecast, of embeddings if it `embeds`, else of
+-- answers. The tenant's own come first: else a neighbor with many small batches would be all that there is to go by.
 --
 -- `sample` has a batch's part of `queries`, one query from each of as many equal stretches: lines of a kind often stand
 -- together, or in turns.
 WITH own AS MATERIALIZED (
     SELECT id FROM batches
     WHERE tenant = :tenant AND fleet = :fleet AND simulated = :simulated AND ended_at IS NOT NULL
-      AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND endpoint <> '/v1/embeddings'
+      AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND (endpoint = '/v1/embeddings') = :embeds
     ORDER BY created_at DESC
     LIMIT :batches
 ),
 others AS MATERIALIZED (
     SELECT id FROM batches
     WHERE tenant <> :tenant AND fleet = :fleet AND simulated = :simulated AND ended_at IS NOT NULL
-      AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND endpoint <> '/v1/embeddings'
+      AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND (endpoint = '/v1/embeddings') = :embeds
     ORDER BY id DESC
     LIMIT greatest(:batches - (SELECT count(*) FROM own), 0)
 ),

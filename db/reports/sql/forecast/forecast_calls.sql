@@ -13,7 +13,7 @@ WITH noted AS (
                    coalesce(reasoning_tokens, 0) AS reasoning_tokens, purpose <> 'repair' AS is_answer
             FROM calls
             WHERE query_id = q.id AND outcome = 'ok' AND lane IS NULL
-              AND purpose IN ('answer', 'hedge', 'extend', 'repair')
+              AND purpose IN ('answer', 'embed', 'hedge', 'extend', 'repair')
             OFFSET 0  -- or all calls of the batches would be read
         ) AS of_query
         WHERE of_query.batch_id = ANY(CAST(:batch_ids AS bigint[]))
