@@ -41,12 +41,10 @@ from settings import Settings
 
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
-_SERVED: Final = tuple(endpoint for endpoint in Endpoint if endpoint is not Endpoint.EMBEDDINGS)
 _UNSERVED: Final[Mapping[str, str]] = {
-    Endpoint.EMBEDDINGS: "embeddings are answered in batches alone. Create a batch with this endpoint.",
-    "/v1/completions": f"this endpoint is not supported. Use {' or '.join(_SERVED)}, directly or in a batch.",
+    "/v1/completions": f"this endpoint is not supported. Use {' or '.join(Endpoint)}, directly or in a batch.",
 }
-"""Batch endpoints of OpenAI that are not served by themselves, and what to do."""
+"""Batch endpoints of OpenAI that are not served, and what to do."""
 # Requests are counted in /metrics by the middleware; FastAPI's own telemetry would double its cost.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {

@@ -1,5 +1,5 @@
-"""``/v1/chat/completions``, ``/v1/responses`` and ``/v1/messages``: one query through the same queue, before batches,
-answered in the response."""
+"""``/v1/chat/completions``, ``/v1/responses``, ``/v1/messages`` and ``/v1/embeddings``: one query through the same
+queue, before batches, answered in the response."""
 
 import asyncio
 import secrets
@@ -36,6 +36,7 @@ _LARGE_BYTES: Final = 64 * 1024
 """A larger body is checked in a thread, as one with a schema: that takes milliseconds, in which others would wait."""
 _WITH_SCHEMA: Final = frozenset({"response_format", "text", "output_config"})
 _OBJECTS: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
+_TEXT: Final = {"type": "string", "minLength": 1}
 
 
 def _request_body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     operation_id="create_response",
     response_class=Response,
     responses=JSON_OBJECT,
-    openapi_extra=_request_body("input", {"anyOf": [{"type": "string", "minLength": 1}, _OBJECTS]}),
+    openapi_extra=_request_body("input", {"anyOf": [_TEXT, _OBJECTS]}),
 )
 async def create_response(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query in the form of the Responses API. What it cannot say is refused by the field's name.
@@ -95,6 +96,18 @@ async def create_response(request: Request, idempotency_key: IdempotencyKey = No
 async def create_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query in the form of Anthropic's Messages API. What it cannot say is refused by the field's name."""
     return await _answered(request, Endpoint.MESSAGES, idempotency_key)
+
+
+@router.post(
+    Endpoint.EMBEDDINGS,
+    operation_id="create_embedding",
+    response_class=Response,
+    responses=JSON_OBJECT,
+    openapi_extra=_request_body("input", {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}),
+)
+async def create_embedding(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    """Embed one text or more by the fleet's embedding tier, which every other line is kept from."""
+    return await _answered(request, Endpoint.EMBEDDINGS, idempotency_key)
 
 
 async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str | None) -> Response:

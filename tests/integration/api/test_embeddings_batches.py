@@ -3,6 +3,7 @@
 import base64
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from routing.fleet import Fleet
 from routing.lanes.lane import Lane
 from settings import ROOT, Settings, load_fleet
 from simulator.process import SimulatorProcess
-from tests.integration.api.conftest import Served, line, serving
+from tests.integration.api.conftest import Served, line, serving, wait_until
 from tests.integration.api.test_batch_routes import content, create, until, upload
+from tests.integration.api.test_chat_routes import waiting
 from tests.integration.api.test_dashboard_collector import figures
 from tests.integration.end_to_end import work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness
@@ -154,6 +156,29 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
         assert "none: no model of another tier" in command("status", batch["id"]).output
 
 
+def test_one_request_is_answered_by_itself_through_the_same_queue(
+    settings: Settings, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    async def work(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, served.fleet) as context:
+            await work_off(context)
+
+    with simulated(settings, simulator) as served, served.client() as client:
+        asked = {"model": MODEL, "input": ["x", "y"], "dimensions": 4}
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(client.post, URL, json=asked)
+            wait_until(lambda: waiting(served))
+            served.play(work)
+            answer = asking.result()
+        assert (answer.status_code, answer.headers["x-pointsman-tier"]) == (200, "embeddings")
+        assert [(each["index"], len(each["embedding"])) for each in answer.json()["data"]] == [(0, 4), (1, 4)]
+        usd = answer.json()["usage"]["prompt_tokens"] * 0.02e-6
+        assert ledger(served) == {("embeddings", "embed", "ok"): (1, pytest.approx(usd))}
+        assert billed_usd(tmp_path / "calls.jsonl", simulator) == pytest.approx(usd)
+        refused = client.post(URL, json=asked | {"model": "gpt-4.1"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "model")
+
+
 def test_a_forecast_learns_from_earlier_embeddings(settings: Settings, simulator: SimulatorProcess) -> None:
     def expected(served: Served, client: httpx.Client, *texts: str) -> tuple[float, float]:
         lines = [ask(f"{texts[0]}-{n}", text * 40) for n, text in enumerate(texts)]
@@ -227,11 +252,8 @@ def test_a_fleet_without_the_tier_refuses_by_name_and_writes_nothing(
         assert served.play(LedgerHarness.counts) == (0, 0, 0)
 
 
-def test_a_quality_floor_and_the_endpoint_by_itself_are_refused(client: httpx.Client) -> None:
+def test_a_quality_floor_is_refused(client: httpx.Client) -> None:
     file = upload(client, [ask("a")])["id"]
     batch = create(client, file, endpoint=URL, pointsman={"quality": 0.9})
     (error,) = until(client, batch["id"], "failed")["errors"]["data"]
     assert (error["param"], error["line"]) == ("quality", None)
-    directly = client.post(URL, json={"model": MODEL, "input": "a text"})
-    assert (directly.status_code, directly.json()["error"]["code"]) == (404, "unsupported_endpoint")
-    assert "in batches alone" in directly.json()["error"]["message"]

@@ -13,10 +13,10 @@ from tests.integration.api.test_batch_routes import create, upload
 
 
 def endless(schema: dict[str, Any]) -> Iterator[str]:
-    """Operations that are not to be asked for here: streams do not end, chats wait for workers, of which there are
-    none, and the requests of a message batch are checked further than a schema says."""
+    """Operations that are not to be asked for here: streams do not end, chats and embeddings wait for workers, of which
+    there are none, and the requests of a message batch are checked further than a schema says."""
     yield "create_message_batch"
-    yield from ("create_chat_completion", "create_response", "create_message")
+    yield from ("create_chat_completion", "create_embedding", "create_message", "create_response")
     for methods in schema["paths"].values():
         for operation in methods.values():
             if "text/event-stream" in operation["responses"].get("200", {}).get("content", {}):
