@@ -46,7 +46,6 @@ class AnthropicBatches(ProviderBatchApi):
     takes_files = False
     can_find = False
     listing_settles_s = 120.0
-    clock_skew_s = 60.0
 
     async def create(
         self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending

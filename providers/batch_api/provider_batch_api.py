@@ -71,10 +71,12 @@ class ProviderBatchApi(ABC):
         return encode(self._line(key, self.outcomes.prepare(body, added, left_out).payload))
 
     async def upload(self, lines: AsyncIterator[bytes]) -> str | None:
-        """Stores ``lines`` at the provider, and gives the file's id; None without `takes_files`.
+        """Stores ``lines`` at the provider, and gives the file's id; without `takes_files` it only reads them: None.
 
         Free, and harmless if it happens twice.
         """
+        async for _ in lines:
+            pass
         return None
 
     @abstractmethod

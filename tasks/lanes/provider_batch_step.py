@@ -169,7 +169,7 @@ class ProviderBatchStepper:
         if not await self.batches.lines(self.taken.id, after=0, most=1):
             return await self._end_unsent("nothing is left to send", api)
         inexpressible: dict[int, Outcome] = {}
-        file_id = await api.upload(self._lines(api, inexpressible)) if api.takes_files else None
+        file_id = await api.upload(self._lines(api, inexpressible))
         failpoints.die_once_at("die_after_upload")
         await self._results(api).apply(inexpressible)
         return await self._move(ProviderBatchState.UPLOADED, file_id=file_id)

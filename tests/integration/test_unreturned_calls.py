@@ -11,6 +11,7 @@ from routing.outcome import Failure, FailureKind
 from tasks.lanes import provider_batch_step
 from tasks.lanes.batch_results import BatchResults
 from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.lanes.wave_former import WaveFormer
 from tests.integration.end_to_end import account, hand_in, work_off, worker_context_of
 from tests.integration.lane_fixtures import (
     batching_fleet,
@@ -158,6 +159,39 @@ def test_nothing_is_sent_unless_the_lease_outlasts_the_create(
                 await as_owner(bench, f"{DUE}, arrives_by = now() - interval '150 seconds'")
                 await buy(context)
                 assert {call.outcome for call in await bench.rows("SELECT outcome FROM calls")} == {"ok"}
+
+    on_bench(story)
+
+
+def test_a_create_without_a_reply_is_found_though_a_line_could_not_be_written(
+    on_bench: OnBench, tmp_path: Path
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        with batching_simulator(tmp_path) as simulator:
+            async with worker_context_of(bench, batching_fleet(simulator.url, "anthropic")) as context:
+                batch = await hand_in(lines(8), within(24), context)
+                await work_off(context)
+                await WaveStarter(gather_s=0.0).begin(context)
+                (taken,) = await ProviderBatches(context.engine).take_due(lease_s=60.0, simulated=None)
+                row = await ProviderBatches(context.engine).find(taken.id)
+                api = context.pool.batch_api(context.fleet.models[row.deployment])
+                former = WaveFormer(taken, row, api, ProviderBatches(context.engine), context)
+                assert await former.form()
+                # As where the fleet has changed since: the protocol does not have this field.
+                await as_owner(
+                    bench,
+                    'UPDATE prompts SET body = CAST(CAST(body AS jsonb) || \'{"logit_bias": {"1": 1}}\' AS json)'
+                    " WHERE query_id = (SELECT min(query_id) FROM calls WHERE provider_batch_id IS NOT NULL)",
+                )
+                simulator.control(faults=[{"kind": "batch_lost_reply", "calls": 1}])
+                await as_owner(bench, DUE)
+                await buy(context)
+                (created,) = await bench.rows(f"SELECT outcome FROM provider_batches WHERE id = {taken.id}")
+                assert created.outcome == "ended"
+                assert await charged_usd(bench) == pytest.approx(
+                    billed_usd(tmp_path / "calls.jsonl", simulator), abs=1e-9
+                )
+                assert (await account(batch, context)).progress.done >= 7
 
     on_bench(story)
 

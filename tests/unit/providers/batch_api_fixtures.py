@@ -102,7 +102,7 @@ async def at_once(request_s: float) -> None:
 
 async def create(api: ProviderBatchApi, keys: Iterable[str], *, marker: str) -> RemoteBatch:
     """Upload where the dialect has files, and create."""
-    file = await api.upload(lines_of(api, keys)) if api.takes_files else None
+    file = await api.upload(lines_of(api, keys))
     source = lines_of(api, keys) if file is None else file
     return await api.create(source, marker=marker, before_sending=at_once)
 

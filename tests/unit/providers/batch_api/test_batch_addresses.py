@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 import httpx
 import orjson
@@ -69,6 +70,16 @@ def test_a_listing_is_read_page_by_page_until_the_time_of_the_create() -> None:
 
     assert [batch.id for batch in asyncio.run(find("ours"))] == ["batch_6"]
     assert asyncio.run(find("before")) == ()
+
+
+def test_a_batch_without_a_marker_is_found_though_its_providers_clock_is_minutes_behind() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        created = datetime.fromtimestamp(SENT_AT - 200.0, UTC).isoformat()
+        made = {"id": "b", "processing_status": "in_progress", "request_counts": {"processing": 3}}
+        return httpx.Response(200, json={"data": [made | {"created_at": created}], "has_more": False})
+
+    found = asyncio.run(api_at(Protocol.ANTHROPIC, handler).find(CreateAttempt("ours", 3, SENT_AT)))
+    assert [batch.id for batch in found] == ["b"]
 
 
 @pytest.mark.parametrize("kind", [Protocol.OPENAI, Protocol.ANTHROPIC])
