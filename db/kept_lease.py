@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as NoConnection
 
 log = structlog.get_logger()
 
@@ -21,8 +19,8 @@ async def kept_lease(renew: Callable[[], Awaitable[bool]], *, lease_s: float, **
             await asyncio.sleep(lease_s / 4)
             try:
                 holds = await renew()
-            except (DBAPIError, NoConnection):
-                log.warning("lease_not_renewed", **work)
+            except Exception as error:  # a refused connection is an OSError, and whatever it is, the work goes on
+                log.warning("lease_not_renewed", error=type(error).__name__, **work)
 
     renewal = asyncio.create_task(keep())
     try:

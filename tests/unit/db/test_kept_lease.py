@@ -2,12 +2,14 @@
 
 import asyncio
 
+import pytest
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db.kept_lease import kept_lease
 
 
-def test_a_lease_is_renewed_through_failures_until_it_is_anothers() -> None:
+@pytest.mark.parametrize("failure", [NoConnection(), ConnectionRefusedError(), RuntimeError()])
+def test_a_lease_is_renewed_through_failures_until_it_is_anothers(failure: Exception) -> None:
     calls = 0
 
     async def work() -> None:
@@ -17,7 +19,7 @@ def test_a_lease_is_renewed_through_failures_until_it_is_anothers() -> None:
             nonlocal calls
             calls += 1
             if calls == 2:
-                raise NoConnection
+                raise failure
             if calls == 4:
                 is_anothers.set()
             return calls < 4
