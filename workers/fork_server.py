@@ -5,6 +5,7 @@ system do not bear a fork without an exec. The fork server of `multiprocessing` 
 every child, hides imports that fail, and ends children without their exit handlers.
 """
 
+import errno
 import gc
 import importlib
 import json
@@ -29,11 +30,11 @@ _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """A service manager sends them to all processes of a stack. The server ends with its client alone: if it ended by them,
 its forks would be killed in the middle of their calls."""
 _NUMBER: Final = struct.Struct("i")
-"""What the server writes about a process to its socket: its id, and later its exit code."""
+"""What the server writes about a process to its socket: its id, or a negative errno; later its exit code."""
 
 
 class ForkServerError(RuntimeError):
-    """The server does not start; the message has the end of its log."""
+    """The server does not start, or cannot fork; the message says why."""
 
 
 class ForkedProcess:
@@ -124,9 +125,12 @@ class ForkServer:
         finally:
             theirs.close()
             os.close(output)
-        if reply:
-            return ForkedProcess(_NUMBER.unpack(reply)[0], status)
+        number = _NUMBER.unpack(reply)[0] if reply else 0
+        if number > 0:
+            return ForkedProcess(number, status)
         status.close()
+        if number:
+            raise ForkServerError(f"No process can be forked: {os.strerror(-number)}. Raise the limit of processes.")
         if self._process is not None:
             self._process.wait()
         return None
@@ -176,7 +180,13 @@ def _serve(control: socket.socket) -> dict[str, Any] | None:
         with status.makefile("rb") as sent:
             request: dict[str, Any] = json.load(sent)
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no room for another process: those that run go on
+            os.close(output)
+            with status:
+                _report(status, -(error.errno or errno.EAGAIN))
+            continue
         if pid == 0:
             for opened in (control, woken, wakes, status, *running.values()):
                 opened.close()

@@ -80,7 +80,10 @@ class SupervisedProcess:
         if self._due is not None:
             if now < self._due:
                 return None
-            self.start()
+            try:
+                self.start()
+            except SupervisedProcessError as error:  # no room for another process now
+                return self._restart_later(now, str(error))
             return f"{self.name} restarted"
         if self.process is None:
             return None
@@ -89,12 +92,18 @@ class SupervisedProcess:
                 return None
             self.process.kill()
             return f"{self.name} made no progress for {STALE_S:g} s and was killed"
-        self.crashes = 1 if now - self._started > _STABLE_AFTER_S else self.crashes + 1
+        if now - self._started > _STABLE_AFTER_S:
+            self.crashes = 0
+        return self._restart_later(now, f"{self.name} has ended (exit code {self.process.returncode})")
+
+    def _restart_later(self, now: float, what: str) -> str:
+        """Plans the next start, after a growing delay. Returns ``what`` happened. Raises SupervisedProcessError."""
+        self.crashes += 1
         if self.crashes >= _MAX_CRASHES:
             raise SupervisedProcessError(f"{self.name} has ended {self.crashes} times in a row. {self.log_tail()}")
         wait_s = _BACKOFF_S[min(self.crashes - 1, len(_BACKOFF_S) - 1)]
         self._due = now + wait_s
-        return f"{self.name} has ended (exit code {self.process.returncode}); it restarts in {wait_s:g} s"
+        return f"{what}; it restarts in {wait_s:g} s"
 
     def _stands_still(self, now: float) -> bool:
         try:

@@ -23,6 +23,18 @@ time.sleep(float(sys.argv[1]))
 sys.exit(3)
 """
 
+FULL = """
+import errno, os
+forks, calls = os.fork, []
+def fork():
+    calls.append(None)
+    if len(calls) == 2:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+    return forks()
+os.fork = fork
+"""
+"""Lets every fork but the second succeed."""
+
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
@@ -66,6 +78,25 @@ def test_a_killed_server_takes_its_forks_along_and_is_started_again(server: Fork
     assert first.wait(240) == -signal.SIGKILL
     gone.wait(240)
     assert server.start(["-m", "forked", "0"], name="one", log=tmp_path / "log", environ={}).wait(240) == 3
+
+
+def test_a_fork_that_fails_leaves_the_others_running_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "forked.py").write_text(MODULE)
+    (tmp_path / "full.py").write_text(FULL)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    server = ForkServer(["full"], log=tmp_path / "server.log")
+    try:
+        first = server.start(["-m", "forked", "600"], name="one", log=tmp_path / "log", environ={})
+        with pytest.raises(ForkServerError, match="Resource temporarily unavailable"):
+            server.start(["-m", "forked", "0"], name="two", log=tmp_path / "log", environ={})
+        assert first.poll() is None
+        assert server.start(["-m", "forked", "0"], name="two", log=tmp_path / "log", environ={}).wait(240) == 3
+        first.kill()
+        first.wait(240)
+    finally:
+        server.close()
 
 
 def test_a_signal_to_all_processes_of_a_stack_leaves_forks_to_their_supervisor(
