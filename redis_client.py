@@ -1,6 +1,7 @@
 """A Redis client that never waits long, at one address or at that of the primary that sentinels name; Lua scripts."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -69,6 +70,45 @@ class SentinelAddress:
         return ";".join(f"sentinel://{login}{host}/{self.database}" for host in hosts)
 
 
+class _OneLookUp(Connection):
+    """A connection that waits for the look-up of its host that is under way, if one is.
+
+    A resolver that does not answer keeps the thread of each look-up for many seconds, beyond the patience of the
+    caller: those of the providers' hosts would wait for a thread.
+    """
+
+    async def _connect(self) -> None:
+        async with asyncio.timeout(self.socket_connect_timeout):
+            await _look_up(self.host, self.port)
+        await super()._connect()  # type: ignore[no-untyped-call]  # as redis-py is
+
+
+class _OneLookUpByTLS(_OneLookUp, SSLConnection):
+    """The same by TLS."""
+
+
+_ONE_LOOK_UP: Final[dict[type, type[Connection]]] = {Connection: _OneLookUp, SSLConnection: _OneLookUpByTLS}
+
+_look_ups: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Any]] = {}
+"""Those under way, by loop and host."""
+
+
+async def _look_up(host: str, port: int) -> None:
+    """Waits until ``host`` is known. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    key = (loop, host)
+
+    def forget(pending: asyncio.Future[Any]) -> None:
+        del _look_ups[key]
+        if not pending.cancelled():
+            pending.exception()  # perhaps all who waited for it have gone
+
+    if (pending := _look_ups.get(key)) is None:
+        pending = _look_ups[key] = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        pending.add_done_callback(forget)
+    await asyncio.shield(pending)
+
+
 class _PrimaryPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the current primary; a caller that finds all in use waits for one."""
 
@@ -91,7 +131,9 @@ def connect(url: str, *, patience_s: float = PATIENCE_S) -> Redis:
     }
     address = SentinelAddress.parse(url)
     if address is None:
-        return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
+        pool = BlockingConnectionPool.from_url(url, **options)
+        pool.connection_class = _ONE_LOOK_UP.get(pool.connection_class, pool.connection_class)
+        return Redis.from_pool(pool)
     timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), SENTINEL_PATIENCE_S)
     asked_once = {**timeouts, "retry": Retry(NoBackoff(), 0)}
     sentinels = Sentinel(address.sentinels, sentinel_kwargs=asked_once)  # type: ignore[no-untyped-call]  # as redis-py is
