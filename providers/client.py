@@ -15,6 +15,7 @@ from providers.adapters.chat_request import may_be_left_out, refused_notes
 from providers.adapters.embeddings import checked_vectors
 from providers.adapters.error_codes import speaks_of_refusal
 from providers.adapters.google_adapter import Google
+from providers.adapters.json_fields import as_dict, as_list
 from providers.adapters.openai_adapter import OpenAICompatible
 from providers.adapters.parameters import OTHER_CAP, SAMPLING_FIELDS
 from providers.answer_reading import broken_body, decode, encode, read_failure, read_outcome
@@ -51,6 +52,8 @@ _BAD_VALUES: Final = frozenset(
     }
 )
 """Codes that refuse what a user wrote into a field, not the field."""
+_BILLED_BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
+"""What else of a message was generated, beside its text."""
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _LONGEST_ID: Final = 200
 
@@ -349,9 +352,8 @@ class ProviderClient:
             # What `aclose` of the response does, which first makes a context for errors that name the request.
             await response.stream.aclose()  # type: ignore[union-attr]  # asynchronous, as the transport is
         if isinstance(outcome, Completion):
-            if not (outcome.usage.prompt_tokens or outcome.usage.completion_tokens):
-                worst = replace(_worst_usage(content, outcome.text), reported_usd=outcome.usage.reported_usd)
-                outcome = replace(outcome, usage=worst, usage_is_guess=True)
+            if not outcome.has_whole_usage:
+                outcome = replace(outcome, usage=_worst_usage(content, outcome), usage_is_guess=True)
             if prepared.notes:
                 outcome = replace(outcome, notes=(*prepared.notes, *outcome.notes))
             if model.embeds:
@@ -436,9 +438,16 @@ def _request_id(headers: Mapping[str, str]) -> str | None:
     return None if found is None else found[:_LONGEST_ID]
 
 
-def _worst_usage(content: bytes, text: str) -> Usage:
-    """For an answer that does not say what it took: 2 bytes a token, which is more than nearly all texts take."""
-    return Usage(prompt_tokens=len(content) // 2, completion_tokens=len(text) // 2 + 1)
+def _worst_usage(content: bytes, completion: Completion) -> Usage:
+    """For an answer that does not say what it took, or half of it: 2 bytes a token, more than nearly all texts take."""
+    usage, said = completion.usage, len(completion.text)
+    message = as_dict(as_dict(next(iter(as_list(completion.response.get("choices"))), None)).get("message"))
+    said += sum(len(encode({"": message[key]})) for key in _BILLED_BESIDE if message.get(key))
+    return replace(
+        usage,
+        prompt_tokens=usage.prompt_tokens or len(content) // 2,
+        completion_tokens=usage.completion_tokens or said // 2 + 1,
+    )
 
 
 def _too_late(received: _PartialResponse, message: str) -> Failure:

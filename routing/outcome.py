@@ -142,6 +142,12 @@ class Completion:
     usage_is_guess: bool = False
     """The provider did not say what it billed: ``usage`` is what it may have been."""
 
+    @property
+    def has_whole_usage(self) -> bool:
+        """Whether its usage counts the prompt, and the answer where there is one."""
+        usage = self.usage
+        return bool(usage.prompt_tokens and (usage.completion_tokens or not (self.text or self.has_tool_calls)))
+
     def timed(self, latency_ms: float, request_id: str | None, quota: Quota | None = None) -> "Completion":
         """The same, with how long it took and what the provider calls it. (`replace` takes four times as long.)"""
         return Completion(

@@ -103,6 +103,8 @@ _OPENAI: Final = (
     ErrorCode("rate_limit_exceeded", _K.RATE_LIMITED, "OpenAI, Groq, Together"),
     ErrorCode("RateLimitReached", _K.RATE_LIMITED, "Azure"),
     ErrorCode("too_many_requests", _K.RATE_LIMITED, "Azure"),
+    ErrorCode("ThrottlingException", _K.RATE_LIMITED, "Bedrock"),
+    ErrorCode("throttling_error", _K.RATE_LIMITED, "LiteLLM"),
     ErrorCode("slow_down", _K.OVERLOADED, "OpenAI"),
     ErrorCode("engine_overloaded", _K.OVERLOADED, "OpenAI"),
     ErrorCode("model_overloaded", _K.OVERLOADED, "Together"),
@@ -174,6 +176,7 @@ _BY_CODE: Final = {protocol: _ANY | own for protocol, own in _OWN.items()}
 """A protocol's own words first, then those of the others: gateways pass on what the provider behind them says."""
 
 PROSE: Final = (
+    (r"(?P<about>throttlingexception|too many (?:tokens|requests), please wait)", _K.RATE_LIMITED),
     (
         r"maximum context length|context (?:length|window|size)\b.{0,40}exceed|exceeds? the (?:available |model'?s? )?"
         r"(?:maximum )?context|prompt is too long|input is too long|input length|exceeds the maximum number of tokens"
@@ -197,7 +200,7 @@ PROSE: Final = (
 ``about``: the word that must not be the request's own.
 """
 
-_OF_OTHERS_TOO: Final = ACCOUNT | {_K.NOT_FOUND}
+_OF_OTHERS_TOO: Final = ACCOUNT | {_K.NOT_FOUND, _K.RATE_LIMITED}
 """Kinds that hold up other queries as well, or count against the deployment."""
 
 _PROSE: Final = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), kind) for pattern, kind in PROSE)

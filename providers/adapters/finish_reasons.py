@@ -2,7 +2,9 @@
 
 A finish reason in no table is a failure: the generation broke off for an unknown reason, and the answer may be cut
 anywhere. Sources: the API references of OpenAI, Anthropic and Google; vLLM's ``abort``, DeepSeek's
-``insufficient_system_resource``, OpenRouter's ``error``, Mistral's ``model_length``, Together's and TGI's ``eos``.
+``insufficient_system_resource``, OpenRouter's ``error``, Mistral's ``model_length``, Together's and TGI's ``eos``,
+Cohere's ``COMPLETE``, Bedrock's ``content_filtered`` and ``guardrail_intervened``, Z.ai's ``sensitive`` and
+``network_error``.
 """
 
 from collections.abc import Mapping
@@ -27,7 +29,12 @@ FINISH_REASONS: Final[Mapping[Protocol, Mapping[str, str]]] = {
         "model_length": "length",
         "tool_calls": "tool_calls",
         "function_call": "function_call",
+        "COMPLETE": "stop",
         "content_filter": REFUSED,
+        "content_filtered": REFUSED,
+        "guardrail_intervened": REFUSED,
+        "sensitive": REFUSED,
+        "network_error": BROKEN,
         "abort": BROKEN,
         "error": BROKEN,
         "cancelled": BROKEN,
@@ -65,10 +72,13 @@ FINISH_REASONS: Final[Mapping[Protocol, Mapping[str, str]]] = {
 }
 """The protocol's word → OpenAI's ``finish_reason``, `REFUSED` or `BROKEN`."""
 
+_ANY: Final = {word: found for table in FINISH_REASONS.values() for word, found in table.items()}
+"""Gateways, Google's endpoint for OpenAI's protocol among them, pass on the words of the provider behind them."""
+
 
 def finish_reason(protocol: Protocol, word: str, *, usage: Usage | None) -> str:
     """OpenAI's word for ``word``. Raises Refused, or BrokenOff for what is not a success or not known."""
-    found = FINISH_REASONS[protocol].get(word, BROKEN)
+    found = FINISH_REASONS[protocol].get(word) or _ANY.get(word, BROKEN)
     if found == REFUSED:
         raise ContentRefused(word, usage=usage)
     return broke_off(word or "no_finish_reason", usage=usage) if found == BROKEN else found

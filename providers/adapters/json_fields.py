@@ -40,6 +40,12 @@ def as_count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
 
 
+def as_count_or_text(value: object) -> int:
+    """`as_count` of a number, also of one that is written as text: an int64 of protobuf, and usage of some gateways."""
+    is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19
+    return as_count(int(value) if is_text else value)  # type: ignore[call-overload]
+
+
 def number(value: object) -> float | None:
     """``value`` if it is a finite number, else None."""
     if not isinstance(value, int | float) or isinstance(value, bool):

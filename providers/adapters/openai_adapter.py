@@ -161,7 +161,8 @@ def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
     if not isinstance(text, str | None):
         raise InvalidResponse("a message whose content is not text", usage=usage)
     word = json_fields.as_str(choice.get("finish_reason"))
-    finish = finish_reason(Protocol.OPENAI, word, usage=usage)
+    is_unended = not word and bool(text or calls)  # LocalAI and others never say why an answer ended
+    finish = "stop" if is_unended else finish_reason(Protocol.OPENAI, word, usage=usage)
     if message.get("refusal") and not text:
         raise ContentRefused("refusal", usage=usage)
     return Completion(
@@ -173,6 +174,7 @@ def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
         model=json_fields.as_str(answer.get("model")) or model.model,
         mean_logprob=_mean_logprob(choice),
         has_tool_calls=bool(calls or message.get("function_call")),
+        notes=("the answer does not say why it ended",) if is_unended else (),
     )
 
 
@@ -252,29 +254,29 @@ def _without_cache_control(items: Any) -> Any:
 
 def read_usage(said: Mapping[str, Any], *, service_tier: str | None = None) -> Usage | None:
     """The usage object of a completion, or None if it is missing."""
-    prompt, completion = (
-        json_fields.as_count(said.get("prompt_tokens")),
-        json_fields.as_count(said.get("completion_tokens")),
-    )
-    if not prompt and not completion:
+    count = json_fields.as_count_or_text
+    prompt, completion = count(said.get("prompt_tokens")), count(said.get("completion_tokens"))
+    reported_usd = _reported_usd(said)
+    if not prompt and not completion and reported_usd is None:
         return None
     details = json_fields.as_dict(said.get("prompt_tokens_details"))
     of_completion = json_fields.as_dict(said.get("completion_tokens_details"))
     # DeepSeek and others name the hit outside of the details.
-    cached = json_fields.as_count(details.get("cached_tokens")) or json_fields.as_count(
-        said.get("prompt_cache_hit_tokens")
-    )
-    reasoning = json_fields.as_count(of_completion.get("reasoning_tokens"))
-    if reasoning and json_fields.as_count(said.get("total_tokens")) == prompt + completion + reasoning:
-        completion += reasoning  # xAI counts them beside the completion, not in it
+    cached = count(details.get("cached_tokens")) or count(said.get("prompt_cache_hit_tokens"))
+    reasoning = count(of_completion.get("reasoning_tokens"))
     # What gateways say of Anthropic's caches: OpenRouter, then LiteLLM.
     split = json_fields.as_dict(details.get("cache_creation_token_details"))
-    hour = json_fields.as_count(split.get("ephemeral_1h_input_tokens"))
+    hour = count(split.get("ephemeral_1h_input_tokens"))
     written = (
-        json_fields.as_count(details.get("cache_write_tokens"))
-        or json_fields.as_count(details.get("cache_creation_tokens"))
-        or json_fields.as_count(said.get("cache_creation_input_tokens"))
+        count(details.get("cache_write_tokens"))
+        or count(details.get("cache_creation_tokens"))
+        or count(said.get("cache_creation_input_tokens"))
     )
+    unnamed = max(0, count(said.get("total_tokens")) - prompt - completion) if prompt else 0
+    if unnamed == cached + written:  # gateways for Bedrock count its caches in the total alone
+        prompt += unnamed
+    else:  # as xAI and Google's endpoint count the reasoning
+        completion, reasoning = completion + unnamed, max(reasoning, unnamed)
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
     hour = min(hour, written)
@@ -285,10 +287,10 @@ def read_usage(said: Mapping[str, Any], *, service_tier: str | None = None) -> U
         min(reasoning, completion),
         cache_write_tokens=written - hour,
         cache_write_1h_tokens=hour,
-        audio_prompt_tokens=min(json_fields.as_count(details.get("audio_tokens")), prompt - cached - written),
-        audio_completion_tokens=min(json_fields.as_count(of_completion.get("audio_tokens")), completion),
+        audio_prompt_tokens=min(count(details.get("audio_tokens")), prompt - cached - written),
+        audio_completion_tokens=min(count(of_completion.get("audio_tokens")), completion),
         service_tier=None if (service_tier or "") in _STANDARD_TIERS else service_tier,
-        reported_usd=_reported_usd(said),
+        reported_usd=reported_usd,
     )
 
 

@@ -95,8 +95,8 @@ class BatchOutcomes:
             outcome = replace(outcome, status=status, usage=usage, request_id=request_id)
             self._calls.log_failure(self.model, outcome)
             return outcome
-        usage = outcome.usage
-        is_guess = not (usage.prompt_tokens or usage.completion_tokens)
+        is_guess = not outcome.has_whole_usage
+        usage = Usage(reported_usd=outcome.usage.reported_usd) if is_guess else outcome.usage
         outcome = replace(outcome, usage=_at_batch_price(usage), usage_is_guess=is_guess, request_id=request_id)
         return self._calls.as_billed(self.model, outcome)
 

@@ -120,7 +120,10 @@ class GoogleBatches(ProviderBatchApi):
         if word not in _STATES:
             raise broken_reply("a batch without a state that is known")
         state = _STATES[word]
-        stats = {key: _count(value) for key, value in json_fields.as_dict(about.get("batchStats")).items()}
+        stats = {
+            key: json_fields.as_count_or_text(value)
+            for key, value in json_fields.as_dict(about.get("batchStats")).items()
+        }
         # JSON of protobuf leaves out a 0.
         succeeded = stats.get("successfulRequestCount", 0) if stats else None
         source = json_fields.identifier(json_fields.as_dict(about.get("inputConfig")).get("fileName"))
@@ -169,8 +172,3 @@ def _refusal(error: Mapping[str, Any]) -> Failure:
     meaning = meaning_of(Protocol.GOOGLE, status, read_error(body))
     cause = meaning.code or "batch_failed"
     return Failure(meaning.kind, f"the provider batch was refused: {cause}", cause=cause, param=meaning.param)
-
-
-def _count(value: Any) -> int:
-    """An int64 of protobuf's JSON, which is a string."""
-    return json_fields.as_count(int(value) if isinstance(value, str) and _INT64.fullmatch(value) else value)

@@ -34,6 +34,25 @@ def at_small(answer: Any) -> Any:
     return lambda body: answer(body) if body["model"] == SMALL else chat(body)
 
 
+class Throttled:
+    """Bedrock's throttle by a gateway, once at each model."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def __call__(self, body: Body) -> Answer:
+        if body["model"] in self.seen:
+            return chat(body)
+        self.seen.add(body["model"])
+        return refusal(429, "429", message="BedrockException - Too many tokens, please wait before trying again.")
+
+
+def thought_alone(body: Body) -> Answer:
+    status, answer = chat(body, None)
+    answer["choices"][0]["message"]["reasoning_content"] = "The user asks for a sum. It is four."
+    return status, answer
+
+
 CASES = {
     "temperature": at_small(lambda body: refusal(400, "unsupported_value", "temperature")),
     "context": at_small(lambda body: refusal(400, "context_length_exceeded", "messages")),
@@ -60,6 +79,25 @@ CASES = {
         body, None, finish_reason="length",
         usage={"completion_tokens": 300, "completion_tokens_details": {"reasoning_tokens": 300}},
     ),
+    "thought": lambda body: chat(
+        body, usage={"prompt_tokens": 9, "completion_tokens": 664, "total_tokens": 1994,
+                     "completion_tokens_details": {"reasoning_tokens": 0}}
+    ),
+    "half-counted": lambda body: chat(body, usage={"prompt_tokens": -1}),
+    "counted-in-text": lambda body: chat(body, usage={"prompt_tokens": "1000", "completion_tokens": "500"}),
+    "cost-alone": lambda body: chat(
+        body, usage={"prompt_tokens": None, "completion_tokens": None, "total_tokens": None, "cost": 0.02}
+    ),
+    "uncounted-calls": lambda body: (
+        200, {"id": "c", "object": "chat.completion", "created": 1, "model": body["model"],
+              "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {
+                  "role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {
+                      "name": "f", "arguments": '{"text": "' + 1000 * "word " + '"}'}}]}}]},
+    ),
+    "native-refusal": lambda body: chat(body, None, finish_reason="PROHIBITED_CONTENT"),
+    "unended": lambda body: chat(body, finish_reason=None),
+    "throttled": Throttled(),
+    "thinks-alone": at_small(lambda body: thought_alone(body)),
     "tokens": lambda body: chat(body, usage={"prompt_tokens": 2**40, "completion_tokens": 10**30}),
     "deep": lambda body: chat(body, extra=orjson.loads(b"[" * 300 + b"]" * 300)),
 }  # fmt: skip
@@ -284,6 +322,57 @@ def test_an_odd_answer_is_kept_and_not_paid_twice(on_bench: OnBench, provider: F
     result, calls = one(on_bench, provider, line(case, model=LARGE))
     assert result["response"]["body"]["choices"][0]["message"]["content"] == "It is four."
     assert [call.outcome for call in calls] == ["ok"]
+
+
+def test_tokens_that_the_total_alone_counts_are_paid(on_bench: OnBench, provider: FakeProvider) -> None:
+    _, (call,) = one(on_bench, provider, line("thought", model=LARGE))
+    assert (call.prompt_tokens, call.completion_tokens, call.reasoning_tokens) == (9, 1985, 1321)
+    assert float(call.cost_usd) == pytest.approx(9 * 2e-6 + 1985 * 8e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "most_usd"), [("half-counted", 0.001), ("counted-in-text", 0.006), ("uncounted-calls", 0.04)]
+)
+def test_what_a_usage_does_not_count_is_never_free(
+    on_bench: OnBench, provider: FakeProvider, case: str, most_usd: float
+) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    _, (call,) = one(on_bench, provider, line(case, model=LARGE, tools=tools))
+    billed = {"half-counted": 10 * 2e-6 + 5 * 8e-6, "counted-in-text": 0.006, "uncounted-calls": 1250 * 8e-6}
+    assert billed[case] <= float(call.cost_usd) <= most_usd
+
+
+def test_a_cost_without_tokens_is_what_is_billed(on_bench: OnBench, provider: FakeProvider) -> None:
+    _, (call,) = one(on_bench, provider, line("cost-alone", model=LARGE))
+    assert (float(call.cost_usd), float(call.reported_usd)) == (0.02, 0.02)
+
+
+def test_a_refusal_in_the_words_of_the_provider_behind_a_gateway_is_asked_once(
+    on_bench: OnBench, provider: FakeProvider
+) -> None:
+    result, (call,) = one(on_bench, provider, line("native-refusal", model=LARGE))
+    assert (call.outcome, call.cause) == ("safety", "PROHIBITED_CONTENT")
+    assert "refused: PROHIBITED_CONTENT" in result["error"]["message"]
+
+
+def test_an_answer_that_does_not_say_why_it_ended_is_delivered_and_noted(
+    on_bench: OnBench, provider: FakeProvider
+) -> None:
+    result, (call,) = one(on_bench, provider, line("unended", model=LARGE))
+    assert (call.outcome, result["response"]["body"]["choices"][0]["message"]["content"]) == ("ok", "It is four.")
+    assert "the answer does not say why it ended" in result["pointsman"]["reasons"]
+
+
+def test_a_throttle_that_speaks_of_too_many_tokens_costs_time_alone(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, calls = one(on_bench, provider, line("throttled"))
+    assert [call.outcome for call in calls] == ["rate_limited", "ok"]
+    assert result["pointsman"]["tier"] == "small"
+
+
+def test_an_answer_of_thoughts_alone_climbs_and_is_paid_once(on_bench: OnBench, provider: FakeProvider) -> None:
+    result, calls = one(on_bench, provider, line("thinks-alone"))
+    assert [(call.tier, call.outcome) for call in calls] == [("small", "ok"), ("large", "ok")]
+    assert result["response"]["body"]["choices"][0]["message"]["content"] == "It is four."
 
 
 class Failing:
