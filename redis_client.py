@@ -1,7 +1,6 @@
 """A Redis client that never waits long, at one address or at that of the primary that sentinels name; Lua scripts."""
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -104,7 +103,7 @@ async def _look_up(host: str, port: int) -> None:
             pending.exception()  # perhaps all who waited for it have gone
 
     if (pending := _look_ups.get(key)) is None:
-        pending = _look_ups[key] = asyncio.ensure_future(loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        pending = _look_ups[key] = asyncio.ensure_future(loop.getaddrinfo(host, port))
         pending.add_done_callback(forget)
     await asyncio.shield(pending)
 

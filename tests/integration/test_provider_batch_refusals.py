@@ -61,7 +61,7 @@ def test_a_refused_field_is_left_out_of_the_next_line_and_costs_no_attempt(
                 lines = [line(f"q{number}", temperature=0, **beside) for number in range(6)]
                 batch = await hand_in(read_objects(lines, fleet=context.fleet), within(24), context)
                 await buy(context)
-                assert (await account(batch, context)).lanes_in_vain == ()
+                assert (await account(batch, context)).unanswered_lanes == ()
                 results = [orjson.loads(each) async for each in result_lines(context.engine, batch.id)]
             assert server.direct == [], "bought at half price"
             assert [result["error"] for result in results] == [None] * 6

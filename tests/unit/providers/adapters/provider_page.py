@@ -40,8 +40,8 @@ If the server itself refuses a sampling field by name (OpenAI: `unsupported_para
 is also left out, with a note. Sampling fields are
 {_named(SAMPLING_FIELDS)}.
 The refusal is free, the call is sent again without the field, and later calls to that deployment leave it out from the
-start. A refused line of a provider batch is no attempt either: its query joins another one, without the field. A value
-out of range, such as a temperature of 3, stays refused.
+start. A refused line of a provider batch does not count as an attempt: its query joins another one, without the field.
+A value out of range, such as a temperature of 3, stays refused.
 """
 
 _ERRORS: Final = """\
