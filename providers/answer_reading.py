@@ -54,11 +54,11 @@ def read_outcome(
     except BrokenOff as error:
         return Failure(FailureKind.BROKEN_OFF, str(error), usage=error.usage, cause=error.reason)
     if len(completion.model) > _MOST_NAME_CHARS:
-        completion = replace(completion, model=completion.model[:_MOST_NAME_CHARS])
+        completion = completion._replace(model=completion.model[:_MOST_NAME_CHARS])
     if tier := _named_tier(headers) if asked_tier else None:
-        completion = replace(completion, usage=replace(completion.usage, service_tier=tier))
+        completion = completion._replace(usage=completion.usage._replace(service_tier=tier))
     if completion.usage.reported_usd is None and (usd := cost_in_headers(headers)) is not None:
-        return replace(completion, usage=replace(completion.usage, reported_usd=usd))
+        return completion._replace(usage=completion.usage._replace(reported_usd=usd))
     return completion
 
 

@@ -166,7 +166,7 @@ class ProviderClient:
         latency_ms = (self._clock() - started) * 1000
         if isinstance(outcome, Completion):
             if body is not asked:
-                outcome = replace(outcome, notes=(*refused_notes(asked, body, added), *outcome.notes))
+                outcome = outcome._replace(notes=(*refused_notes(asked, body, added), *outcome.notes))
             return self.as_billed(model, outcome).timed(latency_ms, received.request_id, received.quota)
         status = received.status if outcome.status is None else outcome.status
         outcome = replace(
@@ -262,7 +262,7 @@ class ProviderClient:
                 log.warning("cost_differs", deployment=model.name, reported_usd=reported, computed_usd=computed)
         if cost_usd is None and len(notes) == len(completion.notes):
             return completion
-        return replace(completion, cost_usd=cost_usd, notes=tuple(notes))
+        return completion._replace(cost_usd=cost_usd, notes=tuple(notes))
 
     def log_failure(self, model: Model, failure: Failure) -> None:
         """Logs a failure with its cause; one of a kind of a deployment once a minute, with how many there were."""
@@ -353,9 +353,9 @@ class ProviderClient:
             await response.stream.aclose()  # type: ignore[union-attr]  # asynchronous, as the transport is
         if isinstance(outcome, Completion):
             if not outcome.has_whole_usage:
-                outcome = replace(outcome, usage=_worst_usage(content, outcome), usage_is_guess=True)
+                outcome = outcome._replace(usage=_worst_usage(content, outcome), usage_is_guess=True)
             if prepared.notes:
-                outcome = replace(outcome, notes=(*prepared.notes, *outcome.notes))
+                outcome = outcome._replace(notes=(*prepared.notes, *outcome.notes))
             if model.embeds:
                 return checked_vectors(outcome, body, another=answered_by_another(model, outcome.model, provider))
         return outcome
@@ -443,8 +443,7 @@ def _worst_usage(content: bytes, completion: Completion) -> Usage:
     usage, said = completion.usage, len(completion.text)
     message = as_dict(as_dict(next(iter(as_list(completion.response.get("choices"))), None)).get("message"))
     said += sum(len(encode({"": message[key]})) for key in _BILLED_BESIDE if message.get(key))
-    return replace(
-        usage,
+    return usage._replace(
         prompt_tokens=usage.prompt_tokens or len(content) // 2,
         completion_tokens=usage.completion_tokens or said // 2 + 1,
     )

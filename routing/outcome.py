@@ -5,13 +5,12 @@ query, whether the next tier is asked, and what it costs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one call, and what else decides its price.
 
     ``cached_tokens``, ``cache_write_tokens``, ``cache_write_1h_tokens`` and ``audio_prompt_tokens`` are parts of
@@ -117,8 +116,7 @@ class FailureKind(StrEnum):
     time, and says nothing about the deployment's other calls."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """A complete answer, whichever protocol it came by.
 
     ``response`` is the OpenAI ``chat.completion`` object that the user receives;
@@ -128,7 +126,7 @@ class Completion:
     text: str
     finish_reason: str
     usage: Usage
-    response: Mapping[str, Any] = field(repr=False)
+    response: Mapping[str, Any]
     latency_ms: float
     model: str
     mean_logprob: float | None = None
@@ -142,6 +140,10 @@ class Completion:
     usage_is_guess: bool = False
     """The provider did not say what it billed: ``usage`` is what it may have been."""
 
+    def __repr__(self) -> str:
+        """Without the model's words."""
+        return f"Completion(model={self.model!r}, finish_reason={self.finish_reason!r}, usage={self.usage})"
+
     @property
     def has_whole_usage(self) -> bool:
         """Whether its usage counts the prompt, and the answer where there is one."""
@@ -149,7 +151,7 @@ class Completion:
         return bool(usage.prompt_tokens and (usage.completion_tokens or not (self.text or self.has_tool_calls)))
 
     def timed(self, latency_ms: float, request_id: str | None, quota: Quota | None = None) -> "Completion":
-        """The same, with how long it took and what the provider calls it. (`replace` takes four times as long.)"""
+        """The same, with how long it took and what the provider calls it. (`_replace` takes four times as long.)"""
         return Completion(
             self.text,
             self.finish_reason,

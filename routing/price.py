@@ -127,7 +127,7 @@ class Price:
     def cost_usd(self, usage: Usage) -> float:
         """The price of ``usage``, rounded to a billionth of a dollar."""
         if usage.service_tier is not None and (there := self.at_service_tier(usage.service_tier)) is not self:
-            return there.cost_usd(replace(usage, service_tier=None))
+            return there.cost_usd(usage._replace(service_tier=None))
         rate: Price | PriceTier = self
         for tier in self.tiers:
             if usage.prompt_tokens > tier.above_prompt_tokens:

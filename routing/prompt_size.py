@@ -23,9 +23,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 from routing.embedding_input import EmbeddingInput, inputs_of
 from routing.fleet import Model, Protocol
@@ -156,8 +156,7 @@ class Sound:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class PromptSize:
+class PromptSize(NamedTuple):
     """The size of one chat body. Tokens are those of any tokenizer that works on bytes."""
 
     text_bound: int
@@ -259,8 +258,7 @@ def _size_of_input(said: EmbeddingInput) -> PromptSize:
         else:
             tokens += len(each)
     size = measure.size()
-    return replace(
-        size,
+    return size._replace(
         text_bound=size.text_bound + tokens,
         careful_text=size.careful_text + tokens,
         expected_text=size.expected_text + tokens,

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from routing.fleet import is_pin
 from routing.price import NO_EXTRAS, STANDARD_SERVICE_TIERS, PricedExtras
@@ -35,12 +35,11 @@ NO_EXPECTATION: Final = Expectation()
 """That of most queries: one for all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One user query. ``text`` is the user's own words, ``system`` what the system role says."""
 
-    text: str = field(repr=False)
-    system: str = field(default="", repr=False)
+    text: str
+    system: str = ""
     turns: int = 1
     max_tokens: int | None = None
     has_tools: bool = False
@@ -57,6 +56,10 @@ class Query:
 
     size: PromptSize | None = None
     """The size of the whole body, where it was read from one."""
+
+    def __repr__(self) -> str:
+        """Without the user's words."""
+        return f"Query(pin={self.pin!r}, workload={self.workload!r}, size={self.size})"
 
     @property
     def is_pinned(self) -> bool:

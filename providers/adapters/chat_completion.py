@@ -1,7 +1,7 @@
 """Writing OpenAI's ``chat.completion`` object for an answer that came by another protocol."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -103,7 +103,7 @@ def storable(completion: Completion, *, created: int) -> Completion:
         if completion.has_tool_calls or not completion.text:
             raise InvalidResponse("what is not text cannot be written as JSON", usage=completion.usage) from None
         plain = write_completion(said, created=created)
-        return replace(plain, mean_logprob=completion.mean_logprob)
+        return plain._replace(mean_logprob=completion.mean_logprob)
     return completion
 
 

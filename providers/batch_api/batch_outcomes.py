@@ -97,7 +97,7 @@ class BatchOutcomes:
             return outcome
         is_guess = not outcome.has_whole_usage
         usage = Usage(reported_usd=outcome.usage.reported_usd) if is_guess else outcome.usage
-        outcome = replace(outcome, usage=_at_batch_price(usage), usage_is_guess=is_guess, request_id=request_id)
+        outcome = outcome._replace(usage=_at_batch_price(usage), usage_is_guess=is_guess, request_id=request_id)
         return self._calls.as_billed(self.model, outcome)
 
 
@@ -106,7 +106,7 @@ def _without(body: Mapping[str, Any], left_out: Collection[str]) -> Mapping[str,
 
 
 def _at_batch_price(usage: Usage) -> Usage:
-    return replace(usage, service_tier=BATCH_SERVICE_TIER)
+    return usage._replace(service_tier=BATCH_SERVICE_TIER)
 
 
 def decode_line(raw: bytes) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 
@@ -46,8 +46,7 @@ _UNKNOWN_DAY_S: Final = 600.0
 """Of a day's quota that says not until when."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """Leave to send one call now. Settle it, whatever comes."""
 
     deployment: str

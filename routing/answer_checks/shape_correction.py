@@ -8,7 +8,6 @@ time in proportion to the length of the text.
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from routing.answer_checks.json_schema import NotJsonError, read_json
@@ -74,7 +73,7 @@ def corrected(completion: Completion, query: Query) -> tuple[Completion, Correct
         "choices": [{**choices[0], "message": message}, *choices[1:]],
         RESPONSE_KEY: {"correction": {"rules": list(found.rules), "original": completion.text}},
     }
-    return replace(completion, text=found.text, response=response), found
+    return completion._replace(text=found.text, response=response), found
 
 
 def correction_of(text: str, expects: Expectation) -> Correction | None:

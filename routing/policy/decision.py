@@ -20,7 +20,6 @@ What holds of it (tests/unit/routing/policy/test_policy_properties.py):
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 from routing.budget.degradation import QueryBudget, fit_to_budgets
@@ -143,7 +142,7 @@ def _undisguised(case: RoutingCase) -> Query:
     query = case.query
     if not case.features.disguised:
         return query
-    return replace(query, text=normalize_homoglyphs(cut(query.text, _MOST_UNDISGUISED_CHARS)))
+    return query._replace(text=normalize_homoglyphs(cut(query.text, _MOST_UNDISGUISED_CHARS)))
 
 
 _MOST_UNDISGUISED_CHARS: Final = 20_000

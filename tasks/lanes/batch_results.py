@@ -124,7 +124,7 @@ class BatchResults:
         outcomes = self.api.outcomes
         if isinstance(outcome, Completion):
             with suppress(UnsupportedParameter):  # the fleet has changed since the line was written
-                outcome = replace(outcome, notes=(*outcomes.prepare(*request, left_out).notes, *outcome.notes))
+                outcome = outcome._replace(notes=(*outcomes.prepare(*request, left_out).notes, *outcome.notes))
             return outcome
         if outcome.param is None or not outcomes.is_refusal(outcome, *request, left_out):
             return outcome

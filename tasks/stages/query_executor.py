@@ -88,7 +88,7 @@ class QueryExecutor:
         self.prefix = context.prefixes.of(queued.id)
         """What it shares with others in work: a call of it may cost more, as it may be written to a cache."""
         if self.prefix is not None:
-            self.query = replace(self.query, extras=replace(self.query.extras, shares_prefix=True))
+            self.query = self.query._replace(extras=replace(self.query.extras, shares_prefix=True))
         self.history = list(earlier.failed)
         self.earlier = len(earlier.failed)
         self.left_usd = left_usd
@@ -546,7 +546,7 @@ class QueryExecutor:
         if not isinstance(outcome, Completion):
             return result
         response = without_unrequested_logprobs(outcome.response, self.query)
-        return CallResult(result.sent, replace(outcome, response=response), keep_response=True)
+        return CallResult(result.sent, outcome._replace(response=response), keep_response=True)
 
     @property
     def epoch(self) -> int:

@@ -90,10 +90,10 @@ def test_answers_agree_by_what_they_add_to_the_question(first: str, second: str,
 
 
 def test_choices_and_json_agree_only_as_a_whole() -> None:
-    chosen = replace(ASKED, expects=Expectation(choices=("very good", "good")))
+    chosen = ASKED._replace(expects=Expectation(choices=("very good", "good")))
     assert agreement("very good", "good", chosen) == 0.0
     assert agreement(" good ", "good", chosen) == 1.0
-    shaped = replace(ASKED, expects=Expectation(json_object=True))
+    shaped = ASKED._replace(expects=Expectation(json_object=True))
     assert agreement('{"a": 1, "b": 2}', '{"b": 2, "a": 1}', shaped) == 1.0
     assert agreement('{"a": 1}', '{"a": true}', shaped) == 0.0
     assert agreement('{"a": 1}', "no JSON", shaped) == 0.0

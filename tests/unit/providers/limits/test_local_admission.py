@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytest
@@ -16,7 +16,7 @@ from routing.price import Price
 T = TypeVar("T")
 
 WELL = Completion("four", "stop", Usage(50, 50), {}, 100.0, "m")
-SLOW = replace(WELL, latency_ms=5000.0)
+SLOW = WELL._replace(latency_ms=5000.0)
 DEAD = Failure(FailureKind.NEVER_SENT, "refused")
 OVERLOADED = Failure(FailureKind.OVERLOADED, "529", status=529)
 

@@ -119,8 +119,8 @@ def test_figures_that_are_none_do_not_count(
 def test_an_answer_without_text_that_ended_by_its_cap_names_the_cap(
     fleet: Fleet, usage: Usage, seen: str, cap: int | None, said: str
 ) -> None:
-    cut = replace(answer("", finish_reason="length"), usage=usage)
-    (reason,) = verdict(fleet, cut, replace(ASKED, max_tokens=cap)).reasons
+    cut = answer("", finish_reason="length")._replace(usage=usage)
+    (reason,) = verdict(fleet, cut, ASKED._replace(max_tokens=cap)).reasons
     assert (reason.code, reason) == (ReasonCode.EMPTY, f"empty: {said.format(seen)}")
 
 
@@ -171,7 +171,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
 def test_the_shape_that_was_asked_for_is_checked(
     fleet: Fleet, expects: Expectation, text: str, reasons: list[str]
 ) -> None:
-    judged = verdict(fleet, answer(text), replace(ASKED, expects=expects))
+    judged = verdict(fleet, answer(text), ASKED._replace(expects=expects))
     assert judged.accepted is (not reasons)
     assert set(codes(judged)) == ({"choices" if expects.choices else "shape"} if reasons else {"confident"})
     assert list(judged.reasons) == (reasons or ["confidence 0.95 ≥ 0.70"])
@@ -187,7 +187,7 @@ def test_the_shape_that_was_asked_for_is_checked(
 def test_what_cannot_be_checked_rejects_nothing_and_is_said(
     fleet: Fleet, expects: Expectation, text: str, note: str
 ) -> None:
-    judged = verdict(fleet, answer(text), replace(ASKED, expects=expects))
+    judged = verdict(fleet, answer(text), ASKED._replace(expects=expects))
     assert judged.accepted
     assert judged.reasons[-1].startswith(note)
     assert codes(judged)[-1] == "unchecked"

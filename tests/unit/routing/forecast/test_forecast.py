@@ -77,7 +77,7 @@ def test_a_batch_of_the_top_tier_alone_costs_the_baseline() -> None:
 
 
 def test_a_pinned_query_does_not_climb() -> None:
-    told = predict("small", query=replace(QUERY, pin="small"))
+    told = predict("small", query=QUERY._replace(pin="small"))
     assert [tier.tier for tier in told.tiers] == ["small"]
     assert told.escalated == 0
 
@@ -182,7 +182,7 @@ def test_what_a_confidence_costs_is_in_the_plan_and_only_where_a_query_may_climb
     bare, dear = by_tier(FLEET), by_tier(sampled)
     assert dear["small"] == pytest.approx(4 * bare["small"])
     assert dear["large"] == pytest.approx(bare["large"])
-    pinned = replace(QUERY, pin="small")
+    pinned = QUERY._replace(pin="small")
     assert by_tier(sampled, pinned) == pytest.approx(by_tier(FLEET, pinned))
     asked = replace(policy, source=ConfidenceSource.SELF_VERIFICATION, samples=1, verifier="mini")
     verified = replace(FLEET, tiers={name: replace(tier, confidence=asked) for name, tier in FLEET.tiers.items()})
@@ -202,7 +202,7 @@ def test_a_pilot_is_asked_at_every_tier_and_the_rest_counted_at_the_top() -> Non
 def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> None:
     told = predict(*["large"] * 10, pilot=ExpectedPilot(100, stops=False, judge=None))
     assert told.rest is not None
-    small = predict("small", query=replace(QUERY, pin="small")).cost_usd.expected
+    small = predict("small", query=QUERY._replace(pin="small")).cost_usd.expected
     assert told.rest.least_usd == pytest.approx(told.pilot_usd + 0.9 * small)
     assert told.rest.most_usd == told.cost_usd.expected == pytest.approx(told.pilot_usd + 0.9 * told.baseline_usd)
     assert told.cost_usd.low < told.rest.least_usd < told.rest.most_usd < told.cost_usd.high
@@ -228,7 +228,7 @@ def test_what_a_judge_costs_is_learned_with_the_length_of_the_answers() -> None:
 
 
 def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
-    pinned = to("small", replace(QUERY, pin="small"), FLEET)
+    pinned = to("small", QUERY._replace(pin="small"), FLEET)
     told = forecast(
         [pinned] * 4, total=100, fleet=FLEET, past=JUDGED, load=LOAD, pilot=ExpectedPilot(10, stops=False, judge=None)
     )

@@ -70,7 +70,7 @@ def test_the_classifier_reads_a_text_without_its_disguise(fleet: Fleet) -> None:
 
 def test_the_classifier_is_not_asked_where_nothing_is_open(fleet: Fleet) -> None:
     oracle = Oracle(ABSTAINS)
-    decisions = decide([GREETING, replace(OPEN, pin="large")], fleet=fleet, predictor=oracle)
+    decisions = decide([GREETING, OPEN._replace(pin="large")], fleet=fleet, predictor=oracle)
     assert oracle.asked == []
     assert [each.router for each in decisions] == ["gate", "pin"]
 
@@ -175,21 +175,21 @@ def test_the_reasons_tell_which_tiers_had_no_room(fleet: Fleet) -> None:
     ],
 )
 def test_a_pin_decides_alone(fleet: Fleet, pin: str, tier: str, model: str | None) -> None:
-    decision = one(replace(ADDRESSED, pin=pin), fleet, calibrated(0.5, 0.5, 0.5))
+    decision = one(ADDRESSED._replace(pin=pin), fleet, calibrated(0.5, 0.5, 0.5))
     assert (decision.tier, decision.model, decision.router, decision.confidence) == (tier, model, "pin", 1.0)
     assert decision.reasons == (f"pinned to {pin}",)
 
 
 def test_auto_and_unknown_pins_are_none(fleet: Fleet) -> None:
-    assert one(replace(GREETING, pin="auto"), fleet).router == "gate"
-    decision = one(replace(GREETING, pin="gpt-9"), fleet)
+    assert one(GREETING._replace(pin="auto"), fleet).router == "gate"
+    decision = one(GREETING._replace(pin="gpt-9"), fleet)
     assert (decision.router, decision.reasons[0]) == ("gate", "the fleet does not know 'gpt-9': no pin")
 
 
 def test_only_what_is_uncertain_wants_the_llm_routers_opinion() -> None:
     fleet = small_fleet(llm_policy())
     assert not one(GREETING, fleet).wants_vote
-    assert not one(replace(OPEN, pin="small"), fleet).wants_vote
+    assert not one(OPEN._replace(pin="small"), fleet).wants_vote
     assert not one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.7)).wants_vote
     assert one(OPEN, fleet, calibrated(0.5, 0.6, 0.7, confidence=0.69)).wants_vote
     assert one(OPEN, fleet).wants_vote
@@ -262,7 +262,7 @@ def test_the_propensities_of_what_can_be_drawn_add_up_to_one() -> None:
 
 def test_pins_and_tiers_beside_the_ladder_are_not_explored() -> None:
     fleet = small_fleet(RouterPolicy(exploration=1.0))
-    queries = [replace(GREETING, pin="small"), replace(GREETING, has_tools=True)]
+    queries = [GREETING._replace(pin="small"), GREETING._replace(has_tools=True)]
     decisions = decide(queries, fleet=fleet, predictor=None, draws=[0.99, 0.5])
     assert [(each.tier, each.propensity) for each in decisions] == [("small", 1.0), ("special", 1.0)]
 
@@ -306,7 +306,7 @@ def test_a_sure_gate_still_says_what_is_hard_or_beside_the_ladder(fleet: Fleet) 
         "large",
         "gate",
     )
-    assert one(replace(GREETING, has_tools=True), real(fleet)).tier == "special"
+    assert one(GREETING._replace(has_tools=True), real(fleet)).tier == "special"
 
 
 def test_the_lowest_tier_with_a_calibrated_confidence_answers_first(fleet: Fleet) -> None:
@@ -333,8 +333,8 @@ def test_a_calibration_of_another_workload_or_source_or_that_rejects_everything_
 
 def test_a_calibration_counts_for_its_workload(fleet: Fleet) -> None:
     tickets = confident(fleet, map_for("mini", "tickets"))
-    assert one(replace(OPEN, workload="tickets"), tickets).tier == "small"
-    assert one(replace(OPEN, workload="sql"), tickets).tier == "large"
+    assert one(OPEN._replace(workload="tickets"), tickets).tier == "small"
+    assert one(OPEN._replace(workload="sql"), tickets).tier == "large"
 
 
 def test_a_classifier_speaks_only_of_the_workload_that_it_was_trained_for(fleet: Fleet) -> None:
@@ -342,7 +342,7 @@ def test_a_classifier_speaks_only_of_the_workload_that_it_was_trained_for(fleet:
 
     def tier(trained_for: str | None, asked: Fleet, workload: str = "") -> str:
         oracle = Oracle(easy, trained_for)
-        return decide([replace(OPEN, workload=workload)], fleet=asked, predictor=oracle)[0].tier
+        return decide([OPEN._replace(workload=workload)], fleet=asked, predictor=oracle)[0].tier
 
     assert tier("simulator", fleet) == tier("simulator", fleet, "tickets") == "small"
     assert tier("simulator", real(fleet)) == "large"
@@ -354,15 +354,15 @@ def test_a_classifier_speaks_only_of_the_workload_that_it_was_trained_for(fleet:
 
 def test_a_rule_for_the_workload_decides_before_the_gate_and_after_a_pin(fleet: Fleet) -> None:
     ruled = real(fleet, workloads={"tickets": "medium"}, router=RouterPolicy(exploration=1.0))
-    query = replace(ADDRESSED, workload="tickets")
+    query = ADDRESSED._replace(workload="tickets")
     oracle = Oracle(calibrated(0.1, 0.2, 0.9))
     decision = decide([query], fleet=ruled, predictor=oracle, draws=[0.0])[0]
     assert (decision.tier, decision.router, decision.propensity) == ("medium", "rule", 1.0)
     assert code_of(decision.reasons[0]) == ReasonCode.WORKLOAD_RULE
     assert oracle.asked == []
-    assert one(replace(query, pin="small"), ruled).router == "pin"
+    assert one(query._replace(pin="small"), ruled).router == "pin"
     assert one(ADDRESSED, ruled).router == "gate"
-    long = replace(query, text="dog " * 36_000)
+    long = query._replace(text="dog " * 36_000)
     assert one(long, ruled).tier == "large", "the next tier up that it fits"
 
 

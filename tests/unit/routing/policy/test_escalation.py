@@ -140,12 +140,12 @@ def test_a_judges_word_is_no_failures_kind(fleet: Fleet) -> None:
 
 
 def test_a_pinned_query_stays_where_its_user_put_it(fleet: Fleet) -> None:
-    pinned = replace(ASKED, pin="small")
+    pinned = ASKED._replace(pin="small")
     step = next_step([unsure("small", call_id=4)], query=pinned, fleet=fleet)
     assert isinstance(step, Accept)
     assert (step.call_id, "pinned to small" in step.reasons) == (4, True)
     assert isinstance(next_step([broken("small")], query=pinned, fleet=fleet), TiersExhausted)
-    assert target(next_step([unsure("small")], query=replace(ASKED, pin="auto"), fleet=fleet)) == "medium"
+    assert target(next_step([unsure("small")], query=ASKED._replace(pin="auto"), fleet=fleet)) == "medium"
 
 
 def test_a_rung_that_differs_by_effort_alone_is_passed_over_where_the_query_sets_its_own(fleet: Fleet) -> None:
@@ -157,7 +157,7 @@ def test_a_rung_that_differs_by_effort_alone_is_passed_over_where_the_query_sets
     }
     ladder = replace(fleet, models={**fleet.models, **same})
     assert target(next_step([unsure("small")], query=ASKED, fleet=ladder)) == "medium"
-    step = next_step([unsure("small")], query=replace(ASKED, effort="high"), fleet=ladder)
+    step = next_step([unsure("small")], query=ASKED._replace(effort="high"), fleet=ladder)
     assert target(step) == "large"
     assert "medium has the same model, and the query sets its reasoning_effort itself" in step.reasons
 
