@@ -12,6 +12,8 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 """Of a request line with its headers, and of the trailers behind a chunked body."""
 MAX_LATE_BYTES: Final = 16 * 1024**2
 """Of a body whose request is answered already: a client may read its answer, and then has to stop."""
+MOST_PIPELINED: Final = 16
+"""Requests of a connection that wait for the one before: each takes kilobytes, and eighteen bytes are one."""
 HEAD_DEADLINE_S: Final = 20.0
 """From the connection, or from the first byte of a later request, to the end of the head."""
 IS_OWN_USER: Final = "is_own_user"
@@ -24,8 +26,12 @@ _TOO_LARGE: Final = (
 )
 
 
+class TooManyPipelined(Exception):
+    """A client does not wait for responses; httptools takes it for a request that cannot be parsed (400)."""
+
+
 class BoundedHeadProtocol(HttpToolsProtocol):
-    """Ends a connection with a head that is too large (431) or does not come.
+    """Ends a connection with a head that is too large (431) or does not come, or with too many requests at once (400).
 
     httptools keeps all that it reads of a head, without a limit of size or time. A whole head within one read of the
     socket costs nothing extra here.
@@ -78,6 +84,11 @@ class BoundedHeadProtocol(HttpToolsProtocol):
             self._waste += len(data)
             if self._waste > MAX_HEAD_BYTES + len(data):
                 self._end(b"")
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise TooManyPipelined
+        super().on_message_begin()
 
     def on_body(self, body: bytes) -> None:
         if not self.cycle.response_complete:

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,25 @@ def test_a_head_without_end_is_ended(served: Served, start: bytes, piece: bytes)
         taken = flood(connection, piece, most=64 * 1024**2)
     print(f"  ended after {taken / 1024:.0f} KiB")
     assert taken < 8 * 1024**2
+
+
+def test_requests_that_wait_for_no_response_are_ended(served: Served) -> None:
+    """Without a key: each takes kilobytes until those before it are answered, and the client need not read them."""
+    with connected(served) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n\r\n" * 2_000)
+        answers = bytearray()
+        with suppress(ConnectionResetError):
+            while piece := connection.recv(65_536):
+                answers += piece
+    assert answers.count(b" 200 OK") <= http_protocol.MOST_PIPELINED + 1
+
+
+def test_some_requests_may_wait_for_the_one_before(served: Served) -> None:
+    with connected(served) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 10)
+        answers = b""
+        while answers.count(b" 200 OK") < 10:
+            answers += connection.recv(65_536)
 
 
 def test_a_large_head_is_answered_with_431(served: Served) -> None:
