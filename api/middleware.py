@@ -4,8 +4,8 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
@@ -44,10 +44,8 @@ _LASTING: Final = ("/content", "/results", "/events", "/v1/pointsman/live")
 """How the paths end of what is read for as long as the client likes."""
 
 
-def _lasts(scope: Scope) -> bool:
-    """Whether the request may go on for minutes: it has a share of its own, or holds no connection meanwhile."""
-    path: str = scope["path"]
-    return path in _STREAMED | _OWN_LIMIT if scope["method"] == "POST" else path.endswith(_LASTING)
+_OWN_SHARE: Final = _STREAMED | _OWN_LIMIT
+"""What is created there may take minutes, and has a share of its own."""
 
 
 def bounded(scope: Scope, receive: Receive, held: HeldBody) -> Receive:
@@ -156,7 +154,11 @@ class RequestMiddleware:
                     held_body=held,
                     recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
                 )
-                async with nullcontext() if _lasts(scope) else service.turns.of(principal.tenant):
+                async with AsyncExitStack() as turn:
+                    if scope["method"] != "POST" or scope["path"] not in _OWN_SHARE:
+                        await turn.enter_async_context(service.turns.of(principal.tenant))
+                    if scope["path"].endswith(_LASTING):
+                        response.on_start = turn.aclose
                     await self._app(scope, receive, response)
             else:
                 await self._app(scope, receive, response)
@@ -208,10 +210,13 @@ class _RecordingSend:
         self._send = send
         self._request_id = request_id
         self.status: int | None = None
+        self.on_start: Callable[[], Awaitable[None]] | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.on_start is not None:
+                await self.on_start()
             headers = list(message.get("headers", ()))
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(_NO_STORE)

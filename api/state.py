@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from async_lru import alru_cache
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
@@ -24,7 +25,7 @@ from api.tenant_rate_limit import TenantRateLimit
 from api.tenant_shares import HeldBody, TenantJobs, TenantShares, TenantTurns, no_room
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
-from db.engine import make_engine
+from db.engine import fetch, make_engine
 from db.file_store import FileStore
 from db.ledger import Ledger
 from db.stored_bytes import stored_bytes
@@ -37,6 +38,7 @@ from settings import Settings
 GIVE_UP_S = 10.0
 """How long a statement of the ledger is retried while Postgres is unavailable and a client waits."""
 
+_PING_TTL_S = 0.5
 _MAX_STATUSES = 10_000
 _MAX_TENANTS = 10_000
 _MOST_STREAMS = 1_000
@@ -53,6 +55,9 @@ _CHATS_CHECKED_AT_ONCE = 2
 _MOST_DOWNLOADS = 16
 _MOST_DOWNLOADS_IN_ALL = 128
 """Each holds a page of a file, however slowly it is read."""
+_MOST_UPLOADS = 16
+_MOST_UPLOADS_IN_ALL = 64
+"""Each holds some megabytes, and is parsed beside what others ask."""
 _MOST_DRY_RUNS = 2
 """Each is a thread that reads a file."""
 
@@ -99,6 +104,7 @@ class AppState:
         self.message_batches = TenantShares("message batches", most=2, most_in_all=_MOST_MESSAGE_BATCHES)
         """Being read and checked: each is in memory as a whole."""
         self.downloads = TenantShares("downloads", most=_MOST_DOWNLOADS, most_in_all=_MOST_DOWNLOADS_IN_ALL)
+        self.uploads = TenantShares("uploads", most=_MOST_UPLOADS, most_in_all=_MOST_UPLOADS_IN_ALL)
         self.turns = TenantTurns(_REQUESTS_AT_ONCE)
         self.bodies = TenantShares(
             "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL
@@ -118,6 +124,8 @@ class AppState:
         self._stored_bytes = alru_cache(maxsize=_MAX_TENANTS, ttl=config.status_ttl_s)(
             partial(stored_bytes, self.engine)
         )
+        self.ask_postgres = alru_cache(ttl=_PING_TTL_S)(self._ask_postgres)
+        """Whoever asks whether the service is ready needs no key."""
         self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)
 
     async def status(self, public_id: str, *, tenant: str, param: str = "batch_id") -> Status:
@@ -133,7 +141,7 @@ class AppState:
         return await self.status(public_id, tenant=tenant)
 
     async def _read_status_now(self, tenant: str, public_id: str) -> Status | None:
-        batch = await self.batches.find((tenant, public_id))
+        batch = await self.batches.find(public_id, tenant=tenant)
         if batch is None:
             return None
         if not batch.adopted:
@@ -147,6 +155,9 @@ class AppState:
         most = self.fleet.tenant_quotas.stored_bytes
         if await self._stored_bytes(tenant) >= most:
             raise no_room(most)
+
+    async def _ask_postgres(self) -> None:
+        await fetch(self.engine, text("SELECT 1"))
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -35,7 +35,8 @@ class TenantShares:
 
     @contextmanager
     def opened(self, tenant: str) -> Iterator[None]:
-        """Counts one for as long as the block."""
+        """Counts one for as long as the block. Raises ApiError 429 where the share has no room."""
+        self.check(tenant)
         self.add(tenant, 1)
         try:
             yield

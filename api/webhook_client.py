@@ -15,7 +15,8 @@ from providers.public_host import is_public
 from providers.transport.factory import post_pinned
 from providers.transport.failures import TRANSPORT_ERRORS, cause_of
 
-_RESOLVERS: Final = ThreadPoolExecutor(20, thread_name_prefix="webhook-dns")
+MOST_LOOKUPS: Final = 20
+_RESOLVERS: Final = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="webhook-dns")
 """Names without an answer hold a thread for half a minute; the pool that others use is not theirs to fill."""
 
 
@@ -91,12 +92,14 @@ class WebhookDeliveryError(Exception):
 async def post_webhook(
     target: WebhookTarget, body: bytes, headers: Mapping[str, str], *, private: bool, timeout_s: float
 ) -> int:
-    """Sends ``body`` and returns the response's status. Raises Undelivered, or NotAllowed."""
+    """Sends ``body`` and returns the response's status. Raises WebhookDeliveryError, or ForbiddenAddress."""
     try:
+        # A look-up cannot be ended, and holds a thread for as long as it takes: so long it counts for its tenant.
+        addresses = await resolve(target, private=private)
         async with asyncio.timeout(timeout_s):
             return await post_pinned(
                 target.url,
-                addresses=await resolve(target, private=private),
+                addresses=addresses,
                 content=body,
                 headers={"content-type": "application/json", "user-agent": "pointsman", **headers},
                 connect_s=timeout_s,

@@ -4,8 +4,10 @@ A batch that came over HTTP has a row in ``api_batches`` from the beginning, and
 ``batches`` once it is accepted. One that came otherwise gets its row here when somebody asks for it over HTTP.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -38,10 +40,16 @@ class ApiBatches(Statements):
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
-        self.find = GroupCommit(self.find_many, key=lambda wanted: wanted)
-        """``find((tenant, public_id))`` → `ApiBatch`, or None. Finds many in one statement."""
+        self._finds: defaultdict[str, GroupCommit[tuple[str, str], tuple[str, str], ApiBatch]] = defaultdict(
+            partial(GroupCommit, self.find_many, key=lambda wanted: wanted)
+        )
+        """By tenant: the queries of an open batch are counted, and one tenant's may be millions."""
 
     # -- asking ----------------------------------------------------------------------------
+
+    async def find(self, public_id: str, *, tenant: str) -> ApiBatch | None:
+        """The tenant's batch. Many of one tenant are found in one statement."""
+        return await self._finds[tenant]((tenant, public_id))
 
     async def find_many(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], ApiBatch]:
         """The batches of those (tenant, public id) pairs that exist."""
@@ -93,6 +101,15 @@ class ApiBatches(Statements):
         rows = await self._fetch("find_ended_chats", public_ids=list(public_ids))
         return {row.public_id: int(row.id) for row in rows}
 
+    async def open_batches(self, tenant: str) -> int:
+        """How many batches of a tenant wait for validation, or for their files."""
+        return int((await self._fetch("open_batches", tenant=tenant))[0].n)
+
+    async def open_kept_chats(self, tenant: str, *, but: str, most: int) -> int:
+        """How many chats with an idempotency key are open, ``most`` at most; 0 where the key ``but`` has a chat."""
+        rows = await self._fetch("open_kept_chats", tenant=tenant, key=but, chat=CHAT_SOURCE, most=most)
+        return int(rows[0].n)
+
     # -- making and cancelling -------------------------------------------------------------
 
     async def create(self, request: ApiBatchRequest, *, most_open: int) -> CreatedApiBatch:
@@ -105,13 +122,13 @@ class ApiBatches(Statements):
             await connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
             )
-            given = _params(request) | {"retried_within_s": RETRY_WINDOW_S, "most": most_open}
+            given = _params(request) | {"retried_within_s": RETRY_WINDOW_S}
             before = (await connection.execute(statement("api_batch_before"), given)).first()
             if before is not None:
                 return CreatedApiBatch(before.public_id, same=before.fingerprint == request.fingerprint)
-            made = await connection.execute(statement("api_batch_create"), given)
-            if made.rowcount == 0:
+            if (await connection.execute(statement("open_batches"), names)).scalar_one() >= most_open:
                 raise TooManyOpenBatches
+            await connection.execute(statement("api_batch_create"), given)
         return CreatedApiBatch(request.public_id)
 
     async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:

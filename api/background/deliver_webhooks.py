@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from api.state import AppState
-from api.webhook_client import ForbiddenAddress, WebhookDeliveryError, parse_target, post_webhook
+from api.webhook_client import MOST_LOOKUPS, ForbiddenAddress, WebhookDeliveryError, parse_target, post_webhook
 from db.webhook_store import WebhookMessage
 from telemetry.tracing import suppress_tracing_errors, traces
 
@@ -26,7 +26,7 @@ _TIMEOUT_S: Final = 15.0
 _RETRY_TIMEOUT_S: Final = 5.0
 """Of a message that was not taken before."""
 _LEASE_S: Final = 60.0
-_MAX_CONCURRENT: Final = 20
+_MAX_CONCURRENT: Final = MOST_LOOKUPS
 _SHARE: Final = 4
 """Of these, at most so many for one tenant, so that receivers that do not answer hold up no other tenant's."""
 _GONE: Final = 410

@@ -9,6 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from api.http_errors import ApiError, conflict, not_found
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, server_sent_event, strip_nul
+from api.routes.batch_routes import too_many_open_batches
 from api.schemas import BatchObject, BudgetRaise
 from api.state import AppState, get_recheck, get_state, get_tenant
 from api.tenant_shares import TURN_S, CountedStream
@@ -94,8 +95,14 @@ async def pause_batch(request: Request, batch_id: str) -> Response:
 async def resume_batch(request: Request, batch_id: str) -> Response:
     """Continue a paused batch; of another, start the failed and expired queries again."""
     service, tenant = get_state(request), get_tenant(request)
-    ledger_id = await _ledger_id(service, batch_id, tenant=tenant)
-    if not await service.ledger.unpause(ledger_id) and not await service.ledger.resume(ledger_id):
+    batch = (await service.status_now(batch_id, tenant=tenant)).batch
+    ledger_id = _require_id(batch)
+    if await service.ledger.unpause(ledger_id):
+        return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+    most = service.fleet.tenant_quotas.open_batches
+    if batch.ended_at is not None and await service.batches.open_batches(tenant) >= most:
+        raise too_many_open_batches(most)
+    if not await service.ledger.resume(ledger_id):
         raise conflict("The batch is not paused, and no query of it has failed.", code="batch_not_resumable")
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 

@@ -156,7 +156,12 @@ async def create_from_file(
     try:
         return await service.batches.create(wanted, most_open=most)
     except TooManyOpenBatches:
-        raise quota_reached(f"{most} batches are open", most, "Wait until some have ended, or cancel them.") from None
+        raise too_many_open_batches(most) from None
+
+
+def too_many_open_batches(most: int) -> ApiError:
+    """The tenant has as many open batches as it may."""
+    return quota_reached(f"{most} batches are open", most, "Wait until some have ended, or cancel them.")
 
 
 async def input_file(file_id: str, service: AppState, *, tenant: str) -> File:

@@ -17,7 +17,7 @@ from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
 from api.state import AppState, get_held_body, get_principal, get_state, get_tenant
-from api.tenant_shares import no_room
+from api.tenant_shares import no_room, quota_reached
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
 from db.reports import run_report
@@ -112,7 +112,6 @@ async def create_embedding(request: Request, idempotency_key: IdempotencyKey = N
 
 async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str | None) -> Response:
     service, tenant = get_state(request), get_tenant(request)
-    service.chats.check(tenant)
     with service.chats.opened(tenant):
         return await _answer_query(request, endpoint, service, tenant, idempotency_key)
 
@@ -191,6 +190,14 @@ async def _check_day_budget(service: AppState, tenant: str) -> None:
         raise _insufficient_quota("Today's budget is exhausted. Submit a batch, which waits for tomorrow's budget.")
 
 
+async def _check_kept(service: AppState, tenant: str, key: str) -> None:
+    """Chats with a key go on when their clients leave, which then wait for nothing: they need a quota of their own."""
+    most = service.fleet.tenant_quotas.waiting_chats
+    if await service.batches.open_kept_chats(tenant, but=key, most=most) >= most:
+        what = f"{most} chat completions with an Idempotency-Key are open"
+        raise quota_reached(what, most, "Wait until some have ended, or cancel them.")
+
+
 def _account_refused(reason: str | None) -> ApiError:
     message = f"The provider refuses this service's account ({reason or 'no reason recorded'})."
     return ApiError(503, message, kind="server_error", code="provider_account_refused", should_retry=False)
@@ -228,6 +235,8 @@ async def _submit(
     try:
         async with service.chat_turns.of(tenant), service.submissions:
             lines, stream = await _checked(raw, endpoint, service)
+            if spec.idempotency_key is not None:
+                await _check_kept(service, tenant, spec.idempotency_key)
             made = await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)
             return made.public_id, stream
     except NoRoomForBatch:

@@ -24,7 +24,6 @@ async def dry_run(request: Request, body: BatchCreate) -> Response:
     options = body.pointsman or BatchOptions()
     endpoint, pilot = read_endpoint(body, service.fleet), read_pilot(options, service.fleet)
     file = await input_file(strip_nul(body.input_file_id), service, tenant=tenant)
-    service.dry_runs.check(tenant)
     spec = BatchSpec(
         source=file.filename,
         tenant=tenant,

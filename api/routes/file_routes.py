@@ -52,14 +52,15 @@ _FORM = {
 @router.post("", operation_id="create_file", response_model=FileObject, openapi_extra=_FORM)
 async def create_file(request: Request) -> Response:
     """Upload a file of batch lines. It is streamed into the database; an incomplete upload leaves nothing."""
-    service = get_state(request)
-    file = await receive_file(
-        request,
-        service.files,
-        tenant=get_tenant(request),
-        max_bytes=service.config.max_file_bytes,
-        quotas=service.fleet.tenant_quotas,
-    )
+    service, tenant = get_state(request), get_tenant(request)
+    with service.uploads.opened(tenant):
+        file = await receive_file(
+            request,
+            service.files,
+            tenant=tenant,
+            max_bytes=service.config.max_file_bytes,
+            quotas=service.fleet.tenant_quotas,
+        )
     return json_response(file_object(file))
 
 

@@ -7,7 +7,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from api.http_errors import ApiError
 from api.state import get_state, get_tenant
-from db.reports import run_report
 from db.tenants import DEFAULT_TENANT
 
 router = APIRouter(tags=["health"])
@@ -33,7 +32,7 @@ async def readyz(request: Request) -> Response:
     if service.stopping.is_set():
         return PlainTextResponse("stopping\n", status_code=503)
     try:
-        await run_report(service.engine, "server")
+        await service.ask_postgres()
     except (DBAPIError, PoolTimeout):
         return PlainTextResponse("postgres is unavailable\n", status_code=503)
     return PlainTextResponse("ok\n")

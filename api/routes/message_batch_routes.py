@@ -83,7 +83,6 @@ async def create_message_batch(
 ) -> Response:
     """Create a batch of messages. An invalid request rejects the batch, with its custom_id, field and fix."""
     service, tenant = get_state(request), get_tenant(request)
-    service.message_batches.check(tenant)
     with service.message_batches.opened(tenant):
         data = await _checked_lines(await read_body(request, max_bytes=MAX_BYTES), service)
     wanted = ApiBatchRequest(

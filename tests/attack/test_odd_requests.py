@@ -17,6 +17,9 @@ from routing.query import read_line
 from submission.input_line import RejectedLine
 from submission.line_reader import InvalidInput, read_objects
 from tests.attack.conftest import cpu_within, with_each_value_odd
+from tests.integration.api.conftest import Served, served
+
+__all__ = ["served"]
 
 PRICE = Price(1, 1, 1, "test", audio_input_usd_per_mtok=1, audio_output_usd_per_mtok=1)
 
@@ -226,3 +229,23 @@ def test_a_link_does_not_reach_a_server_inside_the_network(kind: Protocol, part:
         adapter_for(replace(inside, picture_links=False)).prepare(with_public, model)
     for trusted in (replace(inside, picture_links=True), replace(inside, base_url="https://api.example.com/v1")):
         assert adapter_for(trusted).prepare({"messages": [{"role": "user", "content": [picture]}]}, model)
+
+
+MANY_KEYS = "{" + ",".join(f'"{n:x}":1' for n in range(90_000)) + "}"
+BATCH = '{"input_file_id":"f","endpoint":"/v1/chat/completions","completion_window":"24h",'
+
+
+@pytest.mark.parametrize("body", [MANY_KEYS, *(f'{BATCH}"{key}":{MANY_KEYS}}}' for key in ("metadata", "pointsman"))])
+def test_many_keys_are_one_error(served: Served, body: str) -> None:
+    """An error for each takes a second, in which nobody else is answered."""
+    with served.client() as client:
+        answer = client.post("/v1/batches", content=body, headers={"content-type": "application/json"})
+        assert (answer.status_code, "at most 64 keys" in answer.text) == (400, True), answer.text
+
+
+def test_a_form_of_many_parts_is_refused(served: Served) -> None:
+    """They take a hundred times as long as their bytes in a file would, and are all the more for having no name."""
+    head = {"content-type": "multipart/form-data; boundary=b"}
+    with served.client() as client:
+        answer = client.post("/v1/files", content=b"--b\r\na:b\r\n\r\n\r\n" * 50_000, headers=head)
+        assert (answer.status_code, "too many fields" in answer.text) == (400, True), answer.text

@@ -18,12 +18,13 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from sqlalchemy import event
 
 from api import middleware
-from api.background import finalize_batch
+from api.background import deliver_webhooks, finalize_batch
 from api.tenant_shares import TenantShares
 from db import ledger
-from db.api_batches import CHAT_SOURCE
+from db.api_batches import CHAT_SOURCE, ApiBatches
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import transaction
 from db.ledger_types import DecisionRecord
@@ -199,6 +200,64 @@ def test_chats_that_wait_have_a_quota(few_served: Served) -> None:
         thread.join()
 
 
+def test_chats_with_a_key_that_nobody_waits_for_have_a_quota(few_served: Served) -> None:
+    """They go on when their clients leave: each is an open batch that the feeder and the dashboard look at."""
+    greedy, other = few_served.key("greedy"), few_served.key("other")
+    body = {"messages": [{"role": "user", "content": "Is it?"}]}
+
+    def ask(client: httpx.Client, **headers: str) -> httpx.Response | None:
+        try:
+            return client.post("/v1/chat/completions", json=body, headers=headers, timeout=1.0)
+        except httpx.ReadTimeout:
+            return None
+
+    with few_served.client(greedy) as client, few_served.client(other) as theirs:
+        for n in range(QUOTAS.waiting_chats):
+            assert ask(client, **{"idempotency-key": str(n)}) is None
+        refusal = wait_until(lambda: ask(client, **{"idempotency-key": "one too many"}))
+        assert "Idempotency-Key" in refused(refusal)
+        assert ask(client, **{"idempotency-key": "0"}) is None, "what was asked before can be asked for again"
+        assert ask(theirs, **{"idempotency-key": "0"}) is None
+
+
+def test_batches_that_are_resumed_count_as_open(few_served: Served) -> None:
+    """One that had expired does not expire again: a tenant could have any number of them open for ever."""
+    with few_served.client(few_served.key("greedy")) as client:
+        file = upload(client, [line("a")])["id"]
+
+        def batch() -> str:
+            made = str(create(client, file)["id"])
+            until(client, made, "in_progress")
+            return made
+
+        ended = batch()
+        few_served.answer(ended, failing=1)
+        until(client, ended, "completed")
+        still_open = [batch() for _ in range(QUOTAS.open_batches)]
+        assert "cancel" in refused(client.post(f"/v1/pointsman/batches/{ended}/resume"))
+        few_served.answer(still_open[0])
+        until(client, still_open[0], "completed")
+        assert client.post(f"/v1/pointsman/batches/{ended}/resume").json()["status"] == "in_progress"
+        few_served.answer(still_open[1], failing=1)
+
+
+def test_a_neighbors_batches_are_not_counted_for_a_poll(on_bench: OnBench) -> None:
+    """All queries of an open batch are: a tenant may have a thousand of 50,000, and poll them at once."""
+
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in ("greedy", "other", "greedy", "other"):
+            await bench.submit(1, tenant=tenant)
+        found = await bench.rows("SELECT tenant, public_id FROM batches")
+        batches, asked = ApiBatches(bench.engine), []
+        event.listen(
+            bench.engine.sync_engine, "before_cursor_execute", lambda *about: asked.append(about[3]["tenants"])
+        )
+        assert all(await asyncio.gather(*(batches.find(row.public_id, tenant=row.tenant) for row in found)))
+        assert sorted(asked) == [["greedy"] * 2, ["other"] * 2]
+
+    on_bench(story)
+
+
 def test_bodies_in_memory_have_a_share(few_served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     service = few_served.app.state.service
     service.bodies = TenantShares("bytes of request bodies", most=100_000, most_in_all=250_000)
@@ -239,19 +298,20 @@ async def count_batches(bench: LedgerHarness) -> int:
     return int((await bench.rows("SELECT count(*) AS n FROM batches"))[0].n)
 
 
-def test_a_neighbor_that_reads_much_leaves_connections_to_others(few_served: Served) -> None:
+@pytest.mark.parametrize("path", ["/v1/files/none/content", "/v1/pointsman/labels/sample"])
+def test_a_neighbor_that_asks_much_leaves_connections_to_others(few_served: Served, path: str) -> None:
     greedy, other = few_served.key("greedy"), few_served.key("other")
 
     def read_slowly() -> None:
         with few_served.client(greedy) as client, suppress(httpx.HTTPError):
-            client.get("/v1/pointsman/labels/sample")
+            client.get(path)
 
-    with few_served.client(other) as client, locked(few_served, "labels") as labels, many(30, read_slowly):
-        with within(5.0, "a list of files beside 30 slow reads of a neighbor"):
+    with few_served.client(other) as client, locked(few_served, "labels, files") as tables, many(30, read_slowly):
+        with within(5.0, "a list of webhooks beside 30 slow reads of a neighbor"):
             for _ in range(10):
-                assert client.get("/v1/files").status_code == 200
+                assert client.get("/v1/webhook_endpoints").status_code == 200
                 time.sleep(0.1)
-        labels.set()
+        tables.set()
 
 
 def test_a_burst_of_downloads_gets_no_more_than_the_share(few_served: Served) -> None:
@@ -266,7 +326,7 @@ def test_a_burst_of_downloads_gets_no_more_than_the_share(few_served: Served) ->
             answer.read()
 
     with locked(few_served, "files") as files, locked(few_served, "file_pieces") as pieces, many(8, read):
-        wait_until(lambda: few_served.play(count_waiting) >= 8)
+        wait_until(lambda: few_served.play(count_waiting) >= 4)  # the others wait for these
         files.set()
         wait_until(lambda: len(answers) == 8)
         pieces.set()
@@ -365,6 +425,19 @@ def test_results_are_read_in_pages_of_bounded_size(few_served: Served, monkeypat
         few_served.app.state.service.downloads = TenantShares("downloads", most=0, most_in_all=1)
         assert "downloads" in refused(client.get(f"/v1/files/{done['output_file_id']}/content"))
     assert max(read) < 150_000
+
+
+def test_a_report_names_a_hundred_workloads(on_bench: OnBench) -> None:
+    """Fifty thousand, one for each line of a batch, take a second of the event loop of the API for each report."""
+
+    async def story(bench: LedgerHarness) -> None:
+        for sql in WRITTEN:
+            named = sql.replace("""'{"workload": "w"}'""", """json_build_object('workload', 'w' || n)""")
+            await bench.rows_as_owner(named, **({"n": 300} if ":n" in named else {}))
+        rows = await run_report(bench.engine, "batch_workloads", batch_id=1)
+        assert (len(rows), sum(row.queries for row in rows), rows[0].workload) == (101, 300, "")
+
+    on_bench(story)
 
 
 def test_answers_to_label_are_cut_before_they_come(few_served: Served) -> None:
@@ -484,6 +557,36 @@ def test_a_neighbors_dead_webhooks_hold_up_no_message(served: Served) -> None:
         finally:
             for webhook in client.get("/v1/webhook_endpoints?limit=100").json()["data"]:
                 client.delete(f"/v1/webhook_endpoints/{webhook['id']}")
+            receiver.close()
+
+
+def test_a_neighbors_names_that_are_not_answered_hold_up_no_message(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look-up of such a name takes half a minute, whatever the timeout, and all messages need one."""
+    look_up, is_over = socket.getaddrinfo, threading.Event()
+
+    def unanswered(host: Any, *about: Any, **more: Any) -> Any:
+        if str(host).endswith("dead.example"):
+            is_over.wait(30.0)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return look_up(host, *about, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unanswered)
+    monkeypatch.setattr(deliver_webhooks, "_TIMEOUT_S", 0.2)
+    receiver = Receiver()
+    with served.client(served.key("greedy")) as client, served.client(served.key("other")) as theirs:
+        for n in range(30):
+            hook(client, f"http://{n}.dead.example/", "batch.failed")
+        hook(theirs, receiver.url, "batch.failed")
+        create(client, upload(client, b"{")["id"])
+        time.sleep(3.0)
+        create(theirs, upload(theirs, b"{")["id"])
+        try:
+            with within(5.0, "a message beside 30 names of a neighbor that are not answered"):
+                wait_until(lambda: receiver.got)
+        finally:
+            is_over.set()
             receiver.close()
 
 

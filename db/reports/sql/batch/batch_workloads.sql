@@ -1,5 +1,6 @@
 -- What the queries of each workload of a batch came to. A query's workload is what its routing noted; '' is none. A
--- system prompt that one query alone has is not a workload. What was not routed, asked or answered counts nowhere here.
+-- system prompt that one query alone has is not a workload; of more than 100 the costliest keep their names, and the others
+-- are counted under ''. What was not routed, asked or answered counts nowhere here.
 -- Of several labels for an answer the newest counts; answers that were sampled for their doubt are left out.
 -- Calls that serve several queries at once, those of routers, belong to no query and count nowhere here.
 --
@@ -37,8 +38,16 @@ whole AS (
            max(grade) AS grade
     FROM part
     GROUP BY query_id
+),
+costliest AS (
+    SELECT workload FROM whole
+    WHERE workload <> ''
+    GROUP BY workload
+    ORDER BY coalesce(sum(usd), 0) DESC, workload
+    LIMIT 100
 )
-SELECT coalesce(workload, '') AS workload, count(*) AS queries, count(*) FILTER (WHERE state = 'done') AS answered,
+SELECT CASE WHEN workload IN (SELECT workload FROM costliest) THEN workload ELSE '' END AS workload, count(*) AS queries,
+       count(*) FILTER (WHERE state = 'done') AS answered,
        count(*) FILTER (WHERE escalated) AS escalated, coalesce(sum(usd), 0) AS cost_usd,
        count(grade) FILTER (WHERE state = 'done') AS labels, avg(grade) FILTER (WHERE state = 'done') AS grade
 FROM whole
