@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from async_lru import alru_cache
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.requests import Request
 
@@ -25,9 +24,10 @@ from api.tenant_rate_limit import TenantRateLimit
 from api.tenant_shares import HeldBody, TenantJobs, TenantShares, TenantTurns, no_room
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
-from db.engine import fetch, make_engine
+from db.engine import make_engine
 from db.file_store import FileStore
 from db.ledger import Ledger
+from db.reports import run_report
 from db.stored_bytes import stored_bytes
 from db.tenants import Tenants
 from db.webhook_store import WebhookStore
@@ -157,7 +157,7 @@ class AppState:
             raise no_room(most)
 
     async def _ask_postgres(self) -> None:
-        await fetch(self.engine, text("SELECT 1"))
+        await run_report(self.engine, "dashboard_clock")
 
     async def close(self) -> None:
         """Closes every connection."""
