@@ -47,7 +47,6 @@ async def _reopen(service: AppState) -> bool:
 
 async def _clean_up(service: AppState) -> bool:
     await service.files.sweep()
-    await service.tenants.renew_day_budgets()
     return False
 
 

@@ -22,6 +22,7 @@ from db.orphan_cleanup import delete_orphans
 from db.spend import sum_spend
 from db.statement_errors import StatementFailed, is_transient
 from db.stored_bytes import measure_batches, tenants_beyond
+from db.tenants import Tenants
 from db.worker_registry import WorkerRegistry
 from db.workload_sums import sum_workloads
 from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State
@@ -111,6 +112,7 @@ class Feeder:
     adding: PeriodicTask = field(init=False)
     summing: PeriodicTask = field(init=False)
     measuring: PeriodicTask = field(init=False)
+    renewing: PeriodicTask = field(init=False)
 
     def __post_init__(self) -> None:
         self.sealing = PeriodicTask("sealing", self._seal)
@@ -118,6 +120,7 @@ class Feeder:
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
         self.summing = PeriodicTask("summing_spend", self._sum_spend, SPEND_EVERY_S, rest=SPEND_REST)
         self.measuring = PeriodicTask("measuring_batches", self._measure, SPEND_EVERY_S, rest=SPEND_REST)
+        self.renewing = PeriodicTask("renewing_budgets", Tenants(self.context.engine).renew_day_budgets, SPEND_EVERY_S)
 
     async def run(self) -> None:
         """Leads whenever nobody else does, and feeds while it leads."""
@@ -236,7 +239,7 @@ class Feeder:
         await self.waves.advance(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
-        for errand in (self.sealing, self.tidying, self.adding, self.summing, self.measuring):
+        for errand in (self.sealing, self.tidying, self.adding, self.summing, self.measuring, self.renewing):
             errand.maybe_start()
         if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)

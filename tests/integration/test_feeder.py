@@ -1,4 +1,4 @@
-"""When the feeder looks at a stage again that had nothing due."""
+"""When the feeder looks at a stage again that had nothing due, and what it renews."""
 
 from collections.abc import Sequence
 
@@ -39,5 +39,21 @@ def test_only_while_the_broker_holds_queries_does_the_feeder_gather_a_trickle(
             await bench.rows("UPDATE queries SET state = 'ready', due_at = 'infinity' WHERE id = :id", id=first)
             await feeder._fill_windows()
             assert sent == [(ROUTE, [first]), (FALLBACK, [second])]
+
+    on_bench(story)
+
+
+def test_a_limit_of_a_tenant_is_renewed_where_no_api_runs(on_bench: OnBench) -> None:
+    """The API did it alone: two days after it had stopped, a batch that goes on had no limit."""
+
+    async def story(bench: LedgerHarness) -> None:
+        await bench.rows_as_owner("INSERT INTO tenants (name, day_usd) VALUES ('a', 20)")
+        async with worker_context_of(bench, bench.fleet) as context:
+            feeder = Feeder(context, WorkerRegistry(bench.engine), None)
+            await feeder._run_maintenance(rescue_as_of=None)
+            assert feeder.renewing.task is not None
+            await feeder.renewing.task
+        caps = await bench.rows("SELECT cap_usd FROM budgets WHERE tenant = 'a' ORDER BY day")
+        assert [row.cap_usd for row in caps] == [20, 20]
 
     on_bench(story)
