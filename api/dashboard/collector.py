@@ -189,4 +189,4 @@ class DashboardCollector:
 
 
 def _count(row: Row[Any]) -> int:
-    return int(row.ready + row.queued + row.running + row.batched + row.held)
+    return int(row.ready + row.queued + row.running + row.batched + row.held + row.waiting)

@@ -19,7 +19,7 @@ from routing.lifecycle import FALLBACK, INGEST, ROUTE
 DRIFT: Final = timedelta(minutes=10)
 """The tier mix of this span is compared with that of the rest of the hour."""
 _MINUTE: Final = timedelta(minutes=1)
-_COUNTED: Final = ("ready", "queued", "running", "batched", "held")
+_COUNTED: Final = ("ready", "queued", "running", "batched", "held", "waiting")
 _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
@@ -27,9 +27,7 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
     """The whole object. Times are in ISO 8601 or seconds, money in US dollars, shares from 0 to 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
-    waiting = sum(
-        stage["ready"] + stage["queued"] + stage["running"] + stage["batched"] + stage["held"] for stage in stages
-    )
+    still_open = sum(stage[state] for stage in stages for state in _COUNTED)
     rate = figures.rate(tenant)
     calls, reserved_usd = seen.reserved.get(tenant, (0, 0.0))
     batches = _batches(figures, tenant)
@@ -39,9 +37,9 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
         "tenant": tenant,
         "fleet": {"name": fleet.name, "simulated": fleet.simulated, "tiers": list(fleet.tiers), "top": fleet.top},
         "stages": stages,
-        "open": waiting,
+        "open": still_open,
         "queries_per_s": rate,
-        "eta_s": waiting / rate if waiting and rate and not in_pilot else None,
+        "eta_s": still_open / rate if still_open and rate and not in_pilot else None,
         "rates": [[round(at, 1), round(value, 2)] for at, value in figures.rates.get(tenant, ())],
         "reserved": {"calls": calls, "usd": reserved_usd},
         "workers": _workers(figures),

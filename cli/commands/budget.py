@@ -90,12 +90,13 @@ def _show_caps(batch: Batch, balance: BatchBudget, own: BudgetBalance) -> None:
     used, cents = own.settled_usd + own.reserved_usd, Decimal("0.01")
     if (first := (used + (balance.held_least_usd or 0)).quantize(cents, rounding=ROUND_UP)) > own.cap_usd:
         raised = f"`pointsman budget {batch.public_id} --raise-to {first}`"
-        out.print(f"{'':<10} {raised} releases the first query, and later ones as calls cost less than reserved.")
+        out.print(f"{'':<10} {raised} releases the first query.")
     if balance.held_likely_usd is not None:
         # Until the last call is sent, the budget needs room for its reservation.
         enough = used + balance.held_likely_usd + (balance.held_most_usd or 0)
         cap_usd = max(first, enough.quantize(cents, rounding=ROUND_UP))
-        out.print(f"{'':<10} --raise-to {cap_usd} likely answers all of them.")
+        by = "The budget" if cap_usd <= own.cap_usd else f"--raise-to {cap_usd}"
+        out.print(f"{'':<10} {by} likely answers all of them, as calls end and cost less than reserved.")
     out.print(f"{'':<10} A lower `max_tokens` in the lines reserves less.")
 
 

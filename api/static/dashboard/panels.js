@@ -28,7 +28,7 @@ export function tiles(all, width) {
   const wide = Math.max(90, width / (width > 900 ? 6 : width > 600 ? 3 : 2) - 42);
   const saving = cost.saving_share ?? null;
   return [
-    tile("Open queries", count(all.open), "", all.open ? `${count(running(all))} running` : "no query is waiting"),
+    tile("Open queries", count(all.open), "", all.open ? `${count(total(all, "running"))} running${total(all, "waiting") ? `, ${count(total(all, "waiting"))} wait for a pilot or an identical query` : ""}` : "no query is waiting"),
     tile("Throughput", rate(all.queries_per_s), "queries/s", null,
       sparkline(all.rates, wide, `Queries per second over the last two minutes, now ${rate(all.queries_per_s)}`)),
     tile("Time to finish", all.open ? duration(all.eta_s) : NONE, "", !all.open ? "no open queries" : all.eta_s === null ? "not known yet" : "at the current rate"),
@@ -39,7 +39,7 @@ export function tiles(all, width) {
   ];
 }
 
-const running = (all) => all.stages.reduce((total, stage) => total + stage.running, 0);
+const total = (all, state) => sum(all.stages.map((stage) => stage[state]));
 
 export function queues(stages) {
   return table("Queues", ["stage", "ready", "queued", "running", "batched", "held", ["oldest wait", "wraps"], ["calls in flight / slots", "narrow-off"]],

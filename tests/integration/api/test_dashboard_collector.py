@@ -46,6 +46,18 @@ def test_what_is_open_is_counted_by_stage_and_state(client: httpx.Client) -> Non
     assert told["fleet"]["simulated"] is True
 
 
+def test_what_waits_for_a_pilot_is_open_and_no_work_yet(served: Served, client: httpx.Client) -> None:
+    submitted(client, "a", "b", "c")
+
+    async def put_off(bench: Any) -> None:
+        await bench.rows("UPDATE queries SET due_at = 'infinity' WHERE id > (SELECT min(id) FROM queries) RETURNING id")
+
+    served.play(put_off)
+    told = figures(client)
+    assert (told["stages"][0]["ready"], told["stages"][0]["waiting"], told["open"]) == (1, 2, 3)
+    assert [(batch["done"], batch["open"]) for batch in told["batches"]] == [(0, 3)]
+
+
 def test_figures_are_those_of_the_ledger(served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.dashboard.collector.RATE_S", 400.0)  # whatever else the machine does, all of it is within
     public_id = submitted(client, "a", "b", "c", "d")

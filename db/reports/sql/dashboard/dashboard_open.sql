@@ -1,4 +1,5 @@
--- Per open batch and stage: ready, queued, running, batched and held queries, and the age of the oldest, in seconds.
+-- Per open batch and stage: ready, queued, running, batched, held and waiting queries, and the age of the oldest, in
+-- seconds.
 -- The cost grows with the open queries, not with the history: partial indexes hold all of them.
 SELECT b.tenant, o.*
 FROM (
@@ -10,6 +11,8 @@ FROM (
            -- In provider batches, or waiting for one.
            count(*) FILTER (WHERE w.state = 'batched' OR w.awaits_wave) AS batched,
            count(*) FILTER (WHERE w.state = 'held') AS held,
+           -- For that decision, or as followers.
+           count(*) FILTER (WHERE w.state = 'ready' AND w.due_at >= '9000-01-01') AS waiting,
            (extract(epoch FROM now() - min(w.moved_at) FILTER (
                WHERE w.state IN ('ready', 'queued') AND w.due_at < '9000-01-01' AND NOT w.awaits_wave)))
                ::double precision AS oldest_wait_s
