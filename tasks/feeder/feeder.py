@@ -239,8 +239,8 @@ class Feeder:
         await self.waves.advance(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
-        for errand in (self.sealing, self.tidying, self.adding, self.summing, self.measuring, self.renewing):
-            errand.maybe_start()
+        for periodic in (self.sealing, self.tidying, self.adding, self.summing, self.measuring, self.renewing):
+            periodic.maybe_start()
         if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.

@@ -11,7 +11,7 @@ from fleet_config.price_lookup import with_lanes
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier, Timing
 from routing.lanes.lane import Lane
 from routing.price import Price
-from submission.jsonl_reader import read_objects
+from submission.line_reader import read_objects
 from tests.fake_provider import Answer, BatchingProvider, Body, chat, refusal, serving
 from tests.integration.end_to_end import account, hand_in, worker_context_of
 from tests.integration.lane_fixtures import buy, within
