@@ -119,8 +119,16 @@ class Ledger:
         return _by_query(await self._named("read_verdicts", ids=list(ids)))
 
     async def stored_answers(self, wanted: Mapping[int, int]) -> dict[int, Any]:
-        """The kept responses of rejected calls, by call id; ``wanted`` maps query id to call id."""
-        rows = await self._named("read_kept_responses", call_ids=list(wanted.values()), query_ids=list(wanted.keys()))
+        """The kept responses of rejected calls, by call id; ``wanted`` maps query id to call id.
+
+        What does not fit into `WAITING_BYTES` beside them has a response of None: ask again once these are done with.
+        """
+        rows = await self._named(
+            "read_kept_responses",
+            call_ids=list(wanted.values()),
+            query_ids=list(wanted.keys()),
+            bytes=WAITING_BYTES,
+        )
         return {row.id: row for row in rows}
 
     async def spent(self, ids: Sequence[int]) -> dict[int, float]:

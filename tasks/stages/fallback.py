@@ -51,15 +51,21 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
         )
         for queued in claimed
     }
-    stored = await ledger.stored_answers(
-        {query_id: step.call_id for query_id, step in steps.items() if isinstance(step, Accept)}
-    )
-    return await ledger.transition_many(
-        [
-            _conclusion(queued, steps[queued.id], stored, epoch=claims[queued.id].epoch, fleet=context.fleet)
-            for queued in claimed
-        ]
-    )
+    moved: dict[int, tuple[str, str]] = {}
+    left = claimed
+    while left:
+        accepted = {queued.id: step.call_id for queued in left if isinstance(step := steps[queued.id], Accept)}
+        stored = await ledger.stored_answers(accepted)
+        unread = {query_id for query_id, call in accepted.items() if call in stored and stored[call].response is None}
+        moved |= await ledger.transition_many(
+            [
+                _conclusion(queued, steps[queued.id], stored, epoch=claims[queued.id].epoch, fleet=context.fleet)
+                for queued in left
+                if queued.id not in unread
+            ]
+        )
+        left = [queued for queued in left if queued.id in unread]
+    return moved
 
 
 @dataclass(frozen=True, slots=True)

@@ -418,6 +418,34 @@ def test_a_judge_that_fails_costs_no_answer(
     on_bench(story)
 
 
+def test_the_best_answers_there_were_come_into_a_worker_a_few_at_a_time(
+    on_bench: OnBench, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hundred of 8 MB, as lines with 20 alternatives of each token have, ended the worker of the fallback stage."""
+    provider.cases["from-nowhere"] = lambda body: chat(body, "zebras quokkas narwhals lemurs ocelots " * 50)
+    context_given = {"expects": {"context": "apples bananas cherries"}}
+    lines = [line("from-nowhere") | context_given | {"custom_id": f"q{place}"} for place in range(6)]
+    read: list[list[bool]] = []
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as context:
+            ask = context.ledger.stored_answers
+
+            async def noted(wanted: Mapping[int, int]) -> dict[int, Any]:
+                found = await ask(wanted)
+                read.append([row.response is not None for row in found.values()])
+                return found
+
+            monkeypatch.setattr(context.ledger, "stored_answers", noted)
+            monkeypatch.setattr("db.ledger.WAITING_BYTES", 6_000)
+            results = await ended(context, *lines)
+            assert all("zebras" in str(results[f"q{place}"]["response"]) for place in range(6))
+
+    on_bench(story)
+    assert sum(map(sum, read)) == 6
+    assert max(map(sum, read)) == 2
+
+
 @pytest.mark.parametrize("error", [refusal(401, "invalid_api_key"), refusal(429, "insufficient_quota")])
 def test_an_account_at_fault_fails_no_query_and_all_go_on_once_it_is_well(
     on_bench: OnBench, provider: FakeProvider, error: Any
