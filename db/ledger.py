@@ -293,9 +293,17 @@ class Ledger:
         """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""
         await self._named("renew_day_budgets", cap_usd=cap_usd)
 
-    async def set_window(self, stage: str, *, depth_window: int, rate_per_s: float) -> None:
-        """Publishes the feeder's window, which bounds what `apply_transitions` may put into the broker."""
-        await self._named("set_window", stage=stage, depth_window=depth_window, rate_per_s=rate_per_s)
+    async def set_windows(self, windows: Mapping[str, tuple[int, float]]) -> None:
+        """Publishes the feeder's windows, which bound what `apply_transitions` may put into the broker.
+
+        ``windows``: by stage, how many queries it may have there, and how many leave it in a second.
+        """
+        await self._named(
+            "set_windows",
+            stages=list(windows),
+            depth_windows=[depth for depth, _ in windows.values()],
+            rates_per_s=[rate for _, rate in windows.values()],
+        )
 
     async def closing_batches(self) -> Sequence[Any]:
         """Open batches that are cancelled, past their window or paused: ``id``, ``cancelled``, ``closes``."""

@@ -45,13 +45,13 @@ TRICKLE_DELAY_S = 0.25
 its worker some milliseconds, however few queries are in it."""
 
 UNDELAYED = (ROUTE, FALLBACK)
-"""Stages at which no trickle is gathered while the broker holds no query: the workers have time for it then. A batch
-begins at the one, and the last queries of a batch climb by the other."""
+"""Stages at which no trickle is gathered while the broker holds less than a message: the workers have time for it then.
+A batch begins at the one, and the last queries of a batch climb by the other."""
 
 SMALL_PUBLISH = MAX_CHUNK // 4
 
 MAINTENANCE_EVERY_S = 1.0
-"""Between two rounds of rescue."""
+"""Between two rounds of rescue, and two looks whether this feeder still leads and the broker has its data."""
 
 LOST_EVERY_S = 5.0
 """Between two looks for lost messages, each of which reads all that is in the broker."""
@@ -128,7 +128,7 @@ class Feeder:
         while not self.context.stopping.is_set():
             wait_s = TICK_S
             try:
-                if await leadership.try_acquire():
+                if time.monotonic() < self.heal_at or await leadership.try_acquire():
                     await self._feed()
                 else:
                     wait_s = MAINTENANCE_EVERY_S
@@ -137,21 +137,22 @@ class Feeder:
                     raise
                 log.warning("feeder_waits_for_postgres", error=type(error).__name__)
                 self.doubt = "Postgres was away"
+                self.heal_at = 0.0
                 await leadership.release()
             await self._pause(wait_s)
         await leadership.release()
 
     async def _feed(self) -> None:
-        as_of = await self.context.ledger.clock()
+        as_of = await self.context.ledger.clock() if time.monotonic() >= self.heal_at else None
         now = time.monotonic()
         if self.fed_at == 0.0:
             log.info("feeder_leads")
         elif now - self.fed_at > STALL_THRESHOLD_S and not failpoints.is_set("without_grace"):
             # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
             self.rescue_from = now + self.context.fleet.timing.lease_s
-        await self._detect_lost_broker()
-        if now >= self.heal_at:
+        if as_of is not None:
             self.heal_at = now + MAINTENANCE_EVERY_S
+            await self._detect_lost_broker()
             await self._run_maintenance(rescue_as_of=as_of if now >= self.rescue_from else None)
         if now >= self.release_held_at:
             await self._release_held()
@@ -181,12 +182,13 @@ class Feeder:
 
     async def _fill_windows(self) -> None:
         depths = await self.context.ledger.depths()
+        in_broker = sum(row.queued for row in depths.values())
         for stage in stages(self.context.fleet):
             pace = self.paces.setdefault(stage, DrainRate())
             depth = _queued(depths, stage)
             pace.observe(depth, now=time.monotonic())
-            window = pace.window(least=self._least_window(stage), window_s=self.context.fleet.timing.window_s)
-            is_gathered = bool(depths) or stage not in UNDELAYED
+            window = self._window(stage)
+            is_gathered = in_broker >= MAX_CHUNK or stage not in UNDELAYED
             if is_gathered and time.monotonic() < self.look_again.get(stage, 0.0):
                 continue
             # Publishing in lumps of a quarter of the window keeps messages large without running dry.
@@ -207,12 +209,12 @@ class Feeder:
             await self.context.ledger.requeue(stage, unsent, wait_s=MAINTENANCE_EVERY_S)
         self.paces[stage].sent += len(ids) - len(unsent)
 
-    def _least_window(self, stage: str) -> int:
-        """Twice what the stage's workers can have under way: one in work, one in reserve."""
-        tier = self.context.fleet.tiers.get(stage)
-        if tier is None:
-            return 4 * chunk_size(stage, self.context.fleet)
-        return 2 * max(self.slots.get(stage, 0), tier.concurrency)
+    def _window(self, stage: str) -> int:
+        """No less than twice what the stage's workers can have under way: one in work, one in reserve."""
+        fleet = self.context.fleet
+        tier = fleet.tiers.get(stage)
+        least = 4 * chunk_size(stage, fleet) if tier is None else 2 * max(self.slots.get(stage, 0), tier.concurrency)
+        return self.paces[stage].window(least=least, window_s=fleet.timing.window_s)
 
     # -- healing ---------------------------------------------------------------------------
 
@@ -246,9 +248,7 @@ class Feeder:
             # A killed worker takes the messages with it that it had taken from the broker.
             self.doubt = "a worker vanished"
         await self._count_slots()
-        for stage, pace in self.paces.items():
-            window = pace.window(least=self._least_window(stage), window_s=self.context.fleet.timing.window_s)
-            await ledger.set_window(stage, depth_window=window, rate_per_s=pace.rate_per_s)
+        await ledger.set_windows({stage: (self._window(stage), pace.rate_per_s) for stage, pace in self.paces.items()})
 
     async def _seal(self) -> None:
         # A log that is kept elsewhere anchors the chains: `audit verify --head`.

@@ -7,11 +7,12 @@ import pytest
 from db.worker_registry import WorkerRegistry
 from routing.lifecycle import FALLBACK, ROUTE
 from tasks.feeder.feeder import Feeder
+from tasks.publisher import MAX_CHUNK
 from tests.integration.end_to_end import worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
-def test_only_while_the_broker_holds_queries_does_the_feeder_gather_a_trickle(
+def test_only_while_the_broker_holds_more_than_a_message_does_the_feeder_gather_a_trickle(
     on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[str, list[int]]] = []
@@ -27,18 +28,18 @@ def test_only_while_the_broker_holds_queries_does_the_feeder_gather_a_trickle(
             feeder = Feeder(context, WorkerRegistry(bench.engine), None)
             await feeder._fill_windows()
             assert sent == []
-            first, second = await bench.submit(2)
-            await bench.rows("UPDATE queries SET due_at = 'infinity' WHERE id = :id", id=second)
+            *many, last = await bench.submit(MAX_CHUNK + 1)
+            await bench.rows("UPDATE queries SET due_at = 'infinity' WHERE id = :id", id=last)
             await feeder._fill_windows()
-            assert sent == [(ROUTE, [first])]
+            assert sent == [(ROUTE, many)]
             await bench.rows(
-                "UPDATE queries SET stage = :stage, due_at = now() WHERE id = :id", id=second, stage=FALLBACK
+                "UPDATE queries SET stage = :stage, due_at = now() WHERE id = :id", id=last, stage=FALLBACK
             )
             await feeder._fill_windows()
-            assert sent == [(ROUTE, [first])]
-            await bench.rows("UPDATE queries SET state = 'ready', due_at = 'infinity' WHERE id = :id", id=first)
+            assert sent == [(ROUTE, many)]
+            await bench.rows("UPDATE queries SET state = 'ready', due_at = 'infinity' WHERE id = :id", id=many[0])
             await feeder._fill_windows()
-            assert sent == [(ROUTE, [first]), (FALLBACK, [second])]
+            assert sent == [(ROUTE, many), (FALLBACK, [last])]
 
     on_bench(story)
 

@@ -170,7 +170,7 @@ def test_what_has_a_lower_priority_gets_the_room_that_is_left(on_bench: OnBench)
 def test_a_conclusion_publishes_into_half_of_the_window_and_leaves_the_rest_to_the_feeder(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         ids = await bench.submit(10)
-        await bench.ledger.set_window("small", depth_window=4, rate_per_s=0.0)
+        await bench.ledger.set_windows({"small": (4, 0.0)})
         claims = await bench.ledger.claim_many([(ROUTE, id_, None) for id_ in ids])
         moved = await bench.ledger.transition_many(
             [
@@ -239,7 +239,7 @@ def test_a_paused_batch_starts_nothing_until_it_is_resumed(on_bench: OnBench) ->
         assert await bench.ledger.waiting(ROUTE, ids) == []
         assert await bench.ledger.fill_window(ROUTE, room=9) == other
 
-        await bench.ledger.set_window("small", depth_window=100, rate_per_s=1.0)
+        await bench.ledger.set_windows({"small": (100, 1.0)})
         moved = advance(ids[0], running.epoch, ROUTE, "small")._replace(publish=True)
         assert await bench.ledger.transition(moved) == ("small", State.QUEUED)
         (closing,) = await bench.ledger.closing_batches()  # what the feeder sweeps

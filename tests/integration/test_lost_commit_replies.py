@@ -33,7 +33,7 @@ def test_an_intent_that_is_replayed_is_one_call(on_bench: OnBench) -> None:
 
 def test_what_a_lost_reply_had_put_into_the_brokers_share_is_found_again(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
-        await bench.ledger.set_window("small", depth_window=10, rate_per_s=1.0)
+        await bench.ledger.set_windows({"small": (10, 1.0)})
         (query_id,) = await bench.submit(1)
         claim = await bench.claim(ROUTE, query_id)
         conclusion = Transition(
