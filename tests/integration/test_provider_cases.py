@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from db.batch_writer import BatchSpec
 from db.reports.batch_report import load_batch_report
-from db.reports.batch_stats import find_batch
+from db.reports.batch_stats import batch_figures, find_batch
+from db.reports.batch_warnings import batch_warnings
 from db.reports.results import result_lines
 from providers.list_prices import look_up
 from report.sections.models_section import models
@@ -94,6 +95,8 @@ CASES = {
                   "role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {
                       "name": "f", "arguments": '{"text": "' + 1000 * "word " + '"}'}}]}}]},
     ),
+    "cut-below": at_small(lambda body: chat(body, "It is", finish_reason="length")),
+    "cut-everywhere": lambda body: chat(body, "It is", finish_reason="length"),
     "native-refusal": lambda body: chat(body, None, finish_reason="PROHIBITED_CONTENT"),
     "unended": lambda body: chat(body, finish_reason=None),
     "throttled": Throttled(),
@@ -367,6 +370,28 @@ def test_a_throttle_that_speaks_of_too_many_tokens_costs_time_alone(on_bench: On
     result, calls = one(on_bench, provider, line("throttled"))
     assert [call.outcome for call in calls] == ["rate_limited", "ok"]
     assert result["pointsman"]["tier"] == "small"
+
+
+@pytest.mark.parametrize(("case", "is_cut"), [("cut-below", False), ("cut-everywhere", True)])
+def test_an_answer_that_is_cut_off_twice_climbs_and_at_the_top_is_delivered_and_named(
+    on_bench: OnBench, provider: FakeProvider, case: str, is_cut: bool
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async with worker(bench, provider) as context:
+            batch = await hand_in(read_objects([line(case)], fleet=context.fleet), BatchSpec(source="test"), context)
+            await work_off(context)
+            asked = [
+                (call.tier, call.purpose) for call in await bench.rows("SELECT tier, purpose FROM calls ORDER BY id")
+            ]
+            assert asked[:3] == [("small", "answer"), ("small", "extend"), ("large", "answer")]
+            (found,) = [orjson.loads(each) async for each in result_lines(context.engine, batch.id)]
+            assert found["error"] is None
+            assert found["pointsman"].get("cut_off", False) is is_cut
+            figures = await batch_figures(context.engine, batch)
+            assert [cut.answers for cut in figures.cut_off] == [1] * is_cut
+            assert any("ends in the middle" in warning for warning in batch_warnings(figures)) is is_cut
+
+    on_bench(story)
 
 
 def test_an_answer_of_thoughts_alone_climbs_and_is_paid_once(on_bench: OnBench, provider: FakeProvider) -> None:
