@@ -114,7 +114,7 @@ class BatchingProvider(FakeProvider):
 
     def _made(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         results = [self.result(line) for line in _json_lines(self.files[asked["input_file_id"]])]
-        good = sum(result["response"]["status_code"] == 200 for result in results)
+        good = sum(result["response"].get("status_code", 200) == 200 for result in results)
         output = self._stored("\n".join(json.dumps(result) for result in results).encode())
         made = {
             "id": f"batch-{len(self.batches)}",

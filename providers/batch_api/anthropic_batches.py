@@ -88,8 +88,8 @@ class AnthropicBatches(ProviderBatchApi):
     def _read(self, said: Any) -> RemoteBatch:
         known = json_fields.as_dict(said)
         name, status = json_fields.identifier(known.get("id")), json_fields.as_str(known.get("processing_status"))
-        if not name or status not in ("in_progress", "canceling", "ended"):
-            raise broken_reply("a batch without a status that is known")
+        if not name or not status:
+            raise broken_reply("a batch without a status")
         said_counts = json_fields.as_dict(known.get("request_counts"))
         counts = {key: json_fields.as_count(value) for key, value in said_counts.items()}
         results = json_fields.as_str(known.get("results_url"))

@@ -3,7 +3,6 @@
 A file of lines is uploaded, a batch is made from it, and one file has its results, once it has ended.
 """
 
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
@@ -55,7 +54,6 @@ _CODES: Final[Mapping[int, tuple[str, int]]] = {
 }
 """google.rpc.Code: its name, and the status of a direct call. Source: google/rpc/code.proto"""
 
-_INT64: Final = re.compile(r"[0-9]{1,19}")
 _PAGE: Final = 50
 
 
@@ -117,9 +115,9 @@ class GoogleBatches(ProviderBatchApi):
         operation = json_fields.as_dict(said)
         about = json_fields.as_dict(operation.get("metadata")) or operation
         word = json_fields.as_str(about.get("state")).rpartition("_")[2]
-        if word not in _STATES:
-            raise broken_reply("a batch without a state that is known")
-        state = _STATES[word]
+        if not word:
+            raise broken_reply("a batch without a state")
+        state = _STATES.get(word, RemoteState.IN_PROGRESS)
         stats = {
             key: json_fields.as_count_or_text(value)
             for key, value in json_fields.as_dict(about.get("batchStats")).items()

@@ -34,8 +34,10 @@ _STATES: Final[Mapping[str, RemoteState]] = {
     "completed": RemoteState.ENDED,
     "expired": RemoteState.EXPIRED,
     "cancelled": RemoteState.CANCELLED,
+    "canceled": RemoteState.CANCELLED,
     "failed": RemoteState.FAILED,
 }
+"""In any case of letters. A word that is not here, such as a gateway's ``queued``, is of a batch that is not over."""
 
 _REFUSALS: Final[Mapping[str, FailureKind]] = {
     "token_limit_exceeded": FailureKind.RATE_LIMITED,
@@ -109,9 +111,9 @@ class OpenAIBatches(ProviderBatchApi):
 
     def _read(self, said: Any) -> RemoteBatch:
         known = json_fields.as_dict(said)
-        status = json_fields.as_str(known.get("status"))
-        if status not in _STATES:
-            raise broken_reply("a batch without a status that is known")
+        status = json_fields.as_str(known.get("status")).lower()
+        if not status:
+            raise broken_reply("a batch without a status")
         counts = json_fields.as_dict(known.get("request_counts"))
         succeeded = None if counts.get("completed") is None else json_fields.as_count(counts["completed"])
         source = json_fields.identifier(known.get("input_file_id"))
@@ -121,7 +123,7 @@ class OpenAIBatches(ProviderBatchApi):
         )
         return RemoteBatch(
             _id(known),
-            _STATES[status],
+            _STATES.get(status, RemoteState.IN_PROGRESS),
             RemoteCounts(
                 json_fields.as_count(counts.get("total")), succeeded, json_fields.as_count(counts.get("failed"))
             ),
@@ -140,7 +142,8 @@ class OpenAIBatches(ProviderBatchApi):
         code = json_fields.code(error.get("code"))
         if code in _NOT_RUN:
             return BatchResult(key, not_run(code))
-        status = json_fields.as_count(response.get("status_code"))
+        # Some gateways write the status of errors alone.
+        status = json_fields.as_count(response.get("status_code", 200 if response.get("body") else None))
         has_body = 200 <= status <= 299 and bool(response.get("body"))
         if any(error.values()) and not has_body:  # beside a body, gateways write an error without values
             return BatchResult(key, self.outcomes.read(400, {"error": error}))

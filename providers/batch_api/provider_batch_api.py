@@ -92,13 +92,15 @@ class ProviderBatchApi(ABC):
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
         """What ``attempt`` may have made, without those whose ids are ``known``.
 
-        With `can_find` at most one, and surely ours. Else every batch of that size that was made since: one of them may
-        be of another program; the keys of its results tell. Empty is final after `listing_settles_s`.
+        With `can_find` at most one, and surely ours: by its marker, or by its file where a gateway keeps no metadata.
+        Else every batch of that size that was made since: one of them may be of another program; the keys of its
+        results tell. Empty is final after `listing_settles_s`.
         """
         async for page in self._pages(attempt):
             for batch in page:
-                if batch.marker == attempt.marker:
-                    return () if batch.id in known else (batch,)
+                is_ours = batch.marker == attempt.marker or attempt.file_id in batch.inputs
+                if is_ours and batch.id not in known:
+                    return (batch,)
         return ()
 
     async def retrieve(self, remote_id: str) -> RemoteBatch:

@@ -103,6 +103,8 @@ class CreateAttempt:
     calls: int
     sent_at: float
     """When we began to send it, in Unix seconds of our clock."""
+    file_id: str | None = None
+    """The file that it was made from, where the dialect has files."""
 
 
 BeforeSending = Callable[[float], Awaitable[None]]

@@ -229,7 +229,7 @@ class ProviderBatchStepper:
         """A create without a clear reply: the provider is asked before anything is sent again."""
         row = self.row
         open_calls = (await self.batches.count_lines(self.taken)).open_calls
-        attempt = CreateAttempt(row.marker, open_calls, row.creating_unix_s)
+        attempt = CreateAttempt(row.marker, open_calls, row.creating_unix_s, row.file_id)
         found = await api.find(attempt, known=await self.batches.known_ids(row.provider))
         if api.can_find and found:
             return await self._submitted(found[0], api)

@@ -138,13 +138,38 @@ def test_an_empty_name_of_a_file_is_no_file() -> None:
     assert asyncio.run(api_at(Protocol.OPENAI, handler).retrieve("batch_1")).outputs == ("file-1",)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"id": "b"}', b'{"id": "b", "status": "resting"}', b"<html>"])
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"id": "b"}', b'{"status": "resting"}', b"<html>"])
 @pytest.mark.parametrize("kind", list(Protocol))
 def test_an_answer_that_is_no_batch_may_hide_one(kind: Protocol, body: bytes) -> None:
     with pytest.raises(BatchCallFailed) as failed:
         asyncio.run(api_at(kind, lambda request: httpx.Response(200, stream=httpx.ByteStream(body))).retrieve("b"))
     assert failed.value.failure.kind is FailureKind.BROKEN_BODY
     assert failed.value.may_have_happened
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Protocol.OPENAI, {"id": "b", "status": "queued"}),
+        (Protocol.OPENAI, {"id": "b", "status": "IN_PROGRESS"}),
+        (Protocol.ANTHROPIC, {"id": "b", "processing_status": "queued"}),
+        (Protocol.GOOGLE, {"name": "batches/b", "metadata": {"state": "BATCH_STATE_PAUSED"}}),
+    ],
+)
+def test_a_batch_in_a_state_of_tomorrow_was_made_and_is_not_over(kind: Protocol, said: dict[str, object]) -> None:
+    batch = asyncio.run(api_at(kind, lambda request: httpx.Response(200, json=said)).retrieve("b"))
+    assert (batch.id.rpartition("/")[2], batch.state) == ("b", RemoteState.IN_PROGRESS)
+
+
+def test_a_batch_is_found_by_its_file_where_a_gateway_keeps_no_metadata() -> None:
+    made = [openai_batch(number) | {"metadata": None, "input_file_id": f"file-{number}"} for number in (9, 8)]
+
+    async def find(file_id: str | None, *known: str) -> list[str]:
+        api = api_at(Protocol.OPENAI, lambda request: httpx.Response(200, json={"data": made}))
+        return [batch.id for batch in await api.find(CreateAttempt("ours", 3, SENT_AT, file_id), known=known)]
+
+    assert asyncio.run(find("file-8")) == ["batch_8"]
+    assert asyncio.run(find("file-8", "batch_8")) == asyncio.run(find(None)) == []
 
 
 @pytest.mark.parametrize(("status", "may_have"), [(400, False), (401, False), (429, False), (500, True), (502, True)])
