@@ -291,9 +291,10 @@ def _bytes(text: str) -> int:
 
 def unbounded(body: Mapping[str, Any]) -> tuple[str, str] | None:
     """The field of ``body`` whose cost nobody can bound beforehand, and why; None where there is none."""
-    for key, why in UNBOUNDED.items():
-        if body.get(key) not in _OFF:
-            return key, why
+    if not UNBOUNDED.keys().isdisjoint(body):
+        for key, why in UNBOUNDED.items():
+            if body.get(key) not in _OFF:
+                return key, why
     modalities = body.get("modalities") or []
     if any(each not in _PRICED_MODALITIES for each in (modalities if isinstance(modalities, list) else [modalities])):
         return "modalities", "what is neither text nor sound is billed at another price"
