@@ -159,7 +159,7 @@ def quota_reached(what: str, most: int, fix: str) -> ApiError:
 def no_room(most: int) -> ApiError:
     """What the tenant has stored leaves no room for a batch or a chat."""
     message = (
-        f"The prompts and answers that are stored leave no room for it; a tenant may have {most} bytes of them. "
-        "Have old batches purged (`pointsman purge`), or ask for a larger stored_bytes in the fleet's [tenant_quotas]."
+        f"The prompts and answers that are stored leave no room for it; a tenant may have {most} bytes of them. Have "
+        "old batches purged (`pointsman purge --tenant`), or ask for a larger stored_bytes of [tenant_quotas]."
     )
     return ApiError(413, message, code="quota_reached")

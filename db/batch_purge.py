@@ -5,6 +5,7 @@ Needs the rights of the tables' owner. A batch that is still open, or has a prov
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,10 +36,11 @@ class Purged:
     """Uploaded files, and the files of results of those batches."""
 
 
-async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False) -> Purged:
-    """Purges what ended before ``before``. Running it again continues what was interrupted."""
+async def purge(engine: AsyncEngine, *, before: datetime, tenant: str | None = None, dry_run: bool = False) -> Purged:
+    """Purges what ended before ``before``, of ``tenant`` if given. Running it again continues what was interrupted."""
+    old = {"before": before, "tenant": tenant}
     async with transaction(engine) as connection:
-        batches = await _old_batches(connection, before)
+        batches = await _old_batches(connection, old)
     for batch_id, first, last in [] if dry_run else batches:
         async with transaction(engine) as connection:
             await _empty(connection, batch_id, first, last)
@@ -47,21 +49,22 @@ async def purge(engine: AsyncEngine, *, before: datetime, dry_run: bool = False)
     for name in [] if dry_run else partitions:
         await _drop_between_readers(engine, name)
     async with transaction(engine) as connection:
-        files = await _purge_files(connection, before, dry_run=dry_run)
+        files = await _purge_files(connection, old, dry_run=dry_run)
         if not dry_run:
-            await _purge_requests(connection, before)
+            await _purge_requests(connection, old)
     return Purged(len(batches), tuple(partitions), files)
 
 
-async def _old_batches(connection: AsyncConnection, before: datetime) -> list[tuple[int, int, int]]:
+async def _old_batches(connection: AsyncConnection, old: Mapping[str, object]) -> list[tuple[int, int, int]]:
     rows = await connection.execute(
         text(
             "SELECT b.id, b.first_query_id, b.last_query_id FROM batches AS b"
             " WHERE b.ended_at < :before AND b.purged_at IS NULL"
+            "   AND b.tenant = coalesce(CAST(:tenant AS text), b.tenant)"
             "   AND NOT EXISTS (SELECT FROM provider_batches AS p WHERE p.batch_id = b.id AND p.state <> 'done')"
             " ORDER BY b.id"
         ),
-        {"before": before},
+        old,
     )
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -154,18 +157,20 @@ async def _drop(connection: AsyncConnection, name: str) -> None:
     await connection.execute(text(f"DROP TABLE {name}"))
 
 
-async def _purge_files(connection: AsyncConnection, before: datetime, *, dry_run: bool) -> int:
+async def _purge_files(connection: AsyncConnection, old: Mapping[str, object], *, dry_run: bool) -> int:
     """Uploaded files hold prompts too. Those of results are read from the ledger, where there is nothing left of
     them: better that they are gone than that they are empty."""
-    old = (
+    expired = (
         "SELECT f.id FROM files AS f"
         " WHERE f.content = 'stored' AND f.created_at < :before"
+        "   AND f.tenant = coalesce(CAST(:tenant AS text), f.tenant)"
         "   AND NOT EXISTS (SELECT 1 FROM api_batches AS a WHERE a.input_file_id = f.id AND a.status = 'validating')"
         " UNION ALL"
         " SELECT f.id FROM files AS f JOIN batches AS b ON b.public_id = f.batch"
         " WHERE f.content <> 'stored' AND (b.purged_at IS NOT NULL OR b.ended_at < :before)"
+        "   AND f.tenant = coalesce(CAST(:tenant AS text), f.tenant)"
     )
-    found = (await connection.execute(text(old), {"before": before})).all()
+    found = (await connection.execute(text(expired), old)).all()
     if not dry_run:
         ids = {"ids": [row.id for row in found]}
         await connection.execute(text("DELETE FROM file_pieces WHERE file_id = ANY(:ids)"), ids)
@@ -173,10 +178,11 @@ async def _purge_files(connection: AsyncConnection, before: datetime, *, dry_run
     return len(found)
 
 
-async def _purge_requests(connection: AsyncConnection, before: datetime) -> None:
+async def _purge_requests(connection: AsyncConnection, old: Mapping[str, object]) -> None:
     """Of HTTP, what no batch goes with: those that never came into the ledger, and messages that are over."""
     for statement in (
-        "DELETE FROM api_batches WHERE status IN ('failed', 'cancelled') AND created_at < :before",
-        "DELETE FROM webhook_messages WHERE due_at IS NULL AND created_at < :before",
+        "DELETE FROM api_batches WHERE status IN ('failed', 'cancelled')",
+        "DELETE FROM webhook_messages WHERE due_at IS NULL",
     ):
-        await connection.execute(text(statement), {"before": before})
+        older = " AND created_at < :before AND tenant = coalesce(CAST(:tenant AS text), tenant)"
+        await connection.execute(text(statement + older), old)

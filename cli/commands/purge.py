@@ -19,6 +19,9 @@ app = typer.Typer()
 @app.command()
 def purge(
     older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="For example 90d, 12w or 2y.")],
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="TENANT", help="Only what is of this tenant.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,7 +34,7 @@ def purge(
     async def work() -> Purged:
         # Only the owner of the tables may drop partitions.
         async with open_database(settings, role=None) as engine:
-            return await purge_before(engine, before=before, dry_run=dry_run)
+            return await purge_before(engine, before=before, tenant=tenant, dry_run=dry_run)
 
     with running_services(read_settings()) as settings:
         purged = asyncio.run(work())

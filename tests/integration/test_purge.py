@@ -161,3 +161,18 @@ def test_uploaded_files_go_with_the_prompts(on_bench: OnBench) -> None:
         assert [row.file_id for row in await bench.rows("SELECT file_id FROM file_pieces")] == ["young"]
 
     on_bench(story)
+
+
+def test_one_tenants_batches_alone_are_purged(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        ours, theirs = await ended_batch(bench), await ended_batch(bench)
+        await make_old(bench, ours)
+        await make_old(bench, theirs)
+        await as_owner(bench, f"UPDATE batches SET tenant = 'theirs' WHERE id = {theirs}")
+        purged = await purge_as_owner(bench, tenant="theirs")
+        assert (purged.batches, purged.partitions) == (1, ())
+        (row,) = await bench.rows("SELECT id FROM batches WHERE purged_at IS NULL")
+        assert row.id == ours
+        assert (await purge_as_owner(bench)).partitions == ("calls_2020_03", "decisions_2020_03")
+
+    on_bench(story)
