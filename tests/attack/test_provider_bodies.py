@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from api.chat_stream import chat_chunks
-from db.ledger_types import CallResult, SentCall
+from db.call_result import CallResult, SentCall
 from endpoints.endpoint import Endpoint
 from endpoints.translation import answer_object
 from providers.adapters import openai_adapter
