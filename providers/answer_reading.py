@@ -105,7 +105,7 @@ def read_failure(
     notice = read_notice(answer, now=now) if complaint.kind in _OF_LIMITS else NO_NOTICE
     longest_s = LONGEST_DAILY_S if notice.is_daily else LONGEST_S
     header_s = read_retry_after(headers, now=now, longest_s=longest_s)
-    waits = [wait for wait in (header_s, complaint.retry_after_s, notice.wait_s) if wait is not None]
+    waits = [wait for wait in (header_s, complaint.retry_after_s, notice.wait_s) if wait]
     cause = complaint.code
     if 200 <= status < 300:
         status, cause = complaint.status or status, cause or "error in a 200"

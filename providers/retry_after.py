@@ -23,13 +23,17 @@ def clamp(wait_s: float, longest_s: float = LONGEST_S) -> float:
 
 
 def read_retry_after(headers: Mapping[str, str], *, now: float, longest_s: float = LONGEST_S) -> float | None:
-    """Seconds to wait from ``now`` (Unix seconds), at most ``longest_s``; None where no header can be read."""
-    wait_s = _number(headers.get("retry-after-ms"), per_second=1000)
-    if wait_s is None:
-        wait_s = _number(headers.get("retry-after"), per_second=1)
-    if wait_s is None:
-        wait_s = _date(headers.get("retry-after"), now=now)
-    return None if wait_s is None else clamp(wait_s, longest_s)
+    """Seconds to wait from ``now`` (Unix seconds), at most ``longest_s``; None where no header asks for any.
+
+    A wait of 0, which Azure writes where it does not know, would have a limit met again at once, for ever.
+    """
+    asked = headers.get("retry-after")
+    waits = (
+        _number(headers.get("retry-after-ms"), per_second=1000),
+        _number(asked, per_second=1),
+        _date(asked, now=now),
+    )
+    return next((clamp(wait_s, longest_s) for wait_s in waits if wait_s is not None and wait_s > 0), None)
 
 
 def _number(value: str | None, *, per_second: int) -> float | None:
