@@ -412,6 +412,9 @@ class ProviderClient:
         try:
             answer = decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
         except InvalidResponse as error:
+            if kind is None and headers.get("content-type", "").startswith("text/html"):
+                why = "a web page in place of an answer; fix: check base_url, and what stands between"
+                return Failure(FailureKind.NOT_FOUND, why, cause="web_page")
             if kind is None:
                 raise InvalidResponse(str(error), cause=error.cause) from error
             answer = {}  # an error without a readable body is still that error

@@ -68,6 +68,12 @@ def test_a_good_answer_becomes_a_completion_with_its_usage() -> None:
     assert outcome.response == ANSWER
 
 
+def test_a_web_page_in_place_of_an_answer_is_no_paid_answer() -> None:
+    page = {"content-type": "text/html; charset=utf-8"}
+    outcome = failed(ask(lambda request: httpx.Response(200, content=b"<html>Sign in</html>", headers=page)))
+    assert (outcome.kind, outcome.cause, outcome.status) == (FailureKind.NOT_FOUND, "web_page", 200)
+
+
 def test_the_key_the_call_id_and_the_fleets_headers_and_query_are_sent() -> None:
     seen: list[httpx.Request] = []
 
