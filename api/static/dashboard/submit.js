@@ -110,7 +110,8 @@ function show(found) {
       found.followers ? fact("identical", `${count(found.followers)} more queries get the answer of another`) : null,
       fact("basis", Object.entries(plan.basis).map(([name, text]) => `${name}: ${text}`).join("; "))),
     table("Tiers", ["tier", "routed", "answers", "calls", "cost"],
-      Object.entries(plan.tiers).map(([name, tier]) => [name, count(tier.routed), count(tier.answers), count(tier.calls), money(tier.cost_usd)])),
+      [...Object.entries(plan.tiers).map(([name, tier]) => [name, count(tier.routed), count(tier.answers), count(tier.calls), money(tier.cost_usd)]),
+        ...(plan.pilot?.grade_cost_usd ? [["grading", "", "", "", money(plan.pilot.grade_cost_usd)]] : [])]),
     found.simulated ? h("p", { class: "below after" }, "The fleet is simulated: no money is spent.") : "");
   byId("submit").textContent = `Submit ${count(found.total + found.followers)} queries${found.covered ? "" : " although the budget does not cover them"}`;
   byId("submit").disabled = false;
