@@ -185,12 +185,12 @@ def _saving(saving_usd: float, share: float | None) -> str:
 def _quality(figures: BatchFigures) -> str:
     """What is known of the quality, and what is not."""
     quality = figures.quality
+    below = sum(tier.answered for tier in figures.tiers if tier.tier != figures.top_tier)
     if quality is None:
         if not figures.progress.done:
             return "none: no query was answered"
         if figures.embed_calls:
             return "not judged: the answers are vectors"
-        below = sum(tier.answered for tier in figures.tiers if tier.tier != figures.top_tier)
         if not below:
             return f"that of {figures.top_tier}, which gave every answer; `--quality 0.95` finds out what can be saved"
         known = f"not measured for the {below:,} answers that are not from {figures.top_tier}"
@@ -211,8 +211,9 @@ def _quality(figures: BatchFigures) -> str:
     if outside := outside_certificate(certificate):
         pilot += f"; {outside}"
     if certificate["outcome"] != "certified":
-        alone = f", so {TOP_ALONE}" if quality.is_top_alone else ""
-        return f"{floor}: nothing certified ({plain(certificate['reason'])}){alone}; {pilot}"
+        alone = f", so {TOP_ALONE}" if quality.is_top_alone or not below else ""
+        paid = f"; {pilot}" if quality.pilot_queries else ""
+        return f"{floor}: nothing certified ({plain(certificate['reason'])}){alone}{paid}"
     if quality.standing == "departed":
         return f"{floor}: {departed(quality.departures)}; {pilot}"
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]

@@ -16,7 +16,7 @@ _NOT_TAKEN: Final = (
 _RARE: Final = "fix: none while it is rare; else another model in the tier"
 
 FIXES: Final[Mapping[FailureKind, str]] = {
-    _K.NEVER_SENT: "not billed. fix: none if a rate limit delayed them; else `pointsman doctor --probe` finds the cause",
+    _K.NEVER_SENT: "not billed. fix: none if a limit delayed them; else `pointsman doctor --probe` finds the cause",
     _K.INEXPRESSIBLE: _NOT_TAKEN,
     _K.RATE_LIMITED: "not billed. fix: lower requests_per_min or tokens_per_min to what the account allows",
     _K.OVERLOADED: f"not billed. {_RARE}",

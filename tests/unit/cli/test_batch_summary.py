@@ -247,6 +247,10 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     nothing = {"outcome": "top_tier", "policy": "all_top", "reason": "no policy would save a tenth", "quality": 1.0}
     text = shown(replace(FIGURES, quality=replace(CERTIFIED, certificate=nothing)))
     assert "nothing certified (no policy would save a tenth), so answered by the top tier alone; pilot of 317" in text
+    small = replace(
+        CERTIFIED, certificate=dict(nothing, outcome="too_small", reason="too few queries"), pilot_queries=0
+    )
+    assert "nothing certified (too few queries)\n" in shown(replace(FIGURES, quality=small)), "no pilot was paid"
 
 
 def test_queries_that_a_budget_keeps_from_the_policy_leave_no_promise() -> None:
