@@ -9,13 +9,13 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks import answer_shapes, duplicate_lines, prompt_caching
+from benchmarks import answer_shapes, duplicate_lines, shared_prefix
 
 Say = Callable[[str], None]
 
 SECTIONS: Mapping[str, Callable[[Say], dict[str, float]]] = {
     "duplicates": duplicate_lines.measure,
-    "caching": prompt_caching.measure,
+    "caching": shared_prefix.measure,
     "shapes": answer_shapes.measure,
 }
 """By name: what measures it, says its table line by line, and returns its figures."""

@@ -22,12 +22,12 @@ from simulator.prefix_cache import PrefixCaches, PromptCache
 from simulator.protocols import anthropic_batches, google_batches, openai_batches
 from simulator.protocols.model_list import model_list
 from simulator.protocols.protocol import STATUS, ErrorCase, ProtocolName
-from simulator.provider_batches import SimulatedBatches
 from simulator.rate_limits import Meter, ModelLimits
 from simulator.recordings import NotRecorded, Recordings, find
 from simulator.repair_request import question_of
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.seeded_random import seed_key, seeded_random, text_digest
+from simulator.simulated_batches import SimulatedBatches
 from simulator.simulator_config import CheapLane, Config, Profile, profile_of
 from simulator.stats import Stats
 from simulator.transport_faults import BY_HAND

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli.console import emit, out
 from cli.open_services import read_settings, with_database
 from cli.param_types import current_user
-from cli.training import tables
+from cli.training import report_tables
 from db import router_registry
 from evaluation.data.dataset_errors import RegistryError
 from evaluation.models.artifact import Artifact
@@ -80,7 +80,7 @@ def list_routers(*, as_json: bool) -> None:
     entries, history = with_database(read_settings(), work)
     serves = router_registry.newest(history)
     if not as_json:
-        tables.show_routers(entries, history, serves)
+        report_tables.show_routers(entries, history, serves)
         return
     emit(
         {

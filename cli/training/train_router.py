@@ -15,7 +15,7 @@ from cli.command_errors import UsageError
 from cli.console import emit, err, out
 from cli.open_services import read_settings
 from cli.output_files import open_atomically
-from cli.training import registry, tables
+from cli.training import registry, report_tables
 from cli.training.registry import open_router
 from evaluation.data.array_types import Floats
 from evaluation.data.call_costs import CallCosts, call_costs_for
@@ -74,7 +74,7 @@ def train_router(
     if as_json:
         emit(report)
     else:
-        tables.show_training(report)
+        report_tables.show_training(report)
 
 
 def evaluate_router(data_path: Path, *, options: TrainOptions, plot: Path | None, as_json: bool) -> None:
@@ -96,7 +96,7 @@ def evaluate_router(data_path: Path, *, options: TrainOptions, plot: Path | None
     if as_json:
         emit(report)
     else:
-        tables.show_report(report)
+        report_tables.show_report(report)
         if plot is not None:
             out.print(f"Plot written to {plot}")
 
@@ -137,7 +137,7 @@ def calibrate_router(
             }
         )
         return
-    tables.show_proposals(proposals, source=source, tariff=tariff, n=len(data))
+    report_tables.show_proposals(proposals, source=source, tariff=tariff, n=len(data))
     if write is not None:
         out.print(f"Fleet written to {write}. Use it with --fleet {write}")
 

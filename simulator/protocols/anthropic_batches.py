@@ -13,9 +13,9 @@ from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
 from simulator.protocols.batch_replies import created, decoded, download, listed, refused, rfc3339, shown
 from simulator.protocols.protocol import ErrorCase, list_at
-from simulator.provider_batch import BatchCall, BatchPhase, BatchRefused, LineState, SimulatedBatch, no_such
-from simulator.provider_batches import SimulatedBatches, answers_in_order
 from simulator.response_plan import ResponsePlan
+from simulator.simulated_batch import BatchCall, BatchPhase, BatchRefused, LineState, SimulatedBatch, no_such
+from simulator.simulated_batches import SimulatedBatches, answers_in_order
 from simulator.url_routes import UrlRoute
 
 _PATH: Final = re.compile(r"v1/messages/batches(?:/(?P<id>[^/]+)(?:/(?P<verb>results|cancel))?)?")

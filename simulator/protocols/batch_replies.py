@@ -10,9 +10,9 @@ import orjson
 
 from simulator.fault_rules import Fault, FaultKind
 from simulator.protocols.protocol import STATUS, ErrorCase
-from simulator.provider_batch import BatchRefused, SimulatedBatch
-from simulator.provider_batches import SimulatedBatches
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
+from simulator.simulated_batch import BatchRefused, SimulatedBatch
+from simulator.simulated_batches import SimulatedBatches
 from simulator.url_routes import UrlRoute
 
 _JSON_LINES: Final = b"content-type: application/jsonl\r\nx-simulated: true\r\n"

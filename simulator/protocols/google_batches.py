@@ -14,7 +14,8 @@ from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
 from simulator.protocols.batch_replies import created, decoded, download, refused, rfc3339, shown
 from simulator.protocols.protocol import ErrorCase, mapping_at
-from simulator.provider_batch import (
+from simulator.response_plan import JSON_HEADERS, ResponsePlan
+from simulator.simulated_batch import (
     BatchCall,
     BatchPhase,
     BatchRefused,
@@ -23,8 +24,7 @@ from simulator.provider_batch import (
     SimulatedFile,
     no_such,
 )
-from simulator.provider_batches import SimulatedBatches, answers_in_order
-from simulator.response_plan import JSON_HEADERS, ResponsePlan
+from simulator.simulated_batches import SimulatedBatches, answers_in_order
 from simulator.url_routes import UrlRoute
 
 _CREATE: Final = re.compile(r"v1beta/models/(?P<model>[^:]+):batchGenerateContent")

@@ -10,7 +10,8 @@ from simulator.batch_behavior import BatchBehavior
 from simulator.chat_types import tokens_in
 from simulator.fault_rules import Fault, FaultKind, FaultTarget
 from simulator.protocols.protocol import ErrorCase
-from simulator.provider_batch import (
+from simulator.seeded_random import SeededRandom, seeded_random
+from simulator.simulated_batch import (
     BatchCall,
     BatchPhase,
     BatchRefused,
@@ -20,7 +21,6 @@ from simulator.provider_batch import (
     account_of,
     no_such,
 )
-from simulator.seeded_random import SeededRandom, seeded_random
 from simulator.url_routes import UrlRoute
 
 _AT_ONCE: Final = 64
