@@ -16,6 +16,9 @@ AT_ONCE = 2000
 """Rows of one statement."""
 
 
+MOST_SAMPLED: Final = 20_000
+"""Of a tenant's newest answers, those that a sample to label is drawn from."""
+
 SHOWN_CHARS: Final = 20_000
 SHOWN_MESSAGES: Final = 50
 """Of a text, and of a query, that are shown to a person; the result file has the rest."""
@@ -66,7 +69,7 @@ async def sample_to_label(engine: AsyncEngine, tenant: str, *, by: str, rows: in
     """
     if by == "judged":
         return await fetch(engine, report("judged_to_label"), tenant=tenant, rows=rows)
-    return await fetch(engine, report("sample_to_label"), tenant=tenant, by=by, rows=rows)
+    return await fetch(engine, report("sample_to_label"), tenant=tenant, by=by, rows=rows, most=MOST_SAMPLED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from tests.integration.api.conftest import Served, finish_one, line, served, wai
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.api.test_webhooks import Receiver, hook
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
-from tests.integration.test_rows_per_query import WRITTEN
+from tests.integration.test_rows_per_query import WRITTEN, handled
 
 __all__ = ["served"]
 
@@ -436,6 +436,33 @@ def test_a_report_names_a_hundred_workloads(on_bench: OnBench) -> None:
             await bench.rows_as_owner(named, **({"n": 300} if ":n" in named else {}))
         rows = await run_report(bench.engine, "batch_workloads", batch_id=1)
         assert (len(rows), sum(row.queries for row in rows), rows[0].workload) == (101, 300, "")
+
+    on_bench(story)
+
+
+def test_a_sample_to_label_reads_the_newest_answers_alone(on_bench: OnBench) -> None:
+    """All that a tenant has may be fifty million, and each page of `/label` asks for a sample."""
+    written = (
+        "INSERT INTO batches (id, public_id, tenant, source, total, first_query_id, last_query_id, fleet, fleet_digest,"
+        " price_list, simulated, created_at) SELECT b, 'b-' || b, 'greedy', 'x', 100, b * 100, b * 100 + 99, '', '',"
+        " '', true, now() - make_interval(secs => b) FROM generate_series(1, 30) AS b",
+        "INSERT INTO queries (id, batch_id, stage, state, finished_at)"
+        " SELECT n, n / 100, 'small', 'done', now() FROM generate_series(100, 3099) AS n",
+        "INSERT INTO answers (query_id, call_id, tier, model, accepted, response)"
+        " SELECT n, n, 'small', 'm', true, '{}' FROM generate_series(100, 3099) AS n",
+        "INSERT INTO prompts (query_id, batch_id, line, custom_id, body)"
+        " SELECT n, n / 100, n, 'q-' || n, '{}' FROM generate_series(100, 3099) AS n",
+    )
+
+    async def story(bench: LedgerHarness) -> None:
+        for sql in written:
+            await bench.rows_as_owner(sql)
+        asked = f"EXPLAIN (ANALYZE, FORMAT JSON) {report('sample_to_label').text}"
+        for _ in range(2):
+            ((plan,),) = await bench.rows(asked, tenant="greedy", by="mixed", rows=20, most=250)
+            (recent,) = [part for part in plan[0]["Plan"]["Plans"] if part.get("Subplan Name") == "CTE recent"]
+            assert max(handled(recent)) <= 300
+            await bench.rows_as_owner("ANALYZE batches, queries, answers, prompts")
 
     on_bench(story)
 

@@ -3,15 +3,22 @@
 --
 -- The random sample includes answers with a label by doubt only: without them, doubtful answers would be missing in it.
 WITH recent AS MATERIALIZED (  -- bounded: a page is not a place to sort a million answers
-    SELECT a.query_id, a.call_id, b.public_id, a.tier, a.model, a.confidence, md5(a.query_id::text) AS lot
+    SELECT d.*, b.public_id, md5(d.query_id::text) AS lot
     FROM (
         SELECT * FROM batches WHERE tenant = :tenant AND purged_at IS NULL AND endpoint <> '/v1/embeddings'
         ORDER BY created_at DESC LIMIT 1000
     ) AS b
-    JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
-    JOIN answers AS a ON a.query_id = q.id
-    ORDER BY b.created_at DESC, q.id DESC
-    LIMIT 20000
+    -- Batch by batch until there are :most: joined, all answers there are would be read.
+    CROSS JOIN LATERAL (
+        SELECT a.query_id, a.call_id, a.tier, a.model, a.confidence
+        FROM queries AS q
+        JOIN answers AS a ON a.query_id = q.id
+        WHERE q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id AND q.state = 'done'
+        ORDER BY q.id DESC
+        LIMIT CAST(:most AS bigint)
+    ) AS d
+    ORDER BY b.created_at DESC
+    LIMIT CAST(:most AS bigint)
 ),
 by_chance AS MATERIALIZED (
     SELECT r.*, 'chance' AS by, row_number() OVER (ORDER BY r.lot) AS place
