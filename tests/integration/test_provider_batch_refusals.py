@@ -12,12 +12,19 @@ from routing.fleet import Fleet, Model, Protocol, Provider, Tier, Timing
 from routing.lanes.lane import Lane
 from routing.price import Price
 from submission.line_reader import read_objects
+from tasks.lanes import provider_batch_step
 from tests.fake_provider import Answer, BatchingProvider, Body, chat, refusal, serving
 from tests.integration.end_to_end import account, hand_in, worker_context_of
 from tests.integration.lane_fixtures import buy, within
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 LANES = (Lane.BATCH, Lane.STANDARD)
+
+
+@pytest.fixture(autouse=True)
+def looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's batches are over at once."""
+    monkeypatch.setattr(provider_batch_step, "SOONEST_POLL_S", 0.05)
 
 
 def batch_fleet(url: str) -> Fleet:
