@@ -55,7 +55,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         (403, "Forbidden from this origin or address, or for this role"),
         (404, "Not found"),
         (409, "Conflict with the current state"),
-        (413, "Body too large"),
+        (413, "Body too large, or a quota of bytes reached"),
         (429, "Too many requests, or budget exhausted"),
         (502, "No tier could answer the query"),
         (503, "Database unavailable"),

@@ -154,7 +154,7 @@ class AppState:
         """Raises ApiError 413 where the tenant's batches had used up its quota at most ``status_ttl_s`` ago."""
         most = self.fleet.tenant_quotas.stored_bytes
         if await self._stored_bytes(tenant) >= most:
-            raise no_room(most)
+            raise no_room(0, most)
 
     async def _ask_postgres(self) -> None:
         await run_report(self.engine, "dashboard_clock")

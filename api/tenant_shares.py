@@ -156,10 +156,10 @@ def quota_reached(what: str, most: int, fix: str) -> ApiError:
     return ApiError(429, message, code="quota_reached", headers={"retry-after": "5"})
 
 
-def no_room(most: int) -> ApiError:
-    """What the tenant has stored leaves no room for a batch or a chat."""
+def no_room(left: int, most: int) -> ApiError:
+    """A batch or a chat needs more than the bytes ``left`` for the tenant's prompts and answers."""
     message = (
-        f"The prompts and answers that are stored leave no room for it; a tenant may have {most} bytes of them. Have "
+        f"It needs more than the {left} bytes that are left for prompts and answers; a tenant may have {most}. Have "
         "old batches purged (`pointsman purge --tenant`), or ask for a larger stored_bytes of [tenant_quotas]."
     )
     return ApiError(413, message, code="quota_reached")

@@ -220,7 +220,7 @@ class BatchWriter:
             self.answer_bytes += expected_bytes(body for _, _, body, _ in prompts)
         hash_prompts(self._content, prompts)
         if self.prompt_bytes + self.answer_bytes > self._room:
-            raise NoRoomForBatch
+            raise NoRoomForBatch(int(self._room))
         if self._prompts is None:
             self._prompts = CopyStream(await _driver(self._connection), _PROMPTS)
         asked = prompts
@@ -336,7 +336,7 @@ async def open_batch_writer(
             yield before
             return
         most = order.most_stored_bytes
-        room = math.inf if most is None else most - await stored_bytes(engine, order.tenant)
+        room = math.inf if most is None else max(most - await stored_bytes(engine, order.tenant), 0)
         batch_id = int(
             (await connection.execute(statement("allocate_batch_id"), {"kind": BATCHES_UNDER_WAY})).scalar_one()
         )

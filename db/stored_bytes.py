@@ -30,7 +30,11 @@ _QUERIES_AT_ONCE: Final = 20_000
 
 
 class NoRoomForBatch(Exception):
-    """The tenant's quota of stored bytes has no room for the batch."""
+    """The tenant's quota of stored bytes has no room for the batch: it needs more than the bytes ``left`` of it."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__(f"{left} bytes are left of the tenant's quota")
+        self.left = left
 
 
 async def stored_bytes(engine: AsyncEngine, tenant: str) -> int:
@@ -44,7 +48,7 @@ async def reserve_bytes(connection: AsyncConnection, tenant: str, wanted: int, *
     await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, 2))"), {"tenant": tenant})
     stored = int((await connection.execute(statement("stored_bytes"), _asked(tenant))).scalar_one())
     if stored + wanted > most:
-        raise NoRoomForBatch
+        raise NoRoomForBatch(max(most - stored, 0))
 
 
 async def measure_batches(engine: AsyncEngine) -> None:

@@ -99,9 +99,11 @@ async def _read(work: ApiBatchTask, service: AppState) -> None:
     except InvalidInput as error:
         await _fail(work, batch_errors(error), service)
         return
-    except NoRoomForBatch:
-        full = no_room(service.fleet.tenant_quotas.stored_bytes)
-        await _fail(work, [_error("quota_reached", full.message, "input_file_id", None)], service)
+    except NoRoomForBatch as error:
+        message = no_room(error.left, service.fleet.tenant_quotas.stored_bytes).message
+        if work.endpoint == Endpoint.EMBEDDINGS:
+            message += ' Vectors take less with dimensions, or with "encoding_format": "base64".'
+        await _fail(work, [_error("quota_reached", message, "input_file_id", None)], service)
         return
     except (ShuttingDown, OSError, DBAPIError) as error:
         if isinstance(error, DBAPIError) and not is_transient(error):

@@ -239,8 +239,8 @@ async def _submit(
                 await _check_kept(service, tenant, spec.idempotency_key)
             made = await submit(lines, engine=service.engine, fleet=service.fleet, spec=spec)
             return made.public_id, stream
-    except NoRoomForBatch:
-        raise no_room(service.fleet.tenant_quotas.stored_bytes) from None
+    except NoRoomForBatch as error:
+        raise no_room(error.left, service.fleet.tenant_quotas.stored_bytes) from None
     except IdempotencyConflict as error:
         raise conflict(
             "This Idempotency-Key was used before with another request.",
