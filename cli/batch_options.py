@@ -8,37 +8,17 @@ import typer
 
 from cli.command_errors import CommandError, ExitCode
 from cli.input_files import STDIN, SqlInput, display_name
-from cli.param_types import (
-    BudgetOption,
-    ByOption,
-    DedupOption,
-    KeyOption,
-    PolicyOption,
-    PriorityOption,
-    WithinOption,
-    read_deadline,
-)
+from cli.param_types import BudgetOption, read_deadline
 from db.batch_writer import BatchSpec
 from db.tenants import DEFAULT_TENANT
+from routing.fleet import BudgetPolicy
 from routing.pilot import DEFAULT_CONFIDENCE, GraderChoice, PilotSpec
 
-QualityOption = Annotated[
-    float | None,
-    typer.Option(
-        "--quality",
-        metavar="SHARE",
-        help="Keep this share of the top tier's quality, certified on a random sample (the pilot) of the batch: 0.95.",
-    ),
-]
 ConfidenceOption = Annotated[
     float | None,
     typer.Option(
         "--confidence", metavar="SHARE", help="Confidence of the certificate. Default: 0.95. Needs --quality."
     ),
-]
-PilotOption = Annotated[
-    int | None,
-    typer.Option("--pilot", metavar="N", min=1, help="Sample at most N queries. Needs --quality."),
 ]
 
 GraderOption = Annotated[
@@ -54,16 +34,55 @@ GraderOption = Annotated[
 class BatchOptionGroup:
     """What a command says about its batch."""
 
-    idempotency_key: KeyOption = None
-    priority: PriorityOption = 0
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", metavar="KEY", help="A repeated key returns the batch of its first use."),
+    ] = None
+    priority: Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher values go first.")] = 0
     budget: BudgetOption = None
-    budget_policy: PolicyOption = None
-    dedup: DedupOption = False
-    within: WithinOption = None
-    by: ByOption = None
-    quality: QualityOption = None
+    budget_policy: Annotated[
+        BudgetPolicy | None,
+        typer.Option(
+            "--budget-policy",
+            help="For queries over the budget: hold them, fail them, or degrade the easiest ones to cheaper tiers. "
+            "Default: the fleet's policy.",
+        ),
+    ] = None
+    dedup: Annotated[
+        bool,
+        typer.Option(
+            "--dedup",
+            help="Ask identical lines only once at any temperature. Without it, only those with temperature 0.",
+        ),
+    ] = False
+    within: Annotated[
+        str | None,
+        typer.Option(
+            "--within",
+            metavar="TIME",
+            help="When you need the answers: 90m, 24h, 2d. Until then the fleet's cheaper, slower lanes may be used.",
+        ),
+    ] = None
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar="TIME", help="Like --within, as a time of day or a date: 06:00, or 2030-01-31T06:00+01:00."
+        ),
+    ] = None
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            "--quality",
+            metavar="SHARE",
+            help="Keep this share of the top tier's quality, certified on a random sample (the pilot) of the batch: "
+            "0.95.",
+        ),
+    ] = None
     confidence: ConfidenceOption = None
-    pilot: PilotOption = None
+    pilot: Annotated[
+        int | None,
+        typer.Option("--pilot", metavar="N", min=1, help="Sample at most N queries. Needs --quality."),
+    ] = None
     grader: GraderOption = None
 
     def spec(

@@ -11,7 +11,6 @@ import typer
 
 from cli.command_errors import UsageError
 from db.batch_writer import MAX_USD
-from routing.fleet import BudgetPolicy
 from submission.deadline import deadline_by, deadline_within
 
 
@@ -36,10 +35,6 @@ FleetOption = Annotated[
     typer.Option("--fleet", metavar="FILE", help="Fleet file. Default: POINTSMAN_FLEET, or fleet.toml."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; messages on stderr.")]
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--idempotency-key", metavar="KEY", help="A repeated key returns the batch of its first use."),
-]
 SkipInvalidOption = Annotated[
     bool, typer.Option("--skip-invalid", help="Submit the valid lines; write the others to FILE.rejected.jsonl.")
 ]
@@ -50,37 +45,8 @@ DryRunOption = Annotated[
         help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
     ),
 ]
-PriorityOption = Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher values go first.")]
 BudgetOption = Annotated[
     float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
-]
-PolicyOption = Annotated[
-    BudgetPolicy | None,
-    typer.Option(
-        "--budget-policy",
-        help="For queries over the budget: hold them, fail them, or degrade the easiest ones to cheaper tiers. "
-        "Default: the fleet's policy.",
-    ),
-]
-DedupOption = Annotated[
-    bool,
-    typer.Option(
-        "--dedup", help="Ask identical lines only once at any temperature. Without it, only those with temperature 0."
-    ),
-]
-WithinOption = Annotated[
-    str | None,
-    typer.Option(
-        "--within",
-        metavar="TIME",
-        help="When you need the answers: 90m, 24h, 2d. Until then the fleet's cheaper, slower lanes may be used.",
-    ),
-]
-ByOption = Annotated[
-    str | None,
-    typer.Option(
-        "--by", metavar="TIME", help="Like --within, as a time of day or a date: 06:00, or 2030-01-31T06:00+01:00."
-    ),
 ]
 ReplayOption = Annotated[
     Path | None,

@@ -13,38 +13,6 @@ from cli.input_files import SqlInput
 from submission.chat_request_validation import find_expects_error
 from submission.row_query import RowMapping
 
-PromptOption = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt", metavar="TEMPLATE", help="The question of each row, as a Jinja2 template: 'Classify: {{body}}'."
-    ),
-]
-ColumnOption = Annotated[
-    str | None, typer.Option("--column", metavar="COLUMN", help="The column that holds each row's question.")
-]
-IdOption = Annotated[
-    str | None, typer.Option("--id", metavar="COLUMN", help="The column of unique ids. Default: row-1, row-2, …")
-]
-TierColumnOption = Annotated[
-    str | None,
-    typer.Option("--tier-column", metavar="COLUMN", help="The column that pins a row to a tier or model; empty: none."),
-]
-MetadataOption = Annotated[
-    list[str] | None,
-    typer.Option("--metadata", metavar="COLUMN", help="Keep this column as the query's metadata; repeatable."),
-]
-ExpectedOption = Annotated[
-    str | None,
-    typer.Option(
-        "--expected", metavar="COLUMN", help="The column with the correct answers, which a quality floor is graded by."
-    ),
-]
-ExpectsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--expects", metavar="JSON", help='What every answer must be, e.g. \'{"choices": ["bug", "billing"]}\'.'
-    ),
-]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
@@ -58,12 +26,6 @@ ExpandOption = Annotated[
     bool,
     typer.Option(
         "--expand", help="In a table, add a column answer_NAME for each field of answers that are JSON objects."
-    ),
-]
-QuerySqlOption = Annotated[
-    str | None,
-    typer.Option(
-        "--query-sql", metavar="SELECT", help="Read the rows of this query instead of FILE. Needs --database-url-env."
     ),
 ]
 DatabaseUrlOption = Annotated[
@@ -86,14 +48,50 @@ IntoTableOption = Annotated[
 class TableOptionGroup:
     """Where the rows come from, and what their columns mean."""
 
-    prompt: PromptOption = None
-    column: ColumnOption = None
-    id_column: IdOption = None
-    tier_column: TierColumnOption = None
-    metadata: MetadataOption = None
-    expected: ExpectedOption = None
-    expects: ExpectsOption = None
-    query_sql: QuerySqlOption = None
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt", metavar="TEMPLATE", help="The question of each row, as a Jinja2 template: 'Classify: {{body}}'."
+        ),
+    ] = None
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="COLUMN", help="The column that holds each row's question.")
+    ] = None
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="The column of unique ids. Default: row-1, row-2, …")
+    ] = None
+    tier_column: Annotated[
+        str | None,
+        typer.Option(
+            "--tier-column", metavar="COLUMN", help="The column that pins a row to a tier or model; empty: none."
+        ),
+    ] = None
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="COLUMN", help="Keep this column as the query's metadata; repeatable."),
+    ] = None
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            "--expected",
+            metavar="COLUMN",
+            help="The column with the correct answers, which a quality floor is graded by.",
+        ),
+    ] = None
+    expects: Annotated[
+        str | None,
+        typer.Option(
+            "--expects", metavar="JSON", help='What every answer must be, e.g. \'{"choices": ["bug", "billing"]}\'.'
+        ),
+    ] = None
+    query_sql: Annotated[
+        str | None,
+        typer.Option(
+            "--query-sql",
+            metavar="SELECT",
+            help="Read the rows of this query instead of FILE. Needs --database-url-env.",
+        ),
+    ] = None
     database_url_env: DatabaseUrlOption = None
 
     def source(self, file: str | None) -> str | SqlInput:
