@@ -1,6 +1,7 @@
 """Why something was decided: a code that programs look at, and a text for people."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class ReasonCode(StrEnum):
@@ -55,6 +56,21 @@ class ReasonCode(StrEnum):
     """The budget of its batch or tenant does not pay for the tier."""
     UNLIKELY = "unlikely"
     """The provider batch will probably not end soon enough to be worth the wait."""
+
+
+REJECTS_NOTHING: Final = frozenset(
+    {
+        ReasonCode.CONFIDENT,
+        ReasonCode.NO_CONFIDENCE,
+        ReasonCode.CORRECTED,
+        ReasonCode.REPAIRED,
+        ReasonCode.RECORDED,
+        ReasonCode.UNCHECKED,
+        ReasonCode.UNSCORED,
+        ReasonCode.NOTE,
+    }
+)
+"""Codes that stand beside a verdict."""
 
 
 class Reason(str):

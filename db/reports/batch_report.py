@@ -16,6 +16,7 @@ from db.reports.forecast_vs_actual import forecast_vs_actual
 from db.rows import from_row, usd
 from routing.model_name import plain_name
 from routing.price_list import ListedModel, PriceList
+from routing.reason import REJECTS_NOTHING
 
 SLOTS: Final = 48
 """Into so many equal slots the time of a batch is cut, for the providers' health."""
@@ -284,7 +285,10 @@ async def load_batch_report(
         health=tuple(from_row(HealthSlot, row) for row in health),
         health_began=min((row.began for row in health), default=None),
         health_took_s=health[0].took_s if health else 0.0,
-        rejections=tuple(from_row(RejectionFigures, row) for row in await answer("batch_rejections", rows=20)),
+        rejections=tuple(
+            from_row(RejectionFigures, row)
+            for row in await answer("batch_rejections", beside=sorted(REJECTS_NOTHING), rows=20)
+        ),
         confidences=tuple(from_row(ConfidenceBin, row) for row in confidences),
         sources=tuple(from_row(SourceFigures, row) for row in await answer("batch_sources")),
         mean_confidence=_mean_confidence(confidences),

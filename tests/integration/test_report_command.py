@@ -40,7 +40,8 @@ INSERT INTO decisions (id, at, batch_id, query_id, epoch, kind, move, from_stage
     (11, now() - interval '19 s', 1, 14, 1, 'route', 'advance', 'route', 'small', 'ready', 'small', 'v1',
      ARRAY['route'], ARRAY[%(markdown)s], '{"p_ok": {"small": 0.5, "large": 0.8}}'),
     (12, now() - interval '18 s', 1, 14, 1, 'judge', 'advance', 'small', 'fallback', 'ready', 'small', 'judge',
-     '{low_confidence,unchecked}', '{"confidence 0.40 < 0.70","not checked: a pattern"}', NULL);
+     '{low_confidence,unchecked,corrected}',
+     '{"confidence 0.40 < 0.70","not checked: a pattern","corrected: other case"}', NULL);
 INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
                    price_version, outcome, status, latency_ms, cost_usd, finished_at, created_at) VALUES
     (8, 1, 11, 1, 'answer', 'small', 'maxi', 'other', 'maxi-wire', 1, 'v', 'rate_limited', 429, 5, 0, now(),
@@ -421,6 +422,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "ratio_shapes": ["text"],
         "ratios": [1.0],
         "unsent": ["never_sent"],
+        "beside": ["corrected"],
         "closed": "its batch was closed",
         "least_pairs": 8,
     }
