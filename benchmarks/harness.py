@@ -33,7 +33,8 @@ STAGES = ("route", "small", "medium", "large", "special", "fallback", "ingest")
 
 Roles = Sequence[tuple[str, ...]]
 
-_TICK_S = 0.1
+_TICK_S = 0.25
+"""Between two looks whether a batch has ended; when it did is read from Postgres."""
 _LEAST_PATIENCE_S = 90.0
 _SLOWEST_PER_S = 100.0
 """A batch may take this long, or it is taken to hang."""
