@@ -30,6 +30,7 @@ import yaml
 from api.schemas import WebhookCreate
 from cli.main import app
 from settings import ROOT
+from tests.command_line import in_process
 from tests.sdks import VERSIONS, sdk_python
 
 pytestmark = pytest.mark.timeout(1800)
@@ -302,17 +303,18 @@ def stack() -> Iterator[Stack]:
 
 def _stands_for(stack: Stack, public_id: str) -> dict[str, str]:
     """What a reader would write for a placeholder, longer ones first."""
+
+    def asked(*arguments: str) -> Any:
+        ended = in_process(*arguments, "--json", environ=stack.environ)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout)
+
     deadline = time.monotonic() + _PATIENCE_S
-    head = None
-    while head is None:  # the feeder seals a moment after the end
+    while (head := asked("audit", "verify", public_id)["head"]) is None:  # the feeder seals a moment after the end
         assert time.monotonic() < deadline, "it was not sealed"
-        told = stack.run(f"pointsman audit verify {public_id} --json")
-        assert told.returncode == 0, told.stderr
-        head = json.loads(told.stdout)["head"]
-        time.sleep(0.5)
-    made = stack.run("pointsman keys create spare --tenant spare --json")
-    assert made.returncode == 0, made.stderr
-    spare = next(key["id"] for key in json.loads(stack.run("pointsman keys list --json").stdout)["keys"])
+        time.sleep(0.2)
+    asked("keys", "create", "spare", "--tenant", "spare")
+    spare = next(key["id"] for key in asked("keys", "list")["keys"])
     return {
         "0123456789ab": spare,
         "batch_…": public_id,

@@ -79,7 +79,6 @@ class ChaosEnvironment:
     """What this fault itself found wrong."""
     postgres_away: bool = False
     _strikes: list[Strike] = field(default_factory=list)
-    _connection: Any = None
 
     def __post_init__(self) -> None:
         self.draw = random.Random(self.seed)

@@ -150,7 +150,7 @@ def test_workers_take_up_a_promotion_in_the_middle_of_a_batch_and_each_decision_
     works.await_end(before)
     assert set(works.deciders(before)) == {("default", SHIPPED_VERSION)}
     second = works.register("second")
-    during = works.submit(copies=20)
+    during = works.submit(copies=6)
     works.promote(second)
     works.until(lambda: works.serving() == {f"second {second.digest[:12]}"})
     works.await_end(during)
