@@ -6,9 +6,12 @@ within ``gather_s`` or while the last statement was running.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from db.statement_errors import StatementFailed
+
+GROUP_BYTES: Final = 16 * 1024**2
+"""Of what `weigh` counts in one group: a statement has several copies of it in memory, and Postgres more."""
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
@@ -20,6 +23,7 @@ class GroupCommit(Generic[Item, Key, Result]):
 
     ``write`` gets a list of items and returns results by ``key(item)``; an item without a result gets None. An item
     that Postgres rejects, or that cannot be encoded, fails alone: the items of its group are written one by one.
+    ``weigh`` gives the bytes of an item that is large; 0 of any other.
     """
 
     def __init__(
@@ -27,12 +31,14 @@ class GroupCommit(Generic[Item, Key, Result]):
         write: Callable[[Sequence[Item]], Awaitable[Mapping[Key, Result]]],
         *,
         key: Callable[[Item], Key],
+        weigh: Callable[[Item], int] | None = None,
         gather_s: float = 0.005,
         most: int = 400,
         writers: int = 1,
     ) -> None:
         self._write = write
         self._key = key
+        self._weigh = weigh
         self._gather_s = gather_s
         self._most = most
         self._writers = writers
@@ -65,15 +71,18 @@ class GroupCommit(Generic[Item, Key, Result]):
                 self._running.discard(task)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result | None]]]:
-        """The next group: the first item per key, so that each result belongs to one item."""
+        """The next group: the first item per key, so that each result belongs to one item, of `GROUP_BYTES` at most."""
         group: dict[Key, tuple[Item, asyncio.Future[Result | None]]] = {}
         left = []
+        size = 0
         for entry in self._waiting:
             key = self._key(entry[0])
-            if key in group or len(group) == self._most:
+            own = self._weigh(entry[0]) if self._weigh is not None else 0
+            if key in group or len(group) == self._most or (group and size + own > GROUP_BYTES):
                 left.append(entry)
             else:
                 group[key] = entry
+                size += own
         self._waiting = left
         return list(group.values())
 

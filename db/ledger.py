@@ -18,7 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.call_result import CallResult, SentCall
 from db.engine import execute_raw
 from db.group_commit import GroupCommit
-from db.ledger_encoding import SOURCES, encode_transitions, read_queued, result_params, to_json
+from db.ledger_encoding import (
+    SOURCES,
+    encode_transitions,
+    kept_bytes,
+    read_queued,
+    result_params,
+    stored_bytes,
+    to_json,
+)
 from db.ledger_types import ID_BLOCK, CallIntent, Claim, QueuedQuery, Transition
 from db.sql import statement
 from db.statement_errors import StatementFailed, is_transient
@@ -64,9 +72,11 @@ class Ledger:
         Also None if the budget refuses: then ``claim.sql`` has already held, failed or lowered the query."""
         self.reserve_call = GroupCommit(self._reserve_calls, key=lambda intent: intent.call_id)
         """``reserve_call(intent)`` under a held claim → `SentCall`, or None if the claim is lost: then do not send."""
-        self.transition = GroupCommit(self.transition_many, key=lambda transition: transition.query_id)
+        self.transition = GroupCommit(
+            self.transition_many, key=lambda transition: transition.query_id, weigh=stored_bytes
+        )
         """``transition(transition)`` → the new (stage, state), or None if it was fenced out."""
-        self.record = GroupCommit(self._record, key=lambda result: result.sent.call_id)
+        self.record = GroupCommit(self._record, key=lambda result: result.sent.call_id, weigh=kept_bytes)
         """``record(result)``: the result of a call alone, while its query does not move yet."""
 
     async def next_call_id(self) -> int:

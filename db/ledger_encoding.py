@@ -1,5 +1,6 @@
 """The ledger's records as rows: what a statement reads as one JSON text, however many there are, and what it gives."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,8 +10,13 @@ import orjson
 from db.call_result import CallResult
 from db.ledger_types import QueuedQuery, Transition
 from routing.fleet import BudgetPolicy
+from routing.large_response import LargeResponse, large_bytes
 from routing.lifecycle import RULES, TERMINAL, MoveKind, sources
+from routing.outcome import Completion
 from routing.reason import code_of
+
+_NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*+)\\u0000")
+"""Behind an even number of backslashes: else it is a backslash and five letters."""
 
 SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
@@ -104,19 +110,25 @@ def _move_row(transition: Transition, *, place: int | None = None) -> dict[str, 
 
 def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """JSON for a statement's row set. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
-    raw = orjson.dumps(rows)
+    raw = orjson.dumps(rows, default=_as_json)
     if b"\\u0000" in raw:
-        raw = orjson.dumps(_without_nul(rows))
+        raw = _NUL.sub(rb"\1\\ufffd", raw)
     return raw.decode()
 
 
-def _without_nul(value: Any) -> Any:
-    match value:
-        case str():
-            return value.replace("\x00", "\ufffd")
-        case Mapping():
-            return {_without_nul(name): _without_nul(item) for name, item in value.items()}
-        case list() | tuple():
-            return [_without_nul(item) for item in value]
-        case _:
-            return value
+def _as_json(value: Any) -> orjson.Fragment:
+    if isinstance(value, LargeResponse):
+        return orjson.Fragment(value.json)
+    raise TypeError
+
+
+def stored_bytes(transition: Transition) -> int:
+    """The bytes of large responses in the rows of a move."""
+    found = large_bytes(transition.answer.response) if transition.answer is not None else 0
+    return found + sum(map(kept_bytes, transition.results))
+
+
+def kept_bytes(result: CallResult) -> int:
+    """The bytes of a large response in the row of a call."""
+    outcome = result.outcome
+    return large_bytes(outcome.response) if result.keep_response and isinstance(outcome, Completion) else 0

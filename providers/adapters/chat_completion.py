@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from providers.provider_errors import InvalidResponse
+from routing.large_response import LARGE_BYTES, LargeResponse
 from routing.outcome import Completion, Usage
 
 
@@ -89,9 +90,10 @@ def storable(completion: Completion, *, created: int) -> Completion:
     """``completion``, whose response can be written as JSON: where it cannot, with only what was read of it.
 
     A server may send what a parser takes and a writer does not: half a surrogate pair, or hundreds of levels.
+    A large response is kept as the JSON.
     """
     try:
-        orjson.dumps(completion.response)
+        json = orjson.dumps(completion.response)
     except orjson.JSONEncodeError:
         said = ParsedAnswer(
             id="",
@@ -104,7 +106,7 @@ def storable(completion: Completion, *, created: int) -> Completion:
             raise InvalidResponse("what is not text cannot be written as JSON", usage=completion.usage) from None
         plain = write_completion(said, created=created)
         return plain._replace(mean_logprob=completion.mean_logprob)
-    return completion
+    return completion if len(json) <= LARGE_BYTES else completion._replace(response=LargeResponse(json))
 
 
 def _writable(text: str) -> str:

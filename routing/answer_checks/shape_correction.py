@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from routing.answer_checks.json_schema import NotJsonError, read_json
 from routing.answer_checks.judge import MAX_JSON_CHARS, has_shape
 from routing.answer_checks.refusal_detection import is_refusal
+from routing.large_response import with_members
 from routing.outcome import Completion
 from routing.query import Expectation, Query
 from routing.reason import Reason, ReasonCode
@@ -68,12 +69,11 @@ def corrected(completion: Completion, query: Query) -> tuple[Completion, Correct
     if found is None or not choices:
         return None
     message = {**choices[0]["message"], "content": found.text}
-    response = {
-        **completion.response,
+    changed = {
         "choices": [{**choices[0], "message": message}, *choices[1:]],
         RESPONSE_KEY: {"correction": {"rules": list(found.rules), "original": completion.text}},
     }
-    return completion._replace(text=found.text, response=response), found
+    return completion._replace(text=found.text, response=with_members(completion.response, changed)), found
 
 
 def correction_of(text: str, expects: Expectation) -> Correction | None:

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 
 from db.call_result import CallResult, SentCall
 from db.ledger_types import QueuedQuery
+from providers.adapters.chat_completion import storable
 from providers.adapters.openai_adapter import read_chat
 from providers.provider_errors import ProviderError
 from routing.fleet import Model
@@ -112,7 +113,7 @@ def _recorded(row: Row[Any], model: Model | None) -> CallResult | None:
     if model is None:
         return None
     try:
-        completion = read_chat(orjson.loads(row.response), model)
+        completion = storable(read_chat(orjson.loads(row.response), model), created=0)
     except ProviderError as error:
         log.warning("recorded_answer_unread", query_id=row.query_id, error=type(error).__name__)
         return None

@@ -5,6 +5,7 @@ from typing import Any
 
 from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, ConfidenceSource
 from routing.fleet import Model
+from routing.large_response import with_members
 from routing.query import Query
 
 
@@ -26,4 +27,4 @@ def without_unrequested_logprobs(response: Mapping[str, Any], query: Query) -> M
         for choice in response.get("choices", ())
         if isinstance(choice, dict)
     ]
-    return {**response, "choices": choices}
+    return with_members(response, {"choices": choices})

@@ -2,7 +2,8 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 
 from api.chat_stream import chat_chunks
 from db.call_result import CallResult, SentCall
+from db.group_commit import GROUP_BYTES, GroupCommit
+from db.ledger_encoding import kept_bytes, to_json
 from endpoints.endpoint import Endpoint
 from endpoints.translation import answer_object
 from providers.adapters import openai_adapter
@@ -138,6 +141,48 @@ def test_a_long_name_of_a_model_is_compared_and_kept_in_part() -> None:
         outcome = ask(lambda request: httpx.Response(200, json=answer))
     assert isinstance(outcome, Completion)
     assert len(outcome.model) <= 200
+
+
+def with_alternatives(tokens: int) -> bytes:
+    """An answer as `top_logprobs: 20` has it, 1.1 kB a token."""
+    others = [{"token": "\0" if place else "\\u0000", "logprob": -2.5, "bytes": [32, 104]} for place in range(20)]
+    content = [{"token": "a", "logprob": -0.25, "bytes": [97], "top_logprobs": others}] * tokens
+    choice = ANSWER["choices"][0] | {"logprobs": {"content": content}}
+    return orjson.dumps(ANSWER | {"choices": [choice]})
+
+
+def test_answers_in_work_take_little_more_memory_than_their_bytes() -> None:
+    """One of 8 MB took 58 MB, until it was stored; a worker has 64 calls under way."""
+    content = with_alternatives(1_000)
+    query = read_body({"messages": [], "logprobs": True})
+    tracemalloc.start()
+    held = [ask(lambda request: httpx.Response(200, content=content)) for _ in range(8)]
+    took, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert took < 1.5 * len(held) * len(content)
+    for outcome in held:
+        assert isinstance(outcome, Completion)
+        assert logprob_confidence(outcome, ConfidenceSource.LOGPROB_MIN) == pytest.approx(0.7788, abs=1e-4)
+        assert orjson.loads(to_json([{"response": without_unrequested_logprobs(outcome.response, query)}]))
+
+
+def test_large_answers_are_written_a_few_at_a_time() -> None:
+    """Postgres takes several times its bytes for a statement, and none of a gigabyte."""
+    groups: list[int] = []
+
+    async def write(items: Sequence[int]) -> dict[int, int]:
+        groups.append(sum(items))
+        return {item: item for item in items}
+
+    async def story() -> list[int | None]:
+        grouped = GroupCommit(write, key=lambda item: item, weigh=lambda item: item)
+        return list(await asyncio.gather(*(grouped(GROUP_BYTES // 2 - place) for place in range(6))))
+
+    assert len(asyncio.run(story())) == 6
+    assert max(groups) <= GROUP_BYTES
+    sent = SentCall(1, datetime.now(UTC), MODEL, 1.0)
+    completion = ask(lambda request: httpx.Response(200, content=with_alternatives(300)))
+    assert kept_bytes(CallResult(sent, completion, keep_response=True)) > 300_000
 
 
 def test_a_prompt_above_the_limit_of_a_minute_rests_no_deployment() -> None:

@@ -471,6 +471,24 @@ def test_the_best_answers_there_were_come_into_a_worker_a_few_at_a_time(
     assert max(map(sum, read)) == 2
 
 
+def test_a_large_answer_is_corrected_and_stored_whole(on_bench: OnBench, provider: FakeProvider) -> None:
+    """It is kept as JSON in the worker. Postgres' text holds no NUL."""
+    tokens = [{"token": "\0\\u0000", "logprob": -0.25, "bytes": [97], "top_logprobs": []}] * 5_000
+
+    def answered(body: Body) -> Answer:
+        status, answer = chat(body, "BLUE.")
+        answer["choices"][0]["logprobs"] = {"content": tokens}
+        return status, answer
+
+    provider.cases["large"] = answered
+    asked = line("large") | {"expects": {"choices": ["blue", "red"]}}
+    asked["body"] |= {"logprobs": True}
+    result, _ = one(on_bench, provider, asked)
+    (choice,) = result["response"]["body"]["choices"]
+    assert choice["message"]["content"] == "blue"
+    assert choice["logprobs"]["content"] == [token | {"token": "\ufffd\\u0000"} for token in tokens]
+
+
 @pytest.mark.parametrize("error", [refusal(401, "invalid_api_key"), refusal(429, "insufficient_quota")])
 def test_an_account_at_fault_fails_no_query_and_all_go_on_once_it_is_well(
     on_bench: OnBench, provider: FakeProvider, error: Any
