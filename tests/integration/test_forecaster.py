@@ -189,6 +189,22 @@ def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+@pytest.mark.parametrize("code", ["pilot", "quality_policy"])
+def test_what_a_pilot_or_its_certificate_sends_up_is_no_doubt_of_the_judge(
+    on_bench: OnBench, settings: Settings, code: str
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await planned(bench, settings)
+        await answer_all(bench)
+        judged = "UPDATE decisions SET kind = 'judge', tier = 'small', codes = '{%s}' WHERE move = 'finish'"
+        await as_owner(bench, judged % "confident")
+        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=4)).verdicts == {"small": (4, 0)}
+        await as_owner(bench, judged % code)
+        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=4)).verdicts == {}
+
+    on_bench(story)
+
+
 def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
     on_bench: OnBench, settings: Settings
 ) -> None:
