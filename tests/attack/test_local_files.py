@@ -13,7 +13,7 @@ from cli.query_source import RejectedFile
 from settings import ROOT
 from submission.input_line import RejectedLine
 from workers.child_process import OsUser
-from workers.embedded.postgres import PostgresError, _check_passable
+from workers.embedded.postgres import PostgresError, _check_passable, _open_in, _write_tuning
 from workers.file_lock import FileLock
 from workers.port_allocator import PortAllocator
 
@@ -54,6 +54,19 @@ def test_the_link_of_a_neighbor_is_not_opened_as_a_lock(tmp_path: Path, victim: 
     (tmp_path / "port.lock").symlink_to(tmp_path / "made")
     with pytest.raises(OSError, match="symbolic link"):
         FileLock(tmp_path / "port.lock")
+    assert not (tmp_path / "made").exists()
+
+
+def test_no_link_of_the_databases_user_is_followed(tmp_path: Path, victim: Path) -> None:
+    """It could have root write to any file, and become its owner."""
+    (tmp_path / "pointsman.conf").symlink_to(victim)
+    _write_tuning(tmp_path)
+    assert victim.read_text() == "the victim's"
+    assert not (tmp_path / "pointsman.conf").is_symlink()
+    for name, flags in ((".database", os.O_CREAT), ("postgresql.conf", os.O_APPEND)):
+        (tmp_path / name).symlink_to(tmp_path / "made")
+        with pytest.raises(OSError, match="symbolic link"):
+            _open_in(tmp_path / name, flags)
     assert not (tmp_path / "made").exists()
 
 

@@ -128,7 +128,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
         _await_ready(running, log)
         if fresh or not (data / ".database").exists():
             _run(binaries / "createdb", "-h", sockets, "-U", "postgres", DATABASE, account=account, log=log)
-            (data / ".database").touch()
+            os.close(_open_in(data / ".database", os.O_CREAT))
         bootstrap(running.superuser_url(DATABASE), login=True)
     except BootstrapFailed as error:
         running.stop()
@@ -210,17 +210,22 @@ def _init(data: Path, *, binaries: Path, account: OsUser | None, log: Path, sync
     options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--locale-provider=builtin"]
     options += ["--builtin-locale=C.UTF-8", *([] if sync else ["--no-sync"])]
     _run(binaries / "initdb", "-D", unfinished, *options, account=account, log=log)
-    with (unfinished / "postgresql.conf").open("a") as file:
+    with open(_open_in(unfinished / "postgresql.conf", os.O_APPEND), "a") as file:
         file.write("\ninclude 'pointsman.conf'\n")
     unfinished.rename(data)
 
 
 def _write_tuning(data: Path) -> None:
-    target = data / "pointsman.conf"
-    target.write_text(_TUNING)
-    owner = data.stat()
-    if owner.st_uid != os.geteuid():
-        os.chown(target, owner.st_uid, owner.st_gid)
+    target, owner = data / "pointsman.conf", data.stat()
+    target.unlink(missing_ok=True)
+    with open(_open_in(target, os.O_CREAT | os.O_EXCL), "w") as file:
+        os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(_TUNING)
+
+
+def _open_in(path: Path, flags: int) -> int:
+    """A file of the cluster, to write. No link is followed: its directory is the server's user's, and we may be root."""
+    return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | flags, 0o600)
 
 
 def _environ() -> dict[str, str]:
