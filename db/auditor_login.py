@@ -1,6 +1,7 @@
 """Logins for auditors: they read the views and no prompt, change nothing, and take no advisory lock.
 
-Their time limits are defaults, which a session can lift; their number of connections is a limit.
+Their time limits are defaults, which a session can lift. Limits are their number of connections and what they put on
+the server's disk: temporary files, and nothing into its log, which quotes what a statement fails on.
 """
 
 import re
@@ -15,6 +16,7 @@ from db.engine import AUDITOR_ROLE
 STATEMENT_TIMEOUT_S: Final = 30
 IDLE_IN_TRANSACTION_S: Final = 60
 CONNECTIONS: Final = 4
+DISK_LIMITS: Final = {"temp_file_limit": "1GB", "log_min_messages": "panic"}
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
@@ -46,4 +48,9 @@ async def add_auditor(engine: AsyncEngine, name: str) -> str:
             f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'",
         ):
             await connection.execute(text(f"ALTER ROLE {name} {setting}"))
+        for parameter, value in DISK_LIMITS.items():
+            # Not where no superuser has run bootstrap.sql, as in a managed Postgres.
+            asked = await connection.execute(text(f"SELECT has_parameter_privilege('{parameter}', 'SET')"))
+            if asked.scalar_one():
+                await connection.execute(text(f"ALTER ROLE {name} SET {parameter} = '{value}'"))
     return password

@@ -47,6 +47,9 @@ BEGIN
     END LOOP;
 END $$;
 
+-- What a login puts on the disk by sorting, and into the log by failing on a long value, only these settings limit.
+GRANT SET ON PARAMETER temp_file_limit, log_min_messages TO pointsman_owner;
+
 -- By advisory locks the feeders choose the active one and migrations wait for each other: no login of an auditor may
 -- hold one.
 DO $$

@@ -75,7 +75,7 @@ def login(
     """Create a Postgres login for an auditor, and print its password.
 
     The login reads the views, but no prompts. A statement ends after 30 s by default; a session can change that. The
-    limit of 4 connections is fixed.
+    limits of 4 connections and of 1 GB of temporary files for each are fixed.
     """
     settings = read_settings()
     if settings.embeds_postgres:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from db import migrate
-from db.auditor_login import CONNECTIONS, add_auditor
+from db.auditor_login import CONNECTIONS, DISK_LIMITS, add_auditor
 from db.engine import make_engine
 from tests.databases import Databases
 
@@ -58,6 +58,9 @@ def jane(databases: Databases) -> Iterator[str]:
         "SELECT pg_advisory_lock_shared(727101)",
         "SELECT pg_try_advisory_xact_lock_shared(1, 1)",
         "SELECT pg_advisory_unlock_all()",
+        "SET temp_file_limit = -1",
+        "SET log_min_messages = 'log'",
+        "ALTER ROLE CURRENT_USER RESET temp_file_limit",
         "SELECT lo_create(0)",
         "SELECT lo_creat(-1)",
         r"SELECT lo_from_bytea(0, '\x00')",
@@ -79,9 +82,9 @@ def test_it_is_refused_with_its_limits_lifted(jane: str, statement: str) -> None
 def test_its_defaults_and_its_limit(jane: str) -> None:
     sessions = [psycopg.connect(jane, autocommit=True) for _ in range(CONNECTIONS)]
     try:
-        settings = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        settings = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", *DISK_LIMITS)
         found = [sessions[0].execute(f"SHOW {name}".encode()).fetchone() for name in settings]
-        assert found == [("30s",), ("5s",), ("1min",)]
+        assert found == [("30s",), ("5s",), ("1min",), *((value,) for value in DISK_LIMITS.values())]
         assert sessions[0].execute("SELECT count(*) FROM routing_log").fetchone() == (0,)
         with pytest.raises(psycopg.OperationalError, match="too many connections"):
             psycopg.connect(jane)

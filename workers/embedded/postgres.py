@@ -224,7 +224,7 @@ def _write_tuning(data: Path) -> None:
 
 
 def _open_in(path: Path, flags: int) -> int:
-    """A file of the cluster, to write. No link is followed: its directory is the server's user's, and we may be root."""
+    """A file of the cluster, to write. Follows no link: its directory is the server's user's, and we may be root."""
     return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | flags, 0o600)
 
 
