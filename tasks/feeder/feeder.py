@@ -75,7 +75,7 @@ FULL_QUOTAS = 2
 """A tenant that stores so many times its quota gets no more copies of answers."""
 
 STALL_THRESHOLD_S = 5.0
-"""A pause this long between two rounds means that Postgres, or this process, stood still."""
+"""A round begins so long after the last one began where Postgres, or this process, stood still."""
 
 LOST_AFTER_S = 60.0
 """A message is looked for no sooner than this after it was sent."""
@@ -150,6 +150,7 @@ class Feeder:
         elif now - self.fed_at > STALL_THRESHOLD_S and not failpoints.is_set("without_grace"):
             # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
             self.rescue_from = now + self.context.fleet.timing.lease_s
+        self.fed_at = now  # not at the end: the ledger's statements wait for a Postgres that is away
         if as_of is not None:
             self.heal_at = now + MAINTENANCE_EVERY_S
             await self._detect_lost_broker()
@@ -160,7 +161,6 @@ class Feeder:
             await self._share_answers()
         await self._requeue_suspect_messages()
         await self._fill_windows()
-        self.fed_at = time.monotonic()
 
     async def _release_held(self) -> None:
         """Releases held queries as settled calls leave room; while some are released, the next look comes soon."""
