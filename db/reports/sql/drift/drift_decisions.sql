@@ -20,7 +20,7 @@ recent AS MATERIALIZED (
     LIMIT :recent
 )
 SELECT s.is_recent, s.tier, s.score, s.confidence, s.detail ->> 'category' AS category,
-       nullif(octet_length(CAST(p.body AS text)), 2) AS body_bytes
+       nullif(p.bytes, 2) AS body_bytes
 FROM (
     SELECT false AS is_recent, r.* FROM reference AS r
     UNION ALL

@@ -6,7 +6,7 @@ WITH picked AS MATERIALIZED (
     CROSS JOIN LATERAL generate_series(0, (CAST(:last AS bigint) - CAST(:first AS bigint)) / s.step) AS place
 )
 SELECT d.tier, d.score, d.confidence, d.detail ->> 'category' AS category,
-       (SELECT nullif(octet_length(CAST(body AS text)), 2) FROM prompts WHERE query_id = d.query_id) AS body_bytes
+       (SELECT nullif(bytes, 2) FROM prompts WHERE query_id = d.query_id) AS body_bytes
 FROM picked
 -- The limit keeps this a look-up for each id: joined, the whole stretch would be read.
 CROSS JOIN LATERAL (
