@@ -4,8 +4,10 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, Final
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -18,6 +20,7 @@ from api.background import runner
 from api.http_errors import ApiError, bad_request, too_large
 from api.middleware import KEYLESS_PATHS, RequestMiddleware
 from api.request_metrics import Metrics
+from api.responses import raw_json
 from api.routes import (
     batch_action_routes,
     batch_routes,
@@ -88,6 +91,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # FastAPI would write it anew for each request, which needs no key
         telemetry=_NO_TELEMETRY,
     )
     for group in (
@@ -115,6 +119,12 @@ def create_app(
         keyless_paths=KEYLESS_PATHS | dashboard_routes.KEYLESS_PATHS | label_routes.KEYLESS_PATHS,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # as FastAPI documents it
+    schema = cache(lambda: orjson.dumps(app.openapi()))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi_schema() -> Response:
+        return raw_json(schema())
+
     return app
 
 

@@ -1,10 +1,13 @@
 """HTTP/1.1 for the service: uvicorn's protocol, with limits of its own on the heads of requests."""
 
 import asyncio
+import heapq
+import socket
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from workers.peer_user import is_own_user
 
@@ -14,6 +17,15 @@ MAX_LATE_BYTES: Final = 16 * 1024**2
 """Of a body whose request is answered already: a client may read its answer, and then has to stop."""
 MOST_PIPELINED: Final = 16
 """Requests of a connection that wait for the one before: each takes kilobytes, and eighteen bytes are one."""
+MAX_PIPELINED_BYTES: Final = 256 * 1024
+"""Of the bodies of such requests: no share of a tenant counts them yet."""
+MAX_UNSENT_BYTES: Final = 32 * 1024
+"""Of a response that is not read: beyond it the response waits, and counts in the tenant's shares."""
+MAX_KERNEL_BYTES: Final = 128 * 1024
+"""Of these in the kernel, beside what is on its way: it would keep four megabytes."""
+_UNSENT_OPTION: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+SEND_DEADLINE_S: Final = 300.0
+"""For so many bytes: a client that reads none of them leaves."""
 HEAD_DEADLINE_S: Final = 20.0
 """From the connection, or from the first byte of a later request, to the end of the head."""
 IS_OWN_USER: Final = "is_own_user"
@@ -33,6 +45,7 @@ class TooManyPipelined(Exception):
 class BoundedHeadProtocol(HttpToolsProtocol):
     """Ends a connection with a head that is too large (431) or does not come, or with too many requests at once (400).
 
+    Also one that reads no response, and the one that is idle longest where there are too many.
     httptools keeps all that it reads of a head, without a limit of size or time. A whole head within one read of the
     socket costs nothing extra here.
     """
@@ -42,9 +55,18 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         self._waste = 0
         """Bytes since the last whole head or the last piece of a body: of a head, of trailers, of a late body."""
         self._deadline: asyncio.TimerHandle | None = None
+        self._send_deadline: asyncio.TimerHandle | None = None
+        self._idle_since = self.loop.time()
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+        if _UNSENT_OPTION is not None:
+            with suppress(OSError):  # it has left
+                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, _UNSENT_OPTION, MAX_KERNEL_BYTES)
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self._end_longest_idle()
         own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         # Asked only for a request that needs it, and once per connection.
         self.app_state = {**self.app_state, IS_OWN_USER: cache(partial(is_own_user, own, peer))}
@@ -53,6 +75,18 @@ class BoundedHeadProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._stop_deadline()
+        self._stop_send_deadline()
+        if self._running is not None and self._running is not self.cycle:  # uvicorn says it only to the newest request
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._send_deadline = self.loop.call_later(SEND_DEADLINE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_send_deadline()
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
@@ -94,6 +128,27 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self._waste = 0
         super().on_body(body)
+        if self.pipeline and sum(len(cycle.body) for cycle, _ in self.pipeline) > MAX_PIPELINED_BYTES:
+            raise TooManyPipelined
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def _end_longest_idle(self) -> None:
+        """Ends a hundredth of the connections, of those without a request: who has no key has no other."""
+        idle = [
+            each
+            for each in self.connections
+            if isinstance(each, BoundedHeadProtocol) and (each.cycle is None or each.cycle.response_complete)
+        ]
+        for each in heapq.nsmallest(1 + len(self.connections) // 100, idle, key=lambda each: each._idle_since):
+            self.connections.discard(each)
+            each.transport.abort()
 
     def _await_head(self) -> None:
         if self._deadline is None:
@@ -103,6 +158,11 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _stop_send_deadline(self) -> None:
+        if self._send_deadline is not None:
+            self._send_deadline.cancel()
+            self._send_deadline = None
 
     def _end(self, response: bytes) -> None:
         self._stop_deadline()

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Principal
 from api.http_errors import ApiError, unavailable, unexpected
-from api.http_protocol import IS_OWN_USER
+from api.http_protocol import IS_OWN_USER, MAX_UNSENT_BYTES
 from api.request_metrics import Metrics
 from api.roles import PAGE_HEADER, check_role
 from api.state import AppState, is_public_id
@@ -32,6 +32,8 @@ log = structlog.get_logger()
 MAX_JSON_BYTES: Final = 1024**2
 """The largest JSON body. A file is streamed, and a query has a limit of its own."""
 
+_UNREAD_BYTES: Final = 64 * 1024
+"""What is read of a body before the request is worked on."""
 BODY_DEADLINE_S: Final = 120.0
 """From the head of a request to the end of its body, but for files."""
 _PARSED: Final = 8
@@ -149,14 +151,18 @@ class RequestMiddleware:
                     return
                 held = HeldBody(service.bodies, principal.tenant)
                 receive = bounded(scope, receive, held)
-                scope["state"].update(
-                    principal=principal,
-                    held_body=held,
-                    recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
-                )
                 async with AsyncExitStack() as turn:
+                    scope["state"].update(
+                        principal=principal,
+                        held_body=held,
+                        until_sent=turn,
+                        recheck=lambda: service.authenticator.is_still(principal, headers, is_own_user, peer),
+                    )
                     if scope["method"] != "POST" or scope["path"] not in _OWN_SHARE:
+                        turn.enter_context(service.requests.opened(principal.tenant))
+                        held.add(_unread_bytes(headers))
                         await turn.enter_async_context(service.turns.of(principal.tenant))
+                        held.release()
                     if scope["path"].endswith(_LASTING):
                         response.on_start = turn.aclose
                     await self._app(scope, receive, response)
@@ -174,6 +180,13 @@ class RequestMiddleware:
                 held.release()
             route = route or getattr(scope.get("route"), "path", "other")
             self._metrics.observe(scope["method"], route, response.status or 0, time.perf_counter() - began)
+
+
+def _unread_bytes(headers: Headers) -> int:
+    """How much of a body is read, at most, before it is asked for."""
+    if "transfer-encoding" in headers:
+        return _UNREAD_BYTES
+    return min(int(headers.get("content-length") or 0), _UNREAD_BYTES)
 
 
 async def _check_rate(principal: Principal, rate: TenantRateLimit) -> None:
@@ -221,4 +234,10 @@ class _RecordingSend:
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(_NO_STORE)
             message["headers"] = [*headers, _NO_SNIFF, (b"x-request-id", self._request_id.encode())]
+        elif len(body := message.get("body", b"")) > MAX_UNSENT_BYTES:
+            # Not all at once: the connection would keep it for a client that does not read, and the request be over.
+            for start in range(0, len(body), MAX_UNSENT_BYTES):
+                piece = body[start : start + MAX_UNSENT_BYTES]
+                await self._send({"type": message["type"], "body": piece, "more_body": True})
+            message["body"] = b""
         await self._send(message)

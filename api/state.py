@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -52,6 +53,11 @@ _REQUESTS_AT_ONCE = 4
 """Of a tenant, among those that take connections and come to an end: it never has all connections."""
 _CHATS_CHECKED_AT_ONCE = 2
 """Of a tenant."""
+_ANSWERS_SENT_AT_ONCE = 8
+"""Of a tenant: one may have megabytes, which are in memory until the client has read them."""
+_MOST_REQUESTS = 1_000
+_MOST_REQUESTS_IN_ALL = 5_000
+"""Half of the connections."""
 _MOST_DOWNLOADS = 16
 _MOST_DOWNLOADS_IN_ALL = 128
 """Each holds a page of a file, however slowly it is read."""
@@ -106,6 +112,8 @@ class AppState:
         self.downloads = TenantShares("downloads", most=_MOST_DOWNLOADS, most_in_all=_MOST_DOWNLOADS_IN_ALL)
         self.uploads = TenantShares("uploads", most=_MOST_UPLOADS, most_in_all=_MOST_UPLOADS_IN_ALL)
         self.turns = TenantTurns(_REQUESTS_AT_ONCE)
+        self.requests = TenantShares("requests", most=_MOST_REQUESTS, most_in_all=_MOST_REQUESTS_IN_ALL)
+        """That wait for a turn, or have one."""
         self.bodies = TenantShares(
             "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL
         )
@@ -119,6 +127,7 @@ class AppState:
         self.validations, self.finalizations = TenantJobs(), TenantJobs()
         self.chat_turns = TenantTurns(_CHATS_CHECKED_AT_ONCE)
         """Before ``submissions`` and ``checks``, which are in the order of coming: a tenant's crowd waits here."""
+        self.answers = TenantTurns(_ANSWERS_SENT_AT_ONCE)
         self.submissions = asyncio.Semaphore(4)
         """A submission holds two connections; with more at once none might get its second."""
         self._stored_bytes = alru_cache(maxsize=_MAX_TENANTS, ttl=config.status_ttl_s)(
@@ -194,6 +203,12 @@ def get_held_body(request: Request) -> HeldBody:
     """What is counted of the request's body, for a route that waits long after it needs the body."""
     held: HeldBody = request.state.held_body
     return held
+
+
+def get_until_sent(request: Request) -> AsyncExitStack:
+    """What is entered here is left when the response has been sent, and read but for `MAX_UNSENT_BYTES`."""
+    until_sent: AsyncExitStack = request.state.until_sent
+    return until_sent
 
 
 def is_public_id(text: str) -> bool:

@@ -16,7 +16,7 @@ from api.chat_stream import chat_chunks
 from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
 from api.routes.batch_routes import IdempotencyKey
-from api.state import AppState, get_held_body, get_principal, get_state, get_tenant
+from api.state import AppState, get_held_body, get_principal, get_state, get_tenant, get_until_sent
 from api.tenant_shares import no_room, quota_reached
 from db.api_batches import CHAT_SOURCE
 from db.batch_writer import BatchSpec
@@ -112,8 +112,8 @@ async def create_embedding(request: Request, idempotency_key: IdempotencyKey = N
 
 async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str | None) -> Response:
     service, tenant = get_state(request), get_tenant(request)
-    with service.chats.opened(tenant):
-        return await _answer_query(request, endpoint, service, tenant, idempotency_key)
+    get_until_sent(request).enter_context(service.chats.opened(tenant))
+    return await _answer_query(request, endpoint, service, tenant, idempotency_key)
 
 
 async def _answer_query(
@@ -141,6 +141,7 @@ async def _answer_query(
     except asyncio.CancelledError:
         await asyncio.shield(_cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept))
         raise
+    await get_until_sent(request).enter_async_context(service.answers.of(tenant))
     rows = await run_report(service.engine, "results", batch_id=batch_id, states=None, after=None, rows=1, bytes=None)
     if not rows:  # held permanently
         held = await run_report(service.engine, "held_for", batch_id=batch_id)
@@ -218,9 +219,6 @@ async def _submit(
 ) -> tuple[str, _Stream | None]:
     """The batch of the query that the request asks, and how its answer is streamed."""
     raw = await read_body(request, max_bytes=service.config.max_chat_bytes)
-    await _check_day_budget(service, tenant)
-    if idempotency_key is None:  # else it may have its answer already
-        await service.check_stored(tenant)
     spec = BatchSpec(
         source=CHAT_SOURCE,
         tenant=tenant,
@@ -234,6 +232,9 @@ async def _submit(
     )
     try:
         async with service.chat_turns.of(tenant), service.submissions:
+            await _check_day_budget(service, tenant)
+            if idempotency_key is None:  # else it may have its answer already
+                await service.check_stored(tenant)
             lines, stream = await _checked(raw, endpoint, service)
             if spec.idempotency_key is not None:
                 await _check_kept(service, tenant, spec.idempotency_key)

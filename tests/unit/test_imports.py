@@ -118,6 +118,7 @@ CONNECTING = frozenset(["create_connection", "open_connection", "open_unix_conne
 """Calls by which a client opens a socket, whoever has them."""
 
 SOCKETS = {
+    "api/http_protocol.py": "constants, for what the kernel keeps of a response",
     "api/webhook_client.py": "constants, to look a name up",
     "cli/param_types.py": "the host's name",
     "tasks/celery_app.py": "constants, for what the kernel sends on an idle connection",
