@@ -119,6 +119,37 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
     on_bench(story)
 
 
+def test_held_queries_likely_cost_what_ended_ones_did_from_their_tier_on(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        done, *_ = await bench.submit(4)
+        await bench.rows_as_owner("UPDATE queries SET stage = 'small', state = 'held', needs_usd = 1")
+        await bench.rows_as_owner("UPDATE queries SET state = 'done', finished_at = now() WHERE id = :id", id=done)
+        calls = (  # ids come from a block of each worker: a later one may be lower
+            (3000, "route", "route", 0.001),
+            (2000, "small", "answer", 0.01),
+            (2001, "small", "verify", 0.02),
+            (1000, "medium", "answer", 0.05),
+        )
+        for place, (id_, tier, purpose, cost_usd) in enumerate(calls):
+            await bench.rows_as_owner(
+                "INSERT INTO calls (id, created_at, batch_id, query_id, epoch, purpose, tier, deployment, provider,"
+                " model, reserved_usd, price_version, outcome, finished_at, cost_usd)"
+                " SELECT :call_id, now() + make_interval(secs => :place), batch_id, id, 1, :purpose, :tier, 'd', 'p',"
+                " 'm', 1, 'v', 'ok', now(), :usd FROM queries WHERE id = :id",
+                call_id=id_,
+                place=place,
+                purpose=purpose,
+                tier=tier,
+                usd=cost_usd,
+                id=done,
+            )
+        means = await batch_budget(bench.engine, (await bench.row(done)).batch_id)
+        assert means.held == 3
+        assert float(means.held_likely_usd or 0) == pytest.approx(3 * (0.01 + 0.02 + 0.05))
+
+    on_bench(story)
+
+
 def test_a_line_never_costs_more_than_it_may(on_bench: OnBench, priced: SimulatorProcess) -> None:
     may_usd = 0.0004  # less than a call of the medium tier reserves, where the gate sends these queries
 

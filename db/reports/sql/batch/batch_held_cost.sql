@@ -6,19 +6,18 @@ WITH held AS (
     WHERE batch_id = :batch_id AND state = 'held' AND held_for IS NULL
     GROUP BY stage
 ),
-first AS (
-    SELECT c.query_id, c.tier, min(c.id) AS id
+costs AS (  -- in one pass over the calls: joined with themselves, a young table's would be searched once per query
+    SELECT c.query_id, c.tier, c.purpose,
+           sum(c.cost_usd) OVER (PARTITION BY c.query_id ORDER BY c.created_at DESC, c.id DESC) AS from_here_usd
     FROM calls AS c
     JOIN queries AS q ON q.id = c.query_id
-    WHERE c.batch_id = :batch_id AND c.purpose = 'answer' AND q.state = 'done' AND NOT q.pilot
-      AND c.tier IN (SELECT tier FROM held)
-    GROUP BY c.query_id, c.tier
+    WHERE c.batch_id = :batch_id AND q.state = 'done' AND NOT q.pilot
+),
+firsts AS (
+    SELECT tier, max(from_here_usd) AS usd FROM costs WHERE purpose = 'answer' GROUP BY query_id, tier
 ),
 means AS (
-    SELECT f.tier, sum(c.cost_usd) / count(DISTINCT f.query_id) AS usd
-    FROM first AS f
-    JOIN calls AS c ON c.batch_id = :batch_id AND c.query_id = f.query_id AND c.id >= f.id
-    GROUP BY f.tier
+    SELECT tier, avg(usd) AS usd FROM firsts GROUP BY tier
 )
 SELECT CASE WHEN bool_and(m.usd IS NOT NULL) THEN sum(h.queries * m.usd) END AS usd
 FROM held AS h
