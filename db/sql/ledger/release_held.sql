@@ -3,7 +3,7 @@
 -- that waits for an account is released once a call of that deployment has succeeded since, or the fleet no longer has
 -- it; before that, one query at a time is released as a probe.
 WITH held AS (
-    SELECT b.id, b.tenant FROM batches AS b
+    SELECT b.id, b.tenant, b.first_query_id, b.last_query_id FROM batches AS b
     WHERE b.ended_at IS NULL AND EXISTS (
         SELECT 1 FROM queries AS q WHERE q.batch_id = b.id AND q.state = 'held')
 ),
@@ -51,11 +51,18 @@ chosen AS (
         LIMIT CASE WHEN f.is_over THEN 10000 ELSE 0 END
     ) AS q
     UNION
-    -- Any tenant's, and of its queries the one that has been held longest: what one asks for may be why it is refused.
+    -- Any tenant's, and of its queries the one that has been held longest: what one asks for may be why it is refused. Of
+    -- a batch the first thousand take turns: a million of them would be read and sorted for each probe.
     SELECT q.id FROM faults AS f
     CROSS JOIN LATERAL (
-        SELECT w.id FROM queries AS w JOIN held AS h ON h.id = w.batch_id
-        WHERE f.is_due AND NOT f.is_over AND w.state = 'held' AND w.held_for = f.deployment
+        SELECT w.id FROM held AS h
+        CROSS JOIN LATERAL (
+            SELECT n.id, n.moved_at FROM queries AS n
+            WHERE f.is_due AND NOT f.is_over AND n.state = 'held' AND n.held_for = f.deployment
+              AND n.id BETWEEN h.first_query_id AND h.last_query_id AND n.batch_id = h.id
+            ORDER BY n.id
+            LIMIT 1000
+        ) AS w
         ORDER BY row_number() OVER (PARTITION BY h.tenant ORDER BY w.moved_at, w.id), random()
         LIMIT 1
     ) AS q
