@@ -128,8 +128,9 @@ class Feeder:
         while not self.context.stopping.is_set():
             wait_s = TICK_S
             try:
-                if time.monotonic() < self.heal_at or await leadership.try_acquire():
-                    await self._feed()
+                heals = time.monotonic() >= self.heal_at
+                if not heals or await leadership.try_acquire():
+                    await self._feed(heals=heals)
                 else:
                     wait_s = MAINTENANCE_EVERY_S
             except (DBAPIError, StatementFailed) as error:
@@ -142,8 +143,8 @@ class Feeder:
             await self._pause(wait_s)
         await leadership.release()
 
-    async def _feed(self) -> None:
-        as_of = await self.context.ledger.clock() if time.monotonic() >= self.heal_at else None
+    async def _feed(self, *, heals: bool) -> None:
+        as_of = await self.context.ledger.clock() if heals else None
         now = time.monotonic()
         if self.fed_at == 0.0:
             log.info("feeder_leads")

@@ -55,7 +55,7 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
     left = claimed
     while left:
         accepted = {queued.id: step.call_id for queued in left if isinstance(step := steps[queued.id], Accept)}
-        stored = await ledger.stored_answers(accepted)
+        stored = await ledger.stored_answers(accepted) if accepted else {}
         unread = {query_id for query_id, call in accepted.items() if call in stored and stored[call].response is None}
         moved |= await ledger.transition_many(
             [

@@ -2,7 +2,7 @@
 -- answered or may still answer: these were bought at the price of another lane. One that was closed with its batch is none
 -- of them.
 SELECT p.deployment, coalesce(p.cause, p.outcome, 'no answer') AS cause, count(DISTINCT p.id) AS provider_batches,
-       count(*) AS queries
+       count(DISTINCT c.query_id) AS queries
 FROM provider_batches AS p
 JOIN calls AS c ON c.provider_batch_id = p.id
 WHERE p.batch_id = :batch_id AND p.state = 'done' AND p.answered = 0 AND p.cause IS DISTINCT FROM :closed
