@@ -12,7 +12,7 @@ from rich.text import Text
 from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import duration
-from db.reports.batch_quality import departed, outside_certificate
+from db.reports.batch_quality import QualityFigures, departed, outside_certificate
 from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
@@ -201,15 +201,7 @@ def _quality(figures: BatchFigures) -> str:
         return f"{floor}: the pilot is not decided yet"
     if quality.breached_at is not None:
         return f"{floor}: broken, as audits showed; {figures.top_tier} answered the rest"
-    pilot = f"pilot of {quality.pilot_queries:,}, ${quality.pilot_usd:.6f}"
-    if graders := certificate.get("grader", {}).get("mix"):
-        pilot += f", graded by {' and '.join(map(plain, graders))}"
-    elif quality.grade_usd:
-        pilot += ", graded"
-    if quality.grade_usd:
-        pilot += f" for ${quality.grade_usd:.6f}"
-    if outside := outside_certificate(certificate):
-        pilot += f"; {outside}"
+    pilot = _pilot(quality, certificate)
     if certificate["outcome"] != "certified":
         alone = f", so {TOP_ALONE}" if quality.is_top_alone or not below else ""
         paid = f"; {pilot}" if quality.pilot_queries else ""
@@ -224,6 +216,19 @@ def _quality(figures: BatchFigures) -> str:
         more_or_less = f"{100 * abs(saving):.1f} % {'less' if saving >= 0 else 'more'}"
         text += f"; expected for the whole batch, its pilot included: {more_or_less} than {figures.top_tier} alone"
     return text
+
+
+def _pilot(quality: QualityFigures, certificate: Mapping[str, Any]) -> str:
+    pilot = f"pilot of {quality.pilot_queries:,}, ${quality.pilot_usd:.6f}"
+    if graders := certificate.get("grader", {}).get("mix"):
+        pilot += f", graded by {' and '.join(map(plain, graders))}"
+    elif quality.grade_usd:
+        pilot += ", graded"
+    if quality.grade_usd:
+        pilot += f" for ${quality.grade_usd:.6f}"
+    if outside := outside_certificate(certificate):
+        pilot += f"; {outside}"
+    return pilot
 
 
 def _forecast(comparison: Mapping[str, Any]) -> str:

@@ -29,6 +29,8 @@ RATE_S: Final = 10.0
 BATCHES: Final = 12
 WAVES: Final = 20
 """Of a batch, the newest."""
+COUNTED: Final = ("ready", "queued", "running", "batched", "held", "waiting")
+"""The states of open queries."""
 _BATCH_RATE_S: Final = 30.0
 _KEPT_RATES: Final = 120
 _SLOW_S: Final = 10.0
@@ -179,14 +181,10 @@ class DashboardCollector:
             points.append((now, self.rate(tenant)))
         still_open: dict[int, int] = {}
         for row in self.seen.open:
-            still_open[row.batch_id] = still_open.get(row.batch_id, 0) + _count(row)
+            still_open[row.batch_id] = still_open.get(row.batch_id, 0) + sum(getattr(row, state) for state in COUNTED)
         running = {row.id: row.total - still_open.get(row.id, 0) for row in self.seen.batches if row.ended_at is None}
         self._progress = {id_: self._progress.get(id_, deque()) for id_ in running}
         for id_, points_of in self._progress.items():
             points_of.append((now, running[id_]))
             while points_of[0][0] < now - _BATCH_RATE_S:
                 points_of.popleft()
-
-
-def _count(row: Row[Any]) -> int:
-    return int(row.ready + row.queued + row.running + row.batched + row.held + row.waiting)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
-from api.dashboard.collector import DashboardCollector
+from api.dashboard.collector import COUNTED, DashboardCollector
 from api.dashboard.counters import DashboardCounters
 from api.dashboard.rolling_window import KEPT, STEP
 from evaluation.production.data_drift import stability_index
@@ -19,7 +19,6 @@ from routing.lifecycle import FALLBACK, INGEST, ROUTE
 DRIFT: Final = timedelta(minutes=10)
 """The tier mix of this span is compared with that of the rest of the hour."""
 _MINUTE: Final = timedelta(minutes=1)
-_COUNTED: Final = ("ready", "queued", "running", "batched", "held", "waiting")
 _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
@@ -27,7 +26,7 @@ def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
     """The whole object. Times are in ISO 8601 or seconds, money in US dollars, shares from 0 to 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
-    still_open = sum(stage[state] for stage in stages for state in _COUNTED)
+    still_open = sum(stage[state] for stage in stages for state in COUNTED)
     rate = figures.rate(tenant)
     calls, reserved_usd = seen.reserved.get(tenant, (0, 0.0))
     batches = _batches(figures, tenant)
@@ -64,7 +63,7 @@ def _stages(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
             {
                 "stage": stage,
                 "kind": "tier" if stage in fleet.tiers else "stage",
-                **{state: sum(getattr(row, state) for row in rows) for state in _COUNTED},
+                **{state: sum(getattr(row, state) for row in rows) for state in COUNTED},
                 "oldest_wait_s": max(waits) if waits else None,
                 "workers": _alive(figures, stage),
                 "slots": fleet.tiers[stage].concurrency * _alive(figures, stage) if stage in fleet.tiers else None,
@@ -85,14 +84,14 @@ def _workers(figures: DashboardCollector) -> list[dict[str, Any]]:
 def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
     still_open: dict[int, dict[str, int]] = {}
     for row in figures.seen.open:
-        counts = still_open.setdefault(row.batch_id, dict.fromkeys(_COUNTED, 0))
-        for state in _COUNTED:
+        counts = still_open.setdefault(row.batch_id, dict.fromkeys(COUNTED, 0))
+        for state in COUNTED:
             counts[state] += getattr(row, state)
     batches = []
     for batch in figures.seen.batches:
         if batch.tenant != tenant:
             continue
-        now = still_open.get(batch.id, dict.fromkeys(_COUNTED, 0)) if batch.ended_at is None else {}
+        now = still_open.get(batch.id, dict.fromkeys(COUNTED, 0)) if batch.ended_at is None else {}
         left = sum(now.values())
         unanswered = figures.seen.unanswered.get(batch.id, {})
         failed = sum(unanswered.get(state, 0) for state in _UNANSWERED)

@@ -37,6 +37,10 @@ _LARGE_BYTES: Final = 64 * 1024
 _WITH_SCHEMA: Final = frozenset({"response_format", "text", "output_config"})
 _OBJECTS: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
 _TEXT: Final = {"type": "string", "minLength": 1}
+_TOKENS: Final = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+_TO_EMBED: Final = {
+    "anyOf": [_TEXT, _TOKENS, *({"type": "array", "minItems": 1, "items": one} for one in (_TEXT, _TOKENS))]
+}
 
 
 def _request_body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -103,10 +107,10 @@ async def create_message(request: Request, idempotency_key: IdempotencyKey = Non
     operation_id="create_embedding",
     response_class=Response,
     responses=JSON_OBJECT,
-    openapi_extra=_request_body("input", {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}),
+    openapi_extra=_request_body("input", _TO_EMBED),
 )
 async def create_embedding(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    """Embed one text or more by the fleet's embedding tier, which every other line is kept from."""
+    """Embed one text or more with the fleet's embedding tier, which answers nothing else."""
     return await _answered(request, Endpoint.EMBEDDINGS, idempotency_key)
 
 

@@ -5,12 +5,11 @@ from typing import Annotated, Final, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
-from api.http_errors import ApiError, bad_request
+from api.http_errors import ApiError, bad_request, conflict
 from api.responses import json_response
 from api.schemas import LabelCreate, LabelObject, LabelSample
 from api.state import get_principal, get_state, get_tenant
 from api.static_pages import Pages
-from api.tenant_shares import quota_reached
 from db.label_store import MOST_LABELS, UNCERTAIN, WEB, Label, answered, label, sample_to_label, texts_to_label
 
 router = APIRouter(tags=["labels"])
@@ -87,7 +86,8 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
         most=MOST_LABELS,
     )
     if not written:
-        raise quota_reached("The line has all the labels that are kept", MOST_LABELS, "Its newest ones stand.")
+        most = f"The line has {MOST_LABELS} labels, the most that are kept. Its newest ones stand."
+        raise conflict(most, code="quota_reached")
     return json_response(
         {
             "object": "label",

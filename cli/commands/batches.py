@@ -80,7 +80,8 @@ def submit(
     if (output is not None or into_table is not None) and not wait:
         hint = "Add --wait; or write them later: `pointsman results BATCH -o FILE`."
         raise UsageError("--output and --into-table write results, which are there at the end.", hint=hint)
-    results_to = ResultOutput(output, expand, read_result_table(into_table, table.database_url_env))
+    into = None if is_dry_run else read_result_table(into_table, table.database_url_env)
+    results_to = ResultOutput(output, expand, into)
     console = summary_console(results_to, as_json=as_json)
     settings = read_settings(fleet)
     checked = settings.fleet()

@@ -87,7 +87,9 @@ def run(
         joined=file if batch is not None else None,
         fleet=fleet,
         replay=replay,
-        output=ResultOutput(output, expand, read_result_table(into_table, table.database_url_env)),
+        output=ResultOutput(
+            output, expand, None if is_dry_run else read_result_table(into_table, table.database_url_env)
+        ),
         skip_invalid=skip_invalid,
         is_dry_run=is_dry_run,
         as_json=as_json,

@@ -200,4 +200,4 @@ def test_a_line_has_so_many_labels_and_no_more(few_served: Served, monkeypatch: 
         few_served.answer(batch)
         label = {"batch_id": batch, "custom_id": "a", "grade": 1.0}
         assert [client.post("/v1/pointsman/labels", json=label).status_code for _ in range(2)] == [200, 200]
-        assert "stand" in refused(client.post("/v1/pointsman/labels", json=label))
+        assert "has 2 labels" in refused(client.post("/v1/pointsman/labels", json=label), 409)

@@ -120,6 +120,9 @@ def test_the_command_reads_a_query_and_writes_a_table(
     assert command("submit", *options).stderr.splitlines()[0] == "2 queries accepted"
     bad = command("submit", "--query-sql", f"SELECT id, body FROM {tickets} ORDER BY id", *options[2:])
     assert str(bad.exception).startswith("row 2: column body: empty")
+    assert command("run", *options, "--dry-run", "--into-table", "not_made").exception is None
+    with psycopg.connect(url) as database:
+        assert database.execute("SELECT to_regclass('not_made')").fetchone() == (None,)
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
