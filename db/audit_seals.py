@@ -28,9 +28,15 @@ HASH_BYTES = 16
 ADDED: Final = "was added after the batch was sealed"
 
 
+_UNDECIDED: Final = text(
+    "SELECT FROM pilots AS t WHERE t.batch_id = :id AND t.certificate IS NOT NULL AND NOT EXISTS"
+    " (SELECT FROM decisions WHERE batch_id = t.batch_id AND kind = 'certificate' AND detail = t.certificate)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SealFinding:
-    """What is not as it was sealed. ``decision_id`` is None where a seal itself is wrong."""
+    """What is not as it was sealed. ``decision_id`` is None where a seal itself, or the certificate, is wrong."""
 
     what: str
     decision_id: int | None = None
@@ -89,7 +95,8 @@ async def _seal_some(engine: AsyncEngine, batch_id: int) -> int | None:
 
 
 async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
-    """Holds every decision of a batch against its seal, and the seals against each other; seals nothing."""
+    """Holds every decision of a batch against its seal, the seals against each other, and the certificate against the
+    decisions; seals nothing."""
     (batch,) = await fetch(
         engine,
         text(
@@ -130,6 +137,8 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
             break  # it opened the batch again
         if was_whole:
             added.append(SealFinding(ADDED, id_, row.custom_id))
+    if not purged and await fetch(engine, _UNDECIDED, id=batch_id):
+        findings.append(SealFinding("the certificate is in no decision"))
     return AuditReport(
         decisions=decisions,
         seals=count,

@@ -486,6 +486,8 @@ BEGIN
 END $$;
 CREATE TRIGGER keep_certificate BEFORE UPDATE OF state, lease_until, certificate, policy, weights, lengths, extensions,
     decided_at, epoch ON pilots FOR EACH ROW WHEN (OLD.state = 'decided') EXECUTE FUNCTION pointsman_keep_certificate();
+CREATE TRIGGER keep_breach BEFORE UPDATE OF breached_at ON pilots FOR EACH ROW WHEN (OLD.breached_at IS NOT NULL)
+    EXECUTE FUNCTION pointsman_keep_certificate();
 
 CREATE TABLE grades (
     call_id bigint NOT NULL,

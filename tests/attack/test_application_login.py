@@ -313,6 +313,20 @@ def test_what_a_pilot_decided_is_written_once(databases: Databases, database_url
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is decided"):
             attacker.execute(f"UPDATE pilots SET {change}".encode())
         attacker.execute("UPDATE pilots SET breached_at = now(), stopped_at = now()")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is decided"):
+            attacker.execute("UPDATE pilots SET breached_at = NULL")
+
+
+def test_a_certificate_that_no_pilot_gave_is_named(on_bench: OnBench) -> None:
+    """The application's login may write one, and the report shows it; the log of decisions does not have it."""
+
+    async def story(bench: LedgerHarness) -> None:
+        batch_id = await ended_batch(bench)
+        await bench.rows(DECIDED_PILOT.replace("(1,", f"({batch_id},"))
+        findings = (await verify(bench.engine, batch_id)).findings
+        assert [finding.what for finding in findings] == ["the certificate is in no decision"]
+
+    on_bench(story)
 
 
 FORGED = (
