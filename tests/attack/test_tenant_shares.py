@@ -22,6 +22,7 @@ from sqlalchemy import event
 
 from api import middleware
 from api.background import deliver_webhooks, finalize_batch
+from api.dashboard import collector
 from api.tenant_shares import TenantShares
 from db import ledger
 from db.api_batches import CHAT_SOURCE, ApiBatches
@@ -123,6 +124,26 @@ def test_a_neighbors_chats_and_batches_leave_half_of_the_window_to_another(on_be
         assert set(ahead) < set(taken), "an operator's batch is no later than chats"
 
     on_bench(story)
+
+
+def test_a_neighbors_open_queries_are_not_counted_for_each_dashboard(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten million it takes seconds, one dashboard after the other, and `/metrics` behind them."""
+    read: list[str] = []
+
+    async def slow(engine: Any, name: str, **asked: Any) -> Any:
+        read.append(name)
+        if name == "dashboard_open":
+            await asyncio.sleep(2.0)
+        return await run_report(engine, name, **asked)
+
+    monkeypatch.setattr(collector, "run_report", slow)
+    for tenant in ("a", "b", "c"):
+        with served.client(served.key(tenant)) as client:
+            assert client.get("/v1/pointsman/figures").status_code == 200
+    assert read.count("dashboard_chats") == 3
+    assert read.count("dashboard_open") == 1
 
 
 def test_a_neighbors_many_batches_leave_a_forecast_the_tenants_own(on_bench: OnBench) -> None:
