@@ -294,9 +294,12 @@ async def _await(request: Request, service: AppState, public_id: str) -> int:
 
 
 async def _cancel_if_unwatched(service: AppState, public_id: str, *, tenant: str, kept: bool) -> None:
-    batch_id = None if kept else await service.batches.batch_id(public_id, tenant=tenant)
-    if batch_id is not None:
-        await service.ledger.cancel(batch_id)
+    if kept:
+        return
+    async with service.chat_turns.of(tenant):
+        batch_id = await service.batches.batch_id(public_id, tenant=tenant)
+        if batch_id is not None:
+            await service.ledger.cancel(batch_id)
 
 
 def _answer(row: Row[Any], public_id: str, stream: _Stream | None) -> Response:

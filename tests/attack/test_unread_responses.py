@@ -193,31 +193,43 @@ def test_idle_connections_of_strangers_leave_room_for_others(
         assert status(busy) == 400, "it was not idle"
 
 
-def test_a_crowd_of_chats_that_are_refused_takes_few_connections_to_postgres(
+def at_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[int]:
+    """How many calls of a coroutine function are under way, noted at each."""
+    noted: list[int] = []
+    under_way, call = 0, getattr(owner, name)
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal under_way
+        under_way += 1
+        noted.append(under_way)
+        try:
+            return await call(*args, **kwargs)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(owner, name, counted)
+    return noted
+
+
+def test_crowds_of_chats_that_are_refused_or_left_take_few_connections_to_postgres(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand at once had others wait for a thousand statements."""
     service = served.app.state.service
-    under_way, most = 0, 0
-    ask = service.tenants.day_budget
-
-    async def counted(tenant: str) -> Any:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        try:
-            return await ask(tenant)
-        finally:
-            under_way -= 1
-
-    monkeypatch.setattr(service.tenants, "day_budget", counted)
+    asked = at_once(monkeypatch, service.tenants, "day_budget")
+    cancelled = at_once(monkeypatch, service.ledger, "cancel")
     key = served.key("greedy")
     with ExitStack() as opened:
-        crowd = [opened.enter_context(connected(served)) for _ in range(40)]
+        crowd = [opened.enter_context(connected(served)) for _ in range(20)]
         for connection in crowd:
             connection.sendall(head("POST", "/v1/chat/completions", key, length=2) + b"{}")
         assert {status(connection) for connection in crowd} == {400}
-    assert most <= 2
+        for connection in crowd:
+            connection.sendall(chat(key))
+        wait_until(lambda: len(asked) == 40)
+    wait_until(lambda: len(cancelled) == 20)
+    assert max(asked) <= 2
+    assert max(cancelled) <= 2
 
 
 def test_the_schema_is_written_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
