@@ -1,20 +1,32 @@
 """Console output: data on stdout, messages on stderr."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
 _LOG_COLUMNS: Final = 160
 """Width without a terminal, so that tables in a log lose nothing."""
 
 
+class _PlainConsole(Console):
+    """Prints no control character of a text, whoever wrote that: `rich` lets escape sequences through."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(plain, segment.text.split("\n"))), segment.style)
+
+
 def _console(*, stderr: bool = False) -> Console:
     # No markup: text of users and models (a custom_id, a reason) is data.
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    console = _PlainConsole(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = _LOG_COLUMNS
     return console

@@ -4,10 +4,13 @@ import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
+from cli.console import err, notice, out, table, warn
 from cli.output_files import open_atomically
 from cli.query_source import RejectedFile
 from settings import ROOT
@@ -34,6 +37,25 @@ def test_no_link_is_followed_where_results_are_written(tmp_path: Path, victim: P
         file.write(b"an answer")
     assert victim.read_text() == "the victim's"
     assert (output.is_symlink(), output.read_bytes()) == (False, b"an answer")
+
+
+@pytest.mark.parametrize("show", [warn, notice, out.print, err.print, lambda text: err.print(of_cell(text), end="")])
+def test_no_escape_sequence_of_a_text_reaches_a_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, show: Callable[[str], None]
+) -> None:
+    """Names of routers and models, workloads and errors of others are shown in messages, too."""
+    for console in (out, err):
+        monkeypatch.setattr(console, "file", sys.stdout)
+    show("a router\x1b]0;owned\x07\x9b2J\nof two lines")
+    shown = capfd.readouterr().out
+    assert "a router" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+def of_cell(text: str) -> Table:
+    grid = table(())
+    grid.add_row(text)
+    return grid
 
 
 def test_results_and_rejected_lines_are_their_owners_alone(tmp_path: Path) -> None:
