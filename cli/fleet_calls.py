@@ -26,8 +26,8 @@ from routing.query import read_body
 ANSWERS: Final = "answers"
 BATCH_LANE: Final = "batch lane"
 FEATURES: Final = (ANSWERS, "price", "tools", "JSON schema", "logprobs", "effort", "temperature", BATCH_LANE)
-"""In the order of the table; the first is whether the deployment answers at all, for `FeatureCheck.fault` says what of
-key, quota, model and network keeps it from that."""
+"""In the order of the table. The first says whether the deployment answers at all; `FeatureCheck.fault` says whether
+key, quota, model or network prevents it."""
 
 _CAP: Final = 512
 """Completion tokens of one call: a model that reasons needs some hundred for one word."""

@@ -23,7 +23,7 @@ from routing.fleet import BudgetPolicy
 from routing.pilot import PilotSpec
 
 CHAT_SOURCE: Final = "/v1/chat/completions"
-"""The source of a batch of one that is somebody's chat completion; lists of batches leave it out."""
+"""The source of a batch that is one chat completion; lists of batches leave it out."""
 
 _AS_JSON: Final = ("metadata", "pilot", "row_mapping")
 

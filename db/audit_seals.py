@@ -122,7 +122,7 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
             count = link.place
         elif link.hash != expected:
             findings.append(
-                SealFinding(f"seal {link.place} does not follow from what it covers and the seal before it")
+                SealFinding(f"seal {link.place} does not match the decisions that it covers and the seal before it")
             )
         known = link.hash
         found = await _between(engine, batch_id, first=last_id, last=link.ids[-1])

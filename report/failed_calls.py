@@ -13,10 +13,10 @@ _NOT_TAKEN: Final = (
     "fix: `pointsman check-fleet --call` says what each model takes, and which setting helps (such as cap_field); or "
     "leave the field out of the lines"
 )
-_RARE: Final = "fix: none while it is rare; else another model in the tier"
+_RARE: Final = "fix: none while it is rare; otherwise add another model to the tier"
 
 FIXES: Final[Mapping[FailureKind, str]] = {
-    _K.NEVER_SENT: "not billed. fix: none if a limit delayed them; else `pointsman doctor --probe` finds the cause",
+    _K.NEVER_SENT: "not billed. fix: none if a limit delayed them; otherwise see `pointsman doctor --probe`",
     _K.INEXPRESSIBLE: _NOT_TAKEN,
     _K.RATE_LIMITED: "not billed. fix: lower requests_per_min or tokens_per_min to what the account allows",
     _K.OVERLOADED: f"not billed. {_RARE}",

@@ -32,7 +32,7 @@ MAX_WORKLOAD_CHARS: Final = 200
 """It is part of a key in the sums of spend, where a name of kilobytes fails the sums of all tenants."""
 
 NO_EXPECTATION: Final = Expectation()
-"""That of most queries: one for all of them."""
+"""Most queries have none, and share this object."""
 
 
 class Query(NamedTuple):

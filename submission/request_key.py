@@ -14,7 +14,7 @@ from routing.query import read_line, workload_of
 from submission.input_line import InputLine
 
 _AT_ZERO: Final = re.compile(rb'"temperature":-?0(?:\.0+)?[,}]')
-"""In every line at temperature 0, and in some that say so of something else."""
+"""Matches every line at temperature 0, and some where the text is elsewhere in the line."""
 
 _IRRELEVANT: Final = frozenset(
     {"metadata", "user", "safety_identifier", "store", "prompt_cache_key", "prompt_cache_retention"}

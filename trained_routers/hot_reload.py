@@ -41,7 +41,7 @@ class LoadedRouters:
 log = structlog.get_logger()
 
 LOOK_S: Final = 2.0
-"""How long a worker may not know of a promotion, about."""
+"""The approximate time until a worker knows of a promotion."""
 
 RETRY_S: Final = 60.0
 """How long what could not be loaded is left alone, unless something else is promoted."""

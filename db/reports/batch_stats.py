@@ -210,7 +210,7 @@ class CutOffAnswers:
 
     deployment: str
     by_own_cap: bool
-    """The cap of their lines cut them off; else that of the deployment, or its server's."""
+    """Whether the cap of their lines cut them off; otherwise the deployment's cap did, or its server's."""
     answers: int
     example: str
     """The custom_id of one of them."""

@@ -25,7 +25,8 @@ SPORADIC_SHARE: Final = 0.3
 
 RECOVERED_SHARE: Final = 0.3
 LEAST_FOLLOWERS: Final = 4.0
-"""Unless of at least so many calls that followed a 429 without a rest more than that share went through."""
+"""They are no limit if at least so many calls followed a 429 without a rest, and more than `RECOVERED_SHARE` of those
+succeeded."""
 
 VAIN_SHARES: Final = (0.2, 0.8)
 LEAST_FIRSTS: Final = 3.5

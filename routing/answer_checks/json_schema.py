@@ -45,7 +45,7 @@ _LONG_NUMBER: Final = re.compile(r"(?<!\d)\d{300}")
 
 _MAX_PROGRAM_BYTES: Final = 200_000
 _LARGEST_PROGRAM: Final = 4_000
-"""States, about: what Rust's engine makes within its limit of size."""
+"""States, approximately: what Rust's engine builds within its limit of size."""
 _REPEATED: Final = re.compile(r"\{(\d{1,6}),?(\d{0,6})\}")
 _CLASS: Final = re.compile(r"\\[dDwWsSp]")
 
@@ -150,7 +150,9 @@ class Schema:
         self._divides = graph.divides
         self._walks, self._subschemas = graph.walks, graph.subschemas
         if self._walks and (checks or not graph.converged):
-            raise UnusableSchema(f"{' or '.join(_UNEVALUATED)} with subschemas in place, in one that refers to itself")
+            raise UnusableSchema(
+                f"{' or '.join(_UNEVALUATED)} beside subschemas such as anyOf, in a schema that refers to itself"
+            )
 
     def most_steps(self, text: str) -> int:
         """No value of JSON in ``text`` takes more steps than this (see `MAX_STEPS`).
@@ -374,7 +376,7 @@ class _Graph:
         for place in self._last_first:
             paths[place] = min(1 + sum(paths[target] for target in self._in_place[place]), _TOO_MANY)
         if sum(paths[place] for place in self._walkers) > MAX_PATHS:
-            raise UnusableSchema(f"too many subschemas in place below {' and '.join(_UNEVALUATED)}")
+            raise UnusableSchema(f"too many subschemas such as anyOf below {' and '.join(_UNEVALUATED)}")
 
     def steps_by_depth(self) -> Iterator[tuple[int, int]]:
         """For values 0, 1, … levels below the root: (checks of one such value, pattern steps for one byte of it).

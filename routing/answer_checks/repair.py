@@ -17,7 +17,7 @@ MAX_CHOICES_CHARS: Final = 4_000
 """Longer lists of choices are not repeated: the question has them."""
 
 ASK_TOKENS: Final = 60
-"""What a request for a repair adds to prompt and answer, about."""
+"""What a request for a repair adds to prompt and answer, approximately."""
 
 _FINDINGS: Final = frozenset({ReasonCode.SHAPE.value, ReasonCode.CHOICES.value})
 

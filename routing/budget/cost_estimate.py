@@ -36,7 +36,7 @@ def expected_usd(case: RoutingCase, model: Model, lengths: AnswerLengths) -> flo
 
 
 VERIFICATION_TOKENS: Final = 60
-"""The words around question and answer when a verifier is asked, about."""
+"""The words around question and answer when a verifier is asked, approximately."""
 
 VERDICT_TOKENS: Final = 4
 

@@ -50,7 +50,7 @@ MEASURED_LATENCY_SPREAD: Final = 0.15
 """Relative standard deviations of a tier's mean latency."""
 
 ROUTED_PER_S: Final = 2000.0
-"""Queries that one process routes in a second, about; it is not what takes time."""
+"""Queries that one process routes in a second, approximately. Routing does not limit a batch."""
 
 
 LEAST_KNOWN: Final = 0.9

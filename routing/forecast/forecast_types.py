@@ -9,7 +9,7 @@ from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
 from routing.fleet import Model
 
 START_S: Final = 2.0
-"""Until the first calls are out and after the last one is in, about: it is most of the time of a small batch."""
+"""Approximate time before the first calls and after the last one: most of the time of a small batch."""
 
 WITHIN: Final = 0.9
 """The probability that an interval is meant to hold what comes."""

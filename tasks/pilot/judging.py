@@ -35,7 +35,7 @@ MOST_LIMITS: Final = 20
 """Replies that say no more than "too many requests" and count as no attempt: the judge rests after each."""
 
 MOST_UNUSABLE: Final = 8
-"""A judge that starts with this many replies without a verdict is not asked again: each of them is paid."""
+"""A judge is not asked again if none of its first replies, this many, has a verdict: each reply costs money."""
 
 CHARS_PER_CONTEXT_TOKEN: Final = 1.5
 """So many characters of pairs go into one call: they stay within the judge's context in any language."""

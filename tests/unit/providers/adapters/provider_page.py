@@ -77,7 +77,7 @@ _BILLING: Final = f"""\
 - Where the provider states its own cost of a call (OpenRouter, Perplexity, LiteLLM's header), that is what the ledger
   counts, and the price table's figure is kept beside it. A difference above {DIFFERENCE:.0%} is logged
   (`cost_differs`), noted in the result's `reasons`, and stands in the report.
-- Tokens that the total of a usage counts, and neither prompt nor answer, are paid as reasoning (Google's endpoint for
+- Tokens that only the total of a usage counts are paid as reasoning (Google's endpoint for
   OpenAI's protocol), or as caches where they are as many (gateways for Bedrock). Where a usage does not count the
   prompt or the answer, that counts at 2 bytes a token, at most what was reserved.
 - Where another model answered than was asked, the call is priced as that model if the table knows it, and flagged.
