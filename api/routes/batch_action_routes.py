@@ -99,6 +99,7 @@ async def resume_batch(request: Request, batch_id: str) -> Response:
     ledger_id = _require_id(batch)
     if await service.ledger.unpause(ledger_id):
         return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
+    await service.check_stored(tenant)
     most = service.fleet.tenant_quotas.open_batches
     if batch.ended_at is not None and await service.batches.open_batches(tenant) >= most:
         raise too_many_open_batches(most)

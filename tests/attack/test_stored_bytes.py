@@ -47,6 +47,29 @@ async def purge_all(bench: LedgerHarness) -> None:
         await purge(owner, before=datetime.now(UTC) + timedelta(minutes=1))
 
 
+def test_rows_of_a_batch_that_is_resumed_again_and_again_count(few_served: Served) -> None:
+    """Queries that fail for nothing, as without a budget, write their decisions again: one request has 50,000 do it."""
+
+    async def resumed(bench: LedgerHarness) -> int:
+        (row,) = await bench.rows("SELECT b.id, q.id AS query FROM batches AS b JOIN queries AS q ON q.batch_id = b.id")
+        await finish_one(bench, row.query, fails=True)
+        for _ in range(10):
+            assert await bench.ledger.resume(row.id) == 1
+            await finish_one(bench, row.query, fails=True)
+        await bench.ledger.end_batches()
+        await measure_batches(bench.engine)
+        return await stored_bytes(bench.engine, "greedy")
+
+    quotas = replace(QUOTAS, stored_bytes=5 * ROW_BYTES)
+    few_served.app.state.service.fleet = replace(few_served.fleet, tenant_quotas=quotas)
+    with few_served.client(few_served.key("greedy")) as client:
+        batch = str(create(client, upload(client, [line("a")])["id"])["id"])
+        until(client, batch, "in_progress")
+        assert few_served.play(resumed) > quotas.stored_bytes
+        time.sleep(2 * CONFIG.status_ttl_s)
+        assert "purge" in refused(client.post(f"/v1/pointsman/batches/{batch}/resume"), 413)
+
+
 def test_prompts_and_answers_that_are_stored_have_a_quota(few_served: Served) -> None:
     quotas = replace(QUOTAS, files=100, open_batches=100, stored_bytes=FAILED_BYTES + 4 * ROW_BYTES)
     few_served.app.state.service.fleet = replace(few_served.fleet, tenant_quotas=quotas)
