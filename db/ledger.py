@@ -299,8 +299,11 @@ class Ledger:
         )
         return int(rows[0].finished + rows[0].asked)
 
-    async def renew_day_budgets(self, *, cap_usd: float) -> None:
-        """Today's and tomorrow's budget of each tenant with an open batch; an existing one stays as it is."""
+    async def renew_day_budgets(self, *, cap_usd: float | None) -> None:
+        """Today's and tomorrow's budget of each tenant with an open batch: its own limit, else ``cap_usd``, if any.
+
+        An existing one stays as it is.
+        """
         await self._named("renew_day_budgets", cap_usd=cap_usd)
 
     async def set_windows(self, windows: Mapping[str, tuple[int, float]]) -> None:

@@ -229,8 +229,7 @@ class Feeder:
         if time.monotonic() >= self.lost_at:
             self.lost_at = time.monotonic() + LOST_EVERY_S
             await self._return_lost()
-        if (day_cap_usd := self.context.fleet.budgets.tenant_day_usd) is not None:
-            await ledger.renew_day_budgets(cap_usd=day_cap_usd)
+        await ledger.renew_day_budgets(cap_usd=self.context.fleet.budgets.tenant_day_usd)
         for batch in await ledger.closing_batches():
             if not batch.closes:  # paused: what was on its way into the broker meanwhile
                 await ledger.return_paused(batch.id)

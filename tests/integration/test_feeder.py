@@ -48,13 +48,21 @@ def test_a_limit_of_a_tenant_is_renewed_where_no_api_runs(on_bench: OnBench) -> 
     """The API did it alone: two days after it had stopped, a batch that goes on had no limit."""
 
     async def story(bench: LedgerHarness) -> None:
-        await bench.rows_as_owner("INSERT INTO tenants (name, day_usd) VALUES ('a', 20)")
+        await bench.rows_as_owner("INSERT INTO tenants (name, day_usd) VALUES ('idle', 20), ('own', 30)")
+        await bench.submit(1, tenant="own")
+        await bench.submit(1, tenant="unlimited")
+        asked = "SELECT tenant, cap_usd FROM budgets WHERE tenant IS NOT NULL ORDER BY tenant, day"
+        limits = [("own", 30), ("own", 30)]
+        assert [tuple(row) for row in await bench.rows(asked)] == limits
+        await bench.rows_as_owner("UPDATE budgets SET day = day - 3 WHERE tenant IS NOT NULL")
         async with worker_context_of(bench, bench.fleet) as context:
             feeder = Feeder(context, WorkerRegistry(bench.engine), None)
             await feeder._run_maintenance(rescue_as_of=None)
+            today = asked.replace("WHERE", "WHERE day >= CAST(now() AT TIME ZONE 'UTC' AS date) AND")
+            at_once = [tuple(row) for row in await bench.rows(today)]
+            assert [row for row in at_once if row[0] == "own"] == limits, "before anything is published"
             assert feeder.renewing.task is not None
             await feeder.renewing.task
-        caps = await bench.rows("SELECT cap_usd FROM budgets WHERE tenant = 'a' ORDER BY day")
-        assert [row.cap_usd for row in caps] == [20, 20]
+        assert [tuple(row) for row in await bench.rows(today)] == [("idle", 20), ("idle", 20), *limits]
 
     on_bench(story)

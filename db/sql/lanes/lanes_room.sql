@@ -1,5 +1,5 @@
--- The tokens that a tenant may add to what is enqueued at a deployment, which takes :most. Those that have some there, or
--- :waiting for it, have equal parts; where there are other tenants, one part is left for whoever comes next.
+-- The tokens that a tenant may add to what is enqueued at a deployment, which takes :most. Tenants that have some there, or
+-- are in :waiting, have equal parts; where there are other tenants, one part is left for whoever comes next.
 WITH held AS (
     -- What is being formed may yet take all that it was given.
     SELECT b.tenant, sum(CASE WHEN p.state = 'forming' AND b.paused_at IS NULL THEN greatest(p.max_tokens, p.tokens)

@@ -1,5 +1,6 @@
 -- Inserts the batch, written last: its queries are invisible before. With it its budget, and those of its tenant for
--- today and tomorrow, if there are caps; and its price list, unless an earlier batch had the same.
+-- today and tomorrow, if there are caps: the tenant's own, else the fleet's; and its price list, unless an earlier batch
+-- had the same.
 WITH prices AS (
     INSERT INTO price_lists (digest, content) VALUES (:price_list, CAST(:prices AS jsonb))
     ON CONFLICT (digest) DO NOTHING
@@ -19,7 +20,10 @@ of_batch AS (
     SELECT :id, CAST(:cap_usd AS numeric) WHERE CAST(:cap_usd AS numeric) IS NOT NULL
 )
 INSERT INTO budgets (tenant, day, cap_usd)
-SELECT :tenant, CAST(now() AT TIME ZONE 'UTC' AS date) + ahead, CAST(:day_cap_usd AS numeric)
-FROM generate_series(0, 1) AS ahead
-WHERE CAST(:day_cap_usd AS numeric) IS NOT NULL
+SELECT :tenant, CAST(now() AT TIME ZONE 'UTC' AS date) + ahead, l.day_usd
+FROM (
+    SELECT coalesce((SELECT t.day_usd FROM tenants AS t WHERE t.name = :tenant), CAST(:day_cap_usd AS numeric)) AS day_usd
+) AS l
+CROSS JOIN generate_series(0, 1) AS ahead
+WHERE l.day_usd IS NOT NULL
 ON CONFLICT (tenant, day) DO NOTHING
