@@ -16,7 +16,7 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_LATE_BYTES: Final = 16 * 1024**2
 """Of a body whose request is answered already: a client may read its answer, and then has to stop."""
 MOST_PIPELINED: Final = 16
-"""Requests of a connection that wait for the one before: each takes kilobytes, and eighteen bytes are one."""
+"""Requests of a connection that wait for the one before: each takes kilobytes of memory, and may come in 18 bytes."""
 MAX_PIPELINED_BYTES: Final = 256 * 1024
 """Of the bodies of such requests: no share of a tenant counts them yet."""
 MAX_UNSENT_BYTES: Final = 32 * 1024
@@ -39,7 +39,7 @@ _TOO_LARGE: Final = (
 
 
 class TooManyPipelined(Exception):
-    """A client does not wait for responses; httptools takes it for a request that cannot be parsed (400)."""
+    """A client does not wait for responses. It gets 400, as for a request that cannot be parsed."""
 
 
 class BoundedHeadProtocol(HttpToolsProtocol):

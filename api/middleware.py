@@ -47,7 +47,7 @@ _LASTING: Final = ("/content", "/results", "/events", "/v1/pointsman/live")
 
 
 _OWN_SHARE: Final = _STREAMED | _OWN_LIMIT
-"""What is created there may take minutes, and has a share of its own."""
+"""Each POST to these paths may take minutes, and has a share of its own."""
 
 
 def bounded(scope: Scope, receive: Receive, held: HeldBody) -> Receive:

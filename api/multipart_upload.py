@@ -20,9 +20,9 @@ from routing.fleet import TenantQuotas
 
 _MAX_FIELD_BYTES: Final = 4096
 _MAX_PARTS: Final = 17
-"""Sixteen fields and the file. Counted one by one: parts of no bytes cost a hundred times what their bytes would."""
+"""Sixteen fields and the file. Empty parts count too: each costs a hundred times what its bytes do."""
 _SLICE_BYTES: Final = 32 * 1024
-"""What is parsed at a time, with other requests in between: a file may be full of what begins like a boundary."""
+"""Parsed at a time, with other requests in between: text that begins like a boundary is slow to parse."""
 _OVERHEAD_BYTES: Final = 64 * 1024
 """What the form around the file may add to its size."""
 _MIN_EXPIRY_S: Final = 3600

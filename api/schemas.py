@@ -38,7 +38,7 @@ _MOST_KEYS: Final = 64
 
 
 def _refuse_many_keys(fields: Any) -> Any:
-    """Before each of them becomes an error: a hundred thousand take a second, in which nobody else is answered."""
+    """Refuses them before each becomes an error: a hundred thousand errors take a second of the event loop."""
     if isinstance(fields, dict) and len(fields) > _MOST_KEYS:
         raise PydanticCustomError("too_many_keys", "an object has at most {most} keys here", {"most": _MOST_KEYS})
     return fields

@@ -134,7 +134,7 @@ class AppState:
             partial(stored_bytes, self.engine)
         )
         self.ask_postgres = alru_cache(ttl=_PING_TTL_S)(self._ask_postgres)
-        """Whoever asks whether the service is ready needs no key."""
+        """Asks once for all that come within `_PING_TTL_S`: `/readyz` needs no key."""
         self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)
 
     async def status(self, public_id: str, *, tenant: str, param: str = "batch_id") -> Status:

@@ -17,7 +17,7 @@ from providers.transport.failures import TRANSPORT_ERRORS, cause_of
 
 MOST_LOOKUPS: Final = 20
 _RESOLVERS: Final = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="webhook-dns")
-"""Names without an answer hold a thread for half a minute; the pool that others use is not theirs to fill."""
+"""Names without an answer hold a thread for half a minute: not one of the pool that everything else uses."""
 
 
 class ForbiddenAddress(Exception):
@@ -94,7 +94,7 @@ async def post_webhook(
 ) -> int:
     """Sends ``body`` and returns the response's status. Raises WebhookDeliveryError, or ForbiddenAddress."""
     try:
-        # A look-up cannot be ended, and holds a thread for as long as it takes: so long it counts for its tenant.
+        # A look-up cannot be cancelled, and holds a thread until it ends: until then it counts for its tenant.
         addresses = await resolve(target, private=private)
         async with asyncio.timeout(timeout_s):
             return await post_pinned(

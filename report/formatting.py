@@ -17,9 +17,9 @@ RULES: Final = frozenset(
 
 PURPOSES: Final = {
     "audit": "asks the top tier after delivery, to check the certificate",
-    "extend": "asks again with more room, as the answer was cut off by a cap of Pointsman's",
+    "extend": "asks again with more room, as a cap that Pointsman set cut the answer off",
     "grade": "has the judge compare answers",
-    "hedge": "races a slow call",
+    "hedge": "repeats a slow call beside it",
     "repair": "shows the model its answer and what the validators found",
     "route": "asks the LLM router",
     "sample": "asks again, to see whether the answers agree",

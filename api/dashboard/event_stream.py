@@ -99,7 +99,7 @@ class DashboardStream:
                 frames = {}
                 for tenant in list(self._watched):
                     frames[tenant] = server_sent_event("figures", self._body(tenant))
-                    await asyncio.sleep(0)  # tens of milliseconds each: others come in between
+                    await asyncio.sleep(0)  # each takes tens of milliseconds: other requests run in between
                 self._frames = {tenant: frame for tenant, frame in frames.items() if tenant in self._watched}
                 turn += 1
             except (DBAPIError, PoolTimeout, StatementFailed) as error:

@@ -112,7 +112,7 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
                 "failed": failed,
                 "cancelled": cancelled,
                 "queries_per_s": rate,
-                # Its pilot says who answers the rest, and so how fast.
+                # The pilot decides which tiers answer the rest, and so how fast.
                 "eta_s": left / rate if rate and not in_pilot else None,
                 "in_pilot": in_pilot,
                 "wall_s": batch.wall_s,

@@ -196,7 +196,7 @@ async def _check_day_budget(service: AppState, tenant: str) -> None:
 
 
 async def _check_kept(service: AppState, tenant: str, key: str) -> None:
-    """Chats with a key go on when their clients leave, which then wait for nothing: they need a quota of their own."""
+    """Chats with a key go on when their clients leave, so they have a quota of their own."""
     most = service.fleet.tenant_quotas.waiting_chats
     if await service.batches.open_kept_chats(tenant, but=key, most=most) >= most:
         what = f"{most} chat completions with an Idempotency-Key are open"

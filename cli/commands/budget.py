@@ -74,8 +74,8 @@ def _show(batch: Batch, balance: BatchBudget, *, released: int | None) -> None:
         )
         if balance.held_likely_usd is not None:
             out.print(
-                f"{'':<10} All their calls likely cost ${balance.held_likely_usd:.6f}, as those of ended queries did "
-                "from the same tier on."
+                f"{'':<10} All their calls likely cost ${balance.held_likely_usd:.6f}, by what ended queries "
+                "cost from the same tier on."
             )
         if balance.own is not None:
             _show_caps(batch, balance, balance.own)

@@ -133,7 +133,7 @@ class Progress:
 
     @property
     def in_pilot(self) -> bool:
-        """Whether its pilot is not decided: until then nothing says who answers the rest, and how fast."""
+        """Whether its pilot is not decided: until then it is open which tiers answer the rest, and how fast."""
         return self.pilot_state in ("sampling", "deciding")
 
     @property
@@ -356,7 +356,7 @@ class BatchFigures:
 
     @property
     def unassigned_usd(self) -> float:
-        """What calls cost that are of no query: grading, audits, and routing of several queries at once."""
+        """The cost of calls that belong to no query: grading, audits, and routing of several queries at once."""
         return round(self.cost_usd - sum(workload.cost_usd for workload in self.workloads), 9)
 
     @property

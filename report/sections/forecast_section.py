@@ -27,9 +27,9 @@ def forecast(report: BatchReport) -> Section:
             compared[f"answers of {tier}"] = (count | {"expected": answers[tier]}, _count)
     else:
         paragraphs.append(
-            "Who answers the rest of a pilot is known after the pilot alone. So the cost is expected between the pilot "
-            f"and the rest by {plain(rest['least_tier'])} alone, and the pilot and the rest by "
-            f"{plain(rest['most_tier'])} alone; the time is that of {plain(rest['most_tier'])}."
+            "The pilot decides which tiers answer the rest of the batch. So the expected cost is a range: from the "
+            f"pilot and the rest by {plain(rest['least_tier'])} alone, to the pilot and the rest by "
+            f"{plain(rest['most_tier'])} alone. The time is that of {plain(rest['most_tier'])}."
         )
     rows = [
         [

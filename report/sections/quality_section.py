@@ -26,7 +26,7 @@ def quality(report: BatchReport) -> Section:
     drawings: list[Figure] = []
     expected: dict[str, str] = {}
     if floor is not None and floor.is_top_alone:
-        paragraphs.append(f"Nothing was certified: {TOP_ALONE}. See the table Quality floor.")
+        paragraphs.append(f"Nothing was certified: the batch is {TOP_ALONE}. See the table Quality floor.")
     elif measured:
         paragraphs.append("Quality is measured relative to the top tier's answers: see the table Quality floor.")
     elif chart is None:

@@ -28,7 +28,7 @@ def workloads(report: BatchReport) -> Section:
         [
             "A query belongs to the workload that its metadata name, else to those with the same system prompt "
             "(prompt-…). Costs cover each query's own calls; grading, audits, and calls that route several queries at "
-            f"once are of no query: {usd(report.figures.unassigned_usd)}."
+            f"once belong to no query: {usd(report.figures.unassigned_usd)}."
         ],
         tables=[Table("Workloads", columns, rows, frozenset({"workload"}))],
     )

@@ -69,7 +69,7 @@ class ExpectedPilot:
 
 
 class RestBounds(NamedTuple):
-    """What a batch is expected to cost by who answers the rest of its pilot, which is known after the pilot alone."""
+    """What a batch is expected to cost by which tier answers the rest, which only its pilot decides."""
 
     least_tier: str
     least_usd: float
