@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the service: uvicorn's protocol, with limits of its own on the heads of requests."""
+"""HTTP/1.1 for the service: uvicorn's protocol, with limits on what a connection has it keep."""
 
 import asyncio
 import heapq
