@@ -32,18 +32,17 @@ MOST_TOKENS: Final = 2**31 - 1
 
 
 def as_count(value: object) -> int:
-    """``value`` if it is a whole number from 0 to `MOST_TOKENS`, else 0."""
+    """``value`` if it is a whole number from 0 to `MOST_TOKENS`, else 0.
+
+    Also one that is written as text, as an int64 of protobuf and the usage of some gateways are.
+    """
     if not value:  # nearly always: most counts are 0, or are not there
         return 0
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
+        value = float(value)  # as precise as a count that is believed
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_TOKENS else 0
-
-
-def as_count_or_text(value: object) -> int:
-    """`as_count` of a number, also of one that is written as text: an int64 of protobuf, and usage of some gateways."""
-    is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19
-    return as_count(int(value) if is_text else value)  # type: ignore[call-overload]
 
 
 def number(value: object) -> float | None:

@@ -254,7 +254,7 @@ def _without_cache_control(items: Any) -> Any:
 
 def read_usage(said: Mapping[str, Any], *, service_tier: str | None = None) -> Usage | None:
     """The usage object of a completion, or None if it is missing."""
-    count = json_fields.as_count_or_text
+    count = json_fields.as_count
     prompt, completion = count(said.get("prompt_tokens")), count(said.get("completion_tokens"))
     reported_usd = _reported_usd(said)
     if not prompt and not completion and reported_usd is None:

@@ -119,8 +119,7 @@ class GoogleBatches(ProviderBatchApi):
             raise broken_reply("a batch without a state")
         state = _STATES.get(word, RemoteState.IN_PROGRESS)
         stats = {
-            key: json_fields.as_count_or_text(value)
-            for key, value in json_fields.as_dict(about.get("batchStats")).items()
+            key: json_fields.as_count(value) for key, value in json_fields.as_dict(about.get("batchStats")).items()
         }
         # JSON of protobuf leaves out a 0.
         succeeded = stats.get("successfulRequestCount", 0) if stats else None
