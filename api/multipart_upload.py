@@ -69,7 +69,7 @@ async def receive_file(
             case MultipartParseError():
                 raise bad_request("The multipart form is malformed.", param="file") from error
             case ClientDisconnect():
-                raise bad_request("The upload was interrupted.", param="file") from error
+                raise bad_request("The upload was interrupted. Upload the file again.", param="file") from error
             case _:
                 raise
     if file is None:

@@ -137,7 +137,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
             (
                 "Pilot",
                 f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}"
-                + ("" if rest is None else f"; it decides the rest, which table and time count at {rest['most_tier']}"),
+                + ("" if rest is None else f"; it decides the rest; table and time assume {rest['most_tier']}"),
             )
         )
     if forecast["over_cap"]:

@@ -116,7 +116,7 @@ def _absolute(share: float | None) -> float | None:
 
 
 def _quality(report: BatchReport) -> Card:
-    """Quality as measured, by a floor's pilot and audits or by labels; nothing that nobody measured."""
+    """Quality as measured, by a floor's pilot and audits or by labels; nothing that was not measured."""
     floor = report.figures.quality
     if floor is not None and floor.standing == "departed":
         return Card("Quality", "not promised", f"floor {percent(floor.floor)}: {departed(floor.departures)}")

@@ -101,7 +101,7 @@ RULES: Final[dict[MoveKind, Rule]] = {
     MoveKind.RELEASE: Rule(_CLAIMED_OR_RESCUED, frozenset({State.READY})),
     # To another stage: route → tier, tier → fallback, fallback → tier. Where the budget has no room and its policy is
     # ``degrade``, a refused claim also moves: tier → lower tier, or tier → fallback.
-    # A late, paid outcome also counts from `ready` and `queued`, as long as nobody re-claimed.
+    # A late, paid outcome also counts from `ready` and `queued`, as long as no worker claimed it again.
     MoveKind.ADVANCE: Rule(_CLAIMED_OR_RESCUED, _UNCLAIMED, changes_stage=True),
     MoveKind.FINISH: Rule(_CLAIMED_OR_RESCUED, frozenset({State.DONE})),
     MoveKind.FAIL: Rule(_CLAIMED_OR_RESCUED, frozenset({State.FAILED})),

@@ -138,7 +138,7 @@ UNBOUNDED: Final[Mapping[str, str]] = {
     "mcp_servers": "a server's results are read as prompt, as often as the model asks",
     "container": "the provider's own tools are billed beside the tokens",
 }
-"""Keys of a body that make its cost something that nobody can bound beforehand, and why."""
+"""Keys of a body whose cost cannot be bounded beforehand, and why."""
 
 _OFF: Final[Sequence[object]] = (None, False, "", [])
 """Values that ask for nothing. An empty object is none of them: it asks for a search with the provider's defaults."""
@@ -290,7 +290,7 @@ def _bytes(text: str) -> int:
 
 
 def unbounded(body: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The field of ``body`` whose cost nobody can bound beforehand, and why; None where there is none."""
+    """The field of ``body`` whose cost cannot be bounded beforehand, and why; None where there is none."""
     if not UNBOUNDED.keys().isdisjoint(body):
         for key, why in UNBOUNDED.items():
             if body.get(key) not in _OFF:

@@ -134,11 +134,13 @@ def is_retry(count: str | None) -> bool:
 def require_same(created: api_batch_types.CreatedApiBatch) -> None:
     """Raises ApiError where the batch's idempotency key came with another request before."""
     if not created.same:
-        raise conflict(
-            "This Idempotency-Key was used before with another request.",
-            code="idempotency_key_reused",
-            param="Idempotency-Key",
-        )
+        raise key_reused()
+
+
+def key_reused() -> ApiError:
+    """The idempotency key came with another request before."""
+    message = "This Idempotency-Key was used before with another request. Use another key for this one."
+    return conflict(message, code="idempotency_key_reused", param="Idempotency-Key")
 
 
 async def create_from_file(

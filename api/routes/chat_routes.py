@@ -13,9 +13,9 @@ from sqlalchemy import Row
 from starlette.responses import Response
 
 from api.chat_stream import chat_chunks
-from api.http_errors import ApiError, bad_request, conflict, sentence, too_large
+from api.http_errors import ApiError, bad_request, sentence, too_large
 from api.responses import JSON_OBJECT, raw_json
-from api.routes.batch_routes import IdempotencyKey
+from api.routes.batch_routes import IdempotencyKey, key_reused
 from api.state import AppState, get_held_body, get_principal, get_state, get_tenant, get_until_sent
 from api.tenant_shares import no_room, quota_reached
 from db.api_batches import CHAT_SOURCE
@@ -247,11 +247,7 @@ async def _submit(
     except NoRoomForBatch as error:
         raise no_room(error.left, service.fleet.tenant_quotas.stored_bytes) from None
     except IdempotencyConflict as error:
-        raise conflict(
-            "This Idempotency-Key was used before with another request.",
-            code="idempotency_key_reused",
-            param="Idempotency-Key",
-        ) from error
+        raise key_reused() from error
     except InvalidInput as error:
         rejected = error.rejections[0]
         param = rejected.field.removeprefix("body.") if rejected.field != "line" else None

@@ -1,4 +1,4 @@
-"""Text in disguise: characters that nobody sees, or that look like others, and what stands behind them.
+"""Text in disguise: characters that are invisible, or that look like others, and what stands behind them.
 
 Disguises are used to slip words past filters; here they make a text suspect, and are taken off
 before it is read.

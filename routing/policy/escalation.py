@@ -50,7 +50,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class TiersExhausted:
-    """Nobody can answer it."""
+    """No tier can answer it."""
 
     reasons: tuple[str, ...]
 

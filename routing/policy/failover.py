@@ -15,7 +15,7 @@ from routing.outcome import ACCOUNT, BILLED, FAILURE_RULES, Closes, Failure, Fai
 LONGEST_BACKOFF_S: Final = 60.0
 
 MAX_UNKNOWN: Final = 2
-"""A query is sent again at most once when nobody knows whether the first call was billed."""
+"""A query is sent again at most once when it is unknown whether the first call was billed."""
 
 MAX_BROKEN: Final = 2
 """A deployment that broke its answer so often breaks it for this query; each one was paid."""

@@ -70,7 +70,7 @@ Answer with nothing but a JSON array, one object per block, for example:
 _TOKENS_PER_ANSWER: Final = 32
 _GAP: Final = " […] "
 _WHITESPACE: Final = re.compile(r"\s+")
-# What nobody sees can only be there to deceive.
+# Invisible text can only be there to deceive.
 _UNSEEN: Final = re.compile(f"[\u0000-\u0008\u000b-\u001f\u007f{INVISIBLE}]")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 

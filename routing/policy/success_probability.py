@@ -16,7 +16,7 @@ P_TOP: Final = 0.95
 """The top tier's chance of answering well, where no calibrated figure is given."""
 
 DOUBTFUL_SCORE: Final = 0.5
-"""Where nobody has an opinion, a query counts as at least this difficult."""
+"""Where no router has an opinion, a query counts as at least this difficult."""
 
 
 def from_vote(opinion: RouterVote, ladder: Sequence[str]) -> SuccessProbabilities | None:
@@ -71,7 +71,7 @@ def from_named_tier(rung: int, confidence: float, rungs: int) -> SuccessProbabil
 
 
 def prior(score: float, rungs: int) -> SuccessProbabilities:
-    """A belief from the difficulty alone, where nobody has an opinion: doubt counts as difficulty."""
+    """A belief from the difficulty alone, where no router has an opinion: doubt counts as difficulty."""
     harder = max(score, DOUBTFUL_SCORE)
     return filled({0: P_TOP * (1.0 - harder), rungs - 1: P_TOP}, rungs) if rungs > 1 else (P_TOP,)
 

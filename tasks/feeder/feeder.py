@@ -123,7 +123,7 @@ class Feeder:
         self.renewing = PeriodicTask("renewing_budgets", Tenants(self.context.engine).renew_day_budgets, SPEND_EVERY_S)
 
     async def run(self) -> None:
-        """Leads whenever nobody else does, and feeds while it leads."""
+        """Leads whenever no other feeder does, and feeds while it leads."""
         leadership = LeaderElection(self.context.engine)
         while not self.context.stopping.is_set():
             wait_s = TICK_S
@@ -149,7 +149,7 @@ class Feeder:
         if self.fed_at == 0.0:
             log.info("feeder_leads")
         elif now - self.fed_at > STALL_THRESHOLD_S and not failpoints.is_set("without_grace"):
-            # While Postgres (or we) stood still nobody could renew a lease: none has expired for one lease length.
+            # While Postgres (or we) stood still no worker could renew a lease: none has expired for one lease length.
             self.rescue_from = now + self.context.fleet.timing.lease_s
         self.fed_at = now  # not at the end: the ledger's statements wait for a Postgres that is away
         if as_of is not None:
@@ -192,7 +192,7 @@ class Feeder:
             is_gathered = in_broker >= MAX_CHUNK or stage not in UNDELAYED
             if is_gathered and time.monotonic() < self.look_again.get(stage, 0.0):
                 continue
-            # Publishing in lumps of a quarter of the window keeps messages large without running dry.
+            # Publishing a quarter of the window at a time keeps messages large without running dry.
             if window - depth >= min(chunk_size(stage, self.context.fleet), max(1, window // 4)):
                 await self._publish(stage, window - depth)
 

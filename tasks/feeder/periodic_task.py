@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class PeriodicTask:
-    """``work``, every so often and never twice at a time. What it raises is logged, and nobody is held up."""
+    """``work``, every so often and never twice at a time. What it raises is logged, and holds nothing up."""
 
     name: str
     work: Callable[[], Awaitable[object]]
