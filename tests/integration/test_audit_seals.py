@@ -129,7 +129,7 @@ def test_a_seal_that_was_made_to_fit_breaks_the_chain(on_bench: OnBench, monkeyp
             f" WHERE place = 1 AND batch_id = {batch_id}",
         )
         (finding,) = (await verify(bench.engine, batch_id)).findings
-        assert finding.what.startswith("seal 1 does not follow")
+        assert finding.what.startswith("seal 1 does not match")
         await as_owner(bench, f"DELETE FROM seals WHERE place = 2 AND batch_id = {batch_id}")
         assert [finding.what for finding in (await verify(bench.engine, batch_id)).findings][1] == "seal 2 is gone"
 
