@@ -56,7 +56,9 @@ class FakeProvider:
         return [body for body in self.calls if f"CASE:{case} " in json.dumps(body)]
 
     def reply(self, method: str, path: str, content: bytes) -> tuple[int, bytes]:
-        """Status and body of the response to any request."""
+        """Status and body of the response to any request; this one only answers calls."""
+        if method != "POST":
+            return 501, b"{}"
         status, answer = self.called(json.loads(content), path)
         return status, json.dumps(answer).encode()
 
