@@ -7,7 +7,7 @@ however many they are, and so is what other workloads took: all differ from the 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from statistics import pvariance
 from typing import Any, Final, NamedTuple
@@ -113,14 +113,22 @@ class _Evidence(NamedTuple):
 
 
 class AnswerLengths:
-    """Lengths by group, each with a record for every batch that had any; of each shape the best known groups."""
+    """Lengths by group, each with a record for every batch that had any; of each shape the best known groups.
 
-    def __init__(self, records: Mapping[LengthGroup, Sequence[LengthRecord]] | None = None) -> None:
+    The records of `repeated` groups are of queries of the next batch's kind, although no workload names it.
+    """
+
+    def __init__(
+        self,
+        records: Mapping[LengthGroup, Sequence[LengthRecord]] | None = None,
+        *,
+        repeated: Collection[LengthGroup] = (),
+    ) -> None:
         self._by_shape: dict[str, list[_Known]] = {}
         self._by_group: dict[LengthGroup, _Known] = {}
         self._evidence = lru_cache(maxsize=KEPT_EVIDENCE)(self._weigh)
         reasoned: dict[str, list[LengthRecord]] = {}
-        pooled = (_pooled(group, some) for group, some in (records or {}).items())
+        pooled = (_pooled(group, some, group in repeated) for group, some in (records or {}).items())
         for known in sorted(pooled, key=lambda known: -known.answers):
             alike = self._by_shape.setdefault(known.group.shape, [])
             if len(alike) < GROUPS_EACH:
@@ -157,7 +165,8 @@ class AnswerLengths:
             tier, workload, _ = known.group
             apart, groups = (0.0, 1) if tier == own.tier else (tier_variance, other_tiers)
             if workload == own.workload:
-                next_variance = known.next_variance
+                if tier == own.tier or own not in self._by_group:
+                    next_variance = known.next_variance
             else:
                 apart, groups = apart + WORKLOAD_SPREAD**2, others
             weight += (precision := 1.0 / ((known.variance + apart) * groups))
@@ -201,14 +210,14 @@ class AnswerLengths:
 UNKNOWN_LENGTHS: Final = AnswerLengths()
 
 
-def _pooled(group: LengthGroup, records: Sequence[LengthRecord]) -> _Known:
+def _pooled(group: LengthGroup, records: Sequence[LengthRecord], is_repeated: bool) -> _Known:
     logs = [math.log(max(record.tokens, 1.0)) for record in records]
     plain = sum(logs) / len(logs)
     between = (2 * _b0(group) ** 2 + sum((one - plain) ** 2 for one in logs)) / (2 + len(logs))
     weights = [1.0 / (between + ANSWER_SPREAD**2 / record.answers) for record in records]
     tokens = sum(weight * math.exp(one) for weight, one in zip(weights, logs, strict=True)) / sum(weights)
     answers = sum(record.answers for record in records)
-    following = between if group.workload else max(between, OTHER_KIND_SPREAD**2)
+    following = between if group.workload or is_repeated else max(between, OTHER_KIND_SPREAD**2)
     return _Known(group, math.log(tokens), 1.0 / sum(weights), following, _mean_reasoning(records), answers)
 
 

@@ -61,6 +61,7 @@ class Forecaster:
                 self.fleet,
                 tenant=self.spec.tenant,
                 total=self.sample.seen,
+                source=self.spec.source,
                 has_pilot=self.spec.pilot is not None,
                 embeds=endpoint_of(self.sample.lines[0].options) is Endpoint.EMBEDDINGS,  # a file is for one endpoint
             )

@@ -18,6 +18,9 @@ BATCHES: Final = 20
 QUERIES: Final = 3000
 """Of all batches: enough to know a mean of each, and read in a moment however large they were."""
 
+NO_FILE: Final = frozenset({"stdin", "api", "celery"})
+"""Sources of batches of any kind: none says that two batches are alike."""
+
 LEAST_PROMPT_RATIO: Final = 0.1
 """Of a prompt that was in a cache as a whole."""
 
@@ -26,7 +29,14 @@ ALIKE: Final = 10
 
 
 async def load_history(
-    engine: AsyncEngine, fleet: Fleet, *, tenant: str, total: int, has_pilot: bool = False, embeds: bool = False
+    engine: AsyncEngine,
+    fleet: Fleet,
+    *,
+    tenant: str,
+    total: int,
+    source: str = "",
+    has_pilot: bool = False,
+    embeds: bool = False,
 ) -> ForecastHistory:
     """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
 
@@ -34,6 +44,7 @@ async def load_history(
     ``embeds`` learns from batches of embeddings alone, the others from the rest.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
+    Where the tenant has batches of a file named as ``source``, those alone say how long such answers are.
     """
     batches = await run_report(
         engine,
@@ -52,17 +63,22 @@ async def load_history(
     sample = {"batch_ids": list(plans), "query_ids": [id_ for row in batches for id_ in row.sample]}
     verdicts = await run_report(engine, "forecast_verdicts", **sample)
     rows = await run_report(engine, "forecast_calls", **sample)
+    alike = {row.id for row in batches if row.source == source} if source not in NO_FILE else set()
     lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
+    repeated: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
     for row in rows:
         if embeds or row.batch_id not in own:  # vectors have no length
             continue
         text_tokens = row.completion_tokens - row.reasoning_tokens
         group = LengthGroup(row.tier, row.workload, row.shape)
-        lengths[group].append(LengthRecord(text_tokens, row.reasoning_tokens, row.answers))
+        record = LengthRecord(text_tokens, row.reasoning_tokens, row.answers)
+        lengths[group].append(record)
+        if row.batch_id in alike:
+            repeated[group].append(record)
     return ForecastHistory(
         verdicts={row.tier: (row.judged, row.passed) for row in verdicts},
         latencies={tier: _latency(some) for tier, some in _grouped(rows, lambda row: row.tier).items()},
-        lengths=AnswerLengths(lengths),
+        lengths=AnswerLengths(lengths | repeated, repeated=repeated),
         prompt_ratios=_prompt_ratios(rows, plans, fleet),
         time_ratios=[
             row.wall_s / estimated_s

@@ -235,6 +235,25 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
     on_bench(story)
 
 
+def test_each_further_batch_of_a_file_narrows_its_forecast(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        async def width(source: str) -> float:
+            forecaster = Forecaster(settings, bench.fleet, bench.engine, BatchSpec(source=source))
+            forecaster.sample.see(InputLine(1, "q-1", BODY, b'{"pin":"small"}'))
+            cost = (await forecaster.forecast()).cost_usd
+            return cost.high / cost.low
+
+        widths = []
+        for _ in range(3):
+            await planned(bench, settings, count=100)
+            await answer_all(bench)
+            widths.append(await width("test"))
+        assert widths == sorted(widths, reverse=True)
+        assert widths[-1] < 0.7 * await width("a-file-of-another-kind.csv")
+
+    on_bench(story)
+
+
 def test_calls_of_other_lanes_teach_a_plan_nothing(on_bench: OnBench, settings: Settings) -> None:
     async def story(bench: LedgerHarness) -> None:
         await planned(bench, settings)

@@ -6,6 +6,7 @@ import os
 import tracemalloc
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,17 @@ def test_batches_that_differ_leave_it_wide() -> None:
 
     assert spread(NAMED, *[100.0] * 8) < 0.5 * spread(NAMED, *[30.0, 300.0] * 4)
     assert spread(NAMED, *[100.0] * 8) < 0.5 * spread(TEXT, *[100.0] * 8), "the next one may be of another workload"
+
+
+def test_batches_of_the_same_file_narrow_it_although_no_workload_names_them() -> None:
+    model, group = FLEET.deployments("small")[0], LengthGroup("small", "", TEXT.shape)
+
+    def spread(*means: float, **kind: Any) -> float:
+        records = {group: [LengthRecord(mean, 0.0, 300) for mean in means]}
+        return AnswerLengths(records, **kind).expected(CONTEXT.analyze(TEXT), model).spread
+
+    assert spread(*[100.0] * 15, repeated=[group]) < 0.3 < 0.9 < spread(*[100.0] * 15)
+    assert spread(*[30.0, 300.0] * 7, repeated=[group]) > 0.9
 
 
 @pytest.mark.skipif(not list(DATA.glob("*_outcomes.jsonl")), reason="set POINTSMAN_DATA to the recorded outcomes")

@@ -18,7 +18,7 @@ others AS MATERIALIZED (
     LIMIT greatest(:batches - (SELECT count(*) FROM own), 0)
 ),
 newest AS MATERIALIZED (SELECT id FROM own UNION ALL SELECT id FROM others)
-SELECT b.id, b.tenant, b.plan, b.total, extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
+SELECT b.id, b.tenant, b.source, b.plan, b.total, extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
        ARRAY(SELECT least(first + mod(abs(hashint8(first)::bigint), size), b.last_query_id)
              FROM generate_series(b.first_query_id, b.last_query_id, size) AS s (first)) AS sample
 FROM batches AS b
