@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode, UsageError
 from cli.console import err, notice, plural, queries, warn
-from cli.progress import wait_for_end
+from cli.progress import LaterCommands, QueriesHeld, wait_for_end
 from cli.query_source import RejectedFile, Source
+from cli.result_output import ResultOutput
 from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import Batch, Progress, batch_progress
@@ -22,6 +23,7 @@ from settings import Settings
 from submission.forecaster import Forecaster
 from submission.input_line import InvalidInput
 from submission.submit import IdempotencyConflict, SubmitResult, submit
+from submission.table_reader import InputTable
 
 
 def check_against_fleet(spec: BatchSpec, fleet: Fleet) -> None:
@@ -48,10 +50,10 @@ class Submission:
     skip_invalid: bool
     resume_flags: str
     """Options for a later command that continues the batch."""
+    output: ResultOutput
+    """Where the results go."""
     input_name: str = ""
     """The FILE that `run` needs again to continue the batch, with a space before it; "" where it needs none."""
-    output_flags: str = ""
-    """The options by which `run` writes the results."""
     public_id: str | None = None
     """None until the batch is accepted."""
     rejections: dict[str, Any] = field(default_factory=lambda: {"rejected": 0, "rejected_file": None})
@@ -99,16 +101,33 @@ class Submission:
                     ) from error
                 raise
 
-    async def wait(
-        self, engine: AsyncEngine, batch: Batch, fleet: Fleet, *, check: Callable[[], None] = lambda: None
+    async def wait_and_write(
+        self,
+        engine: AsyncEngine,
+        batch: Batch,
+        fleet: Fleet,
+        rows: InputTable | None,
+        *,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Shows progress until the batch has ended. Raises UsageError where no worker of ``fleet`` serves it."""
+        """Shows progress until the batch has ended, and writes the results, joined to ``rows``.
+
+        Raises UsageError where no worker of ``fleet`` serves it, QueriesHeld after the results where some are held.
+        """
 
         async def progress() -> Progress:
             return await batch_progress(engine, batch.id)
 
         refuse_unserved(batch, await progress(), fleet)
-        await wait_for_end(progress, check=check, console=err, resume_flags=self.resume_flags)
+        try:
+            await wait_for_end(progress, check=check, console=err, commands=self._later(batch.public_id))
+        except QueriesHeld:
+            await self.output.write(engine, batch, rows)
+            raise
+        await self.output.write(engine, batch, rows)
+
+    def _later(self, public_id: str) -> LaterCommands:
+        return LaterCommands.of(public_id, file=self.input_name, output=self.output.flags, fleet=self.resume_flags)
 
     def interrupted(self) -> CommandError:
         """The error of a command that Ctrl-C ends, with the commands that continue the batch."""
@@ -117,8 +136,7 @@ class Submission:
         else:
             message = f"Interrupted. {self.public_id} keeps its answers; answered queries are not asked again."
             hint = (
-                f"Continue with `pointsman run{self.input_name} --batch {self.public_id}{self.output_flags}"
-                f"{self.resume_flags}` or "
-                f"`pointsman up{self.resume_flags}`; see `pointsman status`."
+                f"Continue with `{self._later(self.public_id).run}` or `pointsman up{self.resume_flags}`; "
+                "see `pointsman status`."
             )
         return CommandError(message, hint=hint, code=ExitCode.INTERRUPTED)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.command_errors import CommandError
+from cli.command_errors import CommandError, ExitCode
 from cli.console import plain, queries
 from db.reports.batch_stats import Progress
 from db.statement_errors import is_transient
@@ -26,6 +26,24 @@ _OUTAGE_S: Final = 120.0
 _SMOOTHING_S: Final = 5.0
 _POLLING_SHARE: Final = 0.05
 """Polling a large batch loads Postgres: polls take at most this share of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaterCommands:
+    """The commands that continue a batch and write its answers."""
+
+    run: str
+    results: str
+
+    @classmethod
+    def of(cls, name: str, *, file: str = "", output: str = "", fleet: str = "") -> "LaterCommands":
+        """For the batch ``name``; the others are as the user gave them, each with a space before it."""
+        joined = f" --input{file}" if file else ""
+        return cls(f"pointsman run{file} --batch {name}{output}{fleet}", f"pointsman results {name}{output}{joined}")
+
+
+class QueriesHeld(CommandError):
+    """Only held queries are left of a batch: the answers that there are can be written."""
 
 
 @dataclass(slots=True)
@@ -110,12 +128,16 @@ def progress_bar(progress: Progress, rate: ProgressRate | None = None) -> Render
 
 
 async def wait_for_end(
-    poll: Callable[[], Awaitable[Progress]], *, check: Callable[[], None], console: Console, resume_flags: str = ""
+    poll: Callable[[], Awaitable[Progress]],
+    *,
+    check: Callable[[], None],
+    console: Console,
+    commands: LaterCommands | None = None,
 ) -> Progress:
     """The progress of the batch once no query is open.
 
-    ``poll`` reads the progress, ``check`` restarts crashed workers, ``resume_flags`` are options for a later command
-    that continues the batch. Raises CommandError where only queries held by the budget are left.
+    ``poll`` reads the progress, ``check`` restarts crashed workers, ``commands`` continue the batch later. Raises
+    QueriesHeld where only queries held by the budget or an account are left.
     """
     rate = ProgressRate()
     with _Display(console) as show:
@@ -136,28 +158,28 @@ async def wait_for_end(
             ended_s = ended_s + pause_s if progress.ended else 0.0
             only_held = progress.held > 0 and progress.finished + progress.held + progress.after_pilot == progress.total
             held_s = held_s + pause_s if only_held else 0.0
-            if held_s > _HELD_S and progress.held_for_account:
-                raise CommandError(
-                    f"{progress.held_for_account}.", hint=_account_hint(progress.public_id, resume_flags)
-                )
             if held_s > _HELD_S:
-                name = progress.public_id
-                raise CommandError(
-                    f"{queries(progress.held)} held: the budget of {name} is exhausted.",
-                    hint=f"`pointsman budget {name}` shows the shortfall; --raise-to USD releases them.\n"
-                    f"`pointsman run --batch {name}{resume_flags}` then waits for the end.\n"
-                    f"`pointsman results {name}` writes the answers, `pointsman cancel {name}` cancels the rest.",
-                )
+                raise _held(progress, commands or LaterCommands.of(progress.public_id))
             check()
             await asyncio.sleep(pause_s)
 
 
-def _account_hint(public_id: str, resume_flags: str) -> str:
-    return (
-        "Fix: set a valid key where the workers run and restart them, or add credit to the account. The queries then\n"
-        "continue within half a minute; none of them has failed.\n"
-        f"`pointsman run --batch {public_id}{resume_flags}` then waits for the end.\n"
-        f"`pointsman results {public_id}` writes the answers, `pointsman cancel {public_id}` cancels the rest."
+def _held(progress: Progress, commands: LaterCommands) -> QueriesHeld:
+    name = progress.public_id
+    if progress.held_for_account:
+        message = f"{progress.held_for_account}."
+        fix = (
+            "Fix: set a valid key where the workers run and restart them, or add credit to the account. The queries"
+            "\nthen continue within half a minute; none of them has failed."
+        )
+    else:
+        message = f"{queries(progress.held)} held: the budget of {name} is exhausted."
+        fix = f"`pointsman budget {name}` shows the shortfall; --raise-to USD releases them."
+    return QueriesHeld(
+        message,
+        hint=f"{fix}\n`{commands.run}` then waits for the end.\n"
+        f"`{commands.results}` writes the answers, `pointsman cancel {name}` cancels the rest.",
+        code=ExitCode.FAILURE if progress.held_for_account else ExitCode.OVER_BUDGET,
     )
 
 

@@ -99,8 +99,8 @@ def submit(
         spec,
         skip_invalid,
         fleet_flag(fleet),
+        results_to,
         input_name=results_to.input_name(source),
-        output_flags=results_to.flags,
     )
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
@@ -121,8 +121,7 @@ def submit(
     async def outcome(engine: AsyncEngine) -> BatchFigures:
         batch = await resolve_batch(engine, submission.public_id)
         rows = results_to.rows(batch, opened)
-        await submission.wait(engine, batch, checked)
-        await results_to.write(engine, batch, rows)
+        await submission.wait_and_write(engine, batch, checked, rows)
         figures = await batch_figures(engine, batch)
         batch_summary.show(figures, console)
         return figures

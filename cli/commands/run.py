@@ -71,8 +71,8 @@ def run(
     """Start the stack, submit FILE, print the report.
 
     Exit codes: 0 when every query has ended and at least one is answered (the summary counts the others), 1 when none
-    is or the command failed, 2 for invalid input or options, 3 when the budget left some unanswered, 130 on Ctrl-C;
-    the batch can then be continued.
+    is or the command failed, 2 for invalid input or options, 3 when the budget left some unanswered (the answers
+    that there are are written), 130 on Ctrl-C; the batch can then be continued.
     """
     if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
@@ -162,8 +162,8 @@ def _answer(
         spec,
         skip_invalid,
         fleet_flag(fleet),
+        output,
         input_name=output.input_name(joined if file is None else file),
-        output_flags=output.flags,
         public_id=batch,
     )
     with open_source(file, mapping) if file is not None else nullcontext() as source, ExitStack() as files:
@@ -171,7 +171,7 @@ def _answer(
             source.check(checked)  # before anything starts
         try:
             with _workers(settings, checked, batch, replay=replay) as stack:
-                figures = asyncio.run(_run(submission, source, joined, stack, output, files))
+                figures = asyncio.run(_run(submission, source, joined, stack, files))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
     batch_summary.show(figures, console)
@@ -206,9 +206,9 @@ async def _run(
     source: Source | None,
     joined: str | None,
     stack: WorkingStack,
-    output: ResultOutput,
     files: ExitStack,
 ) -> BatchFigures:
+    output = submission.output
     async with open_database(stack.settings) as engine:
         if source is not None:
             await submission.submit(source, engine, stack.fleet)
@@ -221,8 +221,7 @@ async def _run(
         elif table_format(output.path) is not None:
             fix = f"name the FILE that {batch.public_id} was submitted from"
             warn(f"{output.path} gets no columns of the input: {fix}.")
-        await submission.wait(engine, batch, stack.fleet, check=stack.check)
-        await output.write(engine, batch, rows)
+        await submission.wait_and_write(engine, batch, stack.fleet, rows, check=stack.check)
         return await batch_figures(engine, batch)
 
 

@@ -331,6 +331,8 @@ class BatchFigures:
     cut_off: tuple[CutOffAnswers, ...] = ()
     over_budget: int = 0
     """Queries without an answer that a budget had no room for."""
+    lowered: int = 0
+    """Queries that a budget had answered below the top tier, by a cheaper tier than their policy chose."""
     followers: Mapping[str, int] = field(default_factory=dict)
     """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
@@ -420,6 +422,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         cut_off = await run_report(engine, "batch_cut_off", batch_id=batch.id)
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
+    departed = await run_report(engine, "departures", batch_ids=[batch.id])
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     failing: Sequence[Row[Any]] = ()
     if costs.failed_calls:
@@ -435,6 +438,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),
         failures=tuple(from_row(FailureReason, row) for row in failures),
         over_budget=failures[0].over_budget if failures else 0,
+        lowered=departed[0].lowered if departed else 0,
         failing=tuple(from_row(FailedCalls, row) for row in failing),
         cut_off=tuple(from_row(CutOffAnswers, row) for row in cut_off),
         unanswered_lanes=tuple(

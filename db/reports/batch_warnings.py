@@ -8,6 +8,11 @@ from db.reports.batch_stats import BatchFigures, CutOffAnswers, UnansweredLane
 def batch_warnings(figures: BatchFigures) -> list[str]:
     """One sentence each, without a full stop; empty for most batches."""
     found = list(_over_budget(figures))
+    if figures.lowered:
+        found.append(
+            f"the budget lowered {figures.lowered:,} of {figures.progress.total:,} queries to a cheaper tier, or kept "
+            "them there: their quality is unknown. fix: a larger budget"
+        )
     found += [_cut_off(answers) for answers in figures.cut_off]
     found += [_unanswered(lane) for lane in figures.unanswered_lanes]
     return found

@@ -61,6 +61,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "failures": [asdict(why) for why in figures.failures],
         "warnings": batch_warnings(figures),
         "over_budget": figures.over_budget,
+        "lowered_by_budget": figures.lowered,
         "cut_off": [asdict(cut) for cut in figures.cut_off],
         "unanswered_lanes": [asdict(lane) for lane in figures.unanswered_lanes],
         "plan": figures.plan,

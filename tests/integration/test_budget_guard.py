@@ -115,6 +115,9 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
                 case BudgetPolicy.DEGRADE:
                     assert ended["done"] > 0.95 * QUERIES
                     assert ended["done"] + ended["held"] == QUERIES
+                    assert figures.lowered > QUERIES / 10
+                    (warning,) = batch_warnings(figures)
+                    assert f"the budget lowered {figures.lowered} of {QUERIES} queries to a cheaper tier" in warning
 
     on_bench(story)
 

@@ -1,5 +1,6 @@
 """``pointsman`` on batches: where output goes, and notices about repeated commands."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -7,9 +8,15 @@ from typing import Any
 
 import pytest
 
+from cli.batch_submission import Submission
 from cli.command_errors import CommandError, ExitCode
-from settings import ROOT
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
+from cli.result_output import ResultOutput
+from db.batch_writer import BatchSpec
+from db.reports.batch_stats import find_batch
+from routing.fleet import Fleet
+from routing.lifecycle import ROUTE
+from settings import ROOT, Settings
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, advance, finish
 
 
 @pytest.fixture
@@ -48,6 +55,34 @@ def test_one_stdout_cannot_have_both_the_results_and_the_report_as_json(command:
     assert isinstance(done.exception, CommandError)
     assert done.exception.code == ExitCode.USAGE
     assert "stdout" in done.exception.message
+
+
+def test_answers_are_written_where_the_budget_holds_the_rest(
+    on_bench: OnBench, settings: Settings, shipped_fleet: Fleet, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.progress._HELD_S", 0.0)
+
+    async def story(bench: LedgerHarness) -> None:
+        query_id, held_id = await bench.submit(2)
+        claim = await bench.claim(ROUTE, query_id)
+        await bench.ledger.transition(advance(query_id, claim.epoch, ROUTE, "small"))
+        claim, sent = await bench.send(query_id)
+        await bench.ledger.transition(finish(query_id, claim.epoch, sent))
+        await bench.rows_as_owner("UPDATE queries SET state = 'held', needs_usd = 1 WHERE id = :id", id=held_id)
+        (row,) = await bench.rows("SELECT public_id FROM batches")
+        batch = await find_batch(bench.engine, row.public_id)
+        assert batch is not None
+        spec = BatchSpec(source="test")
+        submission = Submission(settings, shipped_fleet, spec, False, "", ResultOutput(Path("out.csv")), " q.csv")
+        with pytest.raises(CommandError, match="1 query held") as ended:
+            await submission.wait_and_write(bench.engine, batch, shipped_fleet, None)
+        assert ended.value.code == ExitCode.OVER_BUDGET
+        assert f"`pointsman run q.csv --batch {row.public_id} -o out.csv`" in str(ended.value.hint)
+        assert f"`pointsman results {row.public_id} -o out.csv --input q.csv`" in str(ended.value.hint)
+
+    on_bench(story)
+    written = csv.DictReader((here / "out.csv").read_text().splitlines())
+    assert [row["state"] for row in written] == ["done", "open"]
 
 
 def test_a_submission_that_waits_for_nothing_writes_no_results(command: Any, here: Path) -> None:

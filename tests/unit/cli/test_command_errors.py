@@ -12,6 +12,7 @@ from cli.batch_submission import Submission, fleet_flag
 from cli.command_errors import CommandError, ExitCode, UsageError, describe_error
 from cli.commands.doctor import _fault
 from cli.main import app, main
+from cli.result_output import ResultOutput
 from db.migration_errors import NotOurRole, NotOurSchema, NotOurTables
 from fleet_config import FleetError, Problem
 from routing.fleet import Fleet
@@ -120,9 +121,12 @@ def test_ctrl_c_is_reported_once(
     assert capsys.readouterr().err == message
 
 
-def _interrupted(public_id: str | None, *, fleet_path: Path | None, fleet: Fleet, **more: str) -> CommandError:
+def _interrupted(
+    public_id: str | None, *, fleet_path: Path | None, fleet: Fleet, output: Path | None = None, input_name: str = ""
+) -> CommandError:
     spec = BatchOptionGroup().spec("q.txt")
-    submission = Submission(Settings.load({}), fleet, spec, False, fleet_flag(fleet_path), public_id=public_id, **more)
+    flag = fleet_flag(fleet_path)
+    submission = Submission(Settings.load({}), fleet, spec, False, flag, ResultOutput(output), input_name, public_id)
     return submission.interrupted()
 
 
@@ -133,7 +137,7 @@ def test_an_interrupted_wait_shows_the_command_that_continues_it(shipped_fleet: 
     hint = _interrupted("batch_1", fleet_path=Path("my fleet.toml"), fleet=shipped_fleet).hint
     assert "`pointsman run --batch batch_1 --fleet 'my fleet.toml'`" in str(hint)
     table = _interrupted(
-        "batch_1", fleet_path=None, fleet=shipped_fleet, input_name=" t.csv", output_flags=" -o out.parquet"
+        "batch_1", fleet_path=None, fleet=shipped_fleet, input_name=" t.csv", output=Path("out.parquet")
     )
     assert "`pointsman run t.csv --batch batch_1 -o out.parquet`" in str(table.hint)
     assert "nothing was submitted" in _interrupted(None, fleet_path=None, fleet=shipped_fleet).message

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from cli.command_errors import CommandError
-from cli.progress import ProgressRate, duration, progress_bar, progress_line, wait_for_end
+from cli.command_errors import CommandError, ExitCode
+from cli.progress import LaterCommands, ProgressRate, duration, progress_bar, progress_line, wait_for_end
 from db.reports.batch_stats import Progress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -160,13 +160,18 @@ def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: p
     ) as told:
         _wait(held)
     assert "none of them has failed" in (told.value.hint or "")
+    assert told.value.code == ExitCode.FAILURE
 
 
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.progress._HELD_S", 0.3)
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
-    with pytest.raises(CommandError, match="100 queries held: the budget"):
+    with pytest.raises(CommandError, match="100 queries held: the budget") as held_error:
         _wait(held)
+    assert held_error.value.code == ExitCode.OVER_BUDGET
+    commands = LaterCommands.of("batch_a", file=" q.csv", output=" -o a.csv", fleet=" --fleet f.toml")
+    assert commands.run == "pointsman run q.csv --batch batch_a -o a.csv --fleet f.toml"
+    assert commands.results == "pointsman results batch_a -o a.csv --input q.csv"
     with pytest.raises(CommandError, match="100 queries held: the budget"):
         _wait(replace(held, done=10, waiting=890, after_pilot=890))
 
