@@ -67,7 +67,7 @@ def _show_forecast(
         del forecast["basis"]["queue"]
         forecast["basis"]["earlier batches"] = "not used, the embedded Postgres does not start (`pointsman doctor`)"
     report = dry_run_report(forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages)
-    _show(report, forecast, as_json=as_json)
+    _show(report, as_json=as_json)
     if (problem := forecaster.grader_warning()) is not None:
         warn(problem)
     if read.followers:
@@ -106,8 +106,8 @@ def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Map
         return *asyncio.run(work(services.settings)), True
 
 
-def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) -> None:
-    console = err if as_json else out
+def _show(report: dict[str, Any], *, as_json: bool) -> None:
+    console, forecast = err if as_json else out, report["plan"]
     cost, wall, baseline = forecast["cost_usd"], forecast["wall_s"], forecast["baseline_cost_usd"]
     pilot = forecast["pilot"]
     rest = None if pilot is None else pilot["rest"]
@@ -115,7 +115,7 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     console.print(Text.assemble(("Dry run", "bold"), f" · {plain(report['source'])} · {sample}"))
     console.print(_tiers(forecast))
     within = f"{100 * forecast['interval']:.0f} % within"
-    expected, bounds = f"${cost['expected']:.6f}", [cost["expected"]]
+    expected, bounds = f"${cost['expected']:.6f}", [report["uncapped_usd"]]
     if rest is not None:
         expected, bounds = rest_bounds(rest), [rest["most_usd"], rest["least_usd"]]
     savings = " to ".join(f"{100 * (1 - usd / baseline):.1f} %" for usd in bounds) if baseline else ""
@@ -150,9 +150,13 @@ def _show(report: dict[str, Any], forecast: dict[str, Any], *, as_json: bool) ->
     if report["rejected"]:
         lines.append(("Invalid", f"{plural(report['rejected'], 'line')} would be skipped"))
     if (cap := report["cap_usd"]) is not None:
-        verdict = "covers" if is_covered(report) else "does not cover"
-        of = "the expected cost" if rest is None else f"the cost with the rest by {rest['most_tier']} alone"
-        lines.append(("Budget", f"${cap:.6f} {verdict} {of}"))
+        of = (
+            "the expected cost of all queries"
+            if rest is None
+            else f"the cost with the rest by {rest['most_tier']} alone"
+        )
+        verdict = f"covers {of}" if is_covered(report) else f"does not cover {of}: ${report['uncapped_usd']:.6f}"
+        lines.append(("Budget", f"${cap:.6f} {verdict}"))
     for label, text in lines:
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
     if "deadlines" in report:

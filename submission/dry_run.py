@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from db.batch_writer import BatchSpec
 from routing.fleet import Fleet
+from routing.forecast.forecast_types import capped
 from routing.lanes.lane import BatchAge
 from routing.lanes.tier_offers import tier_lanes
 from submission.input_line import InputLine, RejectedLine
@@ -63,6 +64,8 @@ def dry_run_report(
 ) -> dict[str, Any]:
     """The report as JSON. ``forecast`` as JSON; ``ages``: how long earlier provider batches took.
 
+    No cost of its ``plan`` is above the budget; ``uncapped_usd`` is what all its calls are expected to cost.
+
     Raises InvalidInput where the budget does not pay for the pilot: the batch would be refused.
     """
     cap_usd = fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd
@@ -75,7 +78,8 @@ def dry_run_report(
         "followers": read.followers,
         "simulated": fleet.simulated,
         "cap_usd": cap_usd,
-        "plan": forecast,
+        "uncapped_usd": forecast["cost_usd"]["expected"],
+        "plan": {**forecast, "cost_usd": capped(forecast["cost_usd"], cap_usd)},
     }
     if spec.deadline is not None and forecast["tiers"]:
         within_s = (spec.deadline - datetime.now(UTC)).total_seconds()
@@ -84,8 +88,8 @@ def dry_run_report(
 
 
 def is_covered(report: Mapping[str, Any]) -> bool:
-    """Whether the budget, if there is one, covers the expected cost."""
-    return bool(report["cap_usd"] is None or report["cap_usd"] >= report["plan"]["cost_usd"]["expected"])
+    """Whether the budget, if there is one, covers the expected cost of all queries."""
+    return bool(report["cap_usd"] is None or report["cap_usd"] >= report["uncapped_usd"])
 
 
 def compare_deadlines(

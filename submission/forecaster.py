@@ -37,6 +37,10 @@ SERVED_BYTES: Final = 1024**2
 SERVING_TTL_S: Final = 10.0
 """How long a loaded router is used for forecasts: loading takes longer than a small forecast."""
 
+FITS: Final = 5
+SHRINK: Final = 0.99
+"""So often a degraded forecast above the budget is made anew, each time with so much less than the ratio of the two."""
+
 _serving: dict[tuple[str, str], tuple[Predictor | None, float]] = {}
 """Database and fleet → the classifier, and its expiry on the monotonic clock."""
 
@@ -127,15 +131,33 @@ class Forecaster:
             return nothing(seen)
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
-        cap_usd = self.fleet.budgets.batch_usd if self.spec.cap_usd is None else self.spec.cap_usd
-        if cap_usd is not None and (self.spec.budget_policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE:
-            share_usd = cap_usd * count / total
-            affordable = fit_to_share(
-                affordable, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd, lengths=history.lengths
-            )
         pilot = None if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
-        result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
+        cap_usd = self.fleet.budgets.batch_usd if self.spec.cap_usd is None else self.spec.cap_usd
+        degrades = (self.spec.budget_policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE
+        if cap_usd is None or not degrades or pilot is not None:
+            result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
+        else:
+            result = self._degraded(affordable, history, load, cap_usd=cap_usd, total=total)
         return replace(result, over_cap=seen - total)
+
+    def _degraded(
+        self, decisions: Sequence[Decision], history: ForecastHistory, load: QueueLoad, *, cap_usd: float, total: int
+    ) -> Forecast:
+        """The forecast of ``decisions``, lowered as the route stage does.
+
+        What escalations cost is missing from the share of the queries that are routed later: the share is shrunk until
+        they are paid.
+        """
+        share_usd = cap_usd * len(decisions) / total
+        for _ in range(FITS):
+            fitted = fit_to_share(
+                decisions, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd, lengths=history.lengths
+            )
+            result = forecast(fitted, total=total, fleet=self.fleet, past=history, load=load)
+            if result.cost_usd.expected <= cap_usd:
+                break
+            share_usd *= SHRINK * cap_usd / result.cost_usd.expected
+        return result
 
     def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
         """None where the batch is too small for one, or one tier answers.

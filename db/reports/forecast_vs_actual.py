@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from db.reports.batch_stats import BatchFigures
+from routing.forecast.forecast_types import capped
 
 
 def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
@@ -11,7 +12,7 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
 
     ``within`` says whether the actual figure is in the interval; it is None while the batch is open. Who answers the
     rest of a pilot is not predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the
-    bounds of the expected cost.
+    bounds of the expected cost. No forecast cost is above the batch's budget as it is now.
     """
     plan = figures.plan
     if plan is None:
@@ -23,7 +24,7 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     rest = (plan.get("pilot") or {}).get("rest")
     return {
         "rest": rest,
-        "cost_usd": _beside(plan["cost_usd"], figures.cost_usd, ended=progress.ended),
+        "cost_usd": _beside(capped(plan["cost_usd"], progress.cap_usd), figures.cost_usd, ended=progress.ended),
         "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), ended=progress.ended),
         "baseline_cost_usd": {"expected": plan["baseline_cost_usd"], "actual": figures.baseline_cost_usd},
         "escalated": {"expected": plan["escalated"] if rest is None else None, "actual": progress.escalated},

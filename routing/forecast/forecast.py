@@ -135,7 +135,7 @@ def forecast(
         finish_s=interval(estimated_s * slower, math.hypot(of_latency, of_time)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
-        basis=_basis(past, load, tiers),
+        basis=_basis(past, load, tiers, fleet),
         pilot_queries=0 if pilot is None else pilot.queries,
         pilot_usd=pilot_usd,
         pilot_low_usd=pilot_usd * cost.low / cost.expected if cost.expected else 0.0,
@@ -390,7 +390,8 @@ def _tier(
     )
 
 
-def _basis(past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast]) -> dict[str, str]:
+def _basis(past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast], fleet: Fleet) -> dict[str, str]:
+    """Vectors have no length, and nothing doubts them."""
     judged = sum(judged for judged, _ in past.verdicts.values())
     calls = sum(latency.calls for latency in past.latencies.values())
     waiting = sum(load.open.values())
@@ -398,9 +399,10 @@ def _basis(past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast]
         f"{tier.tier} {tier.reasoning_tokens:,.0f} tokens an answer" for tier in tiers if tier.reasoning_tokens >= 1
     )
     prior = f"assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers"
+    has_text = any(tier.calls and fleet.tiers[tier.tier].endpoint == "chat" for tier in tiers)
+    doubts = f"{judged:,} earlier answers" if judged else prior
     return {
-        "doubts": f"{judged:,} earlier answers" if judged else prior,
-        "lengths": past.lengths.basis,
+        **({"doubts": doubts, "lengths": past.lengths.basis} if has_text else {}),
         **({"reasoning": reasoned} if reasoned else {}),
         "latencies": f"{calls:,} earlier calls" if calls else "assumed",
         "queue": f"{waiting:,} earlier queries" if waiting else "empty",

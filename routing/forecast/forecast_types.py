@@ -150,6 +150,11 @@ class Forecast:
     """What is known of answers of its shapes, as `AnswerLengths.from_json` reads it."""
 
 
+def capped(cost_usd: Mapping[str, float], cap_usd: float | None) -> dict[str, float]:
+    """The figures of a forecast cost as JSON, none above the hard cap."""
+    return {name: usd if cap_usd is None else min(usd, cap_usd) for name, usd in cost_usd.items()}
+
+
 def interval(expected: float, spread: float) -> ForecastInterval:
     """About ``expected``, with that relative standard deviation.
 

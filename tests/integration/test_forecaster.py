@@ -18,6 +18,7 @@ from routing.lifecycle import ROUTE
 from routing.outcome import Usage
 from routing.pilot import PilotSpec
 from settings import Settings
+from submission.dry_run import LinesRead, dry_run_report, is_covered
 from submission.forecast_json import forecast_as_json
 from submission.forecaster import Forecaster, default_slots
 from submission.input_line import InputLine, InvalidInput
@@ -168,11 +169,28 @@ def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settin
         cap_usd = free.cost_usd.expected / 2
         degraded = forecast_of(bench, settings, None, cap_usd=cap_usd, budget_policy=BudgetPolicy.DEGRADE)
         assert {tier.tier for tier in degraded.tiers if tier.routed} > {"large"}
-        assert degraded.cost_usd.expected < free.cost_usd.expected
-        assert (
-            forecast_of(bench, settings, None, cap_usd=cap_usd, budget_policy=BudgetPolicy.HOLD).cost_usd
-            == free.cost_usd
-        )
+        assert degraded.cost_usd.expected <= cap_usd, "with its escalations"
+        held = forecast_of(bench, settings, None, cap_usd=cap_usd, budget_policy=BudgetPolicy.HOLD)
+        assert held.cost_usd == free.cost_usd, "of all queries: the views cut it, as a budget may be raised"
+
+    on_bench(story)
+
+
+def test_no_forecast_cost_is_above_a_hard_budget(on_bench: OnBench, settings: Settings) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        spec = BatchSpec(source="test", cap_usd=0.000_001)
+        forecaster = Forecaster(settings, bench.fleet, bench.engine, spec)
+        lines = [InputLine(number, f"q-{number}", BODY, None) for number in range(1, 11)]
+        made = await submit(lines, engine=bench.engine, fleet=bench.fleet, spec=spec, forecaster=forecaster)
+        batch = await find_batch(bench.engine, made.public_id)
+        assert batch is not None
+        assert batch.plan is not None
+        expected = batch.plan["cost_usd"]["expected"]
+        shown = batch_as_json(await batch_figures(bench.engine, batch))["plan_against_actual"]["cost_usd"]
+        assert (shown["expected"], shown["high"]) == (0.000_001, 0.000_001) < (expected, expected)
+        report = dry_run_report(batch.plan, source="test", spec=spec, fleet=bench.fleet, read=LinesRead(), ages={})
+        assert report["plan"]["cost_usd"]["high"] == 0.000_001
+        assert (report["uncapped_usd"], is_covered(report)) == (expected, False)
 
     on_bench(story)
 

@@ -94,14 +94,14 @@ function show(found) {
   const { cost_usd: cost, wall_s: wall, baseline_cost_usd: baseline } = plan;
   const within = `${percent(plan.interval, 0)} within`;
   const rest = plan.pilot?.rest;
-  const most = rest ? `the cost with the rest by ${rest.most_tier} alone` : "the expected cost";
+  const most = rest ? `the cost with the rest by ${rest.most_tier} alone` : "the expected cost of all queries";
   byId("of").textContent = `${count(plan.total)} queries of ${found.source}, ${count(plan.sampled)} sampled`;
   const deadline = (found.deadlines ?? []).find((row) => row.is_asked_for);
   byId("plan").replaceChildren(
     h("dl", { class: "facts", id: "facts" },
       fact("cost", rest ? [h("b", {}, money(rest.least_usd)), ` (the sample, and the rest by ${rest.least_tier} alone) to `, h("b", {}, money(rest.most_usd)), ` (by ${rest.most_tier} alone)`] : h("b", {}, money(cost.expected)), `, ${within} ${money(cost.low)} to ${money(cost.high)}`),
-      fact("top tier alone", `${money(baseline)}${baseline && !rest ? `; ${percent(Math.abs(1 - cost.expected / baseline), 0)} ${cost.expected > baseline ? "more" : "saved"}` : ""}`),
-      fact("budget", cap === null ? "none" : [money(cap), found.covered ? ` covers ${most}` : h("strong", { class: "bad" }, ` does not cover ${most}`)]),
+      fact("top tier alone", `${money(baseline)}${baseline && !rest ? `; ${percent(Math.abs(1 - found.uncapped_usd / baseline), 0)} ${found.uncapped_usd > baseline ? "more" : "saved"}` : ""}`),
+      fact("budget", cap === null ? "none" : [money(cap), found.covered ? ` covers ${most}` : h("strong", { class: "bad" }, ` does not cover ${most}: ${money(found.uncapped_usd)}`)]),
       found.day_budget ? fact("budget of today", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
       fact("quality floor", plan.pilot ? `a sample of up to ${count(plan.pilot.queries)} queries is answered by every tier, ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: thresholds of the fleet"),
       fact("time", `${duration(wall.expected)}, ${within} ${duration(wall.low)} to ${duration(wall.high)}; limited by ${plan.bound_by}`),

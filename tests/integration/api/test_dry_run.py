@@ -32,7 +32,8 @@ def test_a_dry_run_says_cost_tiers_budget_and_deadline_and_creates_nothing(
     found = dry_run(client, [line(f"a{n}") for n in range(30)], max_cost_usd=0.000001).json()
     assert (found["total"], found["errors"], found["cap_usd"], found["covered"]) == (30, None, 0.000001, False)
     plan = found["plan"]
-    assert sum(tier["cost_usd"] for tier in plan["tiers"].values()) == pytest.approx(plan["cost_usd"]["expected"])
+    assert sum(tier["cost_usd"] for tier in plan["tiers"].values()) == pytest.approx(found["uncapped_usd"])
+    assert plan["cost_usd"]["high"] == 0.000001
     assert [row["within_s"] for row in found["deadlines"] if row["is_asked_for"]] == [6 * 3600]
 
     async def counts(bench: LedgerHarness) -> list[int]:
