@@ -15,6 +15,8 @@ from routing.answer_lengths import ANSWER_SPREAD
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
 from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import (
+    PILOT_ROUNDS,
+    PILOT_S,
     START_S,
     ExpectedPilot,
     Forecast,
@@ -121,9 +123,11 @@ def forecast(
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     estimated_s = START_S + max(slowest.takes_s, routed_s)
+    if in_pilot:
+        estimated_s += PILOT_S + PILOT_ROUNDS * sum(tier.latency_s for tier in tiers if tier.tier in fleet.ladder)
     slower, time_spread = _factor(past.time_ratios, PRIOR_SPREAD)
     of_latency = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
-    # How long the steps of a pilot take is not in the estimate.
+    # How long the steps of a pilot take is hardly known before one was made.
     of_time = time_spread if past.time_ratios or pilot is not None else 0.0
     return Forecast(
         total=total,

@@ -162,7 +162,8 @@ def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> N
     assert told.finish_s.expected == pytest.approx(3 * told.estimated_s, rel=0.1)
     pilot = predict("large", pilot=ExpectedPilot(100, stops=False, judge=None)).finish_s
     assert pilot.high / pilot.low > 30, "how long its steps take is not known before one was made"
-    assert told.estimated_s == predict("large").estimated_s
+    steps = predict("large", pilot=ExpectedPilot(100, stops=False, judge=None)).estimated_s - told.estimated_s
+    assert 5 < steps < 20, "the pilot's rounds are in the estimate"
 
 
 def test_it_states_its_assumptions() -> None:
