@@ -130,6 +130,7 @@ class RowOptions(ApiModel):
     column: Column | None = Field(default=None, description="The column that holds the question, instead of a prompt.")
     id: Column | None = Field(default=None, description="The column of unique ids; default: row-1, row-2, …")
     tier_column: Column | None = Field(default=None, description="The column that pins a row to a tier or model.")
+    workload: Column | None = Field(default=None, description="The column that names each row's workload.")
     expected: Column | None = Field(
         default=None, description="The column with the correct answers, which a quality floor is graded by."
     )
@@ -142,7 +143,14 @@ class RowOptions(ApiModel):
 
     def as_mapping(self) -> RowMapping:
         """What the columns mean."""
-        return RowMapping(self.prompt, self.column, self.id, self.tier_column, expected_column=self.expected)
+        return RowMapping(
+            self.prompt,
+            self.column,
+            self.id,
+            self.tier_column,
+            expected_column=self.expected,
+            workload_column=self.workload,
+        )
 
 
 class BatchOptions(ApiModel):

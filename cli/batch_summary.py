@@ -24,8 +24,8 @@ MOST_WORKLOADS = 12
 """So many are shown, the most expensive first; ``--json`` and the report have all."""
 
 
-_TINY_USD = 0.00005
-"""Shown as $0.0000."""
+_TINY_USD = 0.0000005
+"""Shown as $0.000000."""
 
 MOST_CAUSES = 6
 """So many causes of failed calls are shown, the most frequent first; the report has all."""
@@ -47,6 +47,12 @@ def show(figures: BatchFigures, console: Console) -> None:
     console.print(_tiers(figures))
     if len(figures.workloads) > 1:
         console.print(_workloads(figures))
+    if figures.kinds is not None:
+        key, values = figures.kinds
+        hint = (
+            f"without names, though the metadata {plain(key)} has {values} values. fix: --workload {shlex.quote(key)}"
+        )
+        console.print(Text.assemble(("Workloads  ", "bold"), hint))
     for label, text in _lines(figures):
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
     for warning in batch_warnings(figures):
@@ -82,7 +88,7 @@ def _tiers(figures: BatchFigures) -> Table:
             f"{tier.queries:,}",
             f"{tier.unaccepted:,}",
             f"{tier.calls:,}",
-            f"${tier.cost_usd:.4f}",
+            f"${tier.cost_usd:.6f}",
             "/".join(f"{ms:.0f}" for ms in tier.latency_ms) if tier.latency_ms else "–",
         )
     return grid
@@ -96,12 +102,12 @@ def _workloads(figures: BatchFigures) -> Table:
             f"{one.queries:,}",
             f"{100 * one.queries / figures.progress.total:.1f} %",
             f"{one.escalated:,}",
-            f"${one.cost_usd:.4f}",
+            f"${one.cost_usd:.6f}",
             f"${one.cost_usd / one.queries:.6f}",
             "–" if one.grade is None else f"{100 * one.grade:.1f} % of {one.labels:,}",
         )
     if figures.unassigned_usd > _TINY_USD:
-        grid.add_row("(grading, audits, routing)", "", "", "", f"${figures.unassigned_usd:.4f}", "", "", style="dim")
+        grid.add_row("(grading, audits, routing)", "", "", "", f"${figures.unassigned_usd:.6f}", "", "", style="dim")
     return grid
 
 

@@ -10,6 +10,7 @@ import typer
 
 from cli.command_errors import UsageError
 from cli.input_files import SqlInput
+from routing.query import WORKLOAD_KEY
 from submission.chat_request_validation import find_expects_error
 from submission.row_query import RowMapping
 
@@ -70,6 +71,9 @@ class TableOptionGroup:
         list[str] | None,
         typer.Option("--metadata", metavar="COLUMN", help="Keep this column as the query's metadata; repeatable."),
     ] = None
+    workload: Annotated[
+        str | None, typer.Option("--workload", metavar="COLUMN", help="The column that names each row's workload.")
+    ] = None
     expected: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +112,8 @@ class TableOptionGroup:
             raise UsageError(
                 "--prompt and --column both say what the question is.", hint="Give one: --prompt may hold the column."
             )
+        if self.workload not in (None, WORKLOAD_KEY) and WORKLOAD_KEY in (self.metadata or ()):
+            raise UsageError("--workload and --metadata workload both name the workload.", hint="Give one of them.")
         expects = None
         if self.expects is not None:
             try:
@@ -126,6 +132,7 @@ class TableOptionGroup:
             tuple(self.metadata or ()),
             self.expected,
             expects,
+            self.workload,
         )
 
 

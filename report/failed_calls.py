@@ -18,7 +18,7 @@ _RARE: Final = "fix: none while it is rare; otherwise add another model to the t
 FIXES: Final[Mapping[FailureKind, str]] = {
     _K.NEVER_SENT: "not billed. fix: none if a limit delayed them; otherwise see `pointsman doctor --probe`",
     _K.INEXPRESSIBLE: _NOT_TAKEN,
-    _K.RATE_LIMITED: "not billed. fix: lower requests_per_min or tokens_per_min to what the account allows",
+    _K.RATE_LIMITED: "not billed. fix: set requests_per_min or tokens_per_min to what the account allows",
     _K.OVERLOADED: f"not billed. {_RARE}",
     _K.SERVER_ERROR: f"not billed. {_RARE}",
     _K.AUTH: "fix: check the provider's key, and what it may do",

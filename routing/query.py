@@ -28,6 +28,9 @@ class Expectation:
 TEMPLATE_CHARS: Final = 40
 """A shorter system prompt, such as "Be brief.", says little of what is asked."""
 
+WORKLOAD_KEY: Final = "workload"
+"""The key of a query's metadata that names its workload."""
+
 MAX_WORKLOAD_CHARS: Final = 200
 """It is part of a key in the sums of spend, where a name of kilobytes fails the sums of all tenants."""
 
@@ -42,6 +45,8 @@ class Query(NamedTuple):
     system: str = ""
     turns: int = 1
     max_tokens: int | None = None
+    cap_field: str = "max_tokens"
+    """The field of its body that states `max_tokens`."""
     has_tools: bool = False
     has_attachments: bool = False
     wants_logprobs: bool = False
@@ -142,11 +147,15 @@ def read_body(
             said["user"].append(text)
         elif role in ("system", "developer"):
             said["system"].append(text)
+    max_tokens, cap_field = body.get("max_completion_tokens"), "max_completion_tokens"
+    if not max_tokens:
+        max_tokens, cap_field = body.get("max_tokens"), "max_tokens"
     return Query(
         text="\n".join(said["user"]),
         system="\n".join(said["system"]),
         turns=turns,
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        max_tokens=max_tokens,
+        cap_field=cap_field,
         has_tools=bool(body.get("tools") or body.get("functions")),
         has_attachments=attachments,
         wants_logprobs=bool(body.get("logprobs")),
@@ -161,7 +170,7 @@ def read_body(
 
 def workload_of(metadata: Any) -> str:
     """The workload that ``metadata`` name, or "". Of a long name the first `MAX_WORKLOAD_CHARS` count."""
-    name = metadata.get("workload") if isinstance(metadata, Mapping) else None
+    name = metadata.get(WORKLOAD_KEY) if isinstance(metadata, Mapping) else None
     return name[:MAX_WORKLOAD_CHARS] if isinstance(name, str) else ""
 
 

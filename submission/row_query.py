@@ -13,6 +13,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from routing.pilot import GOLD_KEY
+from routing.query import WORKLOAD_KEY
 from submission.cell_text import cell_json, cell_text
 from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
 from submission.line_reader import DUPLICATE_CUSTOM_ID, LineReader
@@ -49,6 +50,8 @@ class RowMapping:
     """Holds the right answers, where they are known."""
     expects: Mapping[str, Any] | None = field(default=None)
     """What every answer must be, see `routing.query.Expectation`."""
+    workload_column: str | None = None
+    """Names each row's workload; an empty cell names none."""
 
     @property
     def is_empty(self) -> bool:
@@ -84,6 +87,7 @@ class RowQueries:
             ("--id", mapping.id_column),
             ("--tier-column", mapping.tier_column),
             ("--expected", mapping.expected_column),
+            ("--workload", mapping.workload_column),
             *(("--metadata", name) for name in mapping.metadata_columns),
         ]
         for option, column in named:
@@ -139,6 +143,8 @@ class RowQueries:
         if mapping.tier_column is not None and (tier := cell_text(cells.get(mapping.tier_column)).strip()):
             line["tier"] = tier
         metadata = {name: cells.get(name) for name in mapping.metadata_columns}
+        if mapping.workload_column is not None and (workload := cell_text(cells.get(mapping.workload_column)).strip()):
+            metadata[WORKLOAD_KEY] = workload
         if mapping.expected_column is not None and (answer := cell_text(cells.get(mapping.expected_column))):
             metadata[GOLD_KEY] = answer
         if metadata:

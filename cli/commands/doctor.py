@@ -143,11 +143,13 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
     )
     if revision == newest:
         yield ok("migration", f"{revision}, the newest")
+    elif revision is None:
+        yield ok("migration", "none before the first `pointsman up` or `pointsman run`, which migrate")
     elif migrate.is_ready(settings.database):
         yield ok("migration", f"{revision}, of a later release; this one has {newest}")
     else:
         fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
-        yield warn("migration", f"{revision or 'none'}; the newest is {newest}", fix)
+        yield warn("migration", f"{revision}; the newest is {newest}", fix)
 
 
 def _broker(settings: Settings) -> Iterator[CheckResult]:

@@ -17,7 +17,9 @@ from db.reports.length_ratios import LengthRatio, LengthSource, as_params, lengt
 from db.rows import from_row, usd
 from db.worker_registry import ALIVE_S
 from routing.outcome import UNSENT
+from routing.pilot import GOLD_KEY
 from routing.price_list import ListedModel, PriceList, columns
+from routing.query import WORKLOAD_KEY
 
 NO_BASELINE: Final = "no model of another tier gives these vectors"
 """Why embeddings have none."""
@@ -209,8 +211,8 @@ class CutOffAnswers:
     """Answers of a deployment that queries ended with, and that end in the middle."""
 
     deployment: str
-    by_own_cap: bool
-    """Whether the cap of their lines cut them off; otherwise the deployment's cap did, or its server's."""
+    cap_field: str | None
+    """The field of their lines with the cap that cut them off; None: the deployment's cap did, or its server's."""
     answers: int
     example: str
     """The custom_id of one of them."""
@@ -318,6 +320,8 @@ class BatchFigures:
     """None without a quality floor."""
     workloads: tuple[WorkloadFigures, ...] = ()
     """The most expensive first."""
+    kinds: tuple[str, int] | None = None
+    """A key of the pilot's metadata that could name the workloads, which have no names, and how many values it has."""
     baseline_lengths: BaselineLengths = BaselineLengths()
     unsent_calls: int = 0
     """Of the failed ones: those that never reached a model."""
@@ -422,6 +426,10 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         cut_off = await run_report(engine, "batch_cut_off", batch_id=batch.id)
     order = prices.tiers
     failures = await run_report(engine, "batch_failures", batch_id=batch.id, rows=5)
+    workloads = tuple(
+        from_row(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
+    )
+    quality = await batch_quality(engine, batch.id)
     departed = await run_report(engine, "departures", batch_ids=[batch.id])
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     failing: Sequence[Row[Any]] = ()
@@ -445,13 +453,14 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
             from_row(UnansweredLane, row)
             for row in await run_report(engine, "batch_unanswered_lanes", batch_id=batch.id, closed=BATCH_CLOSED)
         ),
-        workloads=tuple(
-            from_row(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
-        ),
+        workloads=workloads,
+        kinds=await _kinds(engine, batch.id)
+        if quality is not None and not any(w.workload for w in workloads)
+        else None,
         baseline_cost_usd=usd(baseline_usd[_TOP]),
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
-        quality=await batch_quality(engine, batch.id),
+        quality=quality,
         lanes=_by_lane(await run_report(engine, "batch_lanes", batch_id=batch.id)),
         followers={row.tier: row.queries for row in not_paid},
         not_paid_usd=usd(sum(row.usd for row in not_paid)),
@@ -459,6 +468,11 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         baseline_lengths=_lengths(costs.baselines, ratios),
         second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd)),
     )
+
+
+async def _kinds(engine: AsyncEngine, batch_id: int) -> tuple[str, int] | None:
+    rows = await run_report(engine, "batch_kinds", batch_id=batch_id, but=[GOLD_KEY, WORKLOAD_KEY])
+    return (rows[0].key, rows[0].values) if rows else None
 
 
 async def top_lengths(engine: AsyncEngine, public_id: str) -> dict[str, float]:

@@ -35,9 +35,9 @@ def _over_budget(figures: BatchFigures) -> Iterator[str]:
 
 def _cut_off(answers: CutOffAnswers) -> str:
     count = f"{answers.answers:,} {'answer ends' if answers.answers == 1 else 'answers end'} in the middle"
-    where = "max_tokens of the line"
+    where = f"{answers.cap_field} of the line"
     fix = "raise it there"
-    if not answers.by_own_cap:
+    if answers.cap_field is None:
         where = f"max_output_tokens of {answers.deployment}, or by its server"
         fix = "raise it in the fleet, or the length that the server allows"
     return f"{count} (e.g. {answers.example}): cut off at {where}. fix: {fix}"

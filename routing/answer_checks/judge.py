@@ -171,7 +171,7 @@ def _why_empty(completion: Completion, query: Query) -> str:
     if completion.finish_reason != "length":
         return "empty"
     cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
-    fix = "raise max_completion_tokens" if query.max_tokens else "raise max_output_tokens of the model"
+    fix = f"raise {query.cap_field} of the line" if query.max_tokens else "raise max_output_tokens of the model"
     # Tokens of which nothing is seen are reasoning, whether the usage names them or not.
     seen = f"{usage.reasoning_tokens} of {usage.completion_tokens}" if usage.reasoning_tokens else "no text came of it"
     return f"empty: {cap} was used up by reasoning ({seen}); fix: {fix}"

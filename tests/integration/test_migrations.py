@@ -11,11 +11,13 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
+from cli.check_result import CheckStatus
+from cli.commands.doctor import _postgres
 from db import migrate
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.migration_errors import NotOurRole, NotOurSchema, NotOurTables
 from routing.lifecycle import TERMINAL, State
-from settings import ROOT
+from settings import ROOT, Settings
 from tests.databases import Databases
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.schema_page import schema_page
@@ -28,6 +30,18 @@ def test_the_page_of_the_schema_is_what_the_migrations_make(database_url: str) -
     if os.environ.get("UPDATE_SCHEMA_PAGE"):
         page.write_text(made)
     assert page.read_text() == made
+
+
+def test_a_database_before_the_first_start_is_no_fault_to_the_doctor(databases: Databases) -> None:
+    name = f"empty_{os.getpid()}"
+    databases.execute("CREATE DATABASE {}", name)
+    try:
+        checks = list(_postgres(Settings.load({"DATABASE_URL": databases.of(name)})))
+    finally:
+        databases.drop(name)
+    (migration,) = [check for check in checks if check.thing == "migration"]
+    assert migration.health is CheckStatus.OK
+    assert migration.found.startswith("none before the first")
 
 
 @pytest.mark.parametrize("user", ["postgres", "pointsman_owner"])

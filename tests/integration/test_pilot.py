@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from sqlalchemy import text
 
@@ -50,6 +51,20 @@ async def decided(context: WorkerContext) -> None:
             await decide_pilot(one, context)
         await pilots.release()
     await context.ledger.end_batches()
+
+
+def test_a_pilot_without_names_of_workloads_finds_metadata_that_could_name_them(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        given = [
+            line._replace(options=orjson.dumps({"metadata": {"id": n, "kind": "abc"[n % 3], "one": "x"}}))
+            for n, line in enumerate(lines(60))
+        ]
+        async with worker_context_of(bench, simulated_fleet("http://127.0.0.1:9")) as context:
+            batch = await hand_in(given, BatchSpec(source="test", pilot=PilotSpec(0.9)), context)
+            await bench.rows_as_owner("UPDATE queries SET pilot = true")
+            assert (await account(batch, context)).kinds == ("kind", 3)
+
+    on_bench(story)
 
 
 def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(

@@ -127,6 +127,11 @@ def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_wit
     assert "Warning" not in shown(FIGURES)
 
 
+def test_workloads_without_names_are_proposed_from_the_metadata() -> None:
+    text = shown(replace(FIGURES, kinds=("kind", 3)))
+    assert "Workloads  without names, though the metadata kind has 3 values. fix: --workload kind" in text
+
+
 def test_calls_that_were_never_sent_are_counted_apart() -> None:
     assert "Calls      1,100, 10 failed; latency" in shown(FIGURES)
     refused = replace(FIGURES, calls=603, failed_calls=303, unsent_calls=303)
@@ -145,7 +150,7 @@ def test_failed_calls_are_counted_by_cause_with_the_fix() -> None:
     lines = shown(replace(FIGURES, failing=some)).splitlines()
     at = next(place for place, line in enumerate(lines) if line.startswith("Calls"))
     assert lines[at + 1].startswith(
-        "           8 rate limited (HTTP 429, rate_limit_exceeded) at maxi 5, mini 3: not billed. fix: lower "
+        "           8 rate limited (HTTP 429, rate_limit_exceeded) at maxi 5, mini 3: not billed. fix: set "
     )
     assert lines[at + 2].startswith(
         "           2 overloaded (HTTP 503) at maxi: not billed. fix: none while it is rare"
@@ -167,7 +172,7 @@ def test_a_batch_without_answers_has_no_saving() -> None:
 def test_the_table_fits_an_ordinary_terminal_and_nothing_steers_it() -> None:
     text = shown(FIGURES)
     (row,) = [line for line in text.splitlines() if line.startswith("small")]
-    assert row.split() == ["small", "900", "90.9", "%", "1,000", "3", "1,010", "$0.0500", "50/90/100"]
+    assert row.split() == ["small", "900", "90.9", "%", "1,000", "3", "1,010", "$0.050000", "50/90/100"]
     assert "\x1b" not in text
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from api.schemas import RowOptions
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
 from submission.input_line import InputLimits, InputLine, InvalidInput, RejectedLine
@@ -51,6 +52,16 @@ def test_a_row_has_an_id_a_tier_metadata_and_an_expectation(shipped_fleet: Fleet
     options = {"expects": {"choices": ["yes", "no"]}, "metadata": {"Ticket Subject": "Refund"}}
     assert orjson.loads(first.options or b"") == options | {"pin": "small"}
     assert "pin" not in orjson.loads(second.options or b"")
+
+
+def test_a_column_of_any_name_names_the_workload(shipped_fleet: Fleet) -> None:
+    mapping = RowMapping(column="Ticket Subject", metadata_columns=("id",), workload_column="tier")
+    first, second = queries(TICKETS, mapping).lines(shipped_fleet)
+    assert isinstance(first, InputLine)
+    assert isinstance(second, InputLine)
+    assert orjson.loads(first.options or b"") == {"metadata": {"id": "T1", "workload": "small"}}
+    assert orjson.loads(second.options or b"") == {"metadata": {"id": "T2"}}, "an empty cell names none"
+    assert RowOptions(column="body", workload="tier").as_mapping().workload_column == "tier"
 
 
 def test_a_right_answer_is_what_a_pilot_grades_by(shipped_fleet: Fleet) -> None:

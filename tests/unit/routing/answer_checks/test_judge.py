@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from routing.answer_checks.judge import Verdict, confidence_of, judge
 from routing.fleet import Fleet
 from routing.outcome import Completion, Usage
-from routing.query import Expectation, Query
+from routing.query import Expectation, Query, read_line
 from routing.reason import Reason, ReasonCode
 
 SURE = math.log(0.95)
@@ -110,17 +110,23 @@ def test_figures_that_are_none_do_not_count(
     ids=["the usage names it", "the usage does not"],
 )
 @pytest.mark.parametrize(
-    ("cap", "said"),
+    ("body", "said"),
     [
-        (300, "its cap of 300 tokens was used up by reasoning ({}); fix: raise max_completion_tokens"),
-        (None, "the cap of its model was used up by reasoning ({}); fix: raise max_output_tokens of the model"),
+        (
+            {"max_completion_tokens": 300},
+            "its cap of 300 tokens was used up by reasoning ({}); fix: raise max_completion_tokens of the line",
+        ),
+        ({"max_tokens": 300}, "its cap of 300 tokens was used up by reasoning ({}); fix: raise max_tokens of the line"),
+        ({}, "the cap of its model was used up by reasoning ({}); fix: raise max_output_tokens of the model"),
     ],
 )
 def test_an_answer_without_text_that_ended_by_its_cap_names_the_cap(
-    fleet: Fleet, usage: Usage, seen: str, cap: int | None, said: str
+    fleet: Fleet, usage: Usage, seen: str, body: dict[str, int], said: str
 ) -> None:
     cut = answer("", finish_reason="length")._replace(usage=usage)
-    (reason,) = verdict(fleet, cut, ASKED._replace(max_tokens=cap)).reasons
+    (reason,) = verdict(
+        fleet, cut, read_line({"messages": [{"role": "user", "content": ASKED.text}], **body}, {})
+    ).reasons
     assert (reason.code, reason) == (ReasonCode.EMPTY, f"empty: {said.format(seen)}")
 
 
