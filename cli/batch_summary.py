@@ -17,7 +17,7 @@ from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from report.failed_calls import failures_by_cause
-from report.headline import TOP_ALONE
+from report.headline import TOP_ALONE, escalation_causes
 from routing.forecast.rounding import round_to_sum
 
 MOST_WORKLOADS = 12
@@ -78,7 +78,7 @@ def exit_by_answers(figures: BatchFigures) -> None:
 
 
 def _tiers(figures: BatchFigures) -> Table:
-    grid = table(("tier",), ("answers", "share", "queries", "doubtful", "calls", "cost", "p50/p95/p99 ms"))
+    grid = table(("tier",), ("answers", "share", "queries", "unaccepted", "calls", "cost", "p50/p95/p99 ms"))
     for tier in figures.tiers:
         share = tier.answered / figures.progress.done if figures.progress.done else 0.0
         grid.add_row(
@@ -113,7 +113,9 @@ def _workloads(figures: BatchFigures) -> Table:
 
 def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
     progress = figures.progress
-    counts = [f"{progress.done:,} answered", f"{progress.escalated:,} escalated", f"{progress.failed:,} failed"]
+    by = escalation_causes(figures)
+    escalated = f"{progress.escalated:,} escalated{f' (by {by})' if by else ''}"
+    counts = [f"{progress.done:,} answered", escalated, f"{progress.failed:,} failed"]
     if progress.cancelled:
         counts.append(f"{progress.cancelled:,} cancelled")
     if progress.finished < progress.total:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from db.reports.batch_quality import QualityFigures, departed
@@ -11,6 +12,10 @@ from db.reports.batch_warnings import batch_warnings
 from report.formatting import percent, percent_of, plain, seconds, usd
 
 TOP_ALONE: Final = "answered by the top tier alone"
+
+
+MOST_CAUSES: Final = 6
+"""So many reasons of escalations are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,10 @@ def cards(report: BatchReport) -> Sequence[Card]:
         ("open", progress.total - progress.finished),
     )
     others = "".join(f"; {count:,} {name}" for name, count in counts if count)
-    doubtful = sum(bin_.unaccepted for bin_ in report.confidences)
+    unaccepted = sum(bin_.unaccepted for bin_ in report.confidences)
     escalated = f"{percent_of(progress.escalated, progress.total)} of the queries"
+    if causes := escalation_causes(figures):
+        escalated += f"; by {causes}"
     return (
         Card("Answered", f"{progress.done:,}", f"of {progress.total:,}{others}"),
         Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing"),
@@ -81,10 +88,15 @@ def cards(report: BatchReport) -> Sequence[Card]:
         ),
         *_not_paid(figures),
         _quality(report),
-        Card("Doubtful", f"{doubtful:,}", "final answers that the judge did not accept"),
+        Card("Unaccepted", f"{unaccepted:,}", "final answers that the judge did not accept"),
         Card("Escalated", f"{progress.escalated:,}", escalated),
         Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
     )
+
+
+def escalation_causes(figures: BatchFigures) -> str:
+    """The most frequent reasons for which queries escalated, with their counts."""
+    return ", ".join(f"{code.replace('_', ' ')} {n:,}" for code, n in islice(figures.escalated_by.items(), MOST_CAUSES))
 
 
 def _baselines(figures: BatchFigures) -> Iterator[Card]:

@@ -320,6 +320,8 @@ class BatchFigures:
     """None without a quality floor."""
     workloads: tuple[WorkloadFigures, ...] = ()
     """The most expensive first."""
+    escalated_by: Mapping[str, int] = field(default_factory=dict)
+    """Escalated queries by the code of the reason for their first climb, the most frequent first."""
     kinds: tuple[str, int] | None = None
     """A key of the pilot's metadata that could name the workloads, which have no names, and how many values it has."""
     baseline_lengths: BaselineLengths = BaselineLengths()
@@ -430,6 +432,10 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         from_row(WorkloadFigures, row) for row in await run_report(engine, "batch_workloads", batch_id=batch.id)
     )
     quality = await batch_quality(engine, batch.id)
+    progress = await batch_progress(engine, batch.id)
+    climbs: Sequence[Row[Any]] = ()
+    if progress.escalated:
+        climbs = await run_report(engine, "batch_escalations", batch_id=batch.id)
     departed = await run_report(engine, "departures", batch_ids=[batch.id])
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     failing: Sequence[Row[Any]] = ()
@@ -440,7 +446,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     return from_row(
         BatchFigures,
         costs,
-        progress=await batch_progress(engine, batch.id),
+        progress=progress,
+        escalated_by={row.code: row.queries for row in climbs},
         top_tier=prices.ladder[-1],
         baseline_model=prices.top.model,
         tiers=tuple(sorted(tiers, key=lambda t: (order.index(t.tier) if t.tier in order else len(order), t.tier))),

@@ -28,6 +28,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "cancelled": progress.cancelled,
         "open": progress.total - progress.finished,
         "escalated": progress.escalated,
+        "escalated_by": dict(figures.escalated_by),
         "paused": progress.paused_at is not None,
         "blocked_by": progress.blockers,
         "by_tier": {tier.tier: tier.answered for tier in figures.tiers if tier.answered},

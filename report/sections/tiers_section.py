@@ -44,7 +44,7 @@ def tiers(report: BatchReport) -> Section:
         ]
         for tier in figures.tiers
     ]
-    columns = ["tier", "queries", "answers", "share", "doubtful", "confidence", "calls", "failed", "cost"]
+    columns = ["tier", "queries", "answers", "share", "unaccepted", "confidence", "calls", "failed", "cost"]
     return Section(
         "tiers",
         "Tiers and their latency",

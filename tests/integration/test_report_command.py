@@ -425,6 +425,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "beside": ["corrected"],
         "closed": "its batch was closed",
         "least_pairs": 8,
+        "but": ["workload"],
     }
     asked = text(f"EXPLAIN {statement(name).text}")
     engine = create_engine(database_url, poolclass=NullPool)

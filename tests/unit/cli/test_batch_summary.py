@@ -127,6 +127,12 @@ def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_wit
     assert "Warning" not in shown(FIGURES)
 
 
+def test_escalations_name_what_rejected_the_answers() -> None:
+    text = shown(replace(FIGURES, escalated_by={"quality_policy": 80, "low_confidence": 10}))
+    assert "990 answered, 90 escalated (by quality policy 80, low confidence 10), 10 failed" in text
+    assert "unaccepted" in text
+
+
 def test_workloads_without_names_are_proposed_from_the_metadata() -> None:
     text = shown(replace(FIGURES, kinds=("kind", 3)))
     assert "Workloads  without names, though the metadata kind has 3 values. fix: --workload kind" in text
