@@ -244,7 +244,7 @@ def _forecast(comparison: Mapping[str, Any]) -> str:
     if rest is not None:
         missed = "below" if cost["actual"] < cost["low"] else "above"
         actual = {True: "; actual within it", False: f"; actual {missed} it", None: ""}[cost["within"]]
-        found = f"{rest_bounds(rest)}, range ${cost['low']:.6f}–{cost['high']:.6f}{actual}"
+        found = f"{rest_bounds(rest, cost)}, range ${cost['low']:.6f}–{cost['high']:.6f}{actual}"
         return f"{found}; time {duration(wall['expected'])}"
     actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if cost["expected"] else ""
     answers = round_to_sum({tier: count["expected"] for tier, count in comparison["by_tier"].items()})
@@ -255,10 +255,11 @@ def _forecast(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def rest_bounds(rest: Mapping[str, Any]) -> str:
-    """The cost of a batch with a pilot, by who answers its rest."""
+def rest_bounds(rest: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
+    """The cost of a batch with a pilot, by who answers its rest, after what is expected by earlier ones."""
+    learned = f"${cost['expected']:.6f}, of " if cost["expected"] < rest["most_usd"] - 1e-6 else ""
     least = f"${rest['least_usd']:.6f} (the pilot, and the rest by {plain(rest['least_tier'])} alone)"
-    return f"{least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
+    return f"{learned}{least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
 
 
 def _deviation(actual: float, expected: float) -> str:

@@ -117,7 +117,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
     within = f"{100 * forecast['interval']:.0f} % within"
     expected, bounds = f"${cost['expected']:.6f}", [report["uncapped_usd"]]
     if rest is not None:
-        expected, bounds = rest_bounds(rest), [rest["most_usd"], rest["least_usd"]]
+        expected, bounds = rest_bounds(rest, cost), [rest["most_usd"], rest["least_usd"]]
     savings = " to ".join(f"{100 * (1 - usd / baseline):.1f} %" for usd in bounds) if baseline else ""
     compared = f"${baseline:.6f} if the top tier answered every query; saving {savings}"
     lines = [

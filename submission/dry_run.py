@@ -64,12 +64,14 @@ def dry_run_report(
 ) -> dict[str, Any]:
     """The report as JSON. ``forecast`` as JSON; ``ages``: how long earlier provider batches took.
 
-    No cost of its ``plan`` is above the budget; ``uncapped_usd`` is what all its calls are expected to cost.
+    No cost of its ``plan`` is above the budget; ``uncapped_usd`` is what all its calls are expected to cost, with
+    the rest of a pilot by the top tier.
 
     Raises InvalidInput where the budget does not pay for the pilot: the batch would be refused.
     """
     cap_usd = fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd
     refuse_unpaid_pilot(forecast, cap_usd)
+    rest = (forecast["pilot"] or {}).get("rest")
     report = {
         "dry_run": True,
         "source": source,
@@ -78,7 +80,7 @@ def dry_run_report(
         "followers": read.followers,
         "simulated": fleet.simulated,
         "cap_usd": cap_usd,
-        "uncapped_usd": forecast["cost_usd"]["expected"],
+        "uncapped_usd": rest["most_usd"] if rest else forecast["cost_usd"]["expected"],
         "plan": {**forecast, "cost_usd": capped(forecast["cost_usd"], cap_usd)},
     }
     if spec.deadline is not None and forecast["tiers"]:

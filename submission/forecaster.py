@@ -66,7 +66,7 @@ class Forecaster:
                 tenant=self.spec.tenant,
                 total=self.sample.seen,
                 source=self.spec.source,
-                has_pilot=self.spec.pilot is not None,
+                floor=None if self.spec.pilot is None else self.spec.pilot.floor,
                 embeds=endpoint_of(self.sample.lines[0].options) is Endpoint.EMBEDDINGS,  # a file is for one endpoint
             )
             load = await load_queues(self.engine, self.fleet, otherwise=load.slots)

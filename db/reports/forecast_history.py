@@ -35,16 +35,17 @@ async def load_history(
     tenant: str,
     total: int,
     source: str = "",
-    has_pilot: bool = False,
+    floor: float | None = None,
     embeds: bool = False,
 ) -> ForecastHistory:
     """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
 
-    A batch that ``has_pilot`` waits for its steps: times are of batches with one, or of those without. One that
-    ``embeds`` learns from batches of embeddings alone, the others from the rest.
+    A batch with a quality ``floor`` waits for the steps of its pilot: times are of batches with one, or of those
+    without. One that ``embeds`` learns from batches of embeddings alone, the others from the rest.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
-    Where the tenant has batches of a file named as ``source``, those alone say how long such answers are.
+    Where the tenant has batches of a file named as ``source``, those alone say how long such answers are, and those
+    with the same ``floor`` what certified policies save.
     """
     batches = await run_report(
         engine,
@@ -80,12 +81,18 @@ async def load_history(
         latencies={tier: _latency(some) for tier, some in _grouped(rows, lambda row: row.tier).items()},
         lengths=AnswerLengths(lengths | repeated, repeated=repeated),
         prompt_ratios=_prompt_ratios(rows, plans, fleet),
+        pilot_cost_ratios=[
+            row.pilot_batch_usd / rest["most_usd"]
+            for row in batches
+            if row.id in own and row.id in alike and row.floor == floor and row.pilot_batch_usd
+            if (rest := (plans[row.id].get("pilot") or {}).get("rest")) and rest["most_usd"]
+        ],
         time_ratios=[
             row.wall_s / estimated_s
             for row in batches
             if (estimated_s := plans[row.id].get("estimated_s"))
             and total / ALIKE <= row.total <= total * ALIKE
-            and bool(plans[row.id].get("pilot")) is has_pilot
+            and bool(plans[row.id].get("pilot")) is (floor is not None)
             and all(tier.get("measured_calls") for tier in plans[row.id]["tiers"].values())
         ],
     )

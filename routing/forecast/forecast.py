@@ -51,6 +51,9 @@ PRIOR_LATENCY_SPREAD: Final = 0.6
 MEASURED_LATENCY_SPREAD: Final = 0.15
 """Relative standard deviations of a tier's mean latency."""
 
+PRIOR_SAVING_SPREAD: Final = 1.0
+"""The same of what a batch with a pilot costs about the forecast with the rest by the top tier."""
+
 ROUTED_PER_S: Final = 2000.0
 """Queries that one process routes in a second, approximately. Routing does not limit a batch."""
 
@@ -103,7 +106,8 @@ def forecast(
     """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample.
 
     With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest is
-    counted at the top tier, the most that it costs, and the interval begins with the rest at the lowest tier.
+    counted at the top tier, the most that it costs, and the interval begins with the rest at the lowest tier; after
+    earlier batches of the same file and floor both are by what these cost.
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
@@ -120,6 +124,10 @@ def forecast(
     in_pilot = [way for way in ways if way.is_pilot]
     pilot_usd = total * sum(_cost_usd(way, doubted) for way in in_pilot) / len(ways)
     tiers = tuple(_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers)
+    cost_usd = replace(cost, low=least_cost.low)
+    if least is not None and past.pilot_cost_ratios:
+        factor, spread = _factor(past.pilot_cost_ratios, PRIOR_SAVING_SPREAD)
+        cost_usd = interval(cost.expected * factor, spread)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     estimated_s = START_S + max(slowest.takes_s, routed_s)
@@ -134,12 +142,12 @@ def forecast(
         sampled=len(ways),
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
-        cost_usd=replace(cost, low=least_cost.low),
+        cost_usd=cost_usd,
         baseline_usd=total * sum(way.top_usd for way in ways) / len(ways),
         finish_s=interval(estimated_s * slower, math.hypot(of_latency, of_time)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
-        basis=_basis(past, load, tiers, fleet),
+        basis=_basis(past, load, tiers, fleet, has_rest=least is not None),
         pilot_queries=0 if pilot is None else pilot.queries,
         pilot_usd=pilot_usd,
         pilot_low_usd=pilot_usd * cost.low / cost.expected if cost.expected else 0.0,
@@ -394,7 +402,9 @@ def _tier(
     )
 
 
-def _basis(past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast], fleet: Fleet) -> dict[str, str]:
+def _basis(
+    past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast], fleet: Fleet, *, has_rest: bool
+) -> dict[str, str]:
     """Vectors have no length, and nothing doubts them."""
     judged = sum(judged for judged, _ in past.verdicts.values())
     calls = sum(latency.calls for latency in past.latencies.values())
@@ -404,10 +414,12 @@ def _basis(past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast]
     )
     prior = f"assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers"
     has_text = any(tier.calls and fleet.tiers[tier.tier].endpoint == "chat" for tier in tiers)
+    pilots = len(past.pilot_cost_ratios) if has_rest else 0
     doubts = f"{judged:,} earlier answers" if judged else prior
     return {
         **({"doubts": doubts, "lengths": past.lengths.basis} if has_text else {}),
         **({"reasoning": reasoned} if reasoned else {}),
+        **({"savings": f"{pilots:,} earlier batches of this file and floor"} if pilots else {}),
         "latencies": f"{calls:,} earlier calls" if calls else "assumed",
         "queue": f"{waiting:,} earlier queries" if waiting else "empty",
     }

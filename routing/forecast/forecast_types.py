@@ -34,6 +34,8 @@ class ForecastHistory:
     lengths: AnswerLengths = UNKNOWN_LENGTHS
     prompt_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Tier → for each batch that had a plan: what a call's prompt cost in the mean, over its estimate."""
+    pilot_cost_ratios: Sequence[float] = ()
+    """For each earlier batch of this file and floor: its cost over the forecast with the rest by the top tier."""
     time_ratios: Sequence[float] = ()
     """For each batch of about this size with a plan by measured latencies, and with a pilot as this one or without one:
     its time over `Forecast.estimated_s`."""
@@ -151,7 +153,8 @@ class Forecast:
     """What the judge of their answers costs; part of that."""
     rest: RestBounds | None = None
     """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
-    to the high end of the most, which is its expected figure."""
+    to the high end of the most, which is its expected figure; where earlier batches of the same file and floor say what
+    their policies saved, it is by these."""
     answer_lengths: Sequence[Sequence[Any]] = ()
     """What is known of answers of its shapes, as `AnswerLengths.from_json` reads it."""
 

@@ -244,7 +244,7 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         await planned(bench, settings)
         await answer_all(bench)
         assert len((await load_history(bench.engine, bench.fleet, tenant="default", total=4)).time_ratios) == 1
-        others = await load_history(bench.engine, bench.fleet, tenant="default", total=4, has_pilot=True)
+        others = await load_history(bench.engine, bench.fleet, tenant="default", total=4, floor=0.9)
         assert others.time_ratios == [], "a batch with a pilot waits for its steps"
         assert (await load_history(bench.engine, bench.fleet, tenant="default", total=400)).time_ratios == [], (
             "it was far smaller"
@@ -268,6 +268,37 @@ def test_each_further_batch_of_a_file_narrows_its_forecast(on_bench: OnBench, se
             widths.append(await width("test"))
         assert widths == sorted(widths, reverse=True)
         assert widths[-1] < 0.7 * await width("a-file-of-another-kind.csv")
+
+    on_bench(story)
+
+
+def test_what_certified_batches_of_a_file_cost_is_learned_for_their_floor(
+    on_bench: OnBench, settings: Settings
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await planned(bench, settings)
+        await answer_all(bench)
+        rest = '{"pilot": {"rest": {"least_tier": "small", "least_usd": 1, "most_tier": "large", "most_usd": 5}}}'
+        await as_owner(bench, f"UPDATE batches SET plan = plan || '{rest}'")
+        await as_owner(
+            bench,
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, decided_at)"
+            " SELECT id, 0.9, 0.95, 1, 0, 'decided', now() FROM batches",
+        )
+        await as_owner(bench, "DELETE FROM workload_sums")
+        await as_owner(
+            bench,
+            "INSERT INTO workload_sums (batch_id, workload, router, version, tier, answers, cost_usd, baseline_usd)"
+            " SELECT id, '', unnest(ARRAY['pilot', 'quality_policy']), '', 'small', 2, 1, 5 FROM batches",
+        )
+
+        async def ratios(**batch: Any) -> object:
+            past = await load_history(bench.engine, bench.fleet, tenant="default", total=4, **batch)
+            return past.pilot_cost_ratios
+
+        assert await ratios(source="test", floor=0.9) == [0.4]
+        assert [await ratios(source="test", floor=0.95), await ratios(source="other", floor=0.9)] == [[], []]
+        assert await ratios(source="test") == []
 
     on_bench(story)
 

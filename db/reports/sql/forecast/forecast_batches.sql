@@ -18,7 +18,9 @@ others AS MATERIALIZED (
     LIMIT greatest(:batches - (SELECT count(*) FROM own), 0)
 ),
 newest AS MATERIALIZED (SELECT id FROM own UNION ALL SELECT id FROM others)
-SELECT b.id, b.tenant, b.source, b.plan, b.total, extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
+SELECT b.id, b.tenant, b.source, b.plan, b.total, p.floor,
+       (SELECT sum(cost_usd) FROM workload_sums WHERE batch_id = p.batch_id)::double precision AS pilot_batch_usd,
+       extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
        ARRAY(SELECT least(first + mod(abs(hashint8(first)::bigint), size), b.last_query_id)
              FROM generate_series(b.first_query_id, b.last_query_id, size) AS s (first)) AS sample
 FROM batches AS b
@@ -26,5 +28,6 @@ CROSS JOIN LATERAL (
     SELECT greatest(1, ceil(
         (b.last_query_id - b.first_query_id + 1)::numeric * (SELECT count(*) FROM newest) / :queries))::bigint AS size
 ) AS stretch
+LEFT JOIN pilots AS p ON p.batch_id = b.id
 WHERE b.id IN (SELECT id FROM newest)
 ORDER BY b.id DESC

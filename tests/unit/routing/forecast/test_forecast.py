@@ -211,6 +211,16 @@ def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> N
     assert told.escalated == 0, "a pilot climbs on purpose"
 
 
+def test_a_floors_cost_is_learned_from_earlier_batches_of_the_same_file_and_floor() -> None:
+    pilot = ExpectedPilot(100, stops=False, judge=None)
+    told = predict(*["large"] * 10, pilot=pilot, past=replace(JUDGED, pilot_cost_ratios=[0.35, 0.4, 0.45] * 4))
+    assert told.rest is not None
+    assert told.cost_usd.expected == pytest.approx(0.4 * told.rest.most_usd, rel=0.05)
+    assert 0.25 * told.rest.most_usd < told.cost_usd.low < told.cost_usd.high < 0.6 * told.rest.most_usd
+    assert told.basis["savings"] == "12 earlier batches of this file and floor"
+    assert predict("large", past=replace(JUDGED, pilot_cost_ratios=[0.4])) == predict("large"), "without a floor"
+
+
 def test_a_trial_costs_its_pilot_alone_and_a_judge_adds_to_it() -> None:
     alone = predict(*["small"] * 10, pilot=ExpectedPilot(100, stops=True, judge=None))
     assert alone.total == 100
