@@ -112,7 +112,7 @@ def result_of(line: dict[str, Any]) -> BatchResult:
     return asyncio.run(first())
 
 
-@pytest.mark.parametrize("status", [10**9, -1, True, 0, 99, "200"])
+@pytest.mark.parametrize("status", [10**9, -1, True, 0, 99, "99", "2e2"])
 def test_a_status_that_no_column_takes_spoils_one_line_alone(status: Any) -> None:
     found = result_of({"custom_id": "1", "response": {"status_code": status, "body": {}}})
     assert isinstance(found.outcome, Failure)
