@@ -148,12 +148,15 @@ class Forecaster:
         What escalations cost is missing from the share of the queries that are routed later: the share is shrunk until
         they are paid.
         """
-        share_usd = cap_usd * len(decisions) / total
+        share_usd, tiers = cap_usd * len(decisions) / total, list[str]()
         for _ in range(FITS):
             fitted = fit_to_share(
                 decisions, share_usd, RoutingContext(self.fleet), unspent_usd=cap_usd, lengths=history.lengths
             )
-            result = forecast(fitted, total=total, fleet=self.fleet, past=history, load=load)
+            lowered = [decision.tier for decision in fitted]
+            if lowered == tiers:
+                break  # no cheaper tier is left
+            tiers, result = lowered, forecast(fitted, total=total, fleet=self.fleet, past=history, load=load)
             if result.cost_usd.expected <= cap_usd:
                 break
             share_usd *= SHRINK * cap_usd / result.cost_usd.expected
