@@ -17,7 +17,7 @@ from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from report.failed_calls import failures_by_cause
-from report.headline import TOP_ALONE, escalation_causes
+from report.headline import MOST_CAUSES, TOP_ALONE, escalation_causes
 from routing.forecast.rounding import round_to_sum
 
 MOST_WORKLOADS = 12
@@ -26,9 +26,6 @@ MOST_WORKLOADS = 12
 
 _TINY_USD = 0.0000005
 """Shown as $0.000000."""
-
-MOST_CAUSES = 6
-"""So many causes of failed calls are shown, the most frequent first; the report has all."""
 
 
 def show(figures: BatchFigures, console: Console) -> None:
@@ -48,10 +45,8 @@ def show(figures: BatchFigures, console: Console) -> None:
     if len(figures.workloads) > 1:
         console.print(_workloads(figures))
     if figures.kinds is not None:
-        key, values = figures.kinds
-        hint = (
-            f"without names, though the metadata {plain(key)} has {values} values. fix: --workload {shlex.quote(key)}"
-        )
+        key, values = plain(figures.kinds[0]), figures.kinds[1]
+        hint = f"without names, though the metadata {key} has {values} values. fix: --workload {shlex.quote(key)}"
         console.print(Text.assemble(("Workloads  ", "bold"), hint))
     for label, text in _lines(figures):
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))

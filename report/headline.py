@@ -15,7 +15,7 @@ TOP_ALONE: Final = "answered by the top tier alone"
 
 
 MOST_CAUSES: Final = 6
-"""So many reasons of escalations are shown."""
+"""So many causes of escalations, and on the console of failed calls, are shown, the most frequent first."""
 
 
 @dataclass(frozen=True, slots=True)
