@@ -103,13 +103,13 @@ class Pilots(Statements):
         certificate: Mapping[str, Any],
         policy: Mapping[str, Any],
         weights: bytes | None,
-        lengths: Mapping[str, float],
+        lengths: Mapping[str, Mapping[str, float]],
         confidence: float,
         reason: str,
     ) -> None:
         """Stores certificate and policy, once, with a row of the log, where ``taken`` still holds.
 
-        ``lengths`` are how many times longer the top tier's answers are, by tier.
+        ``lengths`` are the ratio and the offset of the top tier's lengths, by tier (`top_lengths`).
         """
         await self._fetch(
             "pilot_decide",

@@ -66,6 +66,7 @@ def _tier(tier: TierForecast) -> dict[str, Any]:
         "completion_tokens": round(tier.completion_tokens, 1),
         "reasoning_tokens": round(tier.reasoning_tokens, 1),
         "top_tokens": None if tier.top_tokens is None else round(tier.top_tokens, 1),
+        "top_reasoning_tokens": round(tier.top_reasoning_tokens, 1),
         "latency_s": round(tier.latency_s, 3),
         "measured_calls": tier.measured_calls,
         "backlog": round(tier.backlog, 1),

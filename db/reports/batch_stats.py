@@ -482,13 +482,15 @@ async def _kinds(engine: AsyncEngine, batch_id: int) -> tuple[str, int] | None:
     return (rows[0].key, rows[0].values) if rows else None
 
 
-async def top_lengths(engine: AsyncEngine, public_id: str) -> dict[str, float]:
-    """How many times longer the top tier's answers are than those of each tier that answered, over all workloads."""
+async def top_lengths(engine: AsyncEngine, public_id: str) -> dict[str, dict[str, float]]:
+    """By tier that answered, over all workloads: ``ratio`` and ``offset`` of the top tier's lengths (`LengthRatio`)."""
     batch = await find_batch(engine, public_id)
     if batch is None:
         return {}
-    ratios = await length_ratios(engine, batch.id, _top_of(batch), top=_TOP, plan=batch.plan)
-    return {one.tier: one.ratio for one in ratios if one.workload is None}
+    ratios = await length_ratios(
+        engine, batch.id, _top_of(batch), top=_TOP, ladder=batch.price_list.ladder, plan=batch.plan
+    )
+    return {one.tier: {"ratio": one.ratio, "offset": one.offset} for one in ratios if one.workload is None}
 
 
 def _top_of(batch: Batch) -> dict[str, ListedModel]:
@@ -499,7 +501,8 @@ async def _costs(
     engine: AsyncEngine, batch: Batch, baselines: Mapping[str, ListedModel], *, top: str = _TOP, noted: bool = False
 ) -> tuple[Row[Any], list[LengthRatio]]:
     """The row of ``batch_costs``, and the ratios that it counts by. ``top`` names the top tier among ``baselines``."""
-    ratios = await length_ratios(engine, batch.id, baselines, top=top, plan=batch.plan)
+    ladder = batch.price_list.ladder
+    ratios = await length_ratios(engine, batch.id, baselines, top=top, ladder=ladder, plan=batch.plan)
     (costs,) = await run_report(
         engine,
         "batch_costs",
@@ -510,7 +513,7 @@ async def _costs(
         **columns(list(baselines.values())),
         **as_params(ratios),
         unsent=sorted(UNSENT),
-        ladder=list(batch.price_list.ladder),
+        ladder=list(ladder),
         noted=noted,
     )
     return costs, ratios

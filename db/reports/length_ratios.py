@@ -29,6 +29,9 @@ PAIR_SPREAD: Final = 0.85
 PRIOR_FREEDOM: Final = 4
 """Degrees of freedom of that spread: a workload may be unlike those sets (labels by one tier, sentences by another)."""
 
+SLOPE_SPREAD: Final = 0.5
+"""Relative standard deviation of the slope of lengths within such a set about the ratio of their means."""
+
 RATIOS: Final = (0.001, 1000.0)
 """No ratio is counted beyond these: a label of one token against a thousand tokens of reasoning."""
 
@@ -46,7 +49,10 @@ class LengthSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LengthRatio:
-    """The completion tokens of ``baseline`` over those of ``tier``, for the same queries."""
+    """The completion tokens of ``baseline`` are ``ratio`` times the tokens of the text of ``tier``, and ``offset``.
+
+    The offset is what does not grow with the answer: reasoning, whether usage names it or not.
+    """
 
     baseline: str
     tier: str
@@ -54,6 +60,7 @@ class LengthRatio:
     """With ``shape`` the queries that it is of; None: all those without a ratio of their own."""
     shape: str | None
     ratio: float
+    offset: float
     source: LengthSource
 
 
@@ -63,6 +70,7 @@ async def length_ratios(
     baselines: Mapping[str, ListedModel],
     *,
     top: str,
+    ladder: Sequence[str],
     plan: Mapping[str, Any] | None,
 ) -> list[LengthRatio]:
     """For each of ``baselines``, by name, and each tier that answered: of all queries, and of known workloads.
@@ -79,19 +87,51 @@ async def length_ratios(
         least_pairs=LEAST_PAIRS,
     )
     planned = (plan or {}).get("tiers", {})
-    return [_ratio(row, planned.get(row.tier, {}).get("top_tokens") if row.name == top else None) for row in rows]
+    reasoned = {row.tier: row.mean_reasoning for row in rows if row.workload is None}
+    found = []
+    for row in rows:
+        tier = baselines[row.name].tier
+        if tier in ladder and row.tier in ladder and ladder.index(tier) < ladder.index(row.tier):
+            reasoning = reasoned.get(tier, 0.0)  # a tier below is not assumed to reason as those above do
+        else:
+            reasoning = max(reasoned.get(tier, 0.0), reasoned[row.tier])
+        of_tier = planned.get(row.tier, {}) if row.name == top else {}
+        found.append(_ratio(row, of_tier.get("top_tokens"), of_tier.get("top_reasoning_tokens"), reasoning))
+    return found
 
 
-def _ratio(row: Row[Any], top_tokens: float | None) -> LengthRatio:
+def _ratio(
+    row: Row[Any], top_tokens: float | None, top_reasoning_tokens: float | None, reasoning: float
+) -> LengthRatio:
     low, high = RATIOS
     prior, spread, least, source = 1.0, RATIO_SPREAD, LEAST_PAIRS, LengthSource.ASSUMED
     if top_tokens is not None and row.mean_tokens:
-        prior = min(high, max(low, top_tokens / row.mean_tokens))
+        reasoning = top_reasoning_tokens or 0.0
+        prior = min(high, max(low, (top_tokens - reasoning) / row.mean_tokens))
         spread, least, source = PAIR_SPREAD / math.sqrt(PAIRS_OF_EARLIER), PAIRS_OF_EARLIER, LengthSource.EARLIER
     if row.pairs >= least:
         source = LengthSource.PAIRS
-    ratio = shrunk_ratio(min(high, max(low, row.ratio)), row.pairs, prior=prior, spread=spread) if row.pairs else prior
-    return LengthRatio(row.name, row.tier, row.workload, row.shape, ratio, source)
+    ratio, offset = prior, reasoning
+    if row.pairs:
+        seen = min(high, max(low, row.there / row.here)) if row.here else 1.0
+        ratio, offset = _line(row, shrunk_ratio(seen, row.pairs, prior=prior, spread=spread))
+    return LengthRatio(row.name, row.tier, row.workload, row.shape, ratio, offset, source)
+
+
+def _line(row: Row[Any], ratio: float) -> tuple[float, float]:
+    """Slope and offset of the line through the pairs' means, of which ``ratio`` is that of the texts.
+
+    The slope is that of least squares (`regression estimator`: Cochran, Sampling Techniques, 7.1), drawn to ``ratio``
+    by its variance, as the posterior mean in a normal model with known variances is. Neither is below 0.
+    """
+    mean, slope = ratio * row.here + row.reasoning, ratio
+    if row.pairs > 2 and row.sxx:
+        fitted = row.sxy / row.sxx
+        variance = max(0.0, row.syy - fitted * row.sxy) / (row.pairs - 2) / row.sxx
+        between = (SLOPE_SPREAD * ratio) ** 2
+        slope += (fitted - ratio) * between / (between + variance)
+        slope = min(max(0.0, slope), mean / row.here)
+    return slope, mean - slope * row.here
 
 
 def shrunk_ratio(ratio: float, pairs: int, *, prior: float = 1.0, spread: float = RATIO_SPREAD) -> float:
@@ -114,4 +154,5 @@ def as_params(ratios: Sequence[LengthRatio]) -> dict[str, list[Any]]:
         "ratio_workloads": [one.workload for one in ratios],
         "ratio_shapes": [one.shape for one in ratios],
         "ratios": [one.ratio for one in ratios],
+        "offsets": [one.offset for one in ratios],
     }

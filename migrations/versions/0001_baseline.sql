@@ -470,7 +470,7 @@ COMMENT ON COLUMN pilots.epoch IS 'fencing token: each worker that takes the dec
 COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
 COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
 COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
-COMMENT ON COLUMN pilots.lengths IS 'by tier: how many times longer the answers of the top tier are to the same queries';
+COMMENT ON COLUMN pilots.lengths IS 'by tier: the tokens of the top tier''s answers are ratio times those of its text, and offset';
 COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
 COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
 COMMENT ON COLUMN pilots.stopped_at IS 'when the rest of a batch that ends with its pilot was cancelled';

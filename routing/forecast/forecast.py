@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from routing.answer_lengths import ANSWER_SPREAD
+from routing.answer_lengths import ANSWER_SPREAD, ExpectedLength
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
 from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import (
@@ -78,8 +78,8 @@ class _Rung:
     tokens: float
     completion_tokens: float
     reasoning_tokens: float
-    top_tokens: float | None
-    """What the top tier's answer would take, by earlier ones of the workload; None where it gave none."""
+    top: ExpectedLength | None
+    """Of the top tier's answer, by earlier ones of the workload; None where it gave none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +208,15 @@ class _Estimator:
             tiers.append(above)
         top = context.deployments[fleet.top][0]
         length = self.lengths.expected(case, top)
-        top_tokens = length.completion_tokens if length.known else None
+        known = length if length.known else None
         rungs = [
-            self._rung(case, tier, model, top_tokens, is_last=tier == tiers[-1])
+            self._rung(case, tier, model, known, is_last=tier == tiers[-1])
             for tier in tiers
             if (model := serving(case, tier)) is not None
         ]
         if not rungs:
             roomiest = context.deployments[decision.tier][0]
-            rungs = [
-                replace(self._rung(case, decision.tier, roomiest, top_tokens, is_last=True), usd=0.0, spread_usd=0.0)
-            ]
+            rungs = [replace(self._rung(case, decision.tier, roomiest, known, is_last=True), usd=0.0, spread_usd=0.0)]
         if decision.tier == fleet.embedding_tier:
             return _ExpectedPath(tuple(rungs), top_usd=0.0)  # the top tier answers no embeddings
         return _ExpectedPath(tuple(rungs), top_usd=self._rung(case, fleet.top, top, None, is_last=True).usd)
@@ -229,7 +227,9 @@ class _Estimator:
         shown = Usage(usage.prompt_tokens + 2 * usage.completion_tokens + PAIR_TOKENS, VERDICT_TOKENS)
         return 2 * (rungs - 1) * judge.price.cost_usd(shown)
 
-    def _rung(self, case: RoutingCase, tier: str, model: Model, top_tokens: int | None, *, is_last: bool) -> _Rung:
+    def _rung(
+        self, case: RoutingCase, tier: str, model: Model, known: ExpectedLength | None, *, is_last: bool
+    ) -> _Rung:
         length, (factor, spread) = self.lengths.expected(case, model), self.factors[tier]
         usage = Usage(case.query.measured.expected(model), length.completion_tokens)
         prompt_usd = model.price.cost_usd(Usage(usage.prompt_tokens))
@@ -244,7 +244,7 @@ class _Estimator:
             tokens=usage.total_tokens,
             completion_tokens=usage.completion_tokens,
             reasoning_tokens=length.reasoning_tokens,
-            top_tokens=top_tokens,
+            top=known,
         )
 
 
@@ -261,6 +261,7 @@ class _Mix:
     completion_tokens: float = 0.0
     reasoning_tokens: float = 0.0
     top_tokens: float = 0.0
+    top_reasoning: float = 0.0
     top_known: float = 0.0
     """Calls for whose queries the length of the top tier's answer is known."""
 
@@ -281,8 +282,9 @@ def _mixes(
             mix.tokens += weight * asked * rung.tokens
             mix.completion_tokens += weight * asked * rung.completion_tokens
             mix.reasoning_tokens += weight * asked * rung.reasoning_tokens
-            if rung.top_tokens is not None:
-                mix.top_tokens += weight * asked * rung.top_tokens
+            if rung.top is not None:
+                mix.top_tokens += weight * asked * rung.top.completion_tokens
+                mix.top_reasoning += weight * asked * rung.top.reasoning_tokens
                 mix.top_known += weight * asked
     return mixes
 
@@ -398,6 +400,7 @@ def _tier(
         bound_by=bound_by,
         completion_tokens=completion_tokens,
         reasoning_tokens=mix.reasoning_tokens / calls,
+        top_reasoning_tokens=mix.top_reasoning / mix.top_known if mix.top_known else 0.0,
         top_tokens=mix.top_tokens / mix.top_known if mix.top_known > LEAST_KNOWN * mix.calls else None,
     )
 

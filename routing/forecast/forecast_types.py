@@ -122,6 +122,8 @@ class TierForecast:
     reasoning_tokens: float = 0.0
     top_tokens: float | None = None
     """What the top tier's answers to the same queries would take; None where it gave none to such queries yet."""
+    top_reasoning_tokens: float = 0.0
+    """Of ``top_tokens``."""
 
 
 @dataclass(frozen=True, slots=True)

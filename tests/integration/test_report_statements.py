@@ -246,6 +246,23 @@ def test_the_baseline_counts_the_lengths_of_the_workload_where_enough_pairs_know
     assert alone == pytest.approx(figures.baseline_cost_usd)
 
 
+REASONING = """
+UPDATE calls SET completion_tokens = 50 + query_id % 40 WHERE query_id > 1000 AND tier = 'small';
+UPDATE calls SET completion_tokens = 350 + query_id % 40, reasoning_tokens = {named}
+WHERE query_id > 1000 AND tier = 'large'
+"""
+
+
+@pytest.mark.parametrize("named", [300, 0])
+def test_reasoning_does_not_grow_with_the_answer(ask_of: Ask, database_url: str, named: int) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(MORE_PAIRS)
+        connection.execute(REASONING.format(named=named))
+    figures = ask_of(_figures)
+    counted = 0.5 * (700 * 2.0 + 400 * 1.0 + (600 + 2 * 300) * 10.0) / 1e6  # two answers: 500 and 100 tokens of text
+    assert figures.baseline_cost_usd == pytest.approx(0.007 + counted, rel=0.01)
+
+
 def test_each_tier_has_its_answers_calls_and_latencies(ask_of: Ask) -> None:
     small, large = ask_of(_figures).tiers
     assert (small.tier, small.queries, small.answered, small.unaccepted) == ("small", 3, 2, 1)

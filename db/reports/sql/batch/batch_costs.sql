@@ -2,9 +2,9 @@
 --
 -- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of the last complete call there
 -- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price,
--- those of the completion times how much longer the baseline's answers are (`ratios`, by the tier of the answer: see
--- batch_length_ratios.sql). A query without an answer adds nothing to a baseline, so the saving is rather under- than
--- overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
+-- those of its text times how much longer the baseline's text is and the tokens beside it, which are its reasoning
+-- (`ratios` and `offsets`, by the tier of the answer: see length_ratios.py). A query without
+-- an answer adds nothing to a baseline, so the saving is rather under- than overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
 -- no model of a baseline answers.
 --
 -- Where `noted` is true, the first routing of each query is read as well, for two more figures:
@@ -25,13 +25,14 @@ WITH price AS (
 longer AS (
     SELECT *
     FROM unnest(CAST(:ratio_names AS text[]), CAST(:ratio_tiers AS text[]), CAST(:ratio_workloads AS text[]),
-                CAST(:ratio_shapes AS text[]), CAST(:ratios AS double precision[]))
-         AS l (name, tier, workload, shape, ratio)
+                CAST(:ratio_shapes AS text[]), CAST(:ratios AS double precision[]),
+                CAST(:offsets AS double precision[]))
+         AS l (name, tier, workload, shape, ratio, beside)
 ),
 c AS MATERIALIZED (
     SELECT id, query_id, purpose, tier, model, outcome, lane, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
            coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
-           coalesce(completion_tokens, 0) AS completion_tokens
+           coalesce(completion_tokens, 0) AS completion_tokens, coalesce(reasoning_tokens, 0) AS reasoning_tokens
     FROM calls
     WHERE batch_id = :batch_id
 ),
@@ -48,24 +49,25 @@ noted AS (  -- only where `noted`, or a ratio is of a workload
 -- cannot know that most rows match, the planner takes joins for small that take the square of the rows.
 part AS (
     SELECT c.query_id, c.id, c.purpose, c.tier, c.model, c.outcome, c.lane, c.cost_usd, c.prompt_tokens, c.cached_tokens,
-           c.completion_tokens, CAST(NULL AS bigint) AS answer, CAST(NULL AS text) AS state, CAST(NULL AS text) AS workload,
-           CAST(NULL AS text) AS shape, CAST(NULL AS text) AS named, CAST(NULL AS text) AS router,
+           c.completion_tokens, c.reasoning_tokens, CAST(NULL AS bigint) AS answer, CAST(NULL AS text) AS state,
+           CAST(NULL AS text) AS workload, CAST(NULL AS text) AS shape, CAST(NULL AS text) AS named, CAST(NULL AS text) AS router,
            CAST(NULL AS text) AS version, CAST(NULL AS text) AS p_ok
     FROM c
     WHERE c.query_id IS NOT NULL AND c.purpose <> 'embed'
     UNION ALL
-    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL, NULL, NULL,
-           NULL
+    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL, NULL,
+           NULL, NULL
     FROM answers AS a
     WHERE a.query_id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
       AND a.query_id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
     UNION ALL
-    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL, NULL, NULL
+    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL, NULL,
+           NULL
     FROM queries AS q
     WHERE q.batch_id = :batch_id AND q.id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
       AND q.id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
     UNION ALL
-    SELECT query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, workload, shape,
+    SELECT query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, workload, shape,
            CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1 THEN '' ELSE workload END,
            router, version, p_ok
     FROM noted
@@ -74,8 +76,8 @@ known AS (
     SELECT *, max(tier) FILTER (WHERE id = taken) OVER q AS taken_tier, max(purpose) FILTER (WHERE id = taken) OVER q AS taken_by
     FROM (
         SELECT query_id, id, purpose, tier, model, outcome, lane, cost_usd, prompt_tokens, cached_tokens, completion_tokens,
-               CASE WHEN max(state) OVER q = 'done' THEN max(answer) OVER q END AS taken, max(workload) OVER q AS workload,
-               max(shape) OVER q AS shape, max(named) OVER q AS named, max(router) OVER q AS router,
+               reasoning_tokens, CASE WHEN max(state) OVER q = 'done' THEN max(answer) OVER q END AS taken,
+               max(workload) OVER q AS workload, max(shape) OVER q AS shape, max(named) OVER q AS named, max(router) OVER q AS router,
                max(version) OVER q AS version, max(p_ok) OVER q AS p_ok
         FROM part
         WINDOW q AS (PARTITION BY query_id)
@@ -85,6 +87,7 @@ known AS (
 asked AS (  -- each query with a call, at each baseline; `tier` is that of its answer, null without one of its own
     SELECT p.name, k.query_id, max(k.taken_tier) AS tier,
            max(k.completion_tokens) FILTER (WHERE k.id = k.taken) AS completion_tokens,
+           max(k.reasoning_tokens) FILTER (WHERE k.id = k.taken) AS reasoning_tokens,
            bool_or((k.tier = p.tier OR k.model = p.model) IS TRUE) FILTER (WHERE k.id = k.taken) AS is_own,
            -- A repair's prompt holds the answer that it repairs: at a baseline the query would have been asked by its own.
            coalesce(min(k.prompt_tokens) FILTER (WHERE k.taken_by = 'repair' AND k.tier = k.taken_tier AND k.outcome = 'ok'
@@ -108,8 +111,9 @@ priced AS (
            CASE WHEN a.tier IS NOT NULL THEN coalesce(a.called_usd, p.multiplier / 1000000 * (
                (a.prompt_tokens - a.cached_tokens) * p.input_usd
                + a.cached_tokens * p.cached_usd
-               + a.completion_tokens * p.output_usd
-                   * CASE WHEN a.is_own THEN 1 ELSE coalesce(alike.ratio, l.ratio, 1)::numeric END)) END AS usd,
+               + CASE WHEN a.is_own THEN a.completion_tokens
+                      ELSE (a.completion_tokens - a.reasoning_tokens) * coalesce(alike.ratio, l.ratio, 1)::numeric
+                           + coalesce(alike.beside, l.beside, a.reasoning_tokens)::numeric END * p.output_usd)) END AS usd,
            a.spent_usd, a.named AS workload, a.router, a.version,
            a.p_ok ?& CAST(:ladder AS text[]) AND a.p_ok ? a.tier AS measured,
            CAST(a.p_ok ->> a.name AS double precision) AS p_there, CAST(a.p_ok ->> a.tier AS double precision) AS p_here

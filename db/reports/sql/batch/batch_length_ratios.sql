@@ -2,7 +2,9 @@
 --
 -- A baseline is a tier, or a model. A query counts that was drawn at random, for a pilot or an audit; where fewer than
 -- `least_pairs` were, those that climbed count as well, which are the doubtful ones. Of several answers there it is the
--- last one. `pairs` are such queries, `mean_tokens` those of all answers of the tier.
+-- last one. `pairs` are such queries; of them, the means are of the tokens of a tier's text (`here`), of the baseline's
+-- text (`there`) and of its reasoning, and the sums of squares and products of the tier's text (x) and all completion
+-- tokens of the baseline (y). `mean_tokens` and `mean_reasoning` are of all answers of the tier.
 --
 -- A row without a workload is of all queries; the others are of one workload and shape, as the first routing of a query
 -- noted them, of which at least `least_pairs` were drawn at random.
@@ -10,19 +12,20 @@ WITH price AS (
     SELECT * FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[])) AS p (name, tier, model)
 ),
 c AS MATERIALIZED (
-    SELECT id, query_id, tier, model, purpose, coalesce(completion_tokens, 0) AS completion_tokens
+    SELECT id, query_id, tier, model, purpose, coalesce(reasoning_tokens, 0) AS reasoning_tokens,
+           coalesce(completion_tokens, 0) - coalesce(reasoning_tokens, 0) AS text_tokens
     FROM calls
     WHERE batch_id = :batch_id AND query_id IS NOT NULL AND outcome = 'ok'
       AND purpose IN ('answer', 'hedge', 'extend', 'audit')
 ),
 there AS (
-    SELECT DISTINCT ON (p.name, c.query_id) p.name, p.tier, p.model, c.query_id, c.completion_tokens, c.purpose
+    SELECT DISTINCT ON (p.name, c.query_id) p.name, p.tier, p.model, c.query_id, c.text_tokens, c.reasoning_tokens, c.purpose
     FROM c
     JOIN price AS p ON c.tier = p.tier OR c.model = p.model
     ORDER BY p.name, c.query_id, c.id DESC
 ),
 both_answered AS (
-    SELECT t.query_id, t.name, c.tier, t.completion_tokens AS there, c.completion_tokens AS here,
+    SELECT t.query_id, t.name, c.tier, t.text_tokens AS there, t.reasoning_tokens AS reasoning, c.text_tokens AS here,
            q.pilot OR t.purpose = 'audit' AS is_random
     FROM there AS t
     JOIN queries AS q ON q.id = t.query_id
@@ -30,26 +33,29 @@ both_answered AS (
     WHERE (c.tier = t.tier OR c.model = t.model) IS NOT TRUE
 ),
 pair AS (
-    SELECT name, tier, count(*) AS pairs, sum(there)::double precision / nullif(sum(here), 0) AS ratio
+    SELECT name, tier, count(*) AS pairs, avg(here)::double precision AS here, avg(there)::double precision AS there,
+           avg(reasoning)::double precision AS reasoning, regr_sxx(there + reasoning, here) AS sxx,
+           regr_sxy(there + reasoning, here) AS sxy, regr_syy(there + reasoning, here) AS syy
     FROM (
         SELECT *, count(*) FILTER (WHERE is_random) OVER (PARTITION BY name, tier) AS random_pairs FROM both_answered
     ) AS b
     WHERE is_random OR random_pairs < :least_pairs
     GROUP BY name, tier
 )
-SELECT p.name, o.tier, NULL AS workload, NULL AS shape, o.mean_tokens, coalesce(pair.pairs, 0) AS pairs,
-       coalesce(pair.ratio, 1) AS ratio
+SELECT p.name, o.tier, NULL AS workload, NULL AS shape, o.mean_tokens, o.mean_reasoning,
+       coalesce(pair.pairs, 0) AS pairs, pair.here, pair.there, pair.reasoning, pair.sxx, pair.sxy, pair.syy
 FROM price AS p
 CROSS JOIN (
-    SELECT tier, avg(completion_tokens)::double precision AS mean_tokens
+    SELECT tier, avg(text_tokens)::double precision AS mean_tokens, avg(reasoning_tokens)::double precision AS mean_reasoning
     FROM c
     WHERE purpose <> 'audit'
     GROUP BY tier
 ) AS o
 LEFT JOIN pair ON pair.name = p.name AND pair.tier = o.tier
 UNION ALL
-SELECT b.name, b.tier, r.workload, r.shape, NULL, count(*),
-       coalesce(sum(b.there)::double precision / nullif(sum(b.here), 0), 1)
+SELECT b.name, b.tier, r.workload, r.shape, NULL, NULL, count(*), avg(b.here)::double precision, avg(b.there)::double precision,
+       avg(b.reasoning)::double precision, regr_sxx(b.there + b.reasoning, b.here),
+       regr_sxy(b.there + b.reasoning, b.here), regr_syy(b.there + b.reasoning, b.here)
 FROM both_answered AS b
 CROSS JOIN LATERAL (
     SELECT coalesce(d.detail ->> 'workload', '') AS workload, coalesce(d.detail ->> 'shape', '') AS shape

@@ -2,7 +2,7 @@
 --
 -- The baseline is that of batch_costs.sql, by the batch's own price list: the real cost of the last complete call at the
 -- top tier if there is one, else the tokens of the call that gave the answer at the price of the top tier's first model,
--- those of the completion times how much longer its answers were in the batch's pilot. Without a pilot they are assumed
+-- those of its text times how much longer that was in the batch's pilot, and the reasoning beside it. Without a pilot they are assumed
 -- equal. Only the fallback takes an answer from below the top tier after a call there. Embeddings are counted, but have no
 -- baseline: no model of the ladder answers them.
 SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(*) AS n,
@@ -10,8 +10,10 @@ SELECT date_bin('10 seconds', d.at, 'epoch') AS bucket, b.tenant, d.tier, count(
            (coalesce(own.prompt_tokens, c.prompt_tokens, 0) - coalesce(own.cached_tokens, c.cached_tokens, 0))
                * l.input_usd_per_mtok
            + coalesce(own.cached_tokens, c.cached_tokens, 0) * l.cached_input_usd_per_mtok
-           + coalesce(c.completion_tokens, 0) * l.output_usd_per_mtok
-               * CASE WHEN c.tier = l.tier THEN 1 ELSE coalesce(CAST(s.lengths ->> c.tier AS numeric), 1) END)))
+           + CASE WHEN c.tier = l.tier OR NOT coalesce(s.lengths ? c.tier, false) THEN coalesce(c.completion_tokens, 0)
+                  ELSE (coalesce(c.completion_tokens, 0) - coalesce(c.reasoning_tokens, 0))
+                           * CAST(s.lengths -> c.tier ->> 'ratio' AS numeric)
+                       + CAST(s.lengths -> c.tier ->> 'offset' AS numeric) END * l.output_usd_per_mtok)))
            FILTER (WHERE c.purpose <> 'embed') AS baseline_usd
 FROM decisions AS d
 JOIN batches AS b ON b.id = d.batch_id

@@ -102,7 +102,7 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
     def broken(*_: object, **__: object) -> None:
         raise fails
 
-    async def lengths(*_: object) -> dict[str, float]:
+    async def lengths(*_: object) -> dict[str, dict[str, float]]:
         return {}
 
     monkeypatch.setattr(deciding, "Pilots", Stored)
