@@ -421,6 +421,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "ratio_workloads": ["w"],
         "ratio_shapes": ["text"],
         "ratios": [1.0],
+        "offsets": [0.0],
         "unsent": ["never_sent"],
         "beside": ["corrected"],
         "closed": "its batch was closed",

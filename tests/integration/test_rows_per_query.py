@@ -114,7 +114,12 @@ WRITTEN = (
 PRICES = {key: [1] for key in ("input_usd_per_mtok", "cached_usd_per_mtok", "output_usd_per_mtok", "multipliers")}
 RATIOS = {"names": ["top"], "tiers": ["large"], "workloads": [None], "shapes": [None]}
 GIVEN = {"batch_id": 1, "names": ["top"], "tiers": ["large"], "models": [""], "ladder": ["small", "large"], **PRICES}
-GIVEN |= {"ratio_" + key: value for key, value in RATIOS.items()} | {"ratios": [1.0], "unsent": [], "noted": True}
+GIVEN |= {"ratio_" + key: value for key, value in RATIOS.items()} | {
+    "ratios": [1.0],
+    "offsets": [0.0],
+    "unsent": [],
+    "noted": True,
+}
 
 
 def handled(node: dict[str, Any]) -> Iterator[int]:
