@@ -96,8 +96,23 @@ async def length_ratios(
         else:
             reasoning = max(reasoned.get(tier, 0.0), reasoned[row.tier])
         of_tier = planned.get(row.tier, {}) if row.name == top else {}
+        if row.name == top and of_tier.get("top_tokens") is None and row.pairs < LEAST_PAIRS:
+            of_tier = _planned((plan or {}).get("answer_lengths", ()), tier, row)
         found.append(_ratio(row, of_tier.get("top_tokens"), of_tier.get("top_reasoning_tokens"), reasoning))
     return found
+
+
+def _planned(lengths: Sequence[Sequence[Any]], top: str | None, row: Row[Any]) -> dict[str, float]:
+    """What ``top`` is expected to take for the queries of ``row``, by the groups that both tiers answered earlier."""
+    here = {(workload, shape): tokens for tier, workload, shape, tokens, _, _ in lengths if tier == row.tier}
+    there = [
+        (one[5], one[3], one[4], here[one[1], one[2]]) for one in lengths if one[0] == top and (one[1], one[2]) in here
+    ]
+    answers = sum(each for each, *_ in there)
+    if answers < PAIRS_OF_EARLIER or row.mean_tokens is None:
+        return {}
+    text, reasoning, of_tier = (sum(one[0] * one[place] for one in there) / answers for place in (1, 2, 3))
+    return {"top_tokens": row.mean_tokens * text / max(of_tier, 1.0) + reasoning, "top_reasoning_tokens": reasoning}
 
 
 def _ratio(
@@ -114,17 +129,19 @@ def _ratio(
     ratio, offset = prior, reasoning
     if row.pairs:
         seen = min(high, max(low, row.there / row.here)) if row.here else 1.0
-        ratio, offset = _line(row, shrunk_ratio(seen, row.pairs, prior=prior, spread=spread))
+        earlier = PAIRS_OF_EARLIER * (top_tokens is not None)
+        reasoning = (row.pairs * row.reasoning + earlier * reasoning) / (row.pairs + earlier)
+        ratio, offset = _line(row, shrunk_ratio(seen, row.pairs, prior=prior, spread=spread), reasoning)
     return LengthRatio(row.name, row.tier, row.workload, row.shape, ratio, offset, source)
 
 
-def _line(row: Row[Any], ratio: float) -> tuple[float, float]:
+def _line(row: Row[Any], ratio: float, reasoning: float) -> tuple[float, float]:
     """Slope and offset of the line through the pairs' means, of which ``ratio`` is that of the texts.
 
     The slope is that of least squares (`regression estimator`: Cochran, Sampling Techniques, 7.1), drawn to ``ratio``
     by its variance, as the posterior mean in a normal model with known variances is. Neither is below 0.
     """
-    mean, slope = ratio * row.here + row.reasoning, ratio
+    mean, slope = ratio * row.here + reasoning, ratio
     if row.pairs > 2 and row.sxx:
         fitted = row.sxy / row.sxx
         variance = max(0.0, row.syy - fitted * row.sxy) / (row.pairs - 2) / row.sxx

@@ -263,6 +263,17 @@ def test_reasoning_does_not_grow_with_the_answer(ask_of: Ask, database_url: str,
     assert figures.baseline_cost_usd == pytest.approx(0.007 + counted, rel=0.01)
 
 
+def test_earlier_batches_count_for_queries_without_a_workload(ask_of: Ask, database_url: str) -> None:
+    plan = {"answer_lengths": [["large", "", "text", 300, 400, 900], ["small", "", "text", 300, 0, 900]]}
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DELETE FROM calls WHERE batch_id = 1 AND tier = 'large'")
+        connection.execute("UPDATE batches SET plan = %s::jsonb WHERE id = 1", [json.dumps(plan)])
+    figures = ask_of(_figures)
+    counted = 0.5 * (700 * 2.0 + 400 * 1.0 + (600 + 2 * 400) * 10.0) / 1e6
+    assert figures.baseline_cost_usd == pytest.approx(counted)
+    assert figures.baseline_lengths == BaselineLengths(earlier_batches=2)
+
+
 def test_each_tier_has_its_answers_calls_and_latencies(ask_of: Ask) -> None:
     small, large = ask_of(_figures).tiers
     assert (small.tier, small.queries, small.answered, small.unaccepted) == ("small", 3, 2, 1)
