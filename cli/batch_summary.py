@@ -168,7 +168,7 @@ def _calls(figures: BatchFigures) -> str:
 def _baseline(figures: BatchFigures) -> str:
     if figures.embed_calls:
         return f"none: {NO_BASELINE}"
-    text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered every query"
+    text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered {figures.answered_words}"
     return f"{text} ({figures.baseline_lengths.words})" if figures.progress.done else text
 
 
@@ -195,7 +195,8 @@ def _quality(figures: BatchFigures) -> str:
         if figures.embed_calls:
             return "not judged: the answers are vectors"
         if not below:
-            return f"that of {figures.top_tier}, which gave every answer; `--quality 0.95` finds out what can be saved"
+            known = f"that of {figures.top_tier}, which answered {figures.answered_words}"
+            return f"{known}; `--quality 0.95` finds out what can be saved"
         known = f"not measured for the {below:,} answers that are not from {figures.top_tier}"
         return f"{known}; `--quality 0.95` certifies a floor on a sample, labels measure it (`pointsman label`)"
     floor = f"floor {quality.floor:.2f} of {figures.top_tier} at {100 * quality.confidence:.0f} % confidence"

@@ -103,7 +103,7 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
     if figures.embed_calls:
         yield Card("Baseline", "none", NO_BASELINE)
         return
-    note = f"if {figures.baseline_model} had answered every query; {figures.baseline_lengths.words}"
+    note = f"if {figures.baseline_model} had answered {figures.answered_words}; {figures.baseline_lengths.words}"
     yield Card("Baseline", usd(figures.baseline_cost_usd), note)
     saving = figures.saving_usd
     yield Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving)))
@@ -146,7 +146,7 @@ def _quality(report: BatchReport) -> Card:
     if figures.embed_calls:
         return Card("Quality", "not judged", "the answers are vectors")
     if figures.progress.done and all(tier.tier == figures.top_tier for tier in figures.tiers if tier.answered):
-        return Card("Quality", f"that of {plain(figures.top_tier)}", "which gave every answer")
+        return Card("Quality", f"that of {plain(figures.top_tier)}", f"which answered {figures.answered_words}")
     return Card("Quality", "not measured", "a quality floor or labels measure it")
 
 

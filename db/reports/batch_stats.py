@@ -373,6 +373,12 @@ class BatchFigures:
         return sum(self.followers.values())
 
     @property
+    def answered_words(self) -> str:
+        """For people: the queries that the baseline is of, ``every query`` or ``the 13 answered queries``."""
+        done, total = self.progress.done, self.progress.total
+        return "every query" if done == total else f"the {done:,} answered queries"
+
+    @property
     def queries_per_s(self) -> float:
         """As `Progress` defines it."""
         return self.progress.queries_per_s

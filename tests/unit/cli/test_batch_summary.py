@@ -76,7 +76,7 @@ def shown(figures: BatchFigures, *, width: int = 80) -> str:
 def test_the_report_has_cost_baseline_saving_and_the_routers_share_of_it() -> None:
     text = shown(FIGURES)
     assert "Cost       $0.200000, with $0.010000 for routing (1.25 % of the saving)" in text
-    assert "Baseline   $1.000000 if maxi had answered every query" in text
+    assert "Baseline   $1.000000 if maxi had answered the 990 answered queries" in text
     assert "Saving     $0.800000 (80.0 %)" in text
     assert "Queries    1,000: 990 answered, 90 escalated, 10 failed" in text
     assert "Time       0:04 (4.0 s), 247.5 queries/s" in text
@@ -167,7 +167,7 @@ def test_failed_calls_are_counted_by_cause_with_the_fix() -> None:
 def test_the_baseline_says_by_whose_lengths_it_is_counted() -> None:
     lengths = BaselineLengths(own=90, assumed=900)
     text = shown(replace(FIGURES, baseline_lengths=lengths))
-    assert "if maxi had answered every query (lengths: 90 its own, 900 assumed equal)" in text
+    assert "if maxi had answered the 990 answered queries (lengths: 90 its own, 900 assumed equal)" in text
 
 
 def test_a_batch_without_answers_has_no_saving() -> None:
