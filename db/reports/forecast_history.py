@@ -82,7 +82,8 @@ async def load_history(
         lengths=AnswerLengths(lengths | repeated, repeated=repeated),
         prompt_ratios=_prompt_ratios(rows, plans, fleet),
         pilot_cost_ratios=[
-            row.pilot_batch_usd / rest["most_usd"]
+            # One that cost more than the top tier alone was to cost had a plan that did not know its lengths.
+            min(row.pilot_batch_usd / rest["most_usd"], 1.0)
             for row in batches
             if row.id in own and row.id in alike and row.floor == floor and row.pilot_batch_usd
             if (rest := (plans[row.id].get("pilot") or {}).get("rest")) and rest["most_usd"]

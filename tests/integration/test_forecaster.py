@@ -299,6 +299,8 @@ def test_what_certified_batches_of_a_file_cost_is_learned_for_their_floor(
         assert await ratios(source="test", floor=0.9) == [0.4]
         assert [await ratios(source="test", floor=0.95), await ratios(source="other", floor=0.9)] == [[], []]
         assert await ratios(source="test") == []
+        await as_owner(bench, "UPDATE batches SET plan = jsonb_set(plan, '{pilot,rest,most_usd}', '0.5')")
+        assert await ratios(source="test", floor=0.9) == [1.0], "its plan did not know how long answers are"
 
     on_bench(story)
 
