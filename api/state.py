@@ -50,7 +50,7 @@ _MOST_BODY_BYTES = 36 * 1024**2
 _MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
 _CONNECTIONS = 10
 _REQUESTS_AT_ONCE = 4
-"""Of a tenant, among those that take connections and come to an end: it never has all connections."""
+"""Per tenant, of requests that use connections to Postgres and are no long-lived streams: never all `_CONNECTIONS`."""
 _CHATS_CHECKED_AT_ONCE = 2
 """Of a tenant."""
 _ANSWERS_SENT_AT_ONCE = 8

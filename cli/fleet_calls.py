@@ -93,7 +93,7 @@ class DeploymentCheck:
     latency_ms: float | None = None
     cost_usd: float = 0.0
     repeated: int = 0
-    """Calls that failed and were repeated, as a batch's would be."""
+    """Calls that failed and were retried, as they would be in a batch."""
     refused: dict[str, str] = field(default_factory=dict)
     """Fields that it refuses and no feature is about, each with the fix."""
 

@@ -38,7 +38,7 @@ class Role(StrEnum):
 
 
 MOST_KEYS: Final = 1000
-"""Of a tenant, not revoked, that it makes over HTTP; and of those that are listed there."""
+"""How many unrevoked keys a tenant may have when it creates one over HTTP, and how many the HTTP listing returns."""
 
 
 class TooManyKeys(Exception):

@@ -21,7 +21,7 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         messages.append({"role": "system", "content": _plain(system, "system")})
     said = body.get("messages")
     if not isinstance(said, list) or not said:
-        wrong = "missing" if said is None else "must be a list, not empty"
+        wrong = "missing" if said is None else "must be a non-empty list"
         raise InvalidField("messages", wrong, 'Use for example [{"role": "user", "content": "..."}]')
     for index, value in enumerate(said):
         path = f"messages[{index}]"

@@ -215,7 +215,7 @@ def _add_some(lines: Iterator[bytes], data: bytearray) -> bool:
         wrong = error.rejections[0]
         raise bad_request(f"{sentence(wrong.message)}. {wrong.fix}.", param="requests") from None
     if not data:
-        raise bad_request("`requests` must be a list, not empty.", param="requests")
+        raise bad_request("`requests` must be a non-empty list.", param="requests")
     return True
 
 

@@ -222,7 +222,7 @@ def _show_calls(found: "Sequence[DeploymentCheck]") -> None:
         for param, fix in check.refused.items():
             out.print(f"{plain(check.model.name)}: refuses {plain(param)}; fix: {plain(fix)}.")
         if check.repeated:
-            repeated = f"{plural(check.repeated, 'failed call')} repeated, as a batch's would be"
+            repeated = f"{plural(check.repeated, 'failed call')} retried, as they would be in a batch"
             out.print(f"{plain(check.model.name)}: {repeated}.")
     out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, outside of the ledger.")
 

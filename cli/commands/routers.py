@@ -33,7 +33,7 @@ def train(
     workload: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Let it decide only queries whose metadata name this workload (default: all)."
+            metavar="NAME", help="Use the router only for queries whose metadata names this workload (default: all)."
         ),
     ] = None,
     seed: SeedOption = 0,

@@ -123,7 +123,8 @@ class LanePlan:
             )
             text += f"the wait costs ${wait.usd:.6f}"
             return BatchReview(False, age_s, at_once.late, Reason(ReasonCode.UNLIKELY, text))
-        text = f"keep waiting after {_words(age_s)}: {ends}; ${wait.usd:.6f} a query, ${at_once.usd:.6f} by a new wave"
+        text = f"keep waiting after {_words(age_s)}: {ends}; "
+        text += f"waiting costs ${wait.usd:.6f} a query, a new wave ${at_once.usd:.6f}"
         return BatchReview(True, age_s + steps * self._step_s, wait.late, Reason(ReasonCode.CHEAPEST_LANE, text))
 
     def gather_s(self, tier: str) -> float:

@@ -34,7 +34,7 @@ CONTEXT_MARGIN_TOKENS = 64
 
 
 REPAIR_EXPLORATION = 0.02
-"""The share of the repairs that would not pay that is made anyway, so that the log learns."""
+"""The share of repairs not expected to pay that are made anyway, so that the log shows when they start to."""
 
 
 class JudgedAnswer(NamedTuple):

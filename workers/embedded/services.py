@@ -134,7 +134,7 @@ class Services:
         owner.close()
         if is_starting(home):
             raise ServicesError(
-                f"Postgres still replays its log after a crash; it was not up within {_START_S:g} s and continues. "
+                f"Postgres is still replaying its log after a crash: it was not ready within {_START_S:g} s. "
                 "Try again in a minute."
             )
         pid = holder_note(home / SERVICES_LOCK)
