@@ -202,7 +202,8 @@ def test_chats_that_wait_have_a_quota(few_served: Served) -> None:
     greedy, other = few_served.key("greedy"), few_served.key("other")
     body = {"messages": [{"role": "user", "content": "Is it?"}]}
     threads = [
-        threading.Thread(target=wait_for_answer, args=(few_served, greedy, body)) for _ in range(QUOTAS.waiting_chats)
+        threading.Thread(target=wait_for_answer, args=(few_served, greedy, body, 10.0))
+        for _ in range(QUOTAS.waiting_chats)
     ]
     for thread in threads:
         thread.start()
@@ -210,7 +211,7 @@ def test_chats_that_wait_have_a_quota(few_served: Served) -> None:
     def one_too_many() -> httpx.Response | None:
         with few_served.client(greedy) as client:
             try:
-                return client.post("/v1/chat/completions", json=body, timeout=1.0)
+                return client.post("/v1/chat/completions", json=body, timeout=0.5)
             except httpx.ReadTimeout:
                 return None
 
