@@ -117,12 +117,6 @@ async def create_embedding(request: Request, idempotency_key: IdempotencyKey = N
 async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str | None) -> Response:
     service, tenant = get_state(request), get_tenant(request)
     get_until_sent(request).enter_context(service.chats.opened(tenant))
-    return await _answer_query(request, endpoint, service, tenant, idempotency_key)
-
-
-async def _answer_query(
-    request: Request, endpoint: Endpoint, service: AppState, tenant: str, idempotency_key: str | None
-) -> Response:
     public_id, stream = await _submit(request, endpoint, service, tenant=tenant, idempotency_key=idempotency_key)
     get_held_body(request).release()
     kept = idempotency_key is not None
