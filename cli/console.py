@@ -14,7 +14,7 @@ _LOG_COLUMNS: Final = 160
 
 
 class _PlainConsole(Console):
-    """Prints no control character of a text, whoever wrote that: `rich` lets escape sequences through."""
+    """Prints text without its control characters: `rich` lets the escape sequences in it through."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
