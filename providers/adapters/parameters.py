@@ -57,40 +57,42 @@ _NO_SUCH: Final = "this protocol has no such setting"
 PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "max_completion_tokens": _row(
         _translate(
-            "sent as the user names it; as max_tokens where `cap_field` says so or the host knows only that; learned "
-            "from a 400 that names it; at most max_output_tokens"
+            "sent under the name that the line uses, or as max_tokens if `cap_field` says so or the host knows only "
+            "that; a 400 that names the other field switches to it; at most max_output_tokens"
         ),
         _translate("max_tokens"),
         _translate("maxOutputTokens"),
     ),
     "max_tokens": _row(
         _translate(
-            "sent as the user names it; as max_completion_tokens at OpenAI, Azure and Groq, or where `cap_field` says "
-            "so; learned from a 400 that names it; at most max_output_tokens"
+            "sent under the name that the line uses, or as max_completion_tokens at OpenAI, Azure and Groq or if "
+            "`cap_field` says so; a 400 that names the other field switches to it; at most max_output_tokens"
         ),
         _PASS,
         _translate("maxOutputTokens"),
     ),
     "temperature": _row(
         _PASS,
-        _translate("at most 1 (lowered with a note); left out with thinking, and from Claude 4.7 on, which rejects it"),
+        _translate("at most 1 (lowered with a note); left out with thinking, and from Claude 4.7 on"),
         _PASS,
     ),
     "top_p": _row(
         _PASS,
-        _translate("left out with temperature, with thinking, and from Claude 4.7 on, which rejects it"),
+        _translate("left out with temperature, with thinking, and from Claude 4.7 on"),
         _translate("topP"),
     ),
     "top_k": _row(_PASS, _translate("left out with thinking and from Claude 4.7 on"), _translate("topK")),
-    "stop": _row(_PASS, _translate("stop_sequences, without those of white space alone"), _translate("stopSequences")),
+    "stop": _row(
+        _PASS, _translate("stop_sequences; those of only white space are left out"), _translate("stopSequences")
+    ),
     "seed": _row(_PASS, _drop("Anthropic has no seed"), _PASS),
     "reasoning_effort": _row(
         _PASS,
         _translate(
             "from Claude 4.6 on: adaptive thinking and output_config.effort; before: a thinking budget of at least "
-            "1,024 tokens within the cap; left out, with a note, where the cap has no room or the model does not think"
+            "1,024 tokens within the cap; left out, with a note, if the cap has no room or the model does not think"
         ),
-        _translate("thinkingLevel from Gemini 3 on, thinkingBudget at 2.5, left out with a note before"),
+        _translate("thinkingLevel from Gemini 3 on; thinkingBudget for 2.5; left out with a note before 2.5"),
     ),
     "verbosity": _row(_PASS, _drop("Anthropic has no verbosity"), _drop("Google has no verbosity")),
     "logit_bias": _row(_PASS, _refuse(_NO_SUCH), _refuse(_NO_SUCH)),
@@ -101,11 +103,11 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "response_format": _row(
         _PASS,
         _translate(
-            "output_config.format: objects closed by additionalProperties: false, keywords that Anthropic refuses left "
-            "out with a note (the judge checks them); JSON without a schema is asked for in the system text"
+            "output_config.format; objects get additionalProperties: false, and keywords that Anthropic refuses are "
+            "left out with a note (the judge checks them); for JSON without a schema the system text asks"
         ),
         _translate(
-            "responseMimeType and responseJsonSchema, keywords that Google does not know left out with a note (the "
+            "responseMimeType and responseJsonSchema; keywords that Google does not know are left out with a note (the "
             "judge checks them)"
         ),
     ),
@@ -114,13 +116,13 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "parallel_tool_calls": _row(_PASS, _translate("disable_parallel_tool_use"), _refuse("Google has no such setting")),
     "user": _row(
         _PASS,
-        _translate("metadata.user_id; left out, with a note, where it looks like an e-mail address"),
+        _translate("metadata.user_id; left out, with a note, if it looks like an e-mail address"),
         _drop("Google has no such field"),
     ),
     "service_tier": _row(
         _PASS,
-        _translate("default: standard_only; auto and priority: auto; others left out with a note"),
-        _translate("flex and priority are sent; others left out with a note"),
+        _translate("default becomes standard_only; auto and priority become auto; others are left out with a note"),
+        _translate("flex and priority are sent; others are left out with a note"),
     ),
     "thinking": _row(_PASS, _PASS, _refuse("fix: use reasoning_effort")),
     "functions": _row(_PASS, _refuse("fix: use tools"), _refuse("fix: use tools")),
@@ -140,7 +142,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
 
 PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "role developer": _row(
-        _translate("system, but at OpenAI and Azure, which know both"),
+        _translate("system; OpenAI and Azure know both and get it unchanged"),
         _translate("the system text"),
         _translate("systemInstruction"),
     ),
@@ -153,16 +155,16 @@ PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "image by its address": _row(
         Handling(
             Treatment.PASS,
-            "but to an `http:` server only a link to a public host, unless `picture_links` says otherwise",
+            "a server with an `http:` address gets only links to public hosts, unless `picture_links` says otherwise",
         ),
         _translate("a url source"),
         _refuse("Google takes pictures as data only"),
     ),
     "image as data": _row(_PASS, _translate("a base64 source"), _translate("inlineData")),
     "sound": _row(
-        _translate("sent where a price of audio is known, else refused by name"),
+        _translate("sent if a price of audio is known, otherwise refused by name"),
         _refuse("Anthropic takes pictures and PDF documents"),
-        _translate("inlineData where a price of audio is known, else refused by name"),
+        _translate("inlineData if a price of audio is known, otherwise refused by name"),
     ),
     "file as data": _row(_PASS, _translate("a PDF document"), _translate("inlineData")),
 }

@@ -25,91 +25,97 @@ def _named(fields: Iterable[str]) -> str:
 _INTRODUCTION: Final = f"""\
 # What providers take and say
 
-Generated from the tables of the code by `python -m tests.unit.providers.adapters.provider_page`; a test
-checks that this page is current and sends every row.
+The command `python -m tests.unit.providers.adapters.provider_page` generates this page from tables in the code. A
+test checks that the page is current and sends every field to every adapter.
 
 ## Parameters
 
-What becomes of each field of a chat request in each protocol. *Pass*: sent as it is. *Translate*: sent in the
-protocol's own terms. *Left out, with a note*: not sent, and the result's `reasons` say so. *Refused by name*: another
-deployment is tried; where none that may answer takes the field, the line is refused before anything is submitted. A
-field in no row is sent to an OpenAI-compatible server whose provider names it in `extra_fields` (`"*"`: any), and
-refused by name elsewhere.
+The table says what each adapter does with each field of a chat request:
 
-If the server itself refuses a sampling field by name (OpenAI: `unsupported_parameter`, `unsupported_value`), the field
-is also left out, with a note. Sampling fields are
-{_named(SAMPLING_FIELDS)}.
-The refusal is free, the call is sent again without the field, and later calls to that deployment leave it out from the
-start. A refused line of a provider batch does not count as an attempt: its query joins another one, without the field.
-A value out of range, such as a temperature of 3, stays refused.
+- *Pass*: the adapter sends the field as it is.
+- *Translate*: it sends the field in the protocol's own terms.
+- *Left out, with a note*: it does not send the field, and the result's `reasons` say so.
+- *Refused by name*: the query goes to another deployment. If no permitted deployment takes the field, Pointsman
+  refuses the line before it submits anything.
+
+A field that is not in the table goes to an OpenAI-compatible server only if its provider lists the field in
+`extra_fields` (`"*"` lists all). Every other adapter refuses it by name.
+
+A server may itself refuse a sampling field by name (OpenAI: `unsupported_parameter`, `unsupported_value`). Sampling
+fields are {_named(SAMPLING_FIELDS)}. The call is then sent again without the field, and the result has a note. The
+refusal costs nothing, and later calls to that deployment omit the field from the start. If the refused call was a
+line of a provider batch, the refusal does not count as an attempt: the query joins another provider batch without the
+field. A value out of range, such as a temperature of 3, stays refused.
 """
 
 _ERRORS: Final = """\
 ## Errors
 
-The class of a failure decides what follows. The most specific word decides the class: a code of the error's body, then
-what the prose of many servers says alike, then the HTTP status. A 200 with an error in it is that error, and costs
-nothing. The code, the field and the status are stored with the call and shown by `results`, `explain`, the report, the
-API and the log; the prose is not, as it may quote a prompt.
+Each failure has a class, and the class decides what happens next. The most specific evidence decides the class: first
+the error body's code, then phrases that many servers share, then the HTTP status. A 200 with an error in its body
+counts as that error and costs nothing. Pointsman stores the code, the field and the status with the call; `results`,
+`explain`, the report, the API and the log show them. It does not store the error's prose, which may quote a prompt.
 
-An error of the model (a parameter, the context, a size) goes to the next deployment, then to the next tier. An error of
-the account (a revoked key, no credit) holds the queries of that deployment, so that none fails for it: one is let go
-every 30 seconds, and once a call succeeds all go on.
+After an error of the model (a parameter, the context, a size), the query goes to the next deployment, then to the
+next tier. An error of the account (a revoked key, no credit) holds the deployment's queries, so none of them fails
+because of it. Every 30 seconds one query is released to try again. Once a call succeeds, all held queries continue.
 """
 
 _EMBEDDINGS: Final = f"""\
-[Embeddings](embeddings.md) are asked for in OpenAI's protocol alone, with {_named(EMBEDDING_FIELDS)}
-and what `extra_fields` names; a fleet file with a model of another protocol in the embedding tier is refused.
+[Embeddings](embeddings.md) use only OpenAI's protocol, with {_named(EMBEDDING_FIELDS)} and the fields that
+`extra_fields` lists. Pointsman refuses a fleet file with a model of another protocol in the embedding tier.
 """
 
 
 _BILLING: Final = f"""\
 ## What is billed
 
-- The ledger prices each kind of token apart: fresh input, read from a cache, written to a cache of minutes or of an
-  hour, sound, output (reasoning included). Where the fleet has no price of its own for a kind, a published factor of
-  the input price holds: {CACHE_WRITE_FACTOR:g} and {CACHE_WRITE_1H_FACTOR:g} for the two caches; sound counts at most
-  {AUDIO_FACTOR:g} times the text.
-- The service tier that the answer names decides the price. A tier without a price that an answer names unasked counts
-  {UNKNOWN_TIER_FACTOR:g} times, but flex and batch at the list price: never too cheap. A line that *asks* for sound
-  or for a service tier without a price is refused by name: give `price.audio_input_usd_per_mtok`,
-  `price.audio_output_usd_per_mtok` or `price.service_tiers.NAME` of the model in the fleet file.
-- Where the provider states its own cost of a call (OpenRouter, Perplexity, LiteLLM's header), that is what the ledger
-  counts, and the price table's figure is kept beside it. A difference above {DIFFERENCE:.0%} is logged
-  (`cost_differs`), noted in the result's `reasons`, and stands in the report.
-- Tokens that only the total of a usage counts are paid as reasoning (Google's endpoint for
-  OpenAI's protocol), or as caches where they are as many (gateways for Bedrock). Where a usage does not count the
-  prompt or the answer, that counts at 2 bytes a token, at most what was reserved.
-- Where another model answered than was asked, the call is priced as that model if the table knows it, and flagged.
-  A snapshot of the same model is the same model.
-- What may be reserved for a call is at the most expensive kind of token that the request allows.
+- The ledger prices each kind of token separately: fresh input, cache reads, cache writes (for minutes or for an
+  hour), audio, and output, which includes reasoning. If the fleet file has no price for a kind, a published factor of
+  the input price applies: {CACHE_WRITE_FACTOR:g} for a cache of minutes and {CACHE_WRITE_1H_FACTOR:g} for one of an
+  hour. Audio costs at most {AUDIO_FACTOR:g} times as much as text.
+- The service tier that the answer names decides the price. If the answer names a service tier that the line did not
+  ask for and that has no price, the call counts {UNKNOWN_TIER_FACTOR:g} times the list price, so it is never priced
+  too low. An unpriced flex or batch tier counts at the list price. A line that *asks* for audio or for a service tier
+  without a price is refused by name. Fix: add `price.audio_input_usd_per_mtok`, `price.audio_output_usd_per_mtok` or
+  `price.service_tiers.NAME` to the model in the fleet file.
+- If the provider states the cost of a call (OpenRouter, Perplexity, LiteLLM's header), the ledger counts that cost
+  and stores the price table's figure beside it. A difference above {DIFFERENCE:.0%} is logged (`cost_differs`), noted
+  in the result's `reasons`, and shown in the report.
+- Some usages have a total that exceeds the sum of their parts. The difference counts as reasoning (Google's endpoint
+  for OpenAI's protocol), or as cached tokens if it equals their number (gateways for Bedrock). If a usage lacks the
+  count of the prompt or the answer, Pointsman estimates it at 2 bytes a token, up to the reserved number.
+- If a different model answered, the call is priced as that model if the price table has it, and flagged. A snapshot
+  of the requested model counts as the same model.
+- A reservation for a call uses the most expensive kind of token that the request allows.
 """
 
 
 _BATCHES: Final = """\
 ## Batch APIs
 
-The lane `batch` buys calls by the provider's batch API. A line of a provider batch is
-translated like the request of a direct call, and its result is read and classified like the reply to one.
+The lane `batch` sends calls through the provider's batch API. A line of a provider batch is translated like the
+request of a direct call. Its result is read and classified like a direct call's reply.
 
 | | OpenAI and compatible | Anthropic | Google |
 | --- | --- | --- | --- |
-| the requests go | in a file, `POST /files` | with the create | in a file, `POST /upload/…/files` |
+| how requests are sent | in a file, `POST /files` | in the create request | in a file, `POST /upload/…/files` |
 | create | `POST /batches` | `POST /messages/batches` | `POST /models/…:batchGenerateContent` |
-| after a lost reply | the listing shows our marker in `metadata` | the listing shows only time and size | the \
-listing shows our marker as `displayName` |
-| results | two files: answers, and errors | one stream | one file |
-| cancelled or expired | what was answered is returned and billed | what was answered is returned and billed | nothing \
-is returned; what was answered counts at its reservation |
+| how to find the batch after a lost reply | the listing shows our marker in `metadata` | the listing shows only time \
+and size | the listing shows our marker as `displayName` |
+| results | two files: answers and errors | one stream | one file |
+| a cancelled or expired batch | returns and bills the answers so far | returns and bills the answers so far | \
+returns nothing; what was answered counts at its reservation |
 | a call that was not run | free: `not_run` | free: `not_run` | free: `not_run` |
 
-Key and proxy are the same as for direct calls. A URL that a provider returns (Anthropic's `results_url`, Google's
-upload URL) is used only if it is on the host of the fleet's `base_url`. Uploads and downloads are streamed: an
-upload is first written to an unnamed temporary file. Files at the provider are deleted once their results are stored.
+Batch calls use the same key and proxy as direct calls. Pointsman uses a URL that a provider returns (Anthropic's
+`results_url`, Google's upload URL) only if its host is that of the fleet's `base_url`. Uploads and downloads are
+streamed; an upload is first written to an unnamed temporary file. Once the results are stored, the files at the
+provider are deleted.
 
-A call in the lane `flex` asks for `service_tier = "flex"` (OpenAI, Groq, Google). Where the lane has no capacity
-(OpenAI's 429 `resource_unavailable`, Groq's 498, Google's 503) the class is `not_run`: free, no attempt, and no sign
-against the deployment.
+A call in the lane `flex` asks for `service_tier = "flex"` (OpenAI, Groq, Google). If the lane has no capacity
+(OpenAI's 429 `resource_unavailable`, Groq's 498, Google's 503), the class is `not_run`: the call is free, does not
+count as an attempt, and does not count against the deployment.
 """
 
 
