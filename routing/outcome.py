@@ -75,6 +75,9 @@ class LimitNotice:
 
 NO_NOTICE: Final = LimitNotice()
 
+EXCEEDS_CREDIT: Final = "request_exceeds_credit"
+"""The cause of a billing failure whose request may cost more than the credit that is left; smaller ones may pass."""
+
 
 class FailureKind(StrEnum):
     """Why a call gave no completion. The classes differ in what was spent and what may be tried next."""
@@ -191,6 +194,11 @@ class Failure:
     notice: LimitNotice = NO_NOTICE
 
     @property
+    def is_of_account(self) -> bool:
+        """Whether every query behind the same key meets it."""
+        return self.kind in ACCOUNT and self.cause != EXCEEDS_CREDIT
+
+    @property
     def is_limit(self) -> bool:
         """Whether it costs time alone: it is not an attempt, no failure and no reason to climb."""
         return self.kind in (FailureKind.RATE_LIMITED, FailureKind.NOT_RUN) or (
@@ -270,7 +278,7 @@ FAILURE_RULES: Final[Mapping[FailureKind, FailureRule]] = {
 }
 
 ACCOUNT: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.fault_of is FaultOf.ACCOUNT)
-"""Failures that every query behind the same key meets: they stop the provider, and its queries wait."""
+"""Failures that close a provider for the query, which waits until its account is well."""
 
 BILLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.billed is Billed.YES)
 """Failures for which the provider charges; priced at their usage, or at the reservation where none came."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from routing.outcome import ACCOUNT, Completion, Failure, Outcome
+from routing.outcome import Completion, Failure, Outcome
 
 OPEN_S: Final = 20.0
 """Less than the time between two queries that the feeder lets go on to see."""
@@ -26,7 +26,7 @@ class AccountCircuits:
         """Opens the circuit of ``deployment`` after a fault of its account; any answer closes it."""
         if isinstance(outcome, Completion):
             self._faults.pop(deployment, None)
-        elif outcome.kind in ACCOUNT:
+        elif outcome.is_of_account:
             self._faults[deployment] = (self.clock() + OPEN_S, outcome)
 
     def fault(self, deployment: str) -> Failure | None:

@@ -173,7 +173,7 @@ CREATE INDEX ix_queries_ready ON queries (stage, batch_id, due_at, id) WHERE sta
 CREATE INDEX ix_queries_queued ON queries (stage) WHERE state = 'queued';
 CREATE INDEX ix_queries_running ON queries (lease_until) WHERE state = 'running';
 CREATE INDEX ix_queries_held ON queries (batch_id, needs_usd, id) WHERE state = 'held';
-CREATE INDEX ix_queries_held_for ON queries (held_for, id) WHERE state = 'held' AND held_for IS NOT NULL;
+CREATE INDEX ix_queries_held_for ON queries (held_for, needs_usd, id) WHERE state = 'held' AND held_for IS NOT NULL;
 CREATE INDEX ix_queries_pilot ON queries (batch_id) WHERE pilot;
 -- Not by states: such an index would also serve `state = 'ready'`, and behind a long history, where the planner takes
 -- all of these for empty, a search for the few queries of one stage would read it from end to end.
@@ -184,7 +184,7 @@ COMMENT ON COLUMN queries.epoch IS 'fencing token: a claim or a resume raises it
 COMMENT ON COLUMN queries.tier IS 'the current or last tier';
 COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
 COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
-COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit';
+COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit its budgets, or what is left of an account''s credit';
 COMMENT ON COLUMN queries.held_for IS 'held: the deployment whose account is at fault; null: its budget has no room';
 COMMENT ON COLUMN queries.pilot IS 'part of the sample that every tier answers';
 COMMENT ON COLUMN queries.flex_tier IS 'the tier at which it is called in the lane flex, while there is time for it';

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from providers.adapters import json_fields
 from providers.failure_kinds import kind_of_status
 from routing.fleet import Protocol
-from routing.outcome import ACCOUNT, FailureKind
+from routing.outcome import ACCOUNT, EXCEEDS_CREDIT, FailureKind
 
 _K = FailureKind
 
@@ -329,6 +329,8 @@ def meaning_of(protocol: Protocol, status: int, said: SaidError | None, asked: b
     ``asked`` is the request, which the prose may quote; None where it is not at hand.
     """
     meaning = _meaning(protocol, status, said, asked)
+    if meaning.kind is _K.BILLING and said is not None and _OF_SIZE.search(said.prose):
+        return replace(meaning, code=EXCEEDS_CREDIT)
     return replace(meaning, kind=_K.REJECTED) if _may_be_about_what_is_named(meaning, asked) else meaning
 
 
@@ -340,6 +342,10 @@ def _may_be_about_what_is_named(meaning: ErrorMeaning, asked: bytes | None) -> b
         return False
     return asked is not None and _NAMED.search(asked) is not None
 
+
+_OF_SIZE: Final = re.compile(r"can only afford|fewer max_tokens|prompt tokens limit exceeded", re.IGNORECASE)
+"""OpenRouter: the credit left does not pay for the worst case of the request. Quoted from a request, they hold for it
+alone."""
 
 _OF_RIGHTS: Final = frozenset(
     {

@@ -24,7 +24,7 @@ from providers.limits.quota_pace import QuotaPace
 from providers.limits.redis_rate_limiter import SharedLimit
 from redis_client import AWAY
 from routing.fleet import Fleet, Model
-from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.outcome import EXCEEDS_CREDIT, Completion, Failure, FailureKind, Outcome
 
 __all__ = ["AdmissionController", "Denied", "Grant"]
 
@@ -98,7 +98,7 @@ class _DeploymentGate:
 
     def rest_s(self, outcome: Failure, *, sent_at: float) -> float:
         """For how long the deployment is to be left alone after ``outcome``."""
-        if outcome.kind is FailureKind.NOT_RUN:
+        if outcome.kind is FailureKind.NOT_RUN or outcome.cause == EXCEEDS_CREDIT:
             return 0.0
         if not outcome.is_limit:
             return outcome.retry_after_s or 0.0

@@ -20,7 +20,7 @@ from routing.context_window import beyond_its_limit, completion_cap, fits
 from routing.fleet import BudgetPolicy, Model
 from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK
-from routing.outcome import Completion, Failure, FailureKind, Outcome
+from routing.outcome import EXCEEDS_CREDIT, Completion, Failure, FailureKind, Outcome
 from routing.policy.decision import ENDPOINT
 from routing.policy.failover import Attempt, NoDeploymentLeft, Suspend, Wait, hedge, is_alike
 from routing.prompt_caching import with_prefix_cached
@@ -155,9 +155,17 @@ class QueryExecutor:
                 return await self._conclude(exhausted(reason, self.history))
             case Suspend():
                 provider = self.context.fleet.providers[why.provider]
-                return await self._conclude(suspended(why, provider, self.history))
+                return await self._conclude(
+                    suspended(why, provider, self.history, beyond_credit_usd=self._beyond_credit_usd())
+                )
             case _:
                 assert_never(why)
+
+    def _beyond_credit_usd(self) -> float | None:
+        """What the last call reserved, where the account's credit does not pay for so much."""
+        last = self.unrecorded[-1] if self.unrecorded else None
+        too_much = last is not None and isinstance(last.outcome, Failure) and last.outcome.cause == EXCEEDS_CREDIT
+        return last.sent.reserved_usd if last is not None and too_much else None
 
     async def conclude(self, result: CallResult) -> Moved | None:
         """The same for a call that somebody else made under the claim: the line of a provider batch.

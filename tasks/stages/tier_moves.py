@@ -9,7 +9,6 @@ from db.ledger_types import AnswerRecord, DecisionRecord
 from routing.answer_checks.judge import Verdict
 from routing.fleet import Provider
 from routing.lifecycle import FALLBACK, MoveKind, State
-from routing.outcome import ACCOUNT
 from routing.policy.failover import Attempt, Suspend
 from routing.reason import Reason, ReasonCode
 
@@ -50,16 +49,23 @@ def rescheduled(wait_s: float, reason: str) -> TierMove:
     return TierMove(MoveKind.RELEASE, State.READY, why, wait_s=wait_s)
 
 
-def suspended(step: Suspend, provider: Provider, history: Sequence[Attempt]) -> TierMove:
-    """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too."""
+def suspended(
+    step: Suspend, provider: Provider, history: Sequence[Attempt], *, beyond_credit_usd: float | None
+) -> TierMove:
+    """Held until the account is well again: the fault is not the query's, and 200,000 others would meet it too.
+
+    ``beyond_credit_usd``: what its call reserved, where the credit that is left does not pay for that. It is then held
+    alone, until a call that reserves as much has succeeded.
+    """
     why = DecisionRecord(
         kind="account",
         router="failover",
-        reasons=[step.reason, _account_fix(provider)],
+        reasons=[step.reason, _account_fix(provider) if beyond_credit_usd is None else _credit_fix(provider)],
         detail={
             "held_for": step.deployment,
             "provider": step.provider,
-            "called": any(attempt.outcome.kind in ACCOUNT for attempt in history),
+            "called": any(attempt.outcome.is_of_account for attempt in history),
+            "needs_usd": beyond_credit_usd,
         },
     )
     return TierMove(MoveKind.HOLD, State.HELD, why)
@@ -95,6 +101,13 @@ def _due(wait_s: float) -> str:
     if wait_s < _LONG_S:
         return f"due in {wait_s:.1f} s"
     return f"a limit holds it until {datetime.now(UTC) + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
+
+
+def _credit_fix(provider: Provider) -> str:
+    return (
+        f"held: the credit left at {provider.name} does not pay for the most that it may cost; fix: add credit, or "
+        "submit it with a smaller max_tokens"
+    )
 
 
 def _account_fix(provider: Provider) -> str:

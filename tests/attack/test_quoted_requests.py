@@ -9,10 +9,16 @@ import httpx
 import orjson
 import pytest
 
+from db.batch_writer import BatchSpec
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController, Denied, Grant
 from routing.outcome import ACCOUNT, Failure, FailureKind, Outcome
+from submission.line_reader import read_objects
 from tests.attack.conftest import cpu_within
+from tests.fake_provider import Answer, Body, chat, serving
+from tests.integration.end_to_end import hand_in, work_off
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.test_provider_cases import LARGE, line, worker
 from tests.unit.providers.test_provider_client import ANSWER, BODY, MODEL, fleet
 
 CHOICE = {"tool_choice": {"type": "model does not exist. " * 80}}
@@ -84,6 +90,11 @@ def test_a_tenants_words_rest_no_deployment(said: str) -> None:
         return httpx.Response(400, json={"error": {"message": message, "type": "BadRequestError", "code": 400}})
 
     (outcome,) = asked(server, {"messages": [{"role": "user", "content": said}], "tool_choice": "?"})
+    assert not rests_after(outcome)
+
+
+def rests_after(outcome: Outcome) -> bool:
+    """Whether the deployment takes no further call at once."""
 
     async def leave() -> Grant | Denied:
         admission = AdmissionController(None, fleet=fleet(), worker="w")
@@ -92,7 +103,13 @@ def test_a_tenants_words_rest_no_deployment(said: str) -> None:
         await admission.settle(grant, outcome=outcome)
         return await admission.reserve(MODEL, tokens=1)
 
-    assert isinstance(asyncio.run(leave()), Grant)
+    return isinstance(asyncio.run(leave()), Denied)
+
+
+def test_a_request_that_the_credit_left_does_not_pay_for_rests_no_deployment() -> None:
+    error = {"error": {"code": 402, "message": "You requested up to 9000 tokens, but can only afford 80."}}
+    (outcome,) = asked(lambda _: httpx.Response(402, json=error, headers={"retry-after": "100"}), BODY)
+    assert not rests_after(outcome)
 
 
 @pytest.mark.parametrize("part", [PICTURE, FILE], ids=["a link", "a file"])
@@ -155,3 +172,68 @@ def test_a_field_of_ours_is_left_out_for_others_only_where_nothing_else_can_be_w
     first = BODY | {"logprobs": True} | ({} if is_plain else {"tools": []})
     assert not any(isinstance(outcome, Failure) for outcome in asked(server, first, BODY | {"logprobs": True}))
     assert ["logprobs" in body for body in server.bodies] == [True, False, *([] if is_plain else [True]), False]
+
+
+CREDIT = 5_000
+"""Tokens that what is left of the account pays for."""
+
+
+def nearly_empty(body: Body) -> Answer:
+    """OpenRouter's refusal of a request that may take more than that."""
+    if (asked := body["max_tokens"]) <= CREDIT:
+        return chat(body)
+    message = (
+        f"This request requires more credits, or fewer max_tokens. You requested up to {asked} tokens, but can only "
+        f"afford {CREDIT}. To increase, visit https://openrouter.ai/settings/credits and add more credits"
+    )
+    return 402, {"error": {"code": 402, "message": message}}
+
+
+def test_a_request_that_the_credit_left_does_not_pay_for_waits_alone(on_bench: OnBench) -> None:
+    """Held against the account, one request with a large cap keeps all tenants from it, again and again."""
+
+    async def story(bench: LedgerHarness) -> None:
+        async def states(tenant: str) -> list[tuple[str, int]]:
+            found = await bench.rows(
+                "SELECT q.state, count(*) AS n FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
+                " WHERE b.tenant = :tenant GROUP BY 1 ORDER BY 1",
+                tenant=tenant,
+            )
+            return [(row.state, row.n) for row in found]
+
+        async def asked(tenant: str, count: int, cap: int) -> None:
+            lines = [line("credit", model=LARGE, max_tokens=cap) | {"custom_id": f"q{n}"} for n in range(count)]
+            await hand_in(read_objects(lines, fleet=context.fleet), BatchSpec("test", tenant=tenant), context)
+            await work_off(context)
+
+        async def released() -> int:
+            return await context.ledger.release_held(deployments=list(context.fleet.models))
+
+        with serving({"credit": nearly_empty}) as provider:
+            async with worker(bench, provider) as context:
+                await asked("greedy", 5, 2 * CREDIT)
+                assert await states("greedy") == [("held", 5)]
+                assert len(provider.calls) == 5
+                await asked("other", 20, CREDIT)
+                assert await states("other") == [("done", 20)], "at once, for the account pays for these"
+                assert await released() == 0, "what has been paid for was smaller"
+                await bench.rows_as_owner("UPDATE account_faults SET tried_at = now() - interval '1 minute'")
+                assert await released() == 1, "one goes, to see"
+                await work_off(context)
+                assert (await states("greedy"), len(provider.calls)) == ([("held", 5)], 5 + 20 + 1)
+                (kept,) = await bench.rows("SELECT reasons FROM decisions WHERE kind = 'account' LIMIT 1")
+                assert "max_tokens" in kept.reasons[1]
+
+                assert await context.ledger.release_held(deployments=[]) == 5, "the fleet no longer has it"
+                await work_off(context)
+
+                provider.cases["credit"] = chat
+                for _ in range(2):  # the first goes to see; then all do, for as much has been paid for
+                    await bench.rows_as_owner("UPDATE account_faults SET tried_at = now() - interval '1 minute'")
+                    assert await released() > 0
+                    await work_off(context)
+                assert await states("greedy") == [("done", 5)]
+                await released()
+                assert not await bench.rows("SELECT * FROM account_faults")
+
+    on_bench(story)

@@ -1,19 +1,26 @@
 -- held → ready, as many per batch as fit its budgets; the smallest reservations first, so that as many as possible are
 -- answered. Also those that can never fit and that the policy of their batch lowers or fails: a claim does that. A query
 -- that waits for an account is released once a call of that deployment has succeeded since, or the fleet no longer has
--- it; before that, one query at a time is released as a probe.
+-- it; before that, one query at a time is released as a probe. One that asked for more than the credit of the account pays
+-- for is released at a probe's time only, as the probe, or once a call that reserved as much has succeeded since the last.
 WITH held AS (
     SELECT b.id, b.tenant, b.first_query_id, b.last_query_id FROM batches AS b
     WHERE b.ended_at IS NULL AND EXISTS (
         SELECT 1 FROM queries AS q WHERE q.batch_id = b.id AND q.state = 'held')
 ),
 faults AS (
-    SELECT f.deployment, coalesce(f.deployment <> ALL(CAST(:deployments AS text[])), false) OR EXISTS (
+    SELECT f.deployment, x.is_gone OR EXISTS (
                SELECT 1 FROM calls AS c
                WHERE c.finished_at > f.failed_at AND c.created_at > f.failed_at - interval '1 day'
                  AND c.deployment = f.deployment AND c.outcome = 'ok') AS is_over,
-           f.tried_at < now() - make_interval(secs => :probe_s) AS is_due
+           x.is_due,
+           CASE WHEN x.is_gone THEN 'Infinity' ELSE (
+               SELECT max(c.reserved_usd) FROM calls AS c
+               WHERE x.is_due AND c.finished_at > f.tried_at AND c.created_at > f.tried_at - interval '1 day'
+                 AND c.deployment = f.deployment AND c.outcome = 'ok') END AS paid_usd
     FROM account_faults AS f
+    CROSS JOIN LATERAL (SELECT coalesce(f.deployment <> ALL(CAST(:deployments AS text[])), false) AS is_gone,
+                               f.tried_at < now() - make_interval(secs => :probe_s) AS is_due) AS x
 ),
 room AS (
     SELECT h.id, coalesce(min(g.cap_usd - g.reserved_usd - g.settled_usd), 'Infinity') AS left_usd,
@@ -46,9 +53,17 @@ chosen AS (
     SELECT q.id FROM faults AS f
     CROSS JOIN LATERAL (
         SELECT w.id FROM queries AS w
-        WHERE w.state = 'held' AND w.held_for = f.deployment
+        WHERE w.state = 'held' AND w.held_for = f.deployment AND w.needs_usd IS NULL
         ORDER BY w.id
         LIMIT CASE WHEN f.is_over THEN 10000 ELSE 0 END
+    ) AS q
+    UNION
+    SELECT q.id FROM faults AS f
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM queries AS w
+        WHERE w.state = 'held' AND w.held_for = f.deployment AND w.needs_usd <= f.paid_usd
+        ORDER BY w.needs_usd
+        LIMIT 10000
     ) AS q
     UNION
     -- Any tenant's, and of its queries the one that has been held longest: what one asks for may be why it is refused. Of
@@ -58,7 +73,8 @@ chosen AS (
         SELECT w.id FROM held AS h
         CROSS JOIN LATERAL (
             SELECT n.id, n.moved_at FROM queries AS n
-            WHERE f.is_due AND NOT f.is_over AND n.state = 'held' AND n.held_for = f.deployment
+            WHERE f.is_due AND (NOT f.is_over OR n.needs_usd IS NOT NULL)
+              AND n.state = 'held' AND n.held_for = f.deployment
               AND n.id BETWEEN h.first_query_id AND h.last_query_id AND n.batch_id = h.id
             ORDER BY n.id
             LIMIT 1000
@@ -69,11 +85,11 @@ chosen AS (
 ),
 tried AS (
     UPDATE account_faults AS a SET tried_at = now()
-    FROM faults AS f WHERE a.deployment = f.deployment AND f.is_due AND NOT f.is_over
+    FROM faults AS f WHERE a.deployment = f.deployment AND f.is_due
 ),
 over AS (
     DELETE FROM account_faults AS a USING faults AS f
-    WHERE a.deployment = f.deployment AND f.is_over
+    WHERE a.deployment = f.deployment AND f.is_over AND NOT f.is_due
       AND NOT EXISTS (SELECT 1 FROM queries AS q WHERE q.state = 'held' AND q.held_for = f.deployment)
 ),
 freed AS (

@@ -11,6 +11,6 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS queries, min(q.needs_usd) AS least_usd, max(q.needs_usd) AS most_usd,
            coalesce(sum(q.needs_usd), 0) AS needs_usd
     FROM queries AS q
-    WHERE q.batch_id = b.id AND q.state = 'held'
+    WHERE q.batch_id = b.id AND q.state = 'held' AND q.held_for IS NULL
 ) AS held
 WHERE b.id = :batch_id

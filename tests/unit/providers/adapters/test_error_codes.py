@@ -70,6 +70,8 @@ ODD = [
     ("OpenRouter, moderated", OPENAI, 403, {"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["x"],
      "flagged_input": "secret"}}}, K.SAFETY, None),
     ("OpenRouter, no credit", OPENAI, 402, {"error": {"code": 402, "message": "Insufficient credits"}}, K.BILLING, None),
+    ("OpenRouter, little credit", OPENAI, 402, {"error": {"code": 402, "message": "You requested up to 9 tokens, but can "
+     "only afford 8."}}, K.BILLING, None),
     ("OpenRouter, in a 200", OPENAI, 200, {"error": {"message": "Provider returned error", "code": 429, "metadata":
      {"provider_name": "X"}}, "user_id": "u"}, K.RATE_LIMITED, None),
     ("OpenRouter, a choice in a 200", OPENAI, 200, {"choices": [{"message": {"content": ""}, "finish_reason": "error",
