@@ -11,7 +11,8 @@ import typer
 from cli.command_errors import UsageError
 from cli.input_files import SqlInput
 from routing.query import WORKLOAD_KEY
-from submission.chat_request_validation import find_expects_error
+from submission.chat_request_validation import check_expects
+from submission.input_line import LineError
 from submission.row_query import RowMapping
 
 OutputOption = Annotated[
@@ -122,8 +123,10 @@ class TableOptionGroup:
                 raise UsageError(
                     "--expects is not JSON.", hint="""E.g. --expects '{"choices": ["bug", "billing"]}'"""
                 ) from None
-            if (error := find_expects_error(expects)) is not None:
-                raise UsageError(f"--{error.field}: {error.message}.", hint=f"{error.fix}.")
+            try:
+                check_expects(expects)
+            except LineError as error:
+                raise UsageError(f"--{error.field}: {error.message}.", hint=f"{error.fix}.") from None
         return RowMapping(
             self.prompt,
             self.column,

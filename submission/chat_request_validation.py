@@ -1,7 +1,7 @@
 """Validates an OpenAI chat-completions body; the most frequent mistakes come first.
 
-Checks only keys that Pointsman reads and values that every provider rejects; other keys pass. Each check returns the
-first error, or None.
+Checks only keys that Pointsman reads and values that every provider rejects; other keys pass. Raises LineError for the
+first that is wrong.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +23,13 @@ _EXAMPLE_MESSAGE: Final = 'Use for example {"role": "user", "content": "..."}'
 _EXAMPLE_PART: Final = 'Use for example {"type": "text", "text": "..."}'
 
 
-def find_request_error(body: Any) -> LineError | None:
-    """The first error of a line's ``body``."""
+def check_request(body: Any) -> None:
+    """Raises LineError for the first error of a line's ``body``."""
     if not isinstance(body, dict):
-        return LineError("body", "must be a JSON object", 'Use {"messages": [...]}')
+        raise LineError("body", "must be a JSON object", 'Use {"messages": [...]}')
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        return _no_messages(body, messages)
+        raise _no_messages(body, messages)
     has_question = False
     for index, message in enumerate(messages):
         if (
@@ -40,19 +40,21 @@ def find_request_error(body: Any) -> LineError | None:
             and role in ROLES
         ):
             has_question = has_question or role == "user"
-        elif error := _message_error(message, f"body.messages[{index}]"):
-            return error
-        elif message["role"] == "user":
-            has_question = True
+        else:
+            _check_message(message, f"body.messages[{index}]")
+            has_question = has_question or message["role"] == "user"
     if not has_question:
-        return LineError("body.messages", "no message has the role user", 'Add {"role": "user", "content": "..."}')
+        raise LineError("body.messages", "no message has the role user", 'Add {"role": "user", "content": "..."}')
     if len(body) > 1:
-        for key, value in body.items():
-            if key == "messages" or (key == "model" and isinstance(value, str)):
-                continue
-            if (check := _CHECKS.get(key)) is not None and value is not None and (error := check(key, value)):
-                return error
-    return None
+        _check_options(body)
+
+
+def _check_options(body: Mapping[str, Any]) -> None:
+    for key, value in body.items():
+        if key == "messages" or (key == "model" and isinstance(value, str)):
+            continue
+        if value is not None and (check := _CHECKS.get(key)) is not None:
+            check(key, value)
 
 
 def _no_messages(body: Mapping[str, Any], messages: Any) -> LineError:
@@ -64,32 +66,30 @@ def _no_messages(body: Mapping[str, Any], messages: Any) -> LineError:
     return LineError("body.messages", wrong, fix)
 
 
-def _message_error(message: Any, path: str) -> LineError | None:
+def _check_message(message: Any, path: str) -> None:
     if not isinstance(message, dict):
-        return LineError(path, "must be a JSON object", _EXAMPLE_MESSAGE)
+        raise LineError(path, "must be a JSON object", _EXAMPLE_MESSAGE)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        return LineError(f"{path}.role", unknown(role), f"Use one of {', '.join(sorted(ROLES))}")
+        raise LineError(f"{path}.role", unknown(role), f"Use one of {', '.join(sorted(ROLES))}")
     content = message.get("content")
-    if isinstance(content, str):
-        is_empty = role == "user" and not content
-        return LineError(f"{path}.content", "empty", "Write the question, or remove the message") if is_empty else None
     if isinstance(content, list):
-        return _parts_error(content, f"{path}.content")
-    if content is None and role == "assistant" and (message.get("tool_calls") or message.get("function_call")):
-        return None
-    return LineError(f"{path}.content", "must be text or a list of parts", _EXAMPLE_MESSAGE)
+        _check_parts(content, f"{path}.content")
+    elif isinstance(content, str):
+        if role == "user" and not content:
+            raise LineError(f"{path}.content", "empty", "Write the question, or remove the message")
+    elif content is not None or role != "assistant" or not (message.get("tool_calls") or message.get("function_call")):
+        raise LineError(f"{path}.content", "must be text or a list of parts", _EXAMPLE_MESSAGE)
 
 
-def _parts_error(parts: list[Any], path: str) -> LineError | None:
+def _check_parts(parts: list[Any], path: str) -> None:
     if not parts:
-        return LineError(path, "empty", "Add at least one part")
+        raise LineError(path, "empty", "Add at least one part")
     for index, part in enumerate(parts):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            return LineError(f"{path}[{index}]", "needs a type", _EXAMPLE_PART)
+            raise LineError(f"{path}[{index}]", "needs a type", _EXAMPLE_PART)
         if part["type"] in ("text", "input_text") and not isinstance(part.get("text"), str):
-            return LineError(f"{path}[{index}].text", "must be text", _EXAMPLE_PART)
-    return None
+            raise LineError(f"{path}[{index}].text", "must be text", _EXAMPLE_PART)
 
 
 def _integer(minimum: int, maximum: int) -> Check:
@@ -128,40 +128,37 @@ def _tools(value: Any) -> str | None:
     return None if is_valid else "must be a list of JSON objects"
 
 
-def _simple(check: Check) -> Callable[[str, Any], LineError | None]:
-    def find_error(key: str, value: Any) -> LineError | None:
-        wrong = check(value)
-        return LineError(f"body.{key}", wrong, "Correct it, or omit it for the default") if wrong else None
+def _simple(check: Check) -> Callable[[str, Any], None]:
+    def refuse(key: str, value: Any) -> None:
+        if wrong := check(value):
+            raise LineError(f"body.{key}", wrong, "Correct it, or omit it for the default")
 
-    return find_error
-
-
-def _stream(key: str, value: Any) -> LineError | None:
-    if value is False:
-        return None
-    return LineError("body.stream", "a batch cannot be streamed", "Omit it, or set it to false")
+    return refuse
 
 
-def _n(key: str, value: Any) -> LineError | None:
-    if type(value) is int and value == 1:
-        return None
-    return LineError("body.n", "only one answer per query is supported", "Omit it, and repeat the line instead")
+def _stream(key: str, value: Any) -> None:
+    if value is not False:
+        raise LineError("body.stream", "a batch cannot be streamed", "Omit it, or set it to false")
 
 
-def _response_format(key: str, value: Any) -> LineError | None:
+def _n(key: str, value: Any) -> None:
+    if type(value) is not int or value != 1:
+        raise LineError("body.n", "only one answer per query is supported", "Omit it, and repeat the line instead")
+
+
+def _response_format(key: str, value: Any) -> None:
     path = "body.response_format"
     fix = 'Use {"type": "json_object"}, or {"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}'
     if not isinstance(value, dict) or value.get("type") not in ("text", "json_object", "json_schema"):
-        return LineError(path, "type must be text, json_object or json_schema", fix)
-    if value["type"] != "json_schema":
-        return None
-    wrapper = value.get("json_schema")
-    if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
-        return LineError(f"{path}.json_schema", "needs a schema", fix)
-    return _schema_error(wrapper["schema"], f"{path}.json_schema.schema")
+        raise LineError(path, "type must be text, json_object or json_schema", fix)
+    if value["type"] == "json_schema":
+        wrapper = value.get("json_schema")
+        if not isinstance(wrapper, dict) or not isinstance(wrapper.get("schema"), dict):
+            raise LineError(f"{path}.json_schema", "needs a schema", fix)
+        _check_schema(wrapper["schema"], f"{path}.json_schema.schema")
 
 
-_CHECKS: Final[dict[str, Callable[[str, Any], LineError | None]]] = {
+_CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
     "stream": _stream,
     "n": _n,
     "response_format": _response_format,
@@ -183,9 +180,9 @@ _CHECKS: Final[dict[str, Callable[[str, Any], LineError | None]]] = {
 }
 
 
-def _schema_error(schema: Mapping[str, Any], path: str) -> LineError | None:
-    wrong = find_schema_error(schema)
-    return LineError(path, f"not a usable JSON Schema: {wrong}", "Correct or simplify the schema") if wrong else None
+def _check_schema(schema: Mapping[str, Any], path: str) -> None:
+    if wrong := find_schema_error(schema):
+        raise LineError(path, f"not a usable JSON Schema: {wrong}", "Correct or simplify the schema")
 
 
 _EXPECTS: Final[dict[str, Check]] = {
@@ -201,14 +198,14 @@ _EXPECTS: Final[dict[str, Check]] = {
 }
 
 
-def find_expects_error(expects: Any) -> LineError | None:
-    """The first error of a line's ``expects`` object (see `routing.query.Expectation`)."""
+def check_expects(expects: Any) -> None:
+    """Raises LineError for the first error of a line's ``expects`` object (see `routing.query.Expectation`)."""
     if not isinstance(expects, dict):
-        return LineError("expects", "must be a JSON object", 'Use for example {"choices": ["yes", "no"]}')
+        raise LineError("expects", "must be a JSON object", 'Use for example {"choices": ["yes", "no"]}')
     for key, value in expects.items():
         if key not in _EXPECTS:
-            return LineError(f"expects.{key[:40]}", "unknown key", f"Use any of {', '.join(sorted(_EXPECTS))}")
+            raise LineError(f"expects.{key[:40]}", "unknown key", f"Use any of {', '.join(sorted(_EXPECTS))}")
         if wrong := _EXPECTS[key](value):
-            return LineError(f"expects.{key}", wrong, "Correct it, or omit it")
-    schema = expects.get("json_schema")
-    return _schema_error(schema, "expects.json_schema") if schema is not None else None
+            raise LineError(f"expects.{key}", wrong, "Correct it, or omit it")
+    if (schema := expects.get("json_schema")) is not None:
+        _check_schema(schema, "expects.json_schema")

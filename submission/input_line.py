@@ -39,8 +39,9 @@ class InputLine(NamedTuple):
     options: bytes | None
 
 
-class LineError(NamedTuple):
-    """What is wrong with a field, and the fix. Never quotes a prompt."""
+@dataclass(unsafe_hash=True)
+class LineError(Exception):
+    """What is wrong with a field, and the fix. Never quotes a prompt. It rejects a line, not the input."""
 
     field: str
     message: str

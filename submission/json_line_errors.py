@@ -42,13 +42,12 @@ def encoding_error(error: UnicodeDecodeError) -> LineError:
     return LineError("line", f"not UTF-8 at byte {error.start + 1}", "Save the file as UTF-8")
 
 
-def storage_error(raw: bytes, line: dict[str, Any], *, max_depth: int) -> LineError | None:
-    """Data that jsonb rejects, or nesting too deep for a later reader."""
+def check_storable(raw: bytes, line: dict[str, Any], *, max_depth: int) -> None:
+    """Raises LineError for data that jsonb rejects, or nesting too deep for a later reader."""
     if len(raw) > 2 * max_depth and raw.count(b"{") + raw.count(b"[") > max_depth and _depth(line) > max_depth:
-        return LineError("line", f"nested deeper than {max_depth} levels", "Flatten it")
+        raise LineError("line", f"nested deeper than {max_depth} levels", "Flatten it")
     if b"\\" in raw and _NUL_ESCAPE in raw and _has_nul(line):
-        return LineError("line", "has a NUL character (\\u0000)", "Remove it")
-    return None
+        raise LineError("line", "has a NUL character (\\u0000)", "Remove it")
 
 
 @lru_cache(maxsize=1024)

@@ -6,6 +6,7 @@ line takes 2.5 µs of CPU, an OpenAI line 7.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from itertools import chain
@@ -21,9 +22,9 @@ from providers.provider_errors import UnsupportedParameter
 from routing.embedding_input import inputs_of
 from routing.fleet import Fleet, Model
 from routing.prompt_size import unbounded
-from submission.chat_request_validation import find_expects_error, find_request_error
+from submission.chat_request_validation import check_expects, check_request
 from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
-from submission.json_line_errors import closest_option_key, encoding_error, json_error, storage_error
+from submission.json_line_errors import check_storable, closest_option_key, encoding_error, json_error
 from submission.line_splitter import OversizedLine, split_lines
 
 DUPLICATE_CUSTOM_ID: Final = "duplicate_custom_id"
@@ -171,26 +172,24 @@ class LineReader:
         """The query on line ``number``; ``raw`` is stripped of white space."""
         try:
             fields = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            return _reject(number, json_error(raw, error), raw, limits=self.limits)
+        except orjson.JSONDecodeError as broken:
+            return _reject(number, json_error(raw, broken), raw, limits=self.limits)
         if not isinstance(fields, dict):
-            wrong = LineError("line", "not a JSON object", _EXAMPLE_LINE)
-            return _reject(number, wrong, raw, limits=self.limits)
+            return _reject(number, LineError("line", "not a JSON object", _EXAMPLE_LINE), raw, limits=self.limits)
         if len(fields) == 2 and self._other is None and (query := self._read_minimal(fields, number)) is not None:
             return query
-        # First, so that later checks may recurse.
-        if unstorable := storage_error(raw, fields, max_depth=self.limits.max_depth):
-            return self._reject(number, unstorable, raw, fields)
-        is_simple = "body" not in fields and ("query" in fields or _BATCH_KEYS.isdisjoint(fields))
         try:
+            check_storable(raw, fields, max_depth=self.limits.max_depth)  # first, so that later checks may recurse
+            is_simple = "body" not in fields and ("query" in fields or _BATCH_KEYS.isdisjoint(fields))
             line = self._read_simple(fields, number) if is_simple else self._read_batch_line(fields, number)
-        except InvalidField as wrong:  # whose field is named as it is written
-            return self._reject(number, LineError(f"body.{wrong.field}", wrong.why, wrong.fix), raw, fields)
-        if isinstance(line, LineError):
-            return self._reject(number, self._in_own_words(line), raw, fields)
-        if duplicate := self._duplicate_error(line.custom_id):
-            return self._reject(number, duplicate, raw, fields)
-        return line
+            self._keep(line.custom_id)
+        except InvalidField as wrong_field:  # named as it is written
+            error = LineError(f"body.{wrong_field.field}", wrong_field.why, wrong_field.fix)
+        except LineError as wrong:
+            error = self._in_own_words(wrong)
+        else:
+            return line
+        return self._reject(number, error, raw, fields)
 
     def _read_minimal(self, fields: dict[str, Any], number: int) -> InputLine | None:
         """The most frequent simple line, a valid id and query, in one step. None for any other line."""
@@ -209,92 +208,83 @@ class LineReader:
             return _line((number, custom_id, _simple_body(query), None))
         return None
 
-    def _read_batch_line(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
-        """Raises InvalidField for what the line's endpoint has and chat completions do not."""
-        if error := self._custom_id_error(fields.get("custom_id"), "custom_id") or self._endpoint_error(fields):
-            return error
+    def _read_batch_line(self, fields: dict[str, Any], number: int) -> InputLine:
+        """Raises LineError; InvalidField for what the line's endpoint has and chat completions do not."""
+        self._check_custom_id(fields.get("custom_id"), "custom_id")
+        self._check_endpoint(fields)
         body = fields.get("body")
         if body is None:
-            return LineError("body", "missing", 'Add "body": {"messages": [...]}')
+            raise LineError("body", "missing", 'Add "body": {"messages": [...]}')
         if self._other is not None and isinstance(body, dict):
             body = stored_body(self._other, body)
             if self._other is Endpoint.EMBEDDINGS:
                 return self._read_embeddings(fields, body, number)
-        if error := find_request_error(body):
-            return error
+        check_request(body)
         if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):
             field, why = open_end
             fix = "Leave it out, or set allow_unbounded = true under [budgets] in the fleet file"
-            return LineError(f"body.{field}", f"its cost has no bound: {why}", fix, UNBOUNDED_COST)
-        pin = self._unaliased(body.get("model") or "")
-        if self._pins.get(pin, pin) is not None and (error := self._pin_error(pin, "body.model")):
-            return error
-        pin = pin if self._pins[pin] else None
-        if (not _SAID_EVERYWHERE.issuperset(body) or _has_parts(body)) and (error := self._unsupported(body, pin)):
-            return error
+            raise LineError(f"body.{field}", f"its cost has no bound: {why}", fix, UNBOUNDED_COST)
+        name = self._unaliased(body.get("model") or "")
+        if self._pins.get(name, name) is not None:
+            self._check_pin(name, "body.model")
+        pin = name if self._pins[name] else None
+        if not _SAID_EVERYWHERE.issuperset(body) or _has_parts(body):
+            self._check_supported(body, pin)
         if len(fields) == 4 and self._other is None:
-            options: bytes | LineError | None = orjson.dumps({"pin": pin}) if pin else None
+            options = orjson.dumps({"pin": pin}) if pin else None
         else:
             options = self._options(fields, pin)
-        if isinstance(options, LineError):
-            return options
         return _line((number, fields["custom_id"], orjson.dumps(body), options))
 
-    def _read_embeddings(self, fields: dict[str, Any], body: dict[str, Any], number: int) -> InputLine | LineError:
+    def _read_embeddings(self, fields: dict[str, Any], body: dict[str, Any], number: int) -> InputLine:
         """A line whose ``body`` is checked; it is pinned to the fleet's embedding model, whatever names that."""
         fleet = self._fleet
         if fleet.embedding_tier is None:
-            return LineError("url", NO_EMBEDDING_TIER, EMBEDDING_TIER_FIX, "no_embedding_tier")
+            raise LineError("url", NO_EMBEDDING_TIER, EMBEDDING_TIER_FIX, "no_embedding_tier")
         name = body.get("model") or ""
         if isinstance(name, str):  # without the alias "*": who names another embedding model has vectors of that one
             name = fleet.aliases.get(name, name)
-        if error := self._pin_error(name, "body.model"):
-            return error
+        self._check_pin(name, "body.model")
         if fields.get("expects") is not None:
-            return LineError("expects", "vectors have no form that could be checked", "Leave it out")
+            raise LineError("expects", "vectors have no form that could be checked", "Leave it out")
         deployments = fleet.deployments(fleet.embedding_tier)
         pin = deployments[0].model
         self._pins[pin] = fleet.embedding_tier
-        if error := self._unsupported(body, pin):
-            return error
+        self._check_supported(body, pin)
         cap = min(fleet.providers[model.provider].max_response_bytes for model in deployments)
         inputs = len(inputs_of(body["input"]))
         if most_answer_bytes(body, inputs) > cap:
-            return LineError(
+            raise LineError(
                 "body.input",
                 f"the answer to {inputs:,} inputs can be larger than max_response_bytes of its provider ({cap:,})",
                 'Split the line, set dimensions or "encoding_format": "base64", or raise max_response_bytes',
             )
-        options = self._options(fields, pin)
-        if isinstance(options, LineError):
-            return options
-        return _line((number, fields["custom_id"], orjson.dumps(body), options))
+        return _line((number, fields["custom_id"], orjson.dumps(body), self._options(fields, pin)))
 
-    def _read_simple(self, fields: dict[str, Any], number: int) -> InputLine | LineError:
+    def _read_simple(self, fields: dict[str, Any], number: int) -> InputLine:
+        """Raises LineError."""
         query = fields.get("query")
         if query is None:
-            return LineError("query", "the line has neither query nor body", _EXAMPLE_LINE)
+            raise LineError("query", "the line has neither query nor body", _EXAMPLE_LINE)
         if not isinstance(query, str):
-            return LineError("query", "must be text", 'Use {"query": "..."}')
+            raise LineError("query", "must be text", 'Use {"query": "..."}')
         if not query or query.isspace():
-            return LineError("query", "empty", "Write the question, or remove the line")
+            raise LineError("query", "empty", "Write the question, or remove the line")
         field = "id" if "id" in fields else "custom_id"
         custom_id = fields.get(field)
         if custom_id is None:
             custom_id = f"line-{number}"
         elif type(custom_id) is int:
             custom_id = str(custom_id)
-        elif error := self._custom_id_error(custom_id, field):
-            return error
+        else:
+            self._check_custom_id(custom_id, field)
         if self._other is Endpoint.EMBEDDINGS:
             return self._read_embeddings(fields | {"custom_id": custom_id}, {"input": query}, number)
         options = self._options(fields, None) if len(fields) > 1 or self._other is not None else None
-        if isinstance(options, LineError):
-            return options
         return _line((number, custom_id, _simple_body(query), options))
 
-    def _unsupported(self, body: dict[str, Any], pin: str | None) -> LineError | None:
-        """The field that no deployment which may answer the line takes; refused before the submission."""
+    def _check_supported(self, body: dict[str, Any], pin: str | None) -> None:
+        """Raises LineError for a field that no deployment which may answer the line takes, before the submission."""
         found: tuple[UnsupportedParameter, Model] | None = None
         for adapter, model in self._may_answer(pin):
             try:
@@ -302,15 +292,14 @@ class LineReader:
             except UnsupportedParameter as error:
                 found = found or (error, model)
             else:
-                return None
-        if found is None:
-            return None
-        refusal, model = found
-        why, _, fix = refusal.why.partition("fix: ")
-        where = f"to {model.name}" if pin else f"to {model.name} or any other model of the fleet"
-        message = f"{why.rstrip('; ') or 'this field is unknown'} (it cannot be sent {where})"
-        fix = fix[:1].upper() + fix[1:] or _ELSEWHERE
-        return LineError(f"body.{refusal.field}", message, fix, "unsupported_parameter")
+                return
+        if found is not None:
+            refusal, model = found
+            why, _, fix = refusal.why.partition("fix: ")
+            where = f"to {model.name}" if pin else f"to {model.name} or any other model of the fleet"
+            message = f"{why.rstrip('; ') or 'this field is unknown'} (it cannot be sent {where})"
+            fix = fix[:1].upper() + fix[1:] or _ELSEWHERE
+            raise LineError(f"body.{refusal.field}", message, fix, "unsupported_parameter")
 
     def _may_answer(self, pin: str | None) -> list[tuple[Adapter, Model]]:
         if pin not in self._answering:
@@ -325,76 +314,58 @@ class LineReader:
             ]
         return self._answering[pin]
 
-    def _custom_id_error(self, custom_id: Any, field: str) -> LineError | None:
+    def _check_custom_id(self, custom_id: Any, field: str) -> None:
         if not isinstance(custom_id, str) or not custom_id:
             wrong = "missing" if custom_id is None else "empty" if custom_id == "" else "must be text"
-            return LineError(field, wrong, f'Give each line a unique "{field}"')
+            raise LineError(field, wrong, f'Give each line a unique "{field}"')
         if len(custom_id) > self.limits.max_custom_id_chars:
-            return LineError(field, f"longer than {self.limits.max_custom_id_chars} characters", "Shorten it")
+            raise LineError(field, f"longer than {self.limits.max_custom_id_chars} characters", "Shorten it")
         if not custom_id.isprintable() and _CONTROL.search(custom_id):
-            return LineError(field, "has a control character", "Use visible characters")
-        return None
+            raise LineError(field, "has a control character", "Use visible characters")
 
-    def _options(self, fields: dict[str, Any], pin: str | None) -> bytes | LineError | None:
-        """The line's options as JSON; None if it has none."""
+    def _options(self, fields: dict[str, Any], pin: str | None) -> bytes | None:
+        """The line's options as JSON; None if it has none. Raises LineError."""
         for key in () if _KEYS.issuperset(fields) else fields.keys() - _KEYS:
             if option := closest_option_key(key, options=_OPTION_KEYS):
-                return LineError(option, f'misspelled in the key "{key}" of the line', f'Write "{option}"')
+                raise LineError(option, f'misspelled in the key "{key}" of the line', f'Write "{option}"')
         options: dict[str, Any] = {}
         if (tier := fields.get("tier")) is not None:
-            if error := self._pin_error(tier, "tier"):
-                return error
-            if pin and self._pins[tier] and self._pins[tier] != self._pins[pin]:
-                return LineError("tier", "body.model names another tier", 'Set body.model to "auto"')
-            pin = pin or (tier if self._pins[tier] else None)
+            pin = self._narrowed(pin, tier)
         if self._other is not None:
             options["endpoint"] = self._other
         if pin:
             options["pin"] = pin
-        if (expects := fields.get("expects")) is not None:
-            if error := find_expects_error(expects):
-                return error
-            options["expects"] = expects
-        if (metadata := fields.get("metadata")) is not None:
-            if error := self._metadata_error(metadata):
-                return error
-            options["metadata"] = metadata
-        if (cap_usd := fields.get("max_cost_usd")) is not None:
-            if type(cap_usd) not in (int, float) or not 0 < cap_usd <= _MAX_COST_USD:
-                return LineError("max_cost_usd", "must be an amount in USD above 0", "Correct it, or omit it")
-            options["max_cost_usd"] = cap_usd
-        if (dedup := fields.get("dedup")) is not None:
-            if type(dedup) is not bool:
-                return LineError("dedup", "must be true or false", "Correct it, or omit it")
-            options["dedup"] = dedup
+        for key, check in _OPTION_CHECKS.items():
+            if (value := fields.get(key)) is not None:
+                check(value, self.limits)
+                options[key] = value
         return orjson.dumps(options) if options else None
 
-    def _endpoint_error(self, fields: dict[str, Any]) -> LineError | None:
+    def _narrowed(self, pin: str | None, tier: Any) -> str | None:
+        """``pin``, or ``tier`` where the line's ``model`` pins nothing. Raises LineError."""
+        self._check_pin(tier, "tier")
+        if pin and self._pins[tier] and self._pins[tier] != self._pins[pin]:
+            raise LineError("tier", "body.model names another tier", 'Set body.model to "auto"')
+        return pin or (tier if self._pins[tier] else None)
+
+    def _check_endpoint(self, fields: dict[str, Any]) -> None:
         if fields.get("method") != "POST":
-            return LineError("method", "must be POST", 'Use "method": "POST"')
+            raise LineError("method", "must be POST", 'Use "method": "POST"')
         url = fields.get("url")
         if url not in _ENDPOINTS:
-            return LineError("url", f"no endpoint that can be batched{quoted(url)}", f"Use {' or '.join(_ENDPOINTS)}")
+            raise LineError("url", f"no endpoint that can be batched{quoted(url)}", f"Use {' or '.join(_ENDPOINTS)}")
         if self._endpoint is None:
             self._endpoint = Endpoint.CHAT if self._seen else Endpoint(url)
             self._other = None if self._endpoint is Endpoint.CHAT else self._endpoint
         if url != self._endpoint:
             fix = "Write a file for each endpoint"
-            return LineError("url", f"the other lines are for {self._endpoint}: a batch has one endpoint", fix)
-        return None
+            raise LineError("url", f"the other lines are for {self._endpoint}: a batch has one endpoint", fix)
 
     def _in_own_words(self, error: LineError) -> LineError:
         """``error`` with the name that the field has at the line's endpoint."""
         if self._other is None or not error.field.startswith("body."):
             return error
-        return error._replace(field=f"body.{field_name(self._other, error.field.removeprefix('body.'))}")
-
-    def _metadata_error(self, metadata: Any) -> LineError | None:
-        if not isinstance(metadata, dict):
-            return LineError("metadata", "must be a JSON object", 'Use for example {"team": "search"}')
-        if len(orjson.dumps(metadata)) > self.limits.max_metadata_bytes:
-            return LineError("metadata", f"larger than {self.limits.max_metadata_bytes} bytes", "Shorten it")
-        return None
+        return replace(error, field=f"body.{field_name(self._other, error.field.removeprefix('body.'))}")
 
     def _unaliased(self, name: Any) -> Any:
         """What a line's ``model`` stands for by the fleet's aliases."""
@@ -406,22 +377,23 @@ class LineReader:
             self._meanings[name] = self._fleet.unaliased(name)
         return self._meanings[name]
 
-    def _pin_error(self, pin: Any, field: str) -> LineError | None:
+    def _check_pin(self, pin: Any, field: str) -> None:
+        """Raises LineError unless ``pin`` names a tier or a model for the line's endpoint; keeps its tier."""
         if not isinstance(pin, str):
-            return LineError(field, "must be text", f"Use {self._tier_names}")
-        if pin not in self._pins:
-            try:
-                tier = self._fleet.resolve_pin(pin)
-            except KeyError:
-                alias = '"NAME" = "auto" under [aliases] in the fleet'
-                fix = f"Use {self._tier_names}, a model of the fleet, or its alias: {alias}"
-                return LineError(field, f"the fleet has no tier or model of that name{quoted(pin)}", fix)
-            embeds = self._other is Endpoint.EMBEDDINGS
-            if tier is not None and (tier == self._fleet.embedding_tier) is not embeds:
-                wrong = "it answers chat completions, no embeddings" if embeds else "it answers embeddings alone"
-                return LineError(field, wrong, f"Use {self._tier_names}, or a model of such a tier")
-            self._pins[pin] = tier
-        return None
+            raise LineError(field, "must be text", f"Use {self._tier_names}")
+        if pin in self._pins:
+            return
+        try:
+            tier = self._fleet.resolve_pin(pin)
+        except KeyError:
+            alias = '"NAME" = "auto" under [aliases] in the fleet'
+            fix = f"Use {self._tier_names}, a model of the fleet, or its alias: {alias}"
+            raise LineError(field, f"the fleet has no tier or model of that name{quoted(pin)}", fix) from None
+        embeds = self._other is Endpoint.EMBEDDINGS
+        if tier is not None and (tier == self._fleet.embedding_tier) is not embeds:
+            wrong = "it answers chat completions, no embeddings" if embeds else "it answers embeddings alone"
+            raise LineError(field, wrong, f"Use {self._tier_names}, or a model of such a tier")
+        self._pins[pin] = tier
 
     @property
     def _tier_names(self) -> str:
@@ -430,21 +402,46 @@ class LineReader:
         embeds = self._other is Endpoint.EMBEDDINGS
         return ", ".join(["auto", *([str(fleet.embedding_tier)] if embeds else fleet.chat_tiers)])
 
-    def _duplicate_error(self, custom_id: str) -> LineError | None:
-        """Keeps ``custom_id``; a long one as 128 bits of BLAKE2b, which makes a collision negligible."""
+    def _keep(self, custom_id: str) -> None:
+        """Raises LineError for a duplicate. A long one is kept as 128 bits of BLAKE2b: a collision is negligible."""
         key: str | bytes = custom_id
         if len(custom_id) > _SHORT_ID_CHARS:
             key = blake2b(custom_id.encode(), digest_size=16).digest()
         if key in self._seen:
             fix = "Give each line a unique custom_id"
-            return LineError("custom_id", "an earlier line has the same custom_id", fix, DUPLICATE_CUSTOM_ID)
+            raise LineError("custom_id", "an earlier line has the same custom_id", fix, DUPLICATE_CUSTOM_ID)
         self._seen.add(key)
-        return None
 
     def _reject(self, number: int, error: LineError, raw: bytes, fields: dict[str, Any]) -> RejectedLine:
         name = fields.get("custom_id", fields.get("id"))
         is_shown = isinstance(name, str) and name.isprintable() and len(name) <= self.limits.max_custom_id_chars
         return _reject(number, error, raw, limits=self.limits, custom_id=name if is_shown else None)
+
+
+def _check_metadata(metadata: Any, limits: InputLimits) -> None:
+    if not isinstance(metadata, dict):
+        raise LineError("metadata", "must be a JSON object", 'Use for example {"team": "search"}')
+    if len(orjson.dumps(metadata)) > limits.max_metadata_bytes:
+        raise LineError("metadata", f"larger than {limits.max_metadata_bytes} bytes", "Shorten it")
+
+
+def _check_cap(cap_usd: Any, limits: InputLimits) -> None:
+    if type(cap_usd) not in (int, float) or not 0 < cap_usd <= _MAX_COST_USD:
+        raise LineError("max_cost_usd", "must be an amount in USD above 0", "Correct it, or omit it")
+
+
+def _check_dedup(dedup: Any, limits: InputLimits) -> None:
+    if type(dedup) is not bool:
+        raise LineError("dedup", "must be true or false", "Correct it, or omit it")
+
+
+_OPTION_CHECKS: Final[dict[str, Callable[[Any, InputLimits], None]]] = {
+    "expects": lambda expects, limits: check_expects(expects),
+    "metadata": _check_metadata,
+    "max_cost_usd": _check_cap,
+    "dedup": _check_dedup,
+}
+"""Raise LineError for a value that the option cannot have."""
 
 
 def _has_parts(body: dict[str, Any]) -> bool:

@@ -74,7 +74,7 @@ class RowQueries:
         self._table = table
         self._mapping = mapping
         self._is_ready = is_ready and mapping.is_empty
-        self._render: Callable[[Cells], str | LineError]
+        self._render: Callable[[Cells], str]
         self._question: str
         """What holds the question, in messages."""
         self._used: set[str] | None = None
@@ -116,28 +116,29 @@ class RowQueries:
         is_empty = True
         for number, cells in self._table.rows(self._used):
             is_empty = False
-            raw = b""
             try:
-                made = cells if isinstance(cells, LineError) or self._is_ready else self._line(cells, number)
-                if not isinstance(made, LineError):
-                    raw = cell_json(made)
-            except (orjson.JSONEncodeError, RecursionError):
-                what = "is nested too deeply, or has text that is not Unicode, or a number that JSON lacks"
-                made = LineError(self._table.unit, what, "Correct it, or write it as text")
-            if isinstance(made, LineError):
-                yield self._rejected(number, made, cells, limits=limits)
+                raw = self._raw_line(cells, number)
+            except LineError as error:
+                yield self._rejected(number, error, cells, limits=limits)
                 continue
             line = reader.read(raw, number)
             yield line if isinstance(line, InputLine) else self._named(line, cells, limits=limits)
         if is_empty:
             raise input_error("file", "has no row", "Give at least one row below the header")
 
-    def _line(self, cells: Cells, number: int) -> dict[str, Any] | LineError:
+    def _raw_line(self, cells: Cells | LineError, number: int) -> bytes:
+        """The row as a simple line. Raises LineError."""
+        if isinstance(cells, LineError):
+            raise cells
+        try:
+            return cell_json(cells if self._is_ready else self._line(cells, number))
+        except (orjson.JSONEncodeError, RecursionError):
+            what = "is nested too deeply, or has text that is not Unicode, or a number that JSON lacks"
+            raise LineError(self._table.unit, what, "Correct it, or write it as text") from None
+
+    def _line(self, cells: Cells, number: int) -> dict[str, Any]:
         mapping = self._mapping
-        query = self._render(cells)
-        if isinstance(query, LineError):
-            return query
-        line: dict[str, Any] = {"query": query, "id": f"{self._table.unit}-{number}"}
+        line: dict[str, Any] = {"query": self._render(cells), "id": f"{self._table.unit}-{number}"}
         if mapping.id_column is not None:
             line["id"] = cell_text(cells.get(mapping.id_column))
         if mapping.tier_column is not None and (tier := cell_text(cells.get(mapping.tier_column)).strip()):
@@ -234,27 +235,24 @@ def _is_plain(node: nodes.Node) -> bool:
     return isinstance(node, (nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getitem, nodes.Const))
 
 
-def _rendered(template: jinja2.Template, cells: Cells) -> str | LineError:
-    """The prompt of a row, of at most `MAX_PROMPT_CHARS`."""
+def _rendered(template: jinja2.Template, cells: Cells) -> str:
+    """The prompt of a row. Raises LineError for one of more than `MAX_PROMPT_CHARS`, or that cannot be written."""
     parts: list[str] = []
     size = 0
     try:
         for part in template.generate({WHOLE_ROW: cells, **cells}):
             size += len(part)
             if size > MAX_PROMPT_CHARS:
-                return LineError(
-                    "prompt", f"longer than {MAX_PROMPT_CHARS} characters", "Shorten the template or cells"
-                )
+                why, fix = f"longer than {MAX_PROMPT_CHARS} characters", "Shorten the template or cells"
+                break
             parts.append(part)
+        else:
+            return "".join(parts)
     except jinja2.TemplateError as error:  # its message quotes the template, never a cell
-        return LineError("prompt", f"cannot be written: {error.message or type(error).__name__}", "Correct --prompt")
-    except (
-        Exception
-    ) as error:  # a filter or an operator that does not fit a cell's type; its message may quote the cell
-        return LineError(
-            "prompt", f"cannot be written: {type(error).__name__}", "Check the filters for this row's types"
-        )
-    return "".join(parts)
+        why, fix = f"cannot be written: {error.message or type(error).__name__}", "Correct --prompt"
+    except Exception as error:  # a filter or an operator that does not fit a cell's type; its message may quote a cell
+        why, fix = f"cannot be written: {type(error).__name__}", "Check the filters for this row's types"
+    raise LineError("prompt", why, fix)
 
 
 def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> str:
