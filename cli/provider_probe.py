@@ -1,7 +1,7 @@
 """What `doctor` finds out about reaching the fleet's providers, and what to do about it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Final, assert_never
+from typing import Final
 from urllib.parse import urlsplit
 
 from providers.client import ProviderClient
@@ -11,6 +11,13 @@ from routing.fleet import Fleet, Provider
 from routing.outcome import Failure, FailureKind
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_PROVIDER_DOWN: Final = "The provider is down or overloaded. Try again, and look at its status page."
+_NO_HOST: Final = "DNS: check the host in base_url, or set proxy if only a proxy resolves it."
+_NO_CONNECTION: Final = "Connection: check port and firewall, or set proxy if calls must leave through one."
+_NO_LIST: Final = "It answers, but has no list of models under base_url. Check base_url; some gateways have none."
+_NO_TLS: Final = "TLS: check that the port speaks TLS, and the certificates."
+_ANOTHER_SERVER: Final = "Something other than the provider may be listening there. Check base_url and proxy."
 
 
 async def probe_providers(
@@ -37,50 +44,44 @@ def environment_ignored(provider: Provider, environ: Mapping[str, str]) -> Itera
         yield found, f"Set ca_bundle in [providers.{provider.name}] to that path to use it."
 
 
+_FIXES: Final = {
+    FailureKind.BILLING: "Quota: add credit to the account.",
+    FailureKind.AUTH: "Key: check {key} and what the key may do.",
+    FailureKind.RATE_LIMITED: "Quota: wait, or raise the account's limits.",
+    FailureKind.NOT_FOUND: _NO_LIST,
+    FailureKind.OVERLOADED: _PROVIDER_DOWN,
+    FailureKind.SERVER_ERROR: _PROVIDER_DOWN,
+}
+
+_FIXES_BY_CAUSE: Final = {
+    Cause.DNS_NOT_FOUND: _NO_HOST,
+    Cause.DNS_FAILED: _NO_HOST,
+    Cause.CONNECT_REFUSED: _NO_CONNECTION,
+    Cause.CONNECT_TIMEOUT: _NO_CONNECTION,
+    Cause.CONNECT_UNREACHABLE: _NO_CONNECTION,
+    Cause.CONNECT_FAILED: _NO_CONNECTION,
+    Cause.TLS_UNTRUSTED: "TLS: set ca_bundle to the certificate of the authority that signed the server's.",
+    Cause.TLS_EXPIRED: "TLS: the server's certificate has expired, or the clock here is wrong.",
+    Cause.TLS_WRONG_NAME: "TLS: the certificate is for another name. Use that name in base_url.",
+    Cause.TLS_BAD_CERTIFICATE: _NO_TLS,
+    Cause.TLS_HANDSHAKE: _NO_TLS,
+    Cause.PROXY_UNREACHABLE: "Proxy: check the proxy's host and port.",
+    Cause.PROXY_AUTH: "Proxy: check the login in {login}.",
+    Cause.PROXY_REFUSED: "Proxy: it does not connect to this host. Have the host allowed there.",
+    Cause.CONFIGURATION: "Check proxy, proxy_login_env, ca_bundle, client_certificate and client_key of the provider.",
+    Cause.RESET: _ANOTHER_SERVER,
+    Cause.CLOSED: _ANOTHER_SERVER,
+    Cause.BROKEN: _ANOTHER_SERVER,
+    Cause.INVALID_RESPONSE: _ANOTHER_SERVER,
+    Cause.DEADLINE: "It accepts connections and does not answer. Check base_url, or try again.",
+}
+
+
 def fix_of(failure: Failure, provider: Provider) -> str:
     """What to do about a probe that failed."""
     if failure.status is None and failure.cause in set(Cause):
-        return _fix_of_cause(Cause(failure.cause), provider)
-    match failure.kind:
-        case FailureKind.BILLING:
-            return "Quota: add credit to the account."
-        case FailureKind.AUTH:
-            return f"Key: check {provider.api_key_env or 'api_key_env'} and what the key may do."
-        case FailureKind.RATE_LIMITED:
-            return "Quota: wait, or raise the account's limits."
-        case FailureKind.NOT_FOUND:
-            return "It answers, but has no list of models under base_url. Check base_url; some gateways have none."
-        case FailureKind.OVERLOADED | FailureKind.SERVER_ERROR:
-            return "The provider is down or overloaded. Try again, and look at its status page."
-        case _:
-            return "Check kind and base_url of the provider."
-
-
-def _fix_of_cause(cause: Cause, provider: Provider) -> str:
-    match cause:
-        case Cause.DNS_NOT_FOUND | Cause.DNS_FAILED:
-            return "DNS: check the host in base_url, or set proxy if only a proxy resolves it."
-        case Cause.CONNECT_REFUSED | Cause.CONNECT_TIMEOUT | Cause.CONNECT_UNREACHABLE | Cause.CONNECT_FAILED:
-            return "Connection: check port and firewall, or set proxy if calls must leave through one."
-        case Cause.TLS_UNTRUSTED:
-            return "TLS: set ca_bundle to the certificate of the authority that signed the server's."
-        case Cause.TLS_EXPIRED:
-            return "TLS: the server's certificate has expired, or the clock here is wrong."
-        case Cause.TLS_WRONG_NAME:
-            return "TLS: the certificate is for another name. Use that name in base_url."
-        case Cause.TLS_BAD_CERTIFICATE | Cause.TLS_HANDSHAKE:
-            return "TLS: check that the port speaks TLS, and the certificates."
-        case Cause.PROXY_UNREACHABLE:
-            return "Proxy: check the proxy's host and port."
-        case Cause.PROXY_AUTH:
-            return f"Proxy: check the login in {provider.proxy_login_env or 'the proxy variable'}."
-        case Cause.PROXY_REFUSED:
-            return "Proxy: it does not connect to this host. Have the host allowed there."
-        case Cause.CONFIGURATION:
-            return "Check proxy, proxy_login_env, ca_bundle, client_certificate and client_key of the provider."
-        case Cause.RESET | Cause.CLOSED | Cause.BROKEN | Cause.INVALID_RESPONSE:
-            return "Something other than the provider may be listening there. Check base_url and proxy."
-        case Cause.DEADLINE:
-            return "It accepts connections and does not answer. Check base_url, or try again."
-        case _:
-            assert_never(cause)
+        fix = _FIXES_BY_CAUSE[Cause(failure.cause)]
+    else:
+        fix = _FIXES.get(failure.kind, "Check kind and base_url of the provider.")
+    login, key_env = provider.proxy_login_env or "the proxy variable", provider.api_key_env or "api_key_env"
+    return fix.format(key=key_env, login=login)

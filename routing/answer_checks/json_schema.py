@@ -10,7 +10,7 @@ Findings name keys of the schema and places in arrays, never anything of the val
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -60,9 +60,9 @@ _BELOW: Final = (
     *_UNEVALUATED,
 )
 _REFUSED: Final = ("$dynamicRef", "$recursiveRef")
-_BOUNDS: Final = frozenset(
-    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"}
-    | {"minItems", "maxItems", "minProperties", "maxProperties"}
+_BOUNDS: Final = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
+    *("minItems", "maxItems", "minProperties", "maxProperties"),
 )
 
 
@@ -202,37 +202,37 @@ class Schema:
             for step in error.instance_path
         )
         kind: Any = error.kind
-        match kind.name:
-            case "type":
-                return f"{path}: not of type {' or '.join(kind.types)}"
-            case "required":
-                return f"{path}.{kind.property}: missing"
-            case "enum":
-                return f"{path}: not one of its enum"
-            case "const":
-                return f"{path}: not its const"
-            case "pattern":
-                return f"{path}: not of its pattern"
-            case "additionalProperties" | "unevaluatedProperties":
-                return f"{path}: {len(kind.unexpected)} properties too many"
-            case "uniqueItems":
-                return f"{path}: items come twice"
-            case "anyOf" | "oneOf":
-                return f"{path}: {_branches(kind)} of its {kind.name}"
-            case "not":
-                return f"{path}: what its `not` forbids"
-            case "falseSchema":
-                return f"{path}: nothing is allowed here"
-            case bound if bound in _BOUNDS:
-                limit = kind.multiple_of if bound == "multipleOf" else kind.limit
-                return f"{path}: {bound} {limit} is not kept"
-            case other:
-                return f"{path}: {other} is not kept"
+        if kind.name == "required":
+            return f"{path}.{kind.property}: missing"
+        describe = _FINDINGS.get(kind.name)
+        return f"{path}: {f'{kind.name} is not kept' if describe is None else describe(kind)}"
 
 
 def _branches(kind: Any) -> str:
     kept = sum(not errors for errors in kind.context)
-    return f"{kept}, not 1," if kept else "none"
+    return f"{f'{kept}, not 1,' if kept else 'none'} of its {kind.name}"
+
+
+def _too_many(kind: Any) -> str:
+    return f"{len(kind.unexpected)} properties too many"
+
+
+_FINDINGS: Final[dict[str, Callable[[Any], str]]] = {
+    **dict.fromkeys(_BOUNDS, lambda kind: f"{kind.name} {kind.limit} is not kept"),
+    "multipleOf": lambda kind: f"multipleOf {kind.multiple_of} is not kept",
+    "type": lambda kind: f"not of type {' or '.join(kind.types)}",
+    "enum": lambda kind: "not one of its enum",
+    "const": lambda kind: "not its const",
+    "pattern": lambda kind: "not of its pattern",
+    "additionalProperties": _too_many,
+    "unevaluatedProperties": _too_many,
+    "uniqueItems": lambda kind: "items come twice",
+    "anyOf": _branches,
+    "oneOf": _branches,
+    "not": lambda kind: "what its `not` forbids",
+    "falseSchema": lambda kind: "nothing is allowed here",
+}
+"""What is wrong with a value, by the keyword that it breaks."""
 
 
 def _compile_error(error: "jsonschema_rs.ValidationError") -> str:
