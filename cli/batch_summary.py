@@ -18,6 +18,7 @@ from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from report.failed_calls import failures_by_cause
 from report.headline import MOST_CAUSES, TOP_ALONE, escalation_causes
+from routing.answer_lengths import LEAST_ANSWERS
 from routing.forecast.rounding import round_to_sum
 
 MOST_WORKLOADS = 12
@@ -124,10 +125,10 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Baseline", _baseline(figures)),
     ]
     if not figures.embed_calls:
-        lines.append(("Saving", _saving(figures.saving_usd, figures.saving_share)))
+        lines.append(("Saving", saving(figures.saving_usd, figures.saving_share)))
     if (second := figures.second_baseline) is not None:
-        saving = _saving(second.saving_usd, second.saving_share)
-        lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {saving}"))
+        compared = saving(second.saving_usd, second.saving_share)
+        lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {compared}"))
     lines += [("Lane", lane_line(lane)) for lane in figures.lanes]
     if figures.not_paid_queries:
         lines.append(("Not paid", not_paid(figures)))
@@ -177,11 +178,12 @@ def _router_share(figures: BatchFigures) -> str:
     return "" if share is None else f" ({100 * share:.2f} % of the saving)"
 
 
-def _saving(saving_usd: float, share: float | None) -> str:
+def saving(saving_usd: float, share: float | None) -> str:
+    """What a baseline saves or costs more, and its ``share`` of the baseline; None where there is none."""
     if share is None:
         return "none: no query was answered"
     if saving_usd < 0:
-        return f"none: the batch cost ${-saving_usd:.6f} ({-100 * share:.1f} %) more than the baseline"
+        return f"none: ${-saving_usd:.6f} ({-100 * share:.1f} %) more than the baseline"
     return f"${saving_usd:.6f} ({100 * share:.1f} %)"
 
 
@@ -237,25 +239,32 @@ def _pilot(quality: QualityFigures, certificate: Mapping[str, Any]) -> str:
 
 def _forecast(comparison: Mapping[str, Any]) -> str:
     cost, wall, rest = comparison["cost_usd"], comparison["wall_s"], comparison["rest"]
-    if rest is not None:
+    known = f"{expected_cost(cost, rest)} (range ${cost['low']:.6f}–{cost['high']:.6f})"
+    if rest is not None or cost["unmeasured"]:
         missed = "below" if cost["actual"] < cost["low"] else "above"
         actual = {True: "; actual within it", False: f"; actual {missed} it", None: ""}[cost["within"]]
-        found = f"{rest_bounds(rest, cost)}, range ${cost['low']:.6f}–{cost['high']:.6f}{actual}"
-        return f"{found}; time {duration(wall['expected'])}"
-    actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if cost["expected"] else ""
+    else:
+        actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if cost["expected"] else ""
+    found = f"{known}{actual}; time {duration(wall['expected'])}"
+    if rest is not None:
+        return found
     answers = round_to_sum({tier: count["expected"] for tier, count in comparison["by_tier"].items()})
     mix = ", ".join(f"{plain(tier)} {count:,.0f}" for tier, count in answers.items())
-    return (
-        f"${cost['expected']:.6f} (range ${cost['low']:.6f}–{cost['high']:.6f}){actual}; "
-        f"time {duration(wall['expected'])}; {mix}; {comparison['escalated']['expected']:,.0f} escalated"
-    )
+    return f"{found}; {mix}; {comparison['escalated']['expected']:,.0f} escalated"
 
 
-def rest_bounds(rest: Mapping[str, Any], cost: Mapping[str, Any]) -> str:
-    """The cost of a batch with a pilot, by who answers its rest, after what is expected by earlier ones."""
-    learned = f"${cost['expected']:.6f}, of " if cost["expected"] < rest["most_usd"] - 1e-6 else ""
+def expected_cost(cost: Mapping[str, Any], rest: Mapping[str, Any] | None = None) -> str:
+    """The expected figure of a forecast, with a pilot between its bounds by who answers its ``rest``.
+
+    No figure where it is a guess, as tiers gave too few answers to know how long theirs are.
+    """
+    if unmeasured := cost["unmeasured"]:
+        return f"not known before {LEAST_ANSWERS} answers of {', of '.join(map(plain, unmeasured))}"
+    expected = f"${cost['expected']:.6f}"
+    if rest is None:
+        return expected
     least = f"${rest['least_usd']:.6f} (the pilot, and the rest by {plain(rest['least_tier'])} alone)"
-    return f"{learned}{least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
+    return f"{expected}, of {least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
 
 
 def _deviation(actual: float, expected: float) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.batch_summary import rest_bounds
+from cli.batch_summary import expected_cost, saving
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table, warn
 from cli.input_files import SqlInput
@@ -31,6 +31,8 @@ from submission.request_key import RequestKeys
 from submission.row_query import RowMapping
 from workers.embedded.postgres import is_initialized
 from workers.embedded.services import ServicesError, services_up
+
+_UNKNOWN = "not known"
 
 
 def show_forecast(
@@ -108,21 +110,17 @@ def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Map
 
 def _show(report: dict[str, Any], *, as_json: bool) -> None:
     console, forecast = err if as_json else out, report["plan"]
-    cost, wall, baseline = forecast["cost_usd"], forecast["wall_s"], forecast["baseline_cost_usd"]
+    cost, wall = forecast["cost_usd"], forecast["wall_s"]
     pilot = forecast["pilot"]
     rest = None if pilot is None else pilot["rest"]
     sample = f"{queries(forecast['total'])}, {forecast['sampled']:,} sampled"
     console.print(Text.assemble(("Dry run", "bold"), f" · {plain(report['source'])} · {sample}"))
     console.print(_tiers(forecast))
     within = f"{100 * forecast['interval']:.0f} % within"
-    expected, bounds = f"${cost['expected']:.6f}", [report["uncapped_usd"]]
-    if rest is not None:
-        expected, bounds = rest_bounds(rest, cost), [rest["most_usd"], rest["least_usd"]]
-    savings = " to ".join(f"{100 * (1 - usd / baseline):.1f} %" for usd in bounds) if baseline else ""
-    compared = f"${baseline:.6f} if the top tier answered every query; saving {savings}"
+    unmeasured = cost["unmeasured"]
     lines = [
-        ("Cost", f"{expected}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
-        ("Baseline", compared if baseline else "none: the top tier would cost nothing, or answers no such lines"),
+        ("Cost", f"{expected_cost(cost, rest)}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
+        ("Baseline", _baseline(report, within)),
         (
             "Time",
             f"{duration(wall['expected'])}, {within} {duration(wall['low'])} to {duration(wall['high'])};"
@@ -155,6 +153,8 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
             if rest is None
             else f"the cost with the rest by {rest['most_tier']} alone"
         )
+        if unmeasured:
+            of = f"a guess of {of}"
         verdict = f"covers {of}" if is_covered(report) else f"does not cover {of}: ${report['uncapped_usd']:.6f}"
         lines.append(("Budget", f"${cap:.6f} {verdict}"))
     for label, text in lines:
@@ -163,6 +163,26 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         console.print(_deadline_table(report["deadlines"]))
     if report["simulated"]:
         console.print("The fleet is simulated: no money would be spent.", style="yellow")
+
+
+def _baseline(report: Mapping[str, Any], within: str) -> str:
+    forecast = report["plan"]
+    usd, top, rest = forecast["baseline_cost_usd"], report["top_tier"], (forecast["pilot"] or {}).get("rest")
+    if not usd["expected"]:
+        return "none: the top tier would cost nothing, or answers no such lines"
+    text = (
+        f"{expected_cost(usd)}, {within} ${usd['low']:.6f} to ${usd['high']:.6f}, if {plain(top)} answered every query"
+    )
+    if report["saving_share"] is None:
+        return text
+    text += f"; saving {saving(report['saving_usd'], report['saving_share'])}"
+    if rest is None:
+        return text
+    for bound in ("least", "most"):
+        saved_usd = usd["expected"] - rest[f"{bound}_usd"]
+        compared = saving(saved_usd, saved_usd / usd["expected"])
+        text += f"; with the rest by {plain(rest[f'{bound}_tier'])} alone {compared}"
+    return text
 
 
 def _tiers(forecast: Mapping[str, Any]) -> Table:
@@ -183,7 +203,7 @@ def _tiers(forecast: Mapping[str, Any]) -> Table:
             f"{shares[name]:.1f} %",
             f"{calls[name]:,.0f}",
             f"{100 * tier['doubted_share']:.1f} %",
-            f"${costs[name]:.6f}",
+            _UNKNOWN if name in forecast["cost_usd"]["unmeasured"] else f"${costs[name]:.6f}",
             duration(tier["takes_s"]),
         )
     if "grading" in costs:
@@ -195,7 +215,7 @@ def _tiers(forecast: Mapping[str, Any]) -> Table:
             f"{sum(shares.values()):.1f} %",
             f"{sum(calls.values()):,.0f}",
             "",
-            f"${sum(costs.values()):.6f}",
+            _UNKNOWN if forecast["cost_usd"]["unmeasured"] else f"${sum(costs.values()):.6f}",
             "",
             style="dim",
         )

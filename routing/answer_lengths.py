@@ -7,6 +7,7 @@ however many they are, and so is what other workloads took: all differ from the 
 """
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from statistics import pvariance
@@ -46,6 +47,9 @@ COLD_CAP: Final = 2_048
 """Tokens that most answers stay below, as long as none are known."""
 
 LEAST_CAP: Final = 64
+
+LEAST_ANSWERS: Final = 8
+"""Of a tier, for its lengths to be known: the texts of other tiers do not say how much it reasons."""
 
 GROUPS_EACH: Final = 100
 """Of each shape: a forecast is stored with its batch, and made while the batch is submitted."""
@@ -128,12 +132,14 @@ class AnswerLengths:
         self._by_group: dict[LengthGroup, _Known] = {}
         self._evidence = lru_cache(maxsize=KEPT_EVIDENCE)(self._weigh)
         reasoned: dict[str, list[LengthRecord]] = {}
+        self._answers: Counter[str] = Counter()
         pooled = (_pooled(group, some, group in repeated) for group, some in (records or {}).items())
         for known in sorted(pooled, key=lambda known: -known.answers):
             alike = self._by_shape.setdefault(known.group.shape, [])
             if len(alike) < GROUPS_EACH:
                 alike.append(known)
                 self._by_group[known.group] = known
+                self._answers[known.group.tier] += known.answers
                 reasoned.setdefault(known.group.tier, []).extend((records or {})[known.group])
         self._reasoning = {tier: _mean_reasoning(some) for tier, some in reasoned.items()}
 
@@ -176,8 +182,12 @@ class AnswerLengths:
     @property
     def basis(self) -> str:
         """Where it comes from, for people."""
-        answers = sum(known.answers for known in self._by_group.values())
+        answers = self._answers.total()
         return f"{answers:,} earlier answers, by workload and shape" if answers else "estimated from the words"
+
+    def is_measured(self, tier: str) -> bool:
+        """Whether the tier gave `LEAST_ANSWERS` before: else not even whether it reasons is known."""
+        return self._answers[tier] >= LEAST_ANSWERS
 
     def cold_cap(self, query: Query, tier: str) -> int:
         """Tokens that 99 of 100 answers stay below, as far as anything is known of them."""

@@ -65,13 +65,17 @@ def dry_run_report(
     """The report as JSON. ``forecast`` as JSON; ``ages``: how long earlier provider batches took.
 
     No cost of its ``plan`` is above the budget; ``uncapped_usd`` is what all its calls are expected to cost, with
-    the rest of a pilot by the top tier.
+    the rest of a pilot by the top tier. ``saving_usd`` and ``saving_share`` compare the expected cost of all queries
+    with the expected baseline; they are None where there is none, or where a tier's lengths are not known.
 
     Raises InvalidInput where the budget does not pay for the pilot: the batch would be refused.
     """
     cap_usd = fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd
     refuse_unpaid_pilot(forecast, cap_usd)
     rest = (forecast["pilot"] or {}).get("rest")
+    baseline, cost = forecast["baseline_cost_usd"], forecast["cost_usd"]
+    baseline_usd, expected_usd = baseline["expected"], cost["expected"]
+    has_saving = baseline_usd and not baseline["unmeasured"] and not cost["unmeasured"]
     report = {
         "dry_run": True,
         "source": source,
@@ -80,8 +84,11 @@ def dry_run_report(
         "followers": read.followers,
         "simulated": fleet.simulated,
         "cap_usd": cap_usd,
-        "uncapped_usd": rest["most_usd"] if rest else forecast["cost_usd"]["expected"],
-        "plan": {**forecast, "cost_usd": capped(forecast["cost_usd"], cap_usd)},
+        "uncapped_usd": rest["most_usd"] if rest else expected_usd,
+        "top_tier": fleet.top,
+        "saving_usd": round(baseline_usd - expected_usd, 9) if has_saving else None,
+        "saving_share": round(1 - expected_usd / baseline_usd, 6) if has_saving else None,
+        "plan": {**forecast, "cost_usd": capped(cost, cap_usd)},
     }
     if spec.deadline is not None and forecast["tiers"]:
         within_s = (spec.deadline - datetime.now(UTC)).total_seconds()

@@ -11,7 +11,7 @@ VERSION: Final = 1
 def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
     """The forecast as an object. Counts are expectations with fractions; those of the tiers add up to the total.
 
-    With the ``rest`` of a pilot, counts, times and the expected cost are those of the top tier answering it.
+    With the ``rest`` of a pilot, counts and times are those of the top tier answering it.
     """
     routed, answers, calls = (
         round_to_sum({tier.tier: getattr(tier, count) for tier in forecast.tiers}, digits=1)
@@ -24,8 +24,8 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
         "over_cap": forecast.over_cap,
         "sampled": forecast.sampled,
         "interval": WITHIN,
-        "cost_usd": _interval(forecast.cost_usd, 9),
-        "baseline_cost_usd": round(forecast.baseline_usd, 9),
+        "cost_usd": _cost(forecast.cost_usd),
+        "baseline_cost_usd": _cost(forecast.baseline_usd),
         "wall_s": _interval(forecast.finish_s, 1),
         "estimated_s": round(forecast.estimated_s, 3),
         "bound_by": forecast.bound_by,
@@ -57,6 +57,10 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
 
 def _interval(interval: ForecastInterval, digits: int) -> dict[str, float]:
     return {name: round(getattr(interval, name), digits) for name in ("expected", "low", "high")}
+
+
+def _cost(cost: ForecastInterval) -> dict[str, Any]:
+    return {**_interval(cost, 9), "unmeasured": list(cost.unmeasured)}
 
 
 def _tier(tier: TierForecast) -> dict[str, Any]:

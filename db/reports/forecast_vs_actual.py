@@ -12,7 +12,8 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
 
     ``within`` says whether the actual figure is in the interval; it is None while the batch is open. Who answers the
     rest of a pilot is not predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the
-    bounds of the expected cost. No forecast cost is above the batch's budget as it is now.
+    bounds of the expected cost. An expected cost with ``unmeasured`` tiers is a guess. No forecast cost is above the
+    batch's budget as it is now.
     """
     plan = figures.plan
     if plan is None:
@@ -26,7 +27,7 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
         "rest": rest,
         "cost_usd": _beside(capped(plan["cost_usd"], progress.cap_usd), figures.cost_usd, ended=progress.ended),
         "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), ended=progress.ended),
-        "baseline_cost_usd": {"expected": plan["baseline_cost_usd"], "actual": figures.baseline_cost_usd},
+        "baseline_cost_usd": _beside(plan["baseline_cost_usd"], figures.baseline_cost_usd, ended=progress.ended),
         "escalated": {"expected": plan["escalated"] if rest is None else None, "actual": progress.escalated},
         "by_tier": {
             tier: {"expected": planned.get(tier, 0.0) if rest is None else None, "actual": answered.get(tier, 0)}
@@ -35,5 +36,5 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     }
 
 
-def _beside(interval: Mapping[str, float], actual: float, *, ended: bool) -> dict[str, Any]:
+def _beside(interval: Mapping[str, Any], actual: float, *, ended: bool) -> dict[str, Any]:
     return {**interval, "actual": actual, "within": interval["low"] <= actual <= interval["high"] if ended else None}

@@ -14,7 +14,7 @@ def forecast(report: BatchReport) -> Section:
     forecast = report.plan
     if forecast is None:
         return Section("forecast", title, ["There is no forecast: the batch was submitted without one.", budget])
-    rest, paragraphs = forecast["rest"], [budget]
+    rest, unmeasured, paragraphs = forecast["rest"], forecast["cost_usd"]["unmeasured"], [budget]
     compared = {
         "cost": (forecast["cost_usd"], usd),
         "time": (forecast["wall_s"], seconds),
@@ -27,16 +27,24 @@ def forecast(report: BatchReport) -> Section:
             compared[f"answers of {tier}"] = (count | {"expected": answers[tier]}, _count)
     else:
         paragraphs.append(
-            "The pilot decides which tiers answer the rest of the batch. So the expected cost is a range: from the "
-            f"pilot and the rest by {plain(rest['least_tier'])} alone, to the pilot and the rest by "
-            f"{plain(rest['most_tier'])} alone. The time is that of {plain(rest['most_tier'])}."
+            "The pilot decides which tiers answer the rest of the batch. The time is that of "
+            f"{plain(rest['most_tier'])}, and so is the high end of the cost; the low end is that of "
+            f"{plain(rest['least_tier'])}, both with the pilot."
+        )
+    if unmeasured:
+        paragraphs.append(
+            f"The expected cost was not known, but for its range: {plain(', '.join(unmeasured))} had given too few "
+            "answers to say how long they are."
+        )
+    elif rest is not None:
+        paragraphs.append(
+            f"Expected were {usd(rest['least_usd'])} with the rest by {plain(rest['least_tier'])} alone, and "
+            f"{usd(rest['most_usd'])} by {plain(rest['most_tier'])} alone."
         )
     rows = [
         [
             name,
-            f"{usd(rest['least_usd'])} to {usd(rest['most_usd'])}"
-            if rest and name == "cost"
-            else shown(figure["expected"]),
+            "not known" if figure.get("unmeasured") else shown(figure["expected"]),
             f"{shown(figure['low'])} to {shown(figure['high'])}" if "low" in figure else "–",
             shown(figure["actual"]),
             {True: "yes", False: "no"}.get(figure.get("within"), "–"),

@@ -13,7 +13,7 @@ from typing import Final
 
 from routing.answer_lengths import ANSWER_SPREAD, ExpectedLength
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
-from routing.fleet import Fleet, Model
+from routing.fleet import USUAL_REASONING_TOKENS, Fleet, Model
 from routing.forecast.forecast_types import (
     PILOT_ROUNDS,
     PILOT_S,
@@ -58,6 +58,9 @@ ROUTED_PER_S: Final = 2000.0
 """Queries that one process routes in a second, approximately. Routing does not limit a batch."""
 
 
+UNKNOWN_EFFORT: Final = "medium"
+"""At which a model may reason as long as it gave no answer, and its effort is not in the fleet: most APIs' default."""
+
 LEAST_KNOWN: Final = 0.9
 """Of a tier's calls: below it nothing is said of how long the top tier's answers would be."""
 
@@ -80,14 +83,16 @@ class _Rung:
     reasoning_tokens: float
     top: ExpectedLength | None
     """Of the top tier's answer, by earlier ones of the workload; None where it gave none."""
+    unknown_usd: float
+    """What it costs more if the model reasons, where that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ExpectedPath:
-    """The tiers at which a query may be asked, in turn, and its estimate at the top one."""
+    """The tiers at which a query may be asked, in turn, and the top one, which answers no embeddings."""
 
     rungs: tuple[_Rung, ...]
-    top_usd: float
+    top: _Rung | None = None
     is_pilot: bool = False
     """Every rung is asked, whatever the others answer."""
     grade_usd: float = 0.0
@@ -105,9 +110,9 @@ def forecast(
 ) -> Forecast:
     """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample.
 
-    With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest is
-    counted at the top tier, the most that it costs, and the interval begins with the rest at the lowest tier; after
-    earlier batches of the same file and floor both are by what these cost.
+    With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest costs at
+    least what it does at the lowest tier, and at most what it does at the top tier, where calls and time count it. The
+    expected cost is the middle of the two; after earlier batches of the same file and floor it is by what these cost.
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
@@ -124,10 +129,18 @@ def forecast(
     in_pilot = [way for way in ways if way.is_pilot]
     pilot_usd = total * sum(_cost_usd(way, doubted) for way in in_pilot) / len(ways)
     tiers = tuple(_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers)
-    cost_usd = replace(cost, low=least_cost.low)
+    cost_usd = ForecastInterval((least_cost.expected + cost.expected) / 2, least_cost.low, cost.high)
     if least is not None and past.pilot_cost_ratios:
-        factor, spread = _factor(past.pilot_cost_ratios, PRIOR_SAVING_SPREAD)
-        cost_usd = interval(cost.expected * factor, spread)
+        middle = cost_usd.expected / cost.expected
+        factor, spread = _factor([ratio / middle for ratio in past.pilot_cost_ratios], PRIOR_SAVING_SPREAD)
+        cost_usd = interval(cost_usd.expected * factor, spread)
+    tops = [_ExpectedPath((way.top,)) for way in ways if way.top is not None]
+    called = [tier for tier, mix in mixes.items() if mix.calls and fleet.tiers[tier].endpoint == "chat"]
+    unmeasured = tuple(tier for tier in called if not past.lengths.is_measured(tier))
+    baseline = interval(0.0, 0.0)
+    if tops:
+        baseline = _cost(tops, doubted, total=round(total * len(tops) / len(ways)))
+        baseline = replace(baseline, unmeasured=() if past.lengths.is_measured(fleet.top) else (fleet.top,))
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     estimated_s = START_S + max(slowest.takes_s, routed_s)
@@ -142,8 +155,8 @@ def forecast(
         sampled=len(ways),
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
-        cost_usd=cost_usd,
-        baseline_usd=total * sum(way.top_usd for way in ways) / len(ways),
+        cost_usd=replace(cost_usd, unmeasured=unmeasured),
+        baseline_usd=baseline,
         finish_s=interval(estimated_s * slower, math.hypot(of_latency, of_time)),
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
@@ -218,8 +231,8 @@ class _Estimator:
             roomiest = context.deployments[decision.tier][0]
             rungs = [replace(self._rung(case, decision.tier, roomiest, known, is_last=True), usd=0.0, spread_usd=0.0)]
         if decision.tier == fleet.embedding_tier:
-            return _ExpectedPath(tuple(rungs), top_usd=0.0)  # the top tier answers no embeddings
-        return _ExpectedPath(tuple(rungs), top_usd=self._rung(case, fleet.top, top, None, is_last=True).usd)
+            return _ExpectedPath(tuple(rungs))
+        return _ExpectedPath(tuple(rungs), self._rung(case, fleet.top, top, None, is_last=True))
 
     def grade_usd(self, case: RoutingCase, judge: Model, *, rungs: int) -> float:
         """What it costs to have each answer below the top compared with the top tier's, in both orders."""
@@ -236,6 +249,10 @@ class _Estimator:
         answer_usd = model.price.cost_usd(Usage(completion_tokens=usage.completion_tokens))
         if not is_last:
             answer_usd += confidence_usd(case, model, self.context.fleet, self.lengths)
+        unknown = 0
+        if not model.embeds and model.reasoning_effort is None and not self.lengths.is_measured(tier):
+            usual = USUAL_REASONING_TOKENS[UNKNOWN_EFFORT]
+            unknown = min(usual, case.query.max_tokens or usual)
         return _Rung(
             tier,
             usd=prompt_usd * factor + answer_usd,
@@ -245,6 +262,7 @@ class _Estimator:
             completion_tokens=usage.completion_tokens,
             reasoning_tokens=length.reasoning_tokens,
             top=known,
+            unknown_usd=model.price.cost_usd(Usage(completion_tokens=unknown)),
         )
 
 
@@ -362,7 +380,9 @@ def _cost(ways: Sequence[_ExpectedPath], doubted: Mapping[str, tuple[float, floa
     of_lengths = sum(asked * rung.spread_usd for way in ways for rung, asked, _ in _asked(way, doubted)) / (
         count * mean
     )
-    return interval(total * mean, math.hypot(of_sample, of_each, of_doubts, of_lengths))
+    found = interval(total * mean, math.hypot(of_sample, of_each, of_doubts, of_lengths))
+    unknown_usd = sum(asked * rung.unknown_usd for way in ways for rung, asked, _ in _asked(way, doubted)) / count
+    return replace(found, high=found.high + total * unknown_usd)
 
 
 def _tier(

@@ -94,6 +94,8 @@ class ForecastInterval:
     expected: float
     low: float
     high: float
+    unmeasured: tuple[str, ...] = ()
+    """Tiers that gave too few answers to say how long theirs are: ``expected`` is a guess, the bounds allow for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Forecast:
     tiers: tuple[TierForecast, ...]
     escalated: float
     cost_usd: ForecastInterval
-    baseline_usd: float
+    baseline_usd: ForecastInterval
     """The same answers, all from the top tier."""
     finish_s: ForecastInterval
     estimated_s: float
@@ -155,15 +157,16 @@ class Forecast:
     """What the judge of their answers costs; part of that."""
     rest: RestBounds | None = None
     """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
-    to the high end of the most, which is its expected figure; where earlier batches of the same file and floor say what
-    their policies saved, it is by these."""
+    to the high end of the most, and expects the middle of the two; where earlier batches of the same file and floor say
+    what their policies saved, it is by these."""
     answer_lengths: Sequence[Sequence[Any]] = ()
     """What is known of answers of its shapes, as `AnswerLengths.from_json` reads it."""
 
 
-def capped(cost_usd: Mapping[str, float], cap_usd: float | None) -> dict[str, float]:
-    """The figures of a forecast cost as JSON, none above the hard cap."""
-    return {name: usd if cap_usd is None else min(usd, cap_usd) for name, usd in cost_usd.items()}
+def capped(cost_usd: Mapping[str, Any], cap_usd: float | None) -> dict[str, Any]:
+    """A forecast cost as JSON, none of its figures above the hard cap."""
+    figures = ("expected", "low", "high") if cap_usd is not None else ()
+    return {**cost_usd, **{name: min(cost_usd[name], cap_usd) for name in figures}}
 
 
 def interval(expected: float, spread: float) -> ForecastInterval:
@@ -179,5 +182,5 @@ def nothing(over_cap: int) -> Forecast:
     """The prediction where no query can be asked."""
     none = ForecastInterval(0.0, 0.0, 0.0)
     return Forecast(
-        0, 0, (), 0.0, none, 0.0, ForecastInterval(START_S, START_S, START_S), START_S, "routing", {}, over_cap
+        0, 0, (), 0.0, none, none, ForecastInterval(START_S, START_S, START_S), START_S, "routing", {}, over_cap
     )

@@ -27,16 +27,16 @@ def test_it_predicts_mix_cost_and_time_without_starting_anything(tmp_path: Path)
     assert sum(plan["by_tier"].values()) == pytest.approx(total)
     assert sum(tier["cost_usd"] for tier in plan["tiers"].values()) == pytest.approx(report["uncapped_usd"])
     assert 0 < plan["cost_usd"]["low"] <= plan["cost_usd"]["expected"] == plan["cost_usd"]["high"] == 0.01
-    assert report["uncapped_usd"] < plan["baseline_cost_usd"]
+    assert report["uncapped_usd"] < plan["baseline_cost_usd"]["expected"]
     assert 0 < plan["wall_s"]["low"] < plan["wall_s"]["high"]
-    assert "does not cover the expected cost" in ended.stderr
+    assert "does not cover a guess of the expected cost" in ended.stderr
     assert not (tmp_path / "home").exists()
 
 
 def test_a_budget_that_covers_the_cost_exits_with_0(tmp_path: Path) -> None:
     ended = dry_run(tmp_path / "home", EXAMPLES, "--budget", "5")
     assert ended.returncode == 0, ended.stderr
-    assert "covers the expected cost" in ended.stdout
+    assert "covers a guess of the expected cost" in ended.stdout
 
 
 @pytest.mark.parametrize("command", ["run", "try"])
@@ -84,9 +84,10 @@ def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> Non
     rows = [line.replace("$", "").replace("%", "").split() for line in lines[start + 1 : end + 1]]
     numbers = [[float(words[at]) for at in (1, 2, 3, 4)] for words in rows]
     assert [pytest.approx(sum(column)) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
-    costs = [float(words[6 if len(words) > 6 else 5]) for words in rows]
-    assert costs[-1] == pytest.approx(sum(costs[:-1]))
-    assert f"Cost       ${costs[-1]:.6f}," in "\n".join(lines)
+    assert all("not known" in " ".join(words) for words in rows), "no tier has answered yet"
+    assert "Cost       not known before 8 answers of small, of medium, of large, of special, 90 % within" in "\n".join(
+        lines
+    )
 
 
 def test_unread_earlier_batches_are_not_reported_as_none(tmp_path: Path) -> None:

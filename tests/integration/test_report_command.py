@@ -349,10 +349,11 @@ def test_a_floor_and_what_was_measured_stand_in_place_of_what_the_router_expecte
 
 def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_url: str) -> None:
     assert "There is no forecast" in page(load())
+    cost = {"expected": 0.06, "low": 0.01, "high": 0.1, "unmeasured": []}
     plan: dict[str, object] = {
-        "cost_usd": {"expected": 0.06, "low": 0.01, "high": 0.1},
+        "cost_usd": cost,
         "wall_s": {"expected": 1.0, "low": 0.5, "high": 2.0},
-        "baseline_cost_usd": 0.1,
+        "baseline_cost_usd": {"expected": 0.1, "low": 0.05, "high": 0.3, "unmeasured": ["large"]},
         "escalated": 1.5,
         "by_tier": {"small": 2.4, "large": 0.6},
     }
@@ -362,13 +363,14 @@ def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_
     rows = {row[0]: row[1:] for row in Page(page(report)).tables["Forecast and actual"]}
     assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(report.figures.cost_usd), "yes"]
     assert rows["time"][-1] == "no"
+    assert rows["baseline"][:2] == ["not known", "$0.0500 to $0.3000"]
     assert rows["answers of small"] == ["2", "–", "2", "–"]
     assert rows["answers of large"][0] == "1"
     plan["pilot"] = {"rest": {"least_tier": "small", "least_usd": 0.02, "most_tier": "large", "most_usd": 0.06}}
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
     rows = {row[0]: row[1:] for row in Page(page(load())).tables["Forecast and actual"]}
-    assert rows["cost"] == ["$0.0200 to $0.0600", "$0.0100 to $0.1000", usd(report.figures.cost_usd), "yes"]
+    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(report.figures.cost_usd), "yes"]
     assert list(rows) == ["figure", "cost", "time", "baseline"], "who answers the rest has no forecast"
 
 

@@ -94,13 +94,15 @@ function show(found) {
   const { cost_usd: cost, wall_s: wall, baseline_cost_usd: baseline } = plan;
   const within = `${percent(plan.interval, 0)} within`;
   const rest = plan.pilot?.rest;
+  const range = ({ low, high }) => `, ${within} ${money(low)} to ${money(high)}`;
+  const expected = ({ expected: usd, unmeasured }) => unmeasured.length ? `not known before 8 answers of ${unmeasured.join(", of ")}` : h("b", {}, money(usd));
   const most = rest ? `the cost with the rest by ${rest.most_tier} alone` : "the expected cost of all queries";
   byId("of").textContent = `${count(plan.total)} queries of ${found.source}, ${count(plan.sampled)} sampled`;
   const deadline = (found.deadlines ?? []).find((row) => row.is_asked_for);
   byId("plan").replaceChildren(
     h("dl", { class: "facts", id: "facts" },
-      fact("cost", rest ? [h("b", {}, money(rest.least_usd)), ` (the sample, and the rest by ${rest.least_tier} alone) to `, h("b", {}, money(rest.most_usd)), ` (by ${rest.most_tier} alone)`] : h("b", {}, money(cost.expected)), `, ${within} ${money(cost.low)} to ${money(cost.high)}`),
-      fact("top tier alone", `${money(baseline)}${baseline && !rest ? `; ${percent(Math.abs(1 - found.uncapped_usd / baseline), 0)} ${found.uncapped_usd > baseline ? "more" : "saved"}` : ""}`),
+      fact("cost", expected(cost), range(cost), rest && !cost.unmeasured.length ? `; ${money(rest.least_usd)} with the sample, and the rest by ${rest.least_tier} alone; ${money(rest.most_usd)} by ${rest.most_tier} alone` : ""),
+      fact("top tier alone", expected(baseline), range(baseline), found.saving_share === null ? "" : `; ${percent(Math.abs(found.saving_share), 0)} ${found.saving_share < 0 ? "more" : "saved"}`),
       fact("budget", cap === null ? "none" : [money(cap), found.covered ? ` covers ${most}` : h("strong", { class: "bad" }, ` does not cover ${most}: ${money(found.uncapped_usd)}`)]),
       found.day_budget ? fact("budget of today", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
       fact("quality floor", plan.pilot ? `a sample of up to ${count(plan.pilot.queries)} queries is answered by every tier, ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: thresholds of the fleet"),
@@ -110,7 +112,7 @@ function show(found) {
       found.followers ? fact("identical", `${count(found.followers)} more queries get the answer of another`) : null,
       fact("basis", Object.entries(plan.basis).map(([name, text]) => `${name}: ${text}`).join("; "))),
     table("Tiers", ["tier", "routed", "answers", "calls", "cost"],
-      [...Object.entries(plan.tiers).map(([name, tier]) => [name, count(tier.routed), count(tier.answers), count(tier.calls), money(tier.cost_usd)]),
+      [...Object.entries(plan.tiers).map(([name, tier]) => [name, count(tier.routed), count(tier.answers), count(tier.calls), cost.unmeasured.includes(name) ? "not known" : money(tier.cost_usd)]),
         ...(plan.pilot?.grade_cost_usd ? [["grading", "", "", "", money(plan.pilot.grade_cost_usd)]] : [])]),
     found.simulated ? h("p", { class: "below after" }, "The fleet is simulated: no money is spent.") : "");
   byId("submit").textContent = `Submit ${count(found.total + found.followers)} queries${found.covered ? "" : " although the budget does not cover them"}`;

@@ -94,7 +94,7 @@ def test_the_report_is_plain_about_simulation() -> None:
 
 def test_a_batch_that_cost_more_than_the_top_tier_alone_says_so() -> None:
     text = shown(replace(FIGURES, cost_usd=1.2))
-    assert "none: the batch cost $0.200000 (20.0 %) more than the baseline" in text
+    assert "none: $0.200000 (20.0 %) more than the baseline" in text
     assert "of the saving" not in text
 
 
@@ -184,8 +184,14 @@ def test_the_table_fits_an_ordinary_terminal_and_nothing_steers_it() -> None:
 
 def test_the_tiers_of_the_forecast_add_up_after_rounding() -> None:
     by_tier = {"small": 889.5, "giant": 110.5}
-    interval = {"expected": 0.2, "low": 0.1, "high": 0.4}
-    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": by_tier}
+    interval = {"expected": 0.2, "low": 0.1, "high": 0.4, "unmeasured": []}
+    plan = {
+        "cost_usd": interval,
+        "wall_s": interval,
+        "baseline_cost_usd": interval,
+        "escalated": 90.0,
+        "by_tier": by_tier,
+    }
     text = shown(replace(FIGURES, plan=plan))
     assert "small 890, giant 110; 90 escalated" in text
 
@@ -193,22 +199,26 @@ def test_the_tiers_of_the_forecast_add_up_after_rounding() -> None:
 @pytest.mark.parametrize(("cost_usd", "said"), [(0.2, "within it"), (0.02, "below it"), (2.0, "above it")])
 def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with_it(cost_usd: float, said: str) -> None:
     rest = {"least_tier": "small", "least_usd": 0.1, "most_tier": "giant", "most_usd": 0.9}
+    cost = {"expected": 0.5, "low": 0.05, "high": 1.4, "unmeasured": []}
     plan = {
-        "cost_usd": {"expected": 0.9, "low": 0.05, "high": 1.4},
+        "cost_usd": cost,
         "wall_s": {"expected": 9.0, "low": 4.0, "high": 20.0},
-        "baseline_cost_usd": 1.0,
+        "baseline_cost_usd": {"expected": 0.9, "low": 0.5, "high": 1.4},
         "escalated": 0.0,
         "by_tier": {"small": 0.0, "giant": 1000.0},
         "pilot": {"rest": rest},
     }
     text = shown(replace(FIGURES, plan=plan, cost_usd=cost_usd))
-    bounds = "$0.100000 (the pilot, and the rest by small alone) to $0.900000 (by giant alone)"
-    assert f"Forecast   {bounds}, range $0.050000–1.400000; actual {said}; time 0:09\n" in text
+    bounds = "$0.500000, of $0.100000 (the pilot, and the rest by small alone) to $0.900000 (by giant alone)"
+    assert f"Forecast   {bounds} (range $0.050000–1.400000); actual {said}; time 0:09\n" in text
+    guess = plan | {"cost_usd": cost | {"unmeasured": ["small", "giant"]}}
+    text = shown(replace(FIGURES, plan=guess, cost_usd=cost_usd))
+    assert "Forecast   not known before 8 answers of small, of giant (range $0.050000–1.400000); actual" in text
 
 
 def test_the_forecast_stands_beside_the_actual_cost() -> None:
-    interval = {"expected": 0.25, "low": 0.1, "high": 0.4}
-    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": 1.0, "escalated": 90.0, "by_tier": {}}
+    interval = {"expected": 0.25, "low": 0.1, "high": 0.4, "unmeasured": []}
+    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": interval, "escalated": 90.0, "by_tier": {}}
     text = shown(replace(FIGURES, plan=plan))
     assert "Forecast   $0.250000 (range $0.100000–0.400000); actual 20.0 % lower; time 0:00;" in text
 

@@ -67,12 +67,12 @@ def test_the_cost_is_what_the_tiers_cost_together() -> None:
     told = predict("small", "large")
     assert told.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in told.tiers))
     assert told.cost_usd.low < told.cost_usd.expected < told.cost_usd.high
-    assert told.cost_usd.expected < told.baseline_usd
+    assert told.cost_usd.expected < told.baseline_usd.expected
 
 
 def test_a_batch_of_the_top_tier_alone_costs_the_baseline() -> None:
     told = predict("large")
-    assert told.cost_usd.expected == pytest.approx(told.baseline_usd)
+    assert told.cost_usd.expected == pytest.approx(told.baseline_usd.expected)
     assert told.escalated == 0
 
 
@@ -195,9 +195,10 @@ def test_a_pilot_is_asked_at_every_tier_and_the_rest_counted_at_the_top() -> Non
     calls = {tier.tier: tier.calls for tier in told.tiers}
     assert calls == pytest.approx({"small": 100, "medium": 100, "large": 1000})
     assert sum(tier.answers for tier in told.tiers) == pytest.approx(1000)
-    assert told.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in told.tiers))
+    assert told.rest is not None
+    assert told.rest.most_usd == pytest.approx(sum(tier.cost_usd for tier in told.tiers))
     assert (told.pilot_queries, told.grade_usd) == (100, 0.0)
-    assert told.pilot_usd == pytest.approx(told.cost_usd.expected - 0.9 * told.baseline_usd)
+    assert told.pilot_usd == pytest.approx(told.rest.most_usd - 0.9 * told.baseline_usd.expected)
 
 
 def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> None:
@@ -205,7 +206,8 @@ def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> N
     assert told.rest is not None
     small = predict("small", query=QUERY._replace(pin="small")).cost_usd.expected
     assert told.rest.least_usd == pytest.approx(told.pilot_usd + 0.9 * small)
-    assert told.rest.most_usd == told.cost_usd.expected == pytest.approx(told.pilot_usd + 0.9 * told.baseline_usd)
+    assert told.rest.most_usd == pytest.approx(told.pilot_usd + 0.9 * told.baseline_usd.expected)
+    assert told.cost_usd.expected == pytest.approx((told.rest.least_usd + told.rest.most_usd) / 2), "not the bound"
     assert told.cost_usd.low < told.rest.least_usd < told.rest.most_usd < told.cost_usd.high
     assert told.pilot_low_usd < told.pilot_usd
     assert told.escalated == 0, "a pilot climbs on purpose"
@@ -219,6 +221,23 @@ def test_a_floors_cost_is_learned_from_earlier_batches_of_the_same_file_and_floo
     assert 0.25 * told.rest.most_usd < told.cost_usd.low < told.cost_usd.high < 0.6 * told.rest.most_usd
     assert told.basis["savings"] == "12 earlier batches of this file and floor"
     assert predict("large", past=replace(JUDGED, pilot_cost_ratios=[0.4])) == predict("large"), "without a floor"
+
+
+def test_the_cost_of_a_tier_that_never_answered_is_a_range_that_holds_a_reasoning_model() -> None:
+    nothing, small = ForecastHistory(), ForecastHistory(lengths=known(small=5.0))
+    assert predict("large", past=nothing).cost_usd.unmeasured == ("large",)
+    assert predict("small", past=nothing).cost_usd.unmeasured == ("small", "medium", "large")
+    pinned = predict("small", past=small, query=QUERY._replace(pin="small"))
+    assert (pinned.cost_usd.unmeasured, pinned.baseline_usd.unmeasured) == ((), ("large",))
+    told = predict("large", past=small)  # the texts of small do not say how much large reasons
+    reasoning_usd = 1000 * 290 * FLEET.deployments("large")[0].price.output_usd_per_mtok / 1e6
+    assert told.baseline_usd.low < told.baseline_usd.expected + reasoning_usd < told.baseline_usd.high
+    assert told.cost_usd.expected + reasoning_usd < told.cost_usd.high
+    measured = predict("large", past=ForecastHistory(lengths=known(large=5.0)))
+    assert measured.cost_usd.unmeasured == measured.baseline_usd.unmeasured == ()
+    assert measured.cost_usd.high < told.cost_usd.expected + reasoning_usd
+    few = {of("large"): [LengthRecord(5.0, 290.0, 7)]}
+    assert predict("large", past=ForecastHistory(lengths=AnswerLengths(few))).cost_usd.unmeasured == ("large",)
 
 
 def test_a_trial_costs_its_pilot_alone_and_a_judge_adds_to_it() -> None:
@@ -260,9 +279,9 @@ def test_each_rung_has_the_reasoning_that_its_answers_took() -> None:
     assert {tier.tier: tier.reasoning_tokens for tier in reasoned.tiers} == {"small": 200, "medium": 0, "large": 3_000}
     assert reasoned.basis["reasoning"] == "small 200 tokens an answer, large 3,000 tokens an answer"
     assert reasoned.cost_usd.expected == pytest.approx(sum(tier.cost_usd for tier in reasoned.tiers))
-    assert reasoned.baseline_usd > without.baseline_usd
+    assert reasoned.baseline_usd.expected > without.baseline_usd.expected
     top = predict("large", past=past(200.0, 3_000.0))
-    assert top.cost_usd.expected == pytest.approx(top.baseline_usd)
+    assert top.cost_usd.expected == pytest.approx(top.baseline_usd.expected)
 
 
 def test_a_prompt_that_costs_less_than_estimated_is_corrected_and_its_answer_is_not() -> None:
