@@ -81,13 +81,9 @@ async def load_history(
         latencies={tier: _latency(some) for tier, some in _grouped(rows, lambda row: row.tier).items()},
         lengths=AnswerLengths(lengths | repeated, repeated=repeated),
         prompt_ratios=_prompt_ratios(rows, plans, fleet),
-        pilot_cost_ratios=[
-            # One that cost more than the top tier alone was to cost had a plan that did not know its lengths.
-            min(row.pilot_batch_usd / rest["most_usd"], 1.0)
-            for row in batches
-            if row.id in own and row.id in alike and row.floor == floor and row.pilot_batch_usd
-            if (rest := (plans[row.id].get("pilot") or {}).get("rest")) and rest["most_usd"]
-        ],
+        pilot_cost_ratios=await _pilot_cost_ratios(
+            engine, [row for row in batches if row.id in own & alike and row.floor == floor]
+        ),
         time_ratios=[
             row.wall_s / estimated_s
             for row in batches
@@ -97,6 +93,16 @@ async def load_history(
             and all(tier.get("measured_calls") for tier in plans[row.id]["tiers"].values())
         ],
     )
+
+
+async def _pilot_cost_ratios(engine: AsyncEngine, batches: Sequence[Row[Any]]) -> Sequence[float]:
+    """Of those with a pilot and answers, and whose policy no budget cut short."""
+    summed = [row for row in batches if row.pilot_cost_ratio]
+    if not summed:
+        return []
+    sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}
+    cut = {row.batch_id for row in await run_report(engine, "forecast_cut_batches", **sample)}
+    return [row.pilot_cost_ratio for row in summed if row.id not in cut]
 
 
 _Key = TypeVar("_Key", bound=Hashable)

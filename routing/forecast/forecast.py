@@ -52,7 +52,7 @@ MEASURED_LATENCY_SPREAD: Final = 0.15
 """Relative standard deviations of a tier's mean latency."""
 
 PRIOR_SAVING_SPREAD: Final = 1.0
-"""The same of what a batch with a pilot costs about the forecast with the rest by the top tier."""
+"""The same of what a batch with a pilot costs about the middle of its bounds."""
 
 ROUTED_PER_S: Final = 2000.0
 """Queries that one process routes in a second, approximately. Routing does not limit a batch."""
@@ -130,10 +130,6 @@ def forecast(
     pilot_usd = total * sum(_cost_usd(way, doubted) for way in in_pilot) / len(ways)
     tiers = tuple(_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers)
     cost_usd = ForecastInterval((least_cost.expected + cost.expected) / 2, least_cost.low, cost.high)
-    if least is not None and past.pilot_cost_ratios:
-        middle = cost_usd.expected / cost.expected
-        factor, spread = _factor([ratio / middle for ratio in past.pilot_cost_ratios], PRIOR_SAVING_SPREAD)
-        cost_usd = interval(cost_usd.expected * factor, spread)
     tops = [_ExpectedPath((way.top,)) for way in ways if way.top is not None]
     called = [tier for tier, mix in mixes.items() if mix.calls and fleet.tiers[tier].endpoint == "chat"]
     unmeasured = tuple(tier for tier in called if not past.lengths.is_measured(tier))
@@ -141,6 +137,10 @@ def forecast(
     if tops:
         baseline = _cost(tops, doubted, total=round(total * len(tops) / len(ways)))
         baseline = replace(baseline, unmeasured=() if past.lengths.is_measured(fleet.top) else (fleet.top,))
+    if least is not None and past.pilot_cost_ratios and baseline.expected:
+        middle = cost_usd.expected / baseline.expected
+        factor, spread = _factor([ratio / middle for ratio in past.pilot_cost_ratios], PRIOR_SAVING_SPREAD)
+        cost_usd = interval(cost_usd.expected * factor, spread)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     estimated_s = START_S + max(slowest.takes_s, routed_s)

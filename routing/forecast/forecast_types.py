@@ -35,7 +35,7 @@ class ForecastHistory:
     prompt_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Tier → for each batch that had a plan: what a call's prompt cost in the mean, over its estimate."""
     pilot_cost_ratios: Sequence[float] = ()
-    """For each earlier batch of this file and floor: its cost over the forecast with the rest by the top tier."""
+    """For each earlier batch of this file and floor that no budget cut short: its cost over its baseline."""
     time_ratios: Sequence[float] = ()
     """For each batch of about this size with a plan by measured latencies, and with a pilot as this one or without one:
     its time over `Forecast.estimated_s`."""

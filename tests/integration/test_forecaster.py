@@ -296,11 +296,13 @@ def test_what_certified_batches_of_a_file_cost_is_learned_for_their_floor(
             past = await load_history(bench.engine, bench.fleet, tenant="default", total=4, **batch)
             return past.pilot_cost_ratios
 
-        assert await ratios(source="test", floor=0.9) == [0.4]
+        assert await ratios(source="test", floor=0.9) == [0.2], "two of ten dollars, whatever its plan expected"
         assert [await ratios(source="test", floor=0.95), await ratios(source="other", floor=0.9)] == [[], []]
         assert await ratios(source="test") == []
-        await as_owner(bench, "UPDATE batches SET plan = jsonb_set(plan, '{pilot,rest,most_usd}', '0.5')")
-        assert await ratios(source="test", floor=0.9) == [1.0], "its plan did not know how long answers are"
+        lowered = "UPDATE decisions SET codes = ARRAY['lowered'] WHERE move = 'advance' AND query_id = %s"
+        (query,) = await bench.rows("SELECT min(id) AS id FROM queries")
+        await as_owner(bench, lowered % query.id)
+        assert await ratios(source="test", floor=0.9) == [], "a budget lowered queries of it"
 
     on_bench(story)
 

@@ -217,8 +217,9 @@ def test_a_floors_cost_is_learned_from_earlier_batches_of_the_same_file_and_floo
     pilot = ExpectedPilot(100, stops=False, judge=None)
     told = predict(*["large"] * 10, pilot=pilot, past=replace(JUDGED, pilot_cost_ratios=[0.35, 0.4, 0.45] * 4))
     assert told.rest is not None
-    assert told.cost_usd.expected == pytest.approx(0.4 * told.rest.most_usd, rel=0.05)
-    assert 0.25 * told.rest.most_usd < told.cost_usd.low < told.cost_usd.high < 0.6 * told.rest.most_usd
+    alone_usd = told.baseline_usd.expected
+    assert told.cost_usd.expected == pytest.approx(0.4 * alone_usd, rel=0.05)
+    assert 0.25 * alone_usd < told.cost_usd.low < told.cost_usd.high < 0.6 * alone_usd
     assert told.basis["savings"] == "12 earlier batches of this file and floor"
     assert predict("large", past=replace(JUDGED, pilot_cost_ratios=[0.4])) == predict("large"), "without a floor"
 
