@@ -319,7 +319,7 @@ class Ledger:
         )
 
     async def closing_batches(self) -> Sequence[Any]:
-        """Open batches that are cancelled, past their window or paused: ``id``, ``cancelled``, ``closes``."""
+        """Open batches that are cancelled, past their window or paused: id, tenant, cancelled, closes."""
         return await self._named("closing_batches")
 
     async def add_partitions(self, *, months_ahead: int = 2) -> None:
@@ -360,17 +360,18 @@ class Ledger:
             {"id": batch_id},
         )
         if rows:
-            await self.return_paused(batch_id)
+            await self.return_paused([batch_id])
         return bool(rows)
 
-    async def return_paused(self, batch_id: int) -> int:
-        """queued → ready for the queries of a paused batch. Returns how many."""
+    async def return_paused(self, batch_ids: Sequence[int]) -> int:
+        """queued → ready for the queries of paused batches. Returns how many."""
         returned = 0
-        while True:
-            rows = await self._named("return_paused", batch_id=batch_id, sources=SOURCES[MoveKind.PAUSE])
+        while batch_ids:
+            rows = await self._named("return_paused", batch_ids=list(batch_ids), sources=SOURCES[MoveKind.PAUSE])
             if rows[0][0] == 0:
-                return returned
+                break
             returned += int(rows[0][0])
+        return returned
 
     async def unpause(self, batch_id: int) -> bool:
         """Has a paused batch go on, its completion window later by the pause. False where it is not paused."""
@@ -383,18 +384,16 @@ class Ledger:
     async def close_queries(self, batch_id: int, *, move: MoveKind, to_state: State, actor: str, reason: str) -> int:
         """Moves a batch's open queries to a terminal state, in bounded steps. Returns how many."""
         closed = 0
-        while True:
-            rows = await self._named(
-                "close_queries",
-                batch_id=batch_id,
-                move=move.value,
-                to_state=to_state.value,
-                actor=actor,
-                reason=reason,
-            )
-            if rows[0][0] == 0:
-                return closed
-            closed += int(rows[0][0])
+        while more := await self.close_some(batch_id, move=move, to_state=to_state, actor=actor, reason=reason):
+            closed += more
+        return closed
+
+    async def close_some(self, batch_id: int, *, move: MoveKind, to_state: State, actor: str, reason: str) -> int:
+        """One step of `close_queries`. Returns how many, 0 where none is left."""
+        rows = await self._named(
+            "close_queries", batch_id=batch_id, move=move.value, to_state=to_state.value, actor=actor, reason=reason
+        )
+        return int(rows[0][0])
 
     async def set_budget(self, batch_id: int, *, cap_usd: float) -> None:
         """Raises or lowers the cap of a batch and releases held queries as far as they fit."""

@@ -158,10 +158,13 @@ class EventLoopThread:
 
 
 async def open_worker_context(
-    settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]
+    settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str], connections: int = 4
 ) -> tuple[WorkerContext, WorkerRegistry]:
-    """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need."""
-    engine = make_engine(settings.database_url, settings=KEY_LOOKUP_SETTINGS)
+    """Connects to Postgres and Redis, registers the worker, loads the routers that its roles need.
+
+    ``connections`` to Postgres are kept open once they are needed.
+    """
+    engine = make_engine(settings.database_url, settings=KEY_LOOKUP_SETTINGS, pool_size=connections)
     presence = WorkerRegistry(engine)
     succession = RouterReloader(engine, fleet, settings.home / "routers", RequiredRouters.of(fleet, roles))
     trained = await succession.first()

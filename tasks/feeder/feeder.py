@@ -5,9 +5,11 @@ Any number may run; one is active, by an advisory lock that Postgres frees when 
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -71,6 +73,9 @@ SPEND_EVERY_S = 60.0
 SPEND_REST = 50.0
 """After a sum, which reads all calls of its days, or all answers, the feeder waits this many times its duration."""
 
+CLOSED_PER_TURN = 20_000
+"""Queries of a tenant, of batches that were cancelled or whose window has closed: about a second."""
+
 FULL_QUOTAS = 2
 """A tenant that stores so many times its quota gets no more copies of answers."""
 
@@ -107,6 +112,9 @@ class Feeder:
     full_tenants: Sequence[str] = ()
     """Whose batches store so much that followers get no copies for now."""
     waves: WaveStarter = field(default_factory=WaveStarter)
+    closing: PeriodicTask = field(init=False)
+    piloting: PeriodicTask = field(init=False)
+    buying: PeriodicTask = field(init=False)
     sealing: PeriodicTask = field(init=False)
     tidying: PeriodicTask = field(init=False)
     adding: PeriodicTask = field(init=False)
@@ -115,6 +123,10 @@ class Feeder:
     renewing: PeriodicTask = field(init=False)
 
     def __post_init__(self) -> None:
+        # Beside the feeding: of a thousand batches of one tenant these take a minute, in which nothing else was fed.
+        self.closing = PeriodicTask("closing", self._close_batches)
+        self.piloting = PeriodicTask("piloting", partial(advance_pilots, self.context))
+        self.buying = PeriodicTask("buying", partial(self.waves.advance, self.context), rest=1.0)
         self.sealing = PeriodicTask("sealing", self._seal)
         self.tidying = PeriodicTask("tidying", self._clean_orphans, ORPHANS_EVERY_S)
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
@@ -141,6 +153,8 @@ class Feeder:
                 self.heal_at = 0.0
                 await leadership.release()
             await self._pause(wait_s)
+        # What they have taken would else wait until its lease is over.
+        await asyncio.gather(*(each.task for each in (self.piloting, self.buying) if each.task is not None))
         await leadership.release()
 
     async def _feed(self, *, heals: bool) -> None:
@@ -230,18 +244,9 @@ class Feeder:
             self.lost_at = time.monotonic() + LOST_EVERY_S
             await self._return_lost()
         await ledger.renew_day_budgets(cap_usd=self.context.fleet.budgets.tenant_day_usd)
-        for batch in await ledger.closing_batches():
-            if not batch.closes:  # paused: what was on its way into the broker meanwhile
-                await ledger.return_paused(batch.id)
-                continue
-            move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
-            reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
-            await ledger.close_queries(batch.id, move=move, to_state=state, actor="feeder", reason=reason)
-        await advance_pilots(self.context)
-        await self.waves.advance(self.context)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
-        for periodic in (self.sealing, self.tidying, self.adding, self.summing, self.measuring, self.renewing):
+        for periodic in self.periodic:
             periodic.maybe_start()
         if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)
@@ -249,6 +254,28 @@ class Feeder:
             self.doubt = "a worker vanished"
         await self._count_slots()
         await ledger.set_windows({stage: (self._window(stage), pace.rate_per_s) for stage, pace in self.paces.items()})
+
+    @property
+    def periodic(self) -> Sequence[PeriodicTask]:
+        """What runs beside the feeding."""
+        of_batches = (self.closing, self.piloting, self.buying, self.sealing)
+        return (*of_batches, self.tidying, self.adding, self.summing, self.measuring, self.renewing)
+
+    async def _close_batches(self) -> None:
+        """Some of each tenant's queries in turn: one may have millions to close, and others a few."""
+        ledger = self.context.ledger
+        batches = await ledger.closing_batches()
+        # What was on its way into the broker when they were paused.
+        await ledger.return_paused([batch.id for batch in batches if not batch.closes])
+        closed: Counter[str] = Counter()
+        for batch in batches:
+            if not batch.closes or closed[batch.tenant] >= CLOSED_PER_TURN:
+                continue
+            move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
+            reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
+            closed[batch.tenant] += await ledger.close_some(
+                batch.id, move=move, to_state=state, actor="feeder", reason=reason
+            )
 
     async def _seal(self) -> None:
         # A log that is kept elsewhere anchors the chains: `audit verify --head`.

@@ -244,7 +244,7 @@ def test_a_paused_batch_starts_nothing_until_it_is_resumed(on_bench: OnBench) ->
         assert await bench.ledger.transition(moved) == ("small", State.QUEUED)
         (closing,) = await bench.ledger.closing_batches()  # what the feeder sweeps
         assert (closing.id, closing.closes) == (batch_id, False)
-        assert await bench.ledger.return_paused(batch_id) == 1
+        assert await bench.ledger.return_paused([batch_id]) == 1
         progress = await batch_progress(bench.engine, batch_id)
         assert progress.blockers[0].startswith("paused")
         assert not progress.moves

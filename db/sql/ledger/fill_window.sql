@@ -6,6 +6,8 @@ WITH waiting AS (
     SELECT b.id, b.tenant, b.priority, b.source = '/v1/chat/completions' AS is_chat
     FROM batches AS b
     WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND b.paused_at IS NULL
+      -- What closes now holds its rows locked for seconds.
+      AND (b.expires_at < now()) IS NOT TRUE
       AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
       -- Not EXISTS: made a join, it would go through what is ready of other batches too.
       AND (SELECT true FROM queries AS q

@@ -1,9 +1,9 @@
--- queued → ready for the queries of a paused batch, so that they take no place in the window of others: no worker claims
--- them until the batch goes on.
+-- queued → ready for the queries of paused batches, so that they take no place in the window of others: no worker claims
+-- them until their batch goes on.
 WITH waiting AS (
-    -- OFFSET: only what is in the broker is read, not what is open of the batch.
+    -- OFFSET: only what is in the broker is read, not what is open of the batches.
     SELECT q.id FROM (SELECT id, batch_id FROM queries WHERE state = 'queued' OFFSET 0) AS q
-    WHERE q.batch_id = :batch_id
+    WHERE q.batch_id = ANY(CAST(:batch_ids AS bigint[]))
     LIMIT 10000
 ),
 returned AS (

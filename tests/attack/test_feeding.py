@@ -1,0 +1,64 @@
+"""One tenant's batches against the feeder, on which those of all others wait."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import text
+
+from db.worker_registry import WorkerRegistry
+from routing.lifecycle import ROUTE
+from tasks.feeder import feeder as feeding
+from tasks.feeder.feeder import Feeder
+from tests.attack.conftest import within
+from tests.integration.end_to_end import worker_context_of
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+
+
+def test_what_is_done_for_each_of_a_neighbors_batches_holds_up_no_feeding(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand batches of a line took a minute at each look at their lanes, five million lines that expired six."""
+    fed: list[tuple[str, list[int]]] = []
+
+    def publish(stage: str, ids: Sequence[int], **_: object) -> list[int]:
+        fed.append((stage, list(ids)))
+        return []
+
+    monkeypatch.setattr(feeding, "publish", publish)
+
+    async def story(bench: LedgerHarness) -> None:
+        (neighbors,) = await bench.submit(1, tenant="neighbor")
+        await bench.rows_as_owner("UPDATE batches SET expires_at = now() - interval '1 second'")
+        await bench.rows("UPDATE queries SET due_at = '9000-01-01'")
+        (other,) = await bench.submit(1, tenant="other")
+        async with worker_context_of(bench, bench.fleet) as context, bench.owner() as owner:
+            feeder = Feeder(context, WorkerRegistry(bench.engine), None)
+            async with owner.connect() as slow:  # as if closing, and the steps of provider batches, took for ever
+                await slow.execute(text("BEGIN"))
+                await slow.execute(text("SELECT FROM queries WHERE id = :id FOR UPDATE"), {"id": neighbors})
+                await slow.execute(text("LOCK TABLE provider_batches IN ACCESS EXCLUSIVE MODE"))
+                with within(10.0, "a round of the feeder"):
+                    async with asyncio.timeout(10):
+                        await feeder._feed(heals=True)
+                assert any(other in ids for stage, ids in fed if stage == ROUTE)
+                await slow.execute(text("ROLLBACK"))
+            await asyncio.gather(*(each.task for each in feeder.periodic if each.task is not None))
+        assert (await bench.row(neighbors)).state == "expired"
+
+    on_bench(story)
+
+
+def test_a_neighbors_queries_that_are_closed_leave_a_turn_to_others(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "CLOSED_PER_TURN", 1)
+
+    async def story(bench: LedgerHarness) -> None:
+        first, second, third = [(await bench.submit(1, tenant=name))[0] for name in ("neighbor", "neighbor", "other")]
+        await bench.rows_as_owner("UPDATE batches SET expires_at = now() - interval '1 second'")
+        async with worker_context_of(bench, bench.fleet) as context:
+            await Feeder(context, WorkerRegistry(bench.engine), None)._close_batches()
+        assert [(await bench.row(id_)).state for id_ in (first, second, third)] == ["expired", "ready", "expired"]
+
+    on_bench(story)
