@@ -62,3 +62,23 @@ def test_a_neighbors_queries_that_are_closed_leave_a_turn_to_others(
         assert [(await bench.row(id_)).state for id_ in (first, second, third)] == ["expired", "ready", "expired"]
 
     on_bench(story)
+
+
+def test_of_all_that_a_neighbor_holds_no_more_is_released_than_its_budget_of_the_day_pays(on_bench: OnBench) -> None:
+    """Each batch got what is left of the day: what did not fit was held again, with two decisions, at each answer."""
+
+    async def story(bench: LedgerHarness) -> None:
+        await bench.rows_as_owner("INSERT INTO tenants (name, day_usd) VALUES ('neighbor', 1.0)")
+        for _ in range(8):
+            await bench.submit(4, tenant="neighbor")
+        for cap_usd in (0.05, 0.2):
+            await bench.submit(4, tenant="neighbor", cap_usd=cap_usd)
+        await bench.submit(4, tenant="other")
+        await bench.rows("UPDATE queries SET state = 'held', needs_usd = 0.1")
+        assert await bench.ledger.release_held() == 10 + 4
+        freed = await bench.rows(
+            "SELECT batch_id, count(*) AS n FROM queries WHERE state = 'ready' GROUP BY 1 ORDER BY 1"
+        )
+        assert [row.n for row in freed] == [2, 1, 1, 1, 1, 1, 1, 1, 1, 4], "its batches take turns"
+
+    on_bench(story)

@@ -1,5 +1,5 @@
--- held → ready, as many per batch as fit its budgets; the smallest reservations first, so that as many as possible are
--- answered. Also those that can never fit and that the policy of their batch lowers or fails: a claim does that. A query
+-- held → ready, as many per batch and tenant as fit their budgets; the smallest reservations first, so that as many as
+-- possible are answered, and a tenant's batches in turn. About 10,000 of a tenant at once. Also those that can never fit and that the policy of their batch lowers or fails: a claim does that. A query
 -- that waits for an account is released once a call of that deployment has succeeded since, or the fleet no longer has
 -- it; before that, one query at a time is released as a probe. One that asked for more than the credit of the account pays
 -- for is released at a probe's time only, as the probe, or once a call that reserved as much has succeeded since the last.
@@ -23,31 +23,47 @@ faults AS (
                                f.tried_at < now() - make_interval(secs => :probe_s) AS is_due) AS x
 ),
 room AS (
-    SELECT h.id, coalesce(min(g.cap_usd - g.reserved_usd - g.settled_usd), 'Infinity') AS left_usd,
-           coalesce(min(g.cap_usd - g.settled_usd), 'Infinity') AS unspent_usd
+    SELECT h.id, h.tenant, own.left_usd AS own_usd, day.left_usd AS day_usd,
+           coalesce(least(own.left_usd, day.left_usd), 'Infinity') AS left_usd,
+           coalesce(least(own.unspent_usd, day.unspent_usd), 'Infinity') AS unspent_usd,
+           1 + 10000 / count(*) OVER (PARTITION BY h.tenant) AS most
     FROM held AS h
-    LEFT JOIN budgets AS g ON g.batch_id = h.id
-        OR (g.tenant = h.tenant AND g.day = CAST(now() AT TIME ZONE 'UTC' AS date))
-    GROUP BY h.id
+    LEFT JOIN LATERAL (
+        SELECT g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd, g.cap_usd - g.settled_usd AS unspent_usd
+        FROM budgets AS g WHERE g.batch_id = h.id
+    ) AS own ON true
+    LEFT JOIN LATERAL (
+        SELECT g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd, g.cap_usd - g.settled_usd AS unspent_usd
+        FROM budgets AS g WHERE g.tenant = h.tenant AND g.day = CAST(now() AT TIME ZONE 'UTC' AS date)
+    ) AS day ON true
 ),
-chosen AS (
-    SELECT q.id FROM room AS r
+fitting AS (
+    SELECT r.tenant, r.day_usd, q.* FROM room AS r
     CROSS JOIN LATERAL (
-        SELECT w.id, sum(w.needs_usd) OVER (ORDER BY w.needs_usd, w.id) AS usd FROM (
+        SELECT w.id, w.needs_usd, row_number() OVER smallest AS turn, sum(w.needs_usd) OVER smallest AS usd
+        FROM (
             SELECT id, coalesce(needs_usd, 0) AS needs_usd FROM queries
             WHERE batch_id = r.id AND state = 'held' AND held_for IS NULL AND (needs_usd IS NULL OR needs_usd <= r.left_usd)
             ORDER BY needs_usd, id
-            LIMIT 10000
+            LIMIT r.most
         ) AS w
+        WINDOW smallest AS (ORDER BY w.needs_usd, w.id)
     ) AS q
-    WHERE q.usd <= r.left_usd
+    WHERE q.usd <= coalesce(r.own_usd, 'Infinity')
+),
+chosen AS (
+    SELECT q.id FROM (
+        SELECT f.id, f.day_usd, sum(f.needs_usd) OVER (PARTITION BY f.tenant ORDER BY f.turn, f.needs_usd, f.id) AS usd
+        FROM fitting AS f
+    ) AS q
+    WHERE q.usd <= coalesce(q.day_usd, 'Infinity')
     UNION
     SELECT q.id FROM room AS r
     CROSS JOIN LATERAL (
         SELECT w.id FROM queries AS w
         WHERE w.batch_id = r.id AND w.state = 'held' AND w.yields AND w.needs_usd > r.unspent_usd
         ORDER BY w.needs_usd, w.id
-        LIMIT 10000
+        LIMIT r.most
     ) AS q
     UNION
     SELECT q.id FROM faults AS f
