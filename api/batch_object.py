@@ -57,6 +57,7 @@ def batch_object(batch: ApiBatch) -> dict[str, Any]:
         "cancelled_at": unix_s(finalized if status == "cancelled" else None),
         # Not of OpenAI's, whose batches cannot be paused.
         "paused_at": unix_s(batch.paused_at),
+        "pause_code": batch.pause_code,
         "request_counts": {
             "total": batch.counts.total,
             "completed": batch.counts.done,

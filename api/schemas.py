@@ -315,6 +315,9 @@ class BatchObject(ApiModel):
     cancelling_at: int | None
     cancelled_at: int | None
     paused_at: int | None = Field(default=None, description="While it is set, no query of the batch is started.")
+    pause_code: str | None = Field(
+        default=None, description="quota_reached: its tenant stores more than twice its stored_bytes."
+    )
     request_counts: RequestCounts
     usage: BatchUsage | None
     metadata: dict[str, Any] | None

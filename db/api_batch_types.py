@@ -50,6 +50,8 @@ class ApiBatch:
     purged: bool = False
     """Whether retention has removed its texts and calls, so that it has no results."""
     paused_at: datetime | None = None
+    pause_code: str | None = None
+    """``quota_reached`` where its tenant stores too much; None where the user paused it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ before the reply to a commit.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, Final, cast
@@ -284,18 +284,14 @@ class Ledger:
         named = None if deployments is None else list(deployments)
         return int((await self._named("release_held", deployments=named, probe_s=PROBE_S))[0][0])
 
-    async def share_answers(self, *, most: int = 5_000, not_of: Collection[str] = ()) -> int:
-        """Followers of ended leaders → done with the accepted answer, or due themselves. Returns how many.
-
-        Those in batches of keys of the tenants ``not_of`` wait.
-        """
+    async def share_answers(self, *, most: int = 5_000) -> int:
+        """Followers of ended leaders → done with the accepted answer, or due themselves. Returns how many."""
         rows = await self._named(
             "share_answers",
             sources=SOURCES[MoveKind.FINISH],
             simulated=self._simulated,
             most=most,
             bytes=SHARED_BYTES,
-            not_of=list(not_of),
         )
         return int(rows[0].finished + rows[0].asked)
 

@@ -5,11 +5,11 @@ cost next to nothing. Once it has ended, the feeder measures its answers and add
 takes it off.
 """
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db.engine import fetch
@@ -59,9 +59,12 @@ async def measure_batches(engine: AsyncEngine) -> None:
         after = row.last_id
 
 
-async def tenants_beyond(engine: AsyncEngine, most: int) -> list[str]:
-    """Tenants with batches of more than ``most`` bytes. Raises DBAPIError."""
-    return [row.name for row in await fetch(engine, statement("tenants_beyond"), most=most)]
+async def pause_beyond(engine: AsyncEngine, most: int) -> Sequence[Row[Any]]:
+    """Pauses batches of keys of tenants that store more than ``most`` bytes: ``public_id``, ``tenant``.
+
+    Raises DBAPIError.
+    """
+    return await fetch(engine, statement("pause_beyond"), most=most)
 
 
 def expected_bytes(bodies: Iterable[bytes]) -> int:

@@ -97,6 +97,8 @@ async def resume_batch(request: Request, batch_id: str) -> Response:
     service, tenant = get_state(request), get_tenant(request)
     batch = (await service.status_now(batch_id, tenant=tenant)).batch
     ledger_id = _require_id(batch)
+    if batch.pause_code is not None:
+        await service.check_stored(tenant)
     if await service.ledger.unpause(ledger_id):
         return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
     await service.check_stored(tenant)

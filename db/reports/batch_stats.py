@@ -93,6 +93,7 @@ class Progress:
     """Those in provider batches."""
     paused_at: datetime | None = None
     """While it is set, no query of it is claimed."""
+    pause_code: str | None = None
     cap_usd: float | None = None
     """Its own budget; None where it has none."""
 
@@ -101,7 +102,10 @@ class Progress:
         """What keeps queries from being answered, one sentence each; empty where nothing does."""
         if self.ended:
             return []
-        found = [f"paused; `pointsman resume {self.public_id}` continues"] if self.paused_at is not None else []
+        found = []
+        if self.paused_at is not None:
+            full = "" if self.pause_code is None else ": its tenant stores too much (`pointsman purge` frees bytes)"
+            found.append(f"paused{full}; `pointsman resume {self.public_id}` continues")
         found += [
             f"{int(wait['queries']):,} wait at {stage}: {wait['reason'] or 'they are due later'}, "
             f"until {datetime.fromisoformat(wait['until']).astimezone(UTC):%H:%M:%S} UTC"

@@ -62,6 +62,7 @@ CREATE TABLE batches (
     deadline timestamptz,
     cancelled_at timestamptz,
     paused_at timestamptz,
+    pause_code text,
     ended_at timestamptz,
     sealed_at timestamptz,
     summed_at timestamptz,
@@ -95,11 +96,12 @@ COMMENT ON COLUMN batches.deadline IS 'when its answers are wanted: until then c
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
 COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claimed and its window does not close; a resume clears it';
+COMMENT ON COLUMN batches.pause_code IS 'quota_reached: its tenant stores too much; null: the user paused it';
 COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
 COMMENT ON COLUMN batches.summed_at IS
     'when workload_sums was filled; not after ended_at: it was resumed since, or audits may have followed';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
-GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, expires_at, deadline, summed_at, answer_bytes, measured_at),
+GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, pause_code, expires_at, deadline, summed_at, answer_bytes, measured_at),
     INSERT (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256, prompt_bytes,
             answer_bytes, first_query_id, last_query_id, priority, fleet, fleet_digest, price_list, simulated, plan,
             traceparent, budget_policy, expires_at, deadline)

@@ -23,7 +23,7 @@ from db.leader_election import LeaderElection
 from db.orphan_cleanup import delete_orphans
 from db.spend import sum_spend
 from db.statement_errors import StatementFailed, is_transient
-from db.stored_bytes import measure_batches, tenants_beyond
+from db.stored_bytes import measure_batches, pause_beyond
 from db.tenants import Tenants
 from db.worker_registry import WorkerRegistry
 from db.workload_sums import sum_workloads
@@ -77,7 +77,7 @@ CLOSED_PER_TURN = 20_000
 """Queries of a tenant, of batches that were cancelled or whose window has closed: about a second."""
 
 FULL_QUOTAS = 2
-"""A tenant that stores so many times its quota gets no more copies of answers."""
+"""Batches of a tenant that stores so many times its quota are paused."""
 
 STALL_THRESHOLD_S = 5.0
 """A round begins so long after the last one began where Postgres, or this process, stood still."""
@@ -109,8 +109,6 @@ class Feeder:
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
-    full_tenants: Sequence[str] = ()
-    """Whose batches store so much that followers get no copies for now."""
     waves: WaveStarter = field(default_factory=WaveStarter)
     closing: PeriodicTask = field(init=False)
     piloting: PeriodicTask = field(init=False)
@@ -187,7 +185,7 @@ class Feeder:
     async def _share_answers(self) -> None:
         """Ends followers as their leaders end. A look over many that wait takes long, and is then taken less often."""
         began = time.monotonic()
-        shared = await self.context.ledger.share_answers(not_of=self.full_tenants)
+        shared = await self.context.ledger.share_answers()
         ended = time.monotonic()
         self.share_at = ended + max(TICK_S if shared else MAINTENANCE_EVERY_S, LOOK_SHARE * (ended - began))
         if shared:
@@ -294,9 +292,9 @@ class Feeder:
     async def _measure(self) -> None:
         await measure_batches(self.context.engine)
         most = FULL_QUOTAS * self.context.fleet.tenant_quotas.stored_bytes
-        self.full_tenants = await tenants_beyond(self.context.engine, most)
-        if self.full_tenants:
-            log.warning("tenants_store_too_much", tenants=self.full_tenants, fix="purge, or raise stored_bytes")
+        for batch in await pause_beyond(self.context.engine, most):
+            fix = "purge or raise stored_bytes, and resume"
+            log.warning("batch_paused", batch=batch.public_id, tenant=batch.tenant, code="quota_reached", fix=fix)
 
     async def _return_lost(self) -> None:
         for stage, pace in self.paces.items():

@@ -18,14 +18,17 @@ from db.stored_bytes import (
     ROW_BYTES,
     NoRoomForBatch,
     measure_batches,
+    pause_beyond,
     stored_bytes,
-    tenants_beyond,
 )
+from db.worker_registry import WorkerRegistry
 from endpoints.endpoint import Endpoint
+from tasks.feeder.feeder import Feeder
 from tests.attack.conftest import QUOTAS
 from tests.attack.test_tenant_shares import refused
 from tests.integration.api.conftest import CONFIG, Served, finish_one, line, served
 from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.end_to_end import worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 __all__ = ["served"]
@@ -173,7 +176,7 @@ def test_what_is_stored_is_known_through_answers_resumes_and_purges(on_bench: On
         await bench.ledger.end_batches()
         await measure_batches(bench.engine)
         assert ended < await stored() < ended + 1_000
-        assert await tenants_beyond(bench.engine, await stored() - 1) == ["default"]
+        assert not await pause_beyond(bench.engine, await stored() - 1), "it is of no key, and has ended"
         await purge_all(bench)
         assert await stored() == 0
         await measure_batches(bench.engine)
@@ -182,9 +185,54 @@ def test_what_is_stored_is_known_through_answers_resumes_and_purges(on_bench: On
     on_bench(story)
 
 
+def test_a_batch_stops_once_its_tenant_stores_twice_its_quota(few_served: Served) -> None:
+    """Answers of a batch that was let in may be megabytes each."""
+
+    async def looked(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, few_served.app.state.service.fleet) as context:
+            feeder = Feeder(context, WorkerRegistry(bench.engine), None)
+            await feeder._measure()
+
+    async def claimed(bench: LedgerHarness) -> set[str]:
+        waiting = await bench.rows("SELECT id FROM queries WHERE state IN ('ready', 'queued') ORDER BY id")
+        await bench.rows("UPDATE queries SET stage = 'small', tier = 'small' WHERE finished_at IS NULL")
+        claims = [await bench.ledger.claim(("small", row.id, None)) for row in waiting]
+        ids = [row.id for row, claim in zip(waiting, claims, strict=True) if claim is not None]
+        asked = "SELECT b.tenant FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE q.id = ANY(:ids)"
+        return {row.tenant for row in await bench.rows(asked, ids=ids)}
+
+    quotas = replace(QUOTAS, stored_bytes=50_000)
+    few_served.app.state.service.fleet = replace(few_served.fleet, tenant_quotas=quotas)
+    batches = {}
+    for tenant in ("greedy", "other"):
+        with few_served.client(few_served.key(tenant)) as client:
+            batches[tenant] = str(create(client, upload(client, [line("a"), line("b")])["id"])["id"])
+            until(client, batches[tenant], "in_progress")
+
+    async def answered(bench: LedgerHarness) -> None:
+        (first, *_) = await bench.rows(
+            "SELECT q.id FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE b.tenant = 'greedy' ORDER BY 1"
+        )
+        await finish_one(bench, first.id)
+        await grow_answers(bench)
+
+    few_served.play(answered)
+    few_served.play(looked)
+    assert few_served.play(claimed) == {"other"}, "no query of the other"
+    with few_served.client(few_served.key("greedy")) as client:
+        time.sleep(2 * CONFIG.status_ttl_s)
+        resume = f"/v1/pointsman/batches/{batches['greedy']}/resume"
+        assert client.get(f"/v1/batches/{batches['greedy']}").json()["pause_code"] == "quota_reached"
+        assert client.post(f"/v1/pointsman/batches/{batches['greedy']}/pause").status_code == 200
+        assert "purge" in refused(client.post(resume), 413)
+        few_served.app.state.service.fleet = few_served.fleet
+        assert client.post(resume).json()["pause_code"] is None
+        assert few_served.play(claimed) == {"greedy"}
+
+
 def test_answers_are_not_copied_for_a_tenant_that_stores_too_much(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
-        for tenant in ("greedy", "other"):
+        for tenant in ("other", "greedy"):
             leader, *followers = await bench.submit(3, tenant=tenant)
             await finish_one(bench, leader)
             await bench.rows_as_owner(
@@ -195,7 +243,9 @@ def test_answers_are_not_copied_for_a_tenant_that_stores_too_much(on_bench: OnBe
             )
         await bench.rows_as_owner("UPDATE batches SET key_id = 'k' WHERE tenant = 'greedy'")
         # The other's batch is of no key: its owner's own.
-        assert await bench.ledger.share_answers(not_of=["greedy", "other"]) == 2
+        assert [row.tenant for row in await pause_beyond(bench.engine, 0)] == ["greedy"]
+        assert await bench.ledger.share_answers() == 2
+        assert await bench.ledger.unpause((await bench.row(leader)).batch_id)
         assert await bench.ledger.share_answers() == 2
 
     on_bench(story)

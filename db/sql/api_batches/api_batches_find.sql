@@ -6,7 +6,8 @@ SELECT w.tenant, w.public_id, b.id, coalesce(a.status, 'accepted') AS status, a.
        a.public_id IS NOT NULL AS adopted,
        coalesce(a.created_at, b.created_at) AS created_at, coalesce(a.accepted_at, b.created_at) AS accepted_at,
        coalesce(b.expires_at, a.created_at + make_interval(secs => a.window_s)) AS expires_at,
-       coalesce(a.cancelling_at, b.cancelled_at) AS cancelling_at, b.paused_at, a.failed_at, b.ended_at, a.finalized_at,
+       coalesce(a.cancelling_at, b.cancelled_at) AS cancelling_at, b.paused_at, b.pause_code,
+       a.failed_at, b.ended_at, a.finalized_at,
        b.purged_at IS NOT NULL AS purged, a.counts AS stored_counts, coalesce(b.total, 0) AS total,
        c.done, c.failed, c.expired, c.cancelled
 FROM unnest(CAST(:tenants AS text[]), CAST(:public_ids AS text[])) AS w (tenant, public_id)

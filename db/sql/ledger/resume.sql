@@ -16,7 +16,7 @@ WITH again AS (
 ),
 reopened AS (
     UPDATE batches AS b
-    SET ended_at = NULL, cancelled_at = NULL, paused_at = NULL, expires_at = NULL, measured_at = NULL
+    SET ended_at = NULL, cancelled_at = NULL, paused_at = NULL, pause_code = NULL, expires_at = NULL, measured_at = NULL
     FROM (SELECT * FROM batches WHERE id = :batch_id FOR UPDATE) AS was
     WHERE b.id = was.id AND EXISTS (SELECT 1 FROM again)
     RETURNING was.*

@@ -15,8 +15,10 @@ returned AS (
 logged AS (
     INSERT INTO decisions (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, router, codes,
                            reasons)
-    SELECT batch_id, id, epoch, 'pause', 'pause', stage, stage, 'ready', 'user', ARRAY['pause'],
-           ARRAY['paused by the user']
-    FROM returned
+    SELECT r.batch_id, r.id, r.epoch, 'pause', 'pause', r.stage, r.stage, 'ready',
+           CASE WHEN b.pause_code IS NULL THEN 'user' ELSE 'feeder' END, ARRAY[coalesce(b.pause_code, 'pause')],
+           ARRAY[CASE WHEN b.pause_code IS NULL THEN 'paused by the user'
+                      ELSE 'paused: its tenant stores too much' END]
+    FROM returned AS r JOIN batches AS b ON b.id = r.batch_id
 )
 SELECT count(*) FROM returned

@@ -1,12 +1,12 @@
 -- Followers of ended leaders: an accepted answer becomes theirs (ready → done). Where the leader ended without one, the
 -- first of its followers is asked itself and leads the others; where that is the second leader to end so, all of them
 -- are asked, unless the leader is dead: what kills workers is asked one at a time.
--- Batches that keys of tenants in :not_of submitted wait: what is shared is copied, and costs its tenant nothing.
+-- Batches that are paused for the quota of their tenant wait: what is shared is copied, and costs nothing.
 -- At most :most at once, and :bytes of answers as they are stored; tenants have equal parts of both, but one query at least.
 WITH tenants AS MATERIALIZED (
     SELECT DISTINCT b.tenant FROM batches AS b
     WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND EXISTS (SELECT FROM followers AS f WHERE f.batch_id = b.id)
-      AND (b.key_id IS NULL OR b.tenant <> ALL(CAST(:not_of AS text[])))
+      AND b.pause_code IS NULL
 ),
 part AS MATERIALIZED (
     SELECT CAST(ceil(CAST(:most AS float8) / count(*)) AS bigint) AS queries, CAST(:bytes AS bigint) / count(*) AS bytes
@@ -29,7 +29,7 @@ found AS MATERIALIZED (
         LEFT JOIN answers AS a ON a.query_id = l.id AND a.accepted AND l.state = 'done'
             AND lb.tenant = b.tenant AND lb.simulated = b.simulated AND lb.purged_at IS NULL
         WHERE b.tenant = t.tenant AND b.ended_at IS NULL AND b.cancelled_at IS NULL
-          AND (b.key_id IS NULL OR b.tenant <> ALL(CAST(:not_of AS text[])))
+          AND b.pause_code IS NULL
           AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
         LIMIT (SELECT queries FROM part)
         FOR UPDATE OF q SKIP LOCKED

@@ -2,7 +2,7 @@
 -- one that is a time of the day stays. How long its provider batches are waited for is planned anew.
 WITH unpaused AS (
     UPDATE batches
-    SET paused_at = NULL, expires_at = expires_at + (now() - paused_at),
+    SET paused_at = NULL, pause_code = NULL, expires_at = expires_at + (now() - paused_at),
         deadline = CASE WHEN deadline = expires_at THEN deadline + (now() - paused_at) ELSE deadline END
     WHERE id = :batch_id AND paused_at IS NOT NULL
     RETURNING id

@@ -75,7 +75,8 @@ spent AS (
     FROM calls
     WHERE batch_id = :batch_id
 )
-SELECT b.public_id, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.paused_at, b.ended_at, g.cap_usd,
+SELECT b.public_id, b.source, b.total, b.simulated, b.created_at, b.cancelled_at, b.paused_at, b.pause_code,
+       b.ended_at, g.cap_usd,
        extract(epoch FROM coalesce(b.ended_at, now()) - b.created_at)::double precision AS wall_s,
        counted.*, spent.*,
        coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage,
