@@ -1,6 +1,5 @@
-"""The pure core: the rules by which a query finds its tier.
+"""The pure core: the rules that choose a tier for each query.
 
-Nothing here does IO, reads a clock or draws a random number; nothing here imports
-another of our packages or a third party. Offline evaluation and replay therefore run
-exactly what production runs.
+Nothing here does IO, reads a clock, draws a random number, or imports another of our packages or a third party. Offline
+evaluation and replay therefore run exactly the code that production runs.
 """

@@ -1,9 +1,10 @@
-"""How long answers are: by the answers of earlier batches to queries of the same workload and shape, else by words.
+"""Expected lengths of answers, by earlier answers to queries of the same workload and shape, else by the query's words.
 
-What each tier took for the answers of a workload is an observation of the logarithm of their mean length; so is the
-guess from the words of a query. They are averaged by their precision, and count the less, the less they are alike: a
-normal model with known variances (Gelman et al., Bayesian Data Analysis, 2.5). What other tiers took is one observation
-however many they are, and so is what other workloads took: all differ from the own group alike. Nothing is a bound.
+The tokens that each tier took for the answers of a workload are an observation of the logarithm of their mean length.
+The guess from a query's words is another one. They are averaged, weighted by their precision, which is lower for less
+similar groups: a normal model with known variances (Gelman et al., Bayesian Data Analysis, 2.5). All other tiers
+together are one observation, and so are all other workloads, because all of them differ from the group in the same way.
+None of these figures is a bound.
 """
 
 import math
@@ -19,32 +20,32 @@ from routing.policy.routing_case import RoutingCase
 from routing.query import Query
 
 GUESS_SPREAD: Final = 0.9
-"""Standard deviation of the logarithm of a mean length about the guess from the words. Measured on the recorded answers
-of eight public data sets (GSM8K, MATH, MMLU-Pro, Spider, HumanEval and MBPP, ExtractGPT, QA-Eval, WMT 23): 0.85."""
+"""Standard deviation of the logarithm of a mean length around the guess from the words. On the recorded answers of
+eight public data sets (GSM8K, MATH, MMLU-Pro, Spider, HumanEval and MBPP, ExtractGPT, QA-Eval, WMT 23) it is 0.85."""
 
 WORKLOAD_SPREAD: Final = 1.0
-"""The same from one workload to another whose answers have the same shape, on these sets."""
+"""The same between workloads whose answers have the same shape, on these sets."""
 
 TIER_SPREAD: Final = 0.45
-"""The same from one tier to another for the same queries, on these sets; more where those of a workload differ more."""
+"""The same between tiers for the same queries, on these sets. It is larger if the tiers of a workload differ more."""
 
 BATCH_SPREAD: Final = 0.2
-"""The same from one batch to the next of a workload, until several are known."""
+"""The same between batches of a workload, until several batches are known."""
 
 UNNAMED_SPREAD: Final = 0.7
-"""The same of queries that name no workload, some of which are of the same kind as before."""
+"""The same for queries without a workload, if some of them are of the same kind as earlier ones."""
 
 OTHER_KIND_SPREAD: Final = 0.9
-"""The same where the next batch may be of another kind, as of workloads about the guess. With it 90 of 100 intervals
-hold the mean of one of these data sets after batches of others, with `UNNAMED_SPREAD` 77. Length, lines, digits,
-capitals and question marks of prompts, each fitted on seven sets, foretold the eighth worse than the mean of the seven.
-"""
+"""The same if the next batch may be of another kind, as for unrelated workloads. With it, 90 of 100 intervals contain
+the mean of one of these data sets after batches of others; with `UNNAMED_SPREAD`, 77 do. Predictors from the prompts'
+length, lines, digits, capitals and question marks, each fitted on seven sets, predicted the eighth worse than the mean
+of the seven."""
 
 ANSWER_SPREAD: Final = 1.0
-"""Standard deviation of one answer's length about the mean, relative to it: 0.99 on 784 questions of GSM8K."""
+"""Standard deviation of one answer's length around the mean, relative to the mean: 0.99 on 784 questions of GSM8K."""
 
 COLD_CAP: Final = 2_048
-"""Tokens that most answers stay below, as long as none are known."""
+"""Most answers have fewer tokens than this. Used while no answers are known."""
 
 LEAST_CAP: Final = 64
 
@@ -52,19 +53,20 @@ LEAST_ANSWERS: Final = 8
 """Of a tier, for its lengths to be known: the texts of other tiers do not say how much it reasons."""
 
 GROUPS_EACH: Final = 100
-"""Of each shape: a forecast is stored with its batch, and made while the batch is submitted."""
+"""Maximum number of groups per shape. A forecast is stored with its batch, and is made while the batch is submitted."""
 
 KEPT_EVIDENCE: Final = 1000
-"""Groups, of which a batch may have one for each of its queries: by system prompts and `max_tokens` of their own."""
+"""Maximum number of groups. A batch may have one for each query, if system prompts and `max_tokens` differ."""
 
 CAP_TIMES: Final = 8
 UNNAMED_CAP_TIMES: Final = 16
-"""Of a lognormal distribution with that spread, 99 in 100 are below six times the mean; the mean is not known exactly,
-and of queries without a workload less so."""
+"""In a lognormal distribution with this spread, 99 of 100 values are below six times the mean. The mean itself is
+uncertain, in particular for queries without a workload."""
 
 
 class LengthGroup(NamedTuple):
-    """Answers that are about as long: those of a tier to queries of one workload ("" without one) and shape."""
+    """A group of answers of similar length: those of one tier to queries of one workload ("" without one) and one
+    shape."""
 
     tier: str
     workload: str
@@ -72,7 +74,7 @@ class LengthGroup(NamedTuple):
 
 
 class LengthRecord(NamedTuple):
-    """Mean tokens of so many answers of a group in one batch. ``tokens`` are those of the text alone."""
+    """The mean tokens of the answers of a group in one batch. ``tokens`` counts the text alone, without reasoning."""
 
     tokens: float
     reasoning_tokens: float
@@ -80,17 +82,17 @@ class LengthRecord(NamedTuple):
 
 
 class ExpectedLength(NamedTuple):
-    """Tokens of an answer. ``spread`` is the standard deviation of the text's, of a batch's mean, relative to it."""
+    """The expected tokens of an answer. ``spread`` is the relative standard deviation of a batch's mean text length."""
 
     tokens: float
     reasoning_tokens: float
     spread: float
     known: bool
-    """By earlier answers of the tier to queries of its workload, which has a name, and shape: others may be unlike."""
+    """Whether the tier answered queries of this named workload and shape before. Other answers may differ."""
 
     @property
     def completion_tokens(self) -> int:
-        """What is billed."""
+        """The tokens that are billed."""
         return round(self.tokens + self.reasoning_tokens)
 
 
@@ -98,7 +100,7 @@ NO_TOKENS: Final = ExpectedLength(0.0, 0.0, 0.0, known=False)
 
 
 class _Known(NamedTuple):
-    """The logarithm of a group's mean length, its variance, and that of the next batch about it."""
+    """The logarithm of a group's mean length, its variance, and the variance of the next batch around it."""
 
     group: LengthGroup
     mean: float
@@ -109,7 +111,8 @@ class _Known(NamedTuple):
 
 
 class _Evidence(NamedTuple):
-    """What is known of a group: the sum of precisions, of the logarithms times them, and the next batch's variance."""
+    """The evidence on a group: the sum of precisions, the sum of logarithms times precision, and the next batch's
+    variance."""
 
     weight: float
     total: float
@@ -117,9 +120,9 @@ class _Evidence(NamedTuple):
 
 
 class AnswerLengths:
-    """Lengths by group, each with a record for every batch that had any; of each shape the best known groups.
+    """Lengths by group, with a record for each batch that has any. Only the best known groups of each shape are kept.
 
-    The records of `repeated` groups are of queries of the next batch's kind, although no workload names it.
+    The records in `repeated` come from queries of the next batch's kind, although no workload names it.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class AnswerLengths:
         self._reasoning = {tier: _mean_reasoning(some) for tier, some in reasoned.items()}
 
     def expected(self, case: RoutingCase, model: Model) -> ExpectedLength:
-        """The length of an answer of ``model``; vectors have no tokens."""
+        """Return the expected length of an answer of ``model``. An embedding has no completion tokens."""
         query = case.query
         if model.embeds:
             return NO_TOKENS
@@ -181,7 +184,7 @@ class AnswerLengths:
 
     @property
     def basis(self) -> str:
-        """Where it comes from, for people."""
+        """The source of the estimate, in words for people."""
         answers = self._answers.total()
         return f"{answers:,} earlier answers, by workload and shape" if answers else "estimated from the words"
 
@@ -190,7 +193,7 @@ class AnswerLengths:
         return self._answers[tier] >= LEAST_ANSWERS
 
     def cold_cap(self, query: Query, tier: str) -> int:
-        """Tokens that 99 of 100 answers stay below, as far as anything is known of them."""
+        """Return a number of tokens that 99 of 100 answers stay below, as far as earlier answers show."""
         known = self._by_group.get(LengthGroup(tier, query.workload or query.template, query.shape))
         if known is None:
             return COLD_CAP
@@ -198,7 +201,7 @@ class AnswerLengths:
         return max(LEAST_CAP, min(COLD_CAP, round(times * (math.exp(known.mean) + known.reasoning_tokens))))
 
     def of_shapes(self, shapes: Iterable[str]) -> list[list[Any]]:
-        """What is known of answers of ``shapes``, as a JSON array; `from_json` reads it."""
+        """Return the evidence on answers of ``shapes``, as a JSON array for `from_json`."""
         return [
             [*known.group, round(math.exp(known.mean), 1), round(known.reasoning_tokens, 1), known.answers]
             for shape in sorted(set(shapes))
@@ -207,11 +210,12 @@ class AnswerLengths:
 
     @classmethod
     def from_json(cls, rows: Iterable[Sequence[Any]]) -> "AnswerLengths":
-        """From `of_shapes`."""
+        """Return the lengths stored by `of_shapes`."""
         return cls({LengthGroup(*row[:3]): [LengthRecord(*row[3:])] for row in rows})
 
     def _reasoning_tokens(self, own: LengthGroup, query: Query, model: Model) -> float:
-        """By earlier answers of the group, else of the tier, else what is usual at the model's effort."""
+        """Return the reasoning tokens by earlier answers of the group, else of the tier, else the usual number at the
+        model's effort."""
         if (known := self._by_group.get(own)) is not None:
             return known.reasoning_tokens
         return self._reasoning.get(own.tier, 0.0 if query.effort is not None else model.usual_reasoning_tokens)

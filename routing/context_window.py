@@ -1,4 +1,4 @@
-"""Whether a query fits a model's context by its careful size, and how long an answer may be asked for."""
+"""Whether a query fits into a model's context, and the maximum length of its answer."""
 
 from dataclasses import replace
 from typing import Final
@@ -8,34 +8,34 @@ from routing.outcome import NO_NOTICE, Failure, FailureKind, Outcome
 from routing.query import Query
 
 USUAL_COMPLETION_TOKENS: Final = 512
-"""Room that is kept for the answer where the query caps it at nothing."""
+"""Tokens reserved for the answer if the query sets no cap."""
 
 
 def needed_tokens(query: Query) -> int:
-    """Estimated tokens of the text, on the careful side: never below `Query.prompt_tokens`."""
+    """Return the estimated prompt tokens, on the high side: never below `Query.prompt_tokens`."""
     return query.measured.careful_text
 
 
 def answer_room(query: Query, model: Model) -> int:
-    """Tokens that ``model`` must have left for the answer."""
+    """Return the tokens that ``model`` needs for the answer."""
     return min(query.max_tokens or USUAL_COMPLETION_TOKENS, model.max_output_tokens)
 
 
 def fits(query: Query, model: Model) -> bool:
-    """Whether prompt and answer fit ``model``'s context."""
+    """Whether the prompt and the answer fit into ``model``'s context."""
     return query.measured.careful(model) + answer_room(query, model) <= model.context_tokens
 
 
 def fitting(query: Query, *, fleet: Fleet, tier: str) -> tuple[Model, ...]:
-    """The deployments of ``tier`` that ``query`` fits, in failover order; empty where none does."""
+    """Return the deployments of ``tier`` with room for ``query``, in failover order. Empty if there are none."""
     return tuple(model for model in fleet.deployments(tier) if fits(query, model))
 
 
 def completion_cap(query: Query, model: Model) -> int:
-    """The longest completion to ask ``model`` for: the query's own cap, within the model's.
+    """Return the maximum completion tokens to request from ``model``: the query's own cap, at most the model's.
 
-    Where the query has none, no more than what its prompt leaves of the context: a provider adds both up and refuses
-    what is more, though the answer would have been short.
+    Without a cap in the query, the result is at most what the prompt leaves of the context: a provider adds both and
+    refuses a larger sum, even if the answer would have been short.
     """
     if query.max_tokens:
         return min(query.max_tokens, model.max_output_tokens)
@@ -47,9 +47,10 @@ def completion_cap(query: Query, model: Model) -> int:
 
 
 def beyond_its_limit(outcome: Outcome, query: Query, model: Model) -> Outcome:
-    """``outcome``, as TOO_LARGE where it met a limit of fewer tokens a minute than the prompt of ``query`` alone has.
+    """Return ``outcome``, changed to TOO_LARGE if a per-minute token limit is smaller than the prompt of ``query``.
 
-    No wait helps then, and it says nothing of other calls, which would rest with the deployment each time it is tried.
+    Waiting does not help then. The failure also says nothing about other calls, which would otherwise pause with the
+    deployment each time the query is tried.
     """
     quota = outcome.quota
     if not isinstance(outcome, Failure) or outcome.kind is not FailureKind.RATE_LIMITED or quota is None:

@@ -1,4 +1,4 @@
-"""The input of an embeddings request: a text or its tokens, or a list of either."""
+"""The input of an embeddings request: a text, its tokens, or a list of either."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -7,7 +7,7 @@ EmbeddingInput: TypeAlias = str | Sequence[int] | Sequence[str | Sequence[int]]
 
 
 def inputs_of(said: EmbeddingInput) -> Sequence[str | Sequence[int]]:
-    """What a vector is asked for, each: a text, or its tokens."""
+    """Return the items to embed, each a text or a list of tokens."""
     if isinstance(said, str) or (said and isinstance(said[0], int)):
         return (said,)  # type: ignore[return-value]  # a list of numbers is one text's tokens
     return said  # type: ignore[return-value]

@@ -1,7 +1,7 @@
-"""The fleet: tiers, models, providers and every number of theirs, as ``fleet.toml`` says.
+"""The fleet: the tiers, models, providers and numbers from ``fleet.toml``.
 
-`fleet_config.loader` reads and checks the file; inside, these frozen records are trusted.
-Money is in US dollars, time in seconds.
+`fleet_config.loader` reads and checks the file. Other code trusts these frozen records. Money is in US dollars, time in
+seconds.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Protocol(StrEnum):
 
 
 class BudgetPolicy(StrEnum):
-    """What becomes of a query that its budget has no room for."""
+    """What happens to a query if its budget has no room for it."""
 
     HOLD = "hold"
     FAIL = "fail"
@@ -47,29 +47,30 @@ class Provider:
     deadline_s: float = 120.0
     max_response_bytes: int = 8_000_000
     proxy: str | None = None
-    """``env``, or the http URL of a proxy without credentials. None: no proxy, whatever the environment says."""
+    """``env``, or the http URL of a proxy without credentials. None: no proxy, even if the environment sets one."""
     proxy_login_env: str | None = None
     """The environment variable that holds the proxy's ``user:password``."""
     ca_bundle: str | None = None
     """The absolute path of PEM certificates to trust instead of Mozilla's."""
     client_certificate: str | None = None
-    """The absolute path of a PEM certificate, with its key unless ``client_key`` has that."""
+    """The absolute path of a PEM certificate. It contains the key unless ``client_key`` is set."""
     client_key: str | None = None
     http2: bool | Literal["auto"] = False
-    """``auto``: where a TLS server offers it."""
+    """``auto`` uses HTTP/2 if a TLS server offers it."""
     connect_timeout_s: float = 10.0
     max_connections: int | None = None
-    """Of HTTP/1.1, in one process."""
+    """Maximum HTTP/1.1 connections of one process."""
     shared_limits: bool = False
     """All its models share the account's rate limits."""
     failover_on: frozenset[FailureKind] = frozenset()
-    """Classes on which to fail over here although the default is not to (auth, billing, malformed, safety)."""
+    """Failure classes on which to fail over although the default is not to (auth, billing, malformed, safety)."""
     cap_field: str | None = None
-    """The name of the completion's cap: max_tokens or max_completion_tokens; None: by the host, or as the user says."""
+    """The field for the completion cap: max_tokens or max_completion_tokens. None: by the host, or the user's field."""
     extra_fields: frozenset[str] = frozenset()
-    """Fields of a body that an OpenAI-compatible server takes beyond OpenAI's; `ANY_FIELD` stands for all."""
+    """Body fields that an OpenAI-compatible server accepts beyond OpenAI's. `ANY_FIELD` stands for all."""
     picture_links: bool | None = None
-    """Whether a part may be a link, which the provider fetches. None: at an ``http:`` address only to a public host."""
+    """Whether a part may be a link that the provider fetches. None: at an ``http:`` address only links to a public
+    host."""
 
 
 USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {
@@ -80,30 +81,30 @@ USUAL_REASONING_TOKENS: Final[Mapping[str, int]] = {
     "high": 6_000,
     "xhigh": 12_000,
 }
-"""By ``reasoning_effort``: assumed, so that rungs of one model differ in what they cost; a forecast counts what earlier
-answers took instead, once there are any."""
+"""Assumed reasoning tokens by ``reasoning_effort``, so that rungs of the same model differ in cost. A forecast uses
+earlier answers instead, once there are any."""
 
 
 class CachedBy(StrEnum):
-    """What has a provider cache the beginning of a prompt."""
+    """How a provider is made to cache the beginning of a prompt."""
 
     CACHE_CONTROL = "cache_control"
-    """A mark at its end; what is written costs more than the input price."""
+    """A mark at the end of the prefix. Writing to the cache costs more than the input price."""
     PROMPT_CACHE_KEY = "prompt_cache_key"
-    """It caches every prefix, and a key sends those that share one to the same machine."""
+    """The provider caches every prefix. A key routes prompts with the same prefix to the same machine."""
     ITSELF = "itself"
-    """It caches every prefix."""
+    """The provider caches every prefix without being asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptCaching:
-    """The prompt cache of a deployment, which may be used for prefixes that queries of a batch share."""
+    """The prompt cache of a deployment, for prefixes that queries of a batch share."""
 
     by: CachedBy
     min_tokens: int = 1024
-    """A shorter prefix is not cached."""
+    """Shorter prefixes are not cached."""
     lifetime_s: float = 300.0
-    """How long it lasts after its last use."""
+    """The time, in seconds, that an entry lasts after its last use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ class Model:
     """One deployment: a model at a provider, with its price and limits. 0 or None means no limit."""
 
     name: str
-    """The deployment's name in the fleet, unique there."""
+    """The deployment's name, unique in the fleet."""
     provider: str
     model: str
-    """The name on the wire."""
+    """The model's name in requests to the provider."""
     tier: str
     price: Price
     context_tokens: int
@@ -124,55 +125,58 @@ class Model:
     tokens_per_min: int | None = None
     weight: float = 1.0
     logprobs: bool = False
-    """It gives token log-probabilities, so the judge asks for them; many models refuse the question."""
+    """Whether the model returns token log-probabilities, so that the judge requests them. Many models refuse the
+    request."""
     categories: frozenset[str] = frozenset()
     """Categories for which this model is preferred within its tier."""
     confidence: ConfidencePolicy | None = None
-    """Where its answers' confidence is from; None: as its tier says."""
+    """The source of the confidence of its answers. None: the tier's source."""
     cap_field: str | None = None
-    """As of its provider, for this model alone."""
+    """The provider's ``cap_field``, overridden for this model."""
     reasoning_effort: str | None = None
-    """What is sent where a query names none: the same model at other efforts can be other deployments."""
+    """The effort that is sent if a query sets none. Deployments of one model can differ in their effort."""
 
     @property
     def usual_reasoning_tokens(self) -> int:
-        """What an answer is expected to reason at its effort; 0 where it has none: nothing is known of it."""
+        """Return the expected reasoning tokens of an answer at its effort. 0 without an effort, because nothing is
+        known."""
         return 0 if self.reasoning_effort is None else USUAL_REASONING_TOKENS[self.reasoning_effort]
 
     protocol: Protocol = Protocol.OPENAI
-    """Its provider's."""
+    """The provider's protocol."""
     picture_tokens: int | None = None
-    """The most tokens that one picture counts here; None: what the provider's pages state for this model."""
+    """Maximum tokens of one picture. None: the figure on the provider's pages for this model."""
     lanes: tuple[Lane, ...] = (Lane.STANDARD,)
-    """How its calls may be bought where a batch has a deadline; always with standard."""
+    """How its calls may be bought if a batch has a deadline. Standard is always included."""
     batch_limits: BatchLimits = field(default_factory=BatchLimits)
-    """What one provider batch here may hold."""
+    """The limits of one provider batch."""
     prompt_caching: PromptCaching | None = None
-    """None: nothing is marked, and no query waits for another."""
+    """None: no prefix is marked, and no query waits for another."""
     embeds: bool = False
-    """It is of the embedding tier: it answers embeddings, and no chat completions."""
+    """Whether the model belongs to the embedding tier. It then answers embeddings, and no chat completions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A rung of the ladder: a Celery queue, its slots, and the models that serve it, in failover order."""
+    """A rung of the ladder: a Celery queue, its slots, and its models in failover order."""
 
     name: str
     queue: str
     concurrency: int
-    """Calls in flight in each worker process of this tier."""
+    """Concurrent calls of each worker process of this tier."""
     models: tuple[str, ...]
     escalates_to: str | None
     confidence_threshold: float = 0.7
     hedge_after_p95: bool = False
     confidence: ConfidencePolicy = field(default_factory=ConfidencePolicy)
     endpoint: Literal["chat", "embeddings"] = "chat"
-    """What its models answer. A fleet has at most one tier for embeddings: off the ladder, and of one model."""
+    """The endpoint that its models answer. A fleet has at most one tier for embeddings. It is off the ladder and has
+    one model."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlmRouter:
-    """The small model that is asked as a router."""
+    """The small model that acts as the LLM router."""
 
     model: str
     queries_per_call: int = 20
@@ -182,24 +186,24 @@ class LlmRouter:
 
 @dataclass(frozen=True, slots=True)
 class RouterPolicy:
-    """Which routers take part, and how the policy weighs their word."""
+    """The routers that take part, and the weights of the policy."""
 
     stages: tuple[str, ...] = ("gate", "classifier")
-    """In order: any of ``gate``, ``classifier``, ``llm``."""
+    """Any of ``gate``, ``classifier``, ``llm``, in order."""
     quality_weight: float = 3.0
-    """How much heavier a lost answer weighs than the same money wasted."""
+    """How much a wrong answer weighs, relative to the price of the top tier."""
     gate_sure: float = 0.9
-    """The gate decides alone at this confidence or more."""
+    """Minimum confidence at which the gate decides alone."""
     classifier_sure: float = 0.7
-    """The classifier decides alone at this confidence or more; below it the LLM router is asked."""
+    """Minimum confidence at which the classifier decides alone. Below it, the LLM router votes."""
     classifier: str = "default"
-    """The name of the promoted artifact, or ``default`` for the one that is shipped."""
+    """The name of the promoted artifact, or ``default`` for the shipped one."""
     scorer: str | None = None
-    """The artifact of the answer scorer, if one judges the answers."""
+    """The artifact of the answer scorer, if there is one."""
     shadow: str | None = None
-    """An artifact that decides beside the live router and is only logged."""
+    """A shadow router's artifact: it decides beside the live router and is only logged."""
     exploration: float = 0.0
-    """ε: the share of queries that are routed at random among the tiers that fit them."""
+    """ε: the share of queries that are routed at random among the tiers with room for them."""
     llm: LlmRouter | None = None
 
 
@@ -211,46 +215,47 @@ class Budgets:
     tenant_day_usd: float | None = None
     policy: BudgetPolicy = BudgetPolicy.HOLD
     allow_unbounded: bool = False
-    """Take in what asks for something whose cost nobody can bound beforehand, such as a search by the provider."""
+    """Accept requests for which no cost limit can be computed, such as a search by the provider."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShapePolicy:
-    """What is done about an answer that has not the shape that its query expects, before the query climbs."""
+    """What is done about an answer of the wrong shape before its query climbs."""
 
     correction: bool = True
-    """Change the shape for free where that is certain."""
+    """Change the shape for free if the change is certain."""
     repair: bool = True
-    """Ask the same model once more, with what the validators found."""
+    """Call the same model once more, with the validators' findings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grading:
-    """The model that grades the answers of a pilot where their texts alone do not decide."""
+    """The graders of a pilot's answers, if the texts alone do not decide."""
 
     judge: str | None = None
-    """A tier or a deployment that is asked which of two answers is better."""
+    """A tier or a deployment that judges which of two answers is better."""
     command: tuple[str, ...] = ()
-    """A program and its arguments, which grade answers in a sandbox of the user's own."""
+    """A program and its arguments that grade answers in the user's own sandbox."""
     command_timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class TenantQuotas:
-    """How much a tenant may keep or have open at the HTTP API."""
+    """The limits on what a tenant may store or have open at the HTTP API."""
 
     files: int = 1000
-    """Uploaded files that were not deleted and have not expired."""
+    """Maximum number of uploaded files, without deleted and expired ones."""
     file_bytes: int = 20 * 1024**3
-    """Of all of them together."""
+    """Maximum bytes of all these files together."""
     stored_bytes: int = 20 * 1024**3
-    """Of the prompts and answers of its batches and chats, until they are purged; a query counts 4 KiB at least."""
+    """Maximum bytes of prompts and answers of batches and chats, until they are purged. A query counts at least 4
+    KiB."""
     open_batches: int = 1000
     waiting_chats: int = 1000
-    """Chat completions that wait for their answer, in each process of the API."""
+    """Maximum chat completions that wait for an answer, in each process of the API."""
     webhooks: int = 50
     streams: int = 50
-    """Event streams that are open, in each process of the API."""
+    """Maximum open event streams, in each process of the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,18 +263,18 @@ class Timing:
     """Leases and windows, in seconds."""
 
     lease_s: float = 180.0
-    """How long a claim holds; longer than any provider's deadline."""
+    """The duration of a claim. It exceeds the timeout of every provider."""
     window_s: float = 1.0
-    """How many seconds of work the feeder keeps in the broker per stage."""
+    """The seconds of work per stage that the feeder keeps in the broker."""
     max_attempts: int = 4
-    """Provider calls for one query at one tier."""
+    """Maximum provider calls for one query at one tier."""
     backoff_s: float = 2.0
-    """First wait before a retry at a later time; doubles, with jitter, to 60 s."""
+    """The wait before the first retry. It doubles, with jitter, up to 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How a worker process takes its messages. A chunk's thread only waits: the calls are on one loop."""
+    """How a worker process takes its messages. A chunk's thread only waits, because the calls run on one event loop."""
 
     pool: str = "threads"
     chunks_in_flight: int = 4
@@ -277,17 +282,17 @@ class Workers:
 
 
 def is_pin(name: str | None) -> bool:
-    """Whether ``name`` is that of a tier or model: none and ``auto`` leave the choice to the router."""
+    """Whether ``name`` names a tier or model. No name and ``auto`` leave the choice to the router."""
     return name not in (None, "", "auto")
 
 
 ANY_NAME: Final = "*"
-"""The alias that stands for every name which the fleet does not know."""
+"""The alias for every name that the fleet does not know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A model of the user's choice that a batch is compared with, beside the top tier."""
+    """A model of the user's choice that a batch is compared with, in addition to the top tier."""
 
     model: str
     price: Price
@@ -295,17 +300,17 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class AnswerSharing:
-    """When queries of a workload that ask the same share one answer."""
+    """When queries of a workload with the same request key share one answer."""
 
     dedup: bool | None = None
-    """Within a batch; None: those whose temperature is 0."""
+    """Whether queries of a batch share answers. None: only those with temperature 0."""
     reuse_s: float = 0.0
-    """How old an answer of an earlier batch of the tenant may be that is taken; 0: none is."""
+    """Maximum age, in seconds, of an answer of the tenant's earlier batches that is reused. 0: none is reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Everything that ``fleet.toml`` says. ``tiers`` run from the cheapest to the most expensive."""
+    """The contents of ``fleet.toml``. ``tiers`` run from the cheapest to the most expensive."""
 
     name: str
     simulated: bool
@@ -319,38 +324,38 @@ class Fleet:
     timing: Timing = Timing()
     workers: Workers = Workers()
     is_replay: bool = False
-    """Its answers are recordings of real models, although its servers are simulated."""
+    """The answers are recordings of real models, although the servers are simulated."""
     tenant_quotas: TenantQuotas = TenantQuotas()
     calibrations: tuple[CalibrationMap, ...] = ()
-    """Maps from raw confidences to P(right), as the file gives them."""
+    """The maps in the file from raw confidence to P(right)."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """What a name in a line's ``model`` stands for: auto, a tier or a model."""
+    """The meaning of a name in a line's ``model``: auto, a tier or a model."""
     baseline: Baseline | None = None
     workloads: Mapping[str, str] = field(default_factory=dict)
-    """The tier that a plain rule of the file names, by workload."""
+    """The tier that a rule of the file names, by workload."""
     answer_sharing: Mapping[str, AnswerSharing] = field(default_factory=dict)
-    """By workload, where the file says so."""
+    """The answer-sharing settings of the file, by workload."""
     digest: str = ""
-    """SHA-256 of the file, pinned in each batch's row."""
+    """The SHA-256 of the file. Each batch's row stores it."""
 
     @property
     def chat_tiers(self) -> tuple[str, ...]:
-        """The tiers that answer chat completions: all but the embedding tier."""
+        """The tiers that answer chat completions: all except the embedding tier."""
         return tuple(name for name, tier in self.tiers.items() if tier.endpoint == "chat")
 
     @property
     def embedding_tier(self) -> str | None:
-        """The tier that answers embeddings; None where the fleet has none."""
+        """The tier that answers embeddings, or None."""
         return next((name for name, tier in self.tiers.items() if tier.endpoint == "embeddings"), None)
 
     @property
     def makes_up_answers(self) -> bool:
-        """The simulator makes up the answers, and how difficult a query is, from its text."""
+        """Whether the simulator makes up the answers, and derives a query's difficulty from its text."""
         return self.simulated and not self.is_replay
 
     @property
     def ladder(self) -> tuple[str, ...]:
-        """The general tiers from the first by ``escalates_to``; ``special`` is not on it."""
+        """The general tiers, in the order of ``escalates_to``. ``special`` is not on the ladder."""
         rung: str | None = self.chat_tiers[0]
         names: list[str] = []
         while rung is not None and rung not in names:
@@ -360,15 +365,15 @@ class Fleet:
 
     @property
     def top(self) -> str:
-        """The most expensive tier of the ladder, against which the saving is measured."""
+        """The most expensive tier of the ladder. The saving is measured against it."""
         return self.ladder[-1]
 
     def deployments(self, tier: str) -> tuple[Model, ...]:
-        """The models of ``tier`` in failover order."""
+        """Return the models of ``tier`` in failover order."""
         return tuple(self.models[name] for name in self.tiers[tier].models)
 
     def confidence_of(self, model: Model) -> ConfidencePolicy:
-        """Where the confidence of ``model``'s answers is from; its source is never ``auto``."""
+        """Return how ``model``'s answers get their confidence. The source is never ``auto``."""
         policy = model.confidence or self.tiers[model.tier].confidence
         if policy.source is not ConfidenceSource.AUTO:
             return policy
@@ -376,22 +381,23 @@ class Fleet:
         return ConfidencePolicy(source, policy.samples, policy.verifier)
 
     def verifier_of(self, model: Model) -> Model:
-        """The deployment that is asked about ``model``'s answers where the source is a verification."""
+        """Return the deployment that verifies ``model``'s answers if the source is a verification."""
         named = self.confidence_of(model).verifier
         return model if named is None else self.models.get(named, model)
 
     @property
     def judges(self) -> tuple[Model, ...]:
-        """The deployments that may judge answers, in failover order; empty where the file names none."""
+        """The deployments that may judge answers, in failover order. Empty if the file names none."""
         named = self.quality.judge
         if named in self.tiers:
             return self.deployments(str(named))
         return (self.models[str(named)],) if named in self.models else ()
 
     def pinned(self, pin: str | None, tier: str) -> tuple[Model, ...]:
-        """The deployments of ``tier`` that may answer a query with this pin, in failover order.
+        """Return the deployments of ``tier`` that may answer a query with this pin, in failover order.
 
-        A tier's name, ``auto`` and no pin allow all; a model's name those of the same model alone, wherever they are.
+        A tier's name, ``auto`` and no pin allow all. A model's name allows only deployments of this model, at any
+        provider.
         """
         models = self.deployments(tier)
         if not is_pin(pin) or pin in self.tiers:
@@ -407,15 +413,15 @@ class Fleet:
         return not is_pin(name) or name in self.tiers or any(name in (m.name, m.model) for m in self.models.values())
 
     def unaliased(self, name: str) -> str:
-        """What ``name`` stands for: itself where the fleet knows it or has no alias for it."""
+        """Return the meaning of the alias ``name``. Known names, and names without an alias, are returned unchanged."""
         if not self.aliases or self.knows(name):
             return name
         return self.aliases.get(name, self.aliases.get(ANY_NAME, name))
 
     def resolve_pin(self, model: str) -> str | None:
-        """The tier that serves ``model`` (a tier's, a deployment's or a wire name), or None for ``auto``.
+        """Return the tier of ``model`` (a tier, a deployment or a provider's model name), or None for ``auto``.
 
-        Raises KeyError where the fleet knows no such name.
+        Raises KeyError if the fleet does not know the name.
         """
         if not is_pin(model):
             return None
@@ -427,8 +433,8 @@ class Fleet:
         raise KeyError(model)
 
     def only(self, names: frozenset[str]) -> "Fleet":
-        """The same fleet for a replay that has recordings of these tiers: the ladder's others left out, their
-        neighbours joined."""
+        """Return this fleet for a replay with recordings of only these tiers: without the ladder's other tiers, and
+        their neighbors joined."""
         kept = {name: tier for name, tier in self.tiers.items() if name in names or name not in self.ladder}
 
         def above(tier: Tier) -> str | None:

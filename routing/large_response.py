@@ -1,6 +1,7 @@
-"""A response that is kept as JSON: its objects would take several times as much for as long as its query is in work.
+"""A response that is kept as JSON text, because its objects would take several times as much memory.
 
-One of 8 MB, of tokens with 20 alternatives each, takes 58 MB as objects, and a worker has dozens of calls under way.
+A response of 8 MB, of tokens with 20 alternatives each, takes 58 MB as objects, and a worker has dozens of calls in
+flight.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,11 +10,11 @@ from typing import Any, Final
 import orjson
 
 LARGE_BYTES: Final = 256 * 1024
-"""Of JSON, above which a response is kept as such."""
+"""Larger responses, in bytes of JSON, are kept as JSON text."""
 
 
 class LargeResponse(Mapping[str, Any]):
-    """The object in ``json``. Each look into it reads all of it, and keeps nothing."""
+    """The object in ``json``. Each access parses all of it, and keeps nothing."""
 
     __slots__ = ("json",)
 
@@ -31,12 +32,12 @@ class LargeResponse(Mapping[str, Any]):
 
 
 def with_members(response: Mapping[str, Any], members: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``response`` with ``members`` in place of its own of these names."""
+    """Return ``response`` with ``members`` replacing its own of the same names."""
     if isinstance(response, LargeResponse):
         return LargeResponse(orjson.dumps(orjson.loads(response.json) | members))
     return {**response, **members}
 
 
 def large_bytes(response: Mapping[str, Any]) -> int:
-    """The bytes of a response that is kept as JSON; 0 of any other."""
+    """Return the bytes of a response that is kept as JSON text, and 0 for any other."""
     return len(response.json) if isinstance(response, LargeResponse) else 0

@@ -1,8 +1,8 @@
-"""The one table of legal moves: which states a query may pass through, and why.
+"""The one table of legal transitions: the states that a query may pass through, and why.
 
-A query is always at one *stage* (a Celery queue) in one *state*. This file says which moves exist; `db.ledger`
-executes them, those of provider batches and pilots `db.provider_batches` and `db.pilots`, each as one conditional
-statement.
+A query is always at one *stage* (a Celery queue) in one *state*. This file lists the legal transitions. `db.ledger`
+executes those of queries, `db.provider_batches` and `db.pilots` those of provider batches and pilots, each as one
+conditional statement.
 """
 
 from dataclasses import dataclass
@@ -10,29 +10,30 @@ from enum import StrEnum
 from typing import Final
 
 ROUTE: Final = "route"
-"""The stage in which a query waits for its tier."""
+"""The stage at which a query waits to be routed to a tier."""
 
 FALLBACK: Final = "fallback"
-"""The stage in which a rejected answer waits for what is to be done about it."""
+"""The stage at which a rejected answer waits for the decision on what follows."""
 
 INGEST: Final = "ingest"
-"""Not a stage of a query: the queue of ``submit_queries``, for producers that only speak Celery."""
+"""Not a stage of a query, but the queue of ``submit_queries`` for producers that only use Celery."""
 
 
 class State(StrEnum):
-    """Where a query stands at its stage."""
+    """What a query does at its stage."""
 
     READY = "ready"
-    """Due, not in the broker. The feeder, or the task that moved it here, publishes it. A follower is not due: the
-    feeder finishes it with its leader's answer, or makes it due."""
+    """Due, and not in the broker. The feeder, or the task that moved the query here, publishes it. A follower is not
+    due: the feeder finishes it with its leader's answer, or makes it due."""
     QUEUED = "queued"
-    """In the broker, as far as we know. A claim moves it on; the feeder returns a lost one."""
+    """In the broker, as far as we know. A claim moves it on, and the feeder returns a lost one."""
     RUNNING = "running"
-    """Claimed by a worker under a lease. The worker finishes it; the feeder rescues an expired one."""
+    """Claimed by a worker under a lease. The worker finishes it, and the feeder rescues it if the lease expires."""
     BATCHED = "batched"
-    """In a provider's batch, whose lease is its own: the calls of the batch name it. Its result moves it on."""
+    """In a provider batch, which has its own lease. The calls of the provider batch name the query, and its result
+    moves it on."""
     HELD = "held"
-    """Its budget has no room, or the account of its provider is refused. A raised budget, a call that succeeds there,
+    """Its budget has no room, or the provider refuses the account. A raised budget, a successful call at the provider,
     or a cancel moves it on."""
     DONE = "done"
     """Answered. Terminal."""
@@ -73,11 +74,11 @@ class MoveKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a move needs and does.
+    """What a transition requires and does.
 
-    A claim, a place in a provider batch and a resume raise the query's epoch. A move that ends a stay
-    (``apply_transitions.sql``) also needs the epoch that the mover holds, or, where it decides without a claim, has
-    read: nothing counts that began before the last of them. ``claim.sql`` compares no epoch, also where the budget
+    A claim, a place in a provider batch and a resume raise the query's epoch. A transition that ends a stay
+    (``apply_transitions.sql``) also needs the epoch that its caller holds, or has read if it decides without a claim.
+    So a write that began before the last of them has no effect. ``claim.sql`` compares no epoch, even if the budget
     refuses and it holds, fails or lowers the query: stage and state alone decide.
     """
 
@@ -123,9 +124,9 @@ RULES: Final[dict[MoveKind, Rule]] = {
 }
 
 MAX_CRASHES: Final = 3
-"""A query whose worker was lost this often is buried (`dead`): it may be what kills them."""
+"""A query is buried (`dead`) after this many lost workers, because it may be what kills them."""
 
 
 def sources(move: MoveKind) -> list[str]:
-    """The states from which ``move`` starts, sorted, in the form that a statement binds."""
+    """Return the sorted states from which ``move`` starts, as a statement parameter."""
     return sorted(RULES[move].sources)

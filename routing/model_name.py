@@ -1,4 +1,4 @@
-"""Names of models, and when two of them are of the same one."""
+"""Names of models, and whether two names mean the same model."""
 
 import re
 from typing import Final
@@ -9,5 +9,5 @@ _SUFFIX: Final = re.compile(
 
 
 def plain_name(name: str) -> str:
-    """``name`` of a model without what snapshots, publishers and spellings add: equal for the same model."""
+    """Return ``name`` without snapshot, publisher and spelling variants, so that names of the same model are equal."""
     return _SUFFIX.sub("", name.rpartition("/")[2].lower().replace(".", "-"))

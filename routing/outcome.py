@@ -1,7 +1,7 @@
-"""What became of one provider call: a completion, or a failure of a known class.
+"""The outcome of one provider call: a completion, or a failure of a known class.
 
-`FAILURE_RULES` is the one table of what follows from a class: whose fault it is, which deployments are closed for the
-query, whether the next tier is asked, and what it costs.
+`FAILURE_RULES` is the one table of the consequences of each class: whose fault it is, which deployments are closed for
+the query, whether the next tier is asked, and what it costs.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 
 class Usage(NamedTuple):
-    """Tokens of one call, and what else decides its price.
+    """The tokens of one call, and other inputs to its price.
 
     ``cached_tokens``, ``cache_write_tokens``, ``cache_write_1h_tokens`` and ``audio_prompt_tokens`` are parts of
     ``prompt_tokens``; ``reasoning_tokens`` and ``audio_completion_tokens`` are parts of ``completion_tokens``.
@@ -22,25 +22,25 @@ class Usage(NamedTuple):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     cache_write_tokens: int = 0
-    """Written to a cache that lasts minutes."""
+    """Tokens written to a cache that lasts minutes."""
     cache_write_1h_tokens: int = 0
-    """Written to a cache that lasts an hour."""
+    """Tokens written to a cache that lasts an hour."""
     audio_prompt_tokens: int = 0
     audio_completion_tokens: int = 0
     service_tier: str | None = None
-    """The service tier that the answer names; None where it names none."""
+    """The service tier in the answer, or None."""
     reported_usd: float | None = None
-    """The provider's own figure of the cost, in US dollars, where it gives one."""
+    """The cost that the provider reported, in US dollars, or None."""
 
     @property
     def total_tokens(self) -> int:
-        """Of prompt and completion."""
+        """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of a rate limit: ``left`` of ``limit``, which are whole again after ``reset_s`` seconds."""
+    """The remaining allowance of a rate limit: ``left`` of ``limit``. It is full again after ``reset_s`` seconds."""
 
     limit: float
     left: float
@@ -49,28 +49,28 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What the headers of a response say of the deployment's limits."""
+    """The deployment's limits, from the headers of a response."""
 
     requests: Allowance | None = None
     tokens: Allowance | None = None
 
     @property
     def is_used_up(self) -> bool:
-        """Whether nothing is left of one of them."""
+        """Whether nothing is left of one of the limits."""
         return any(said is not None and said.left < 1.0 for said in (self.requests, self.tokens))
 
 
 @dataclass(frozen=True, slots=True)
 class LimitNotice:
-    """What the body of an error says of the limit that was met."""
+    """The limit that was reached, from the body of an error."""
 
     wait_s: float | None = None
     is_daily: bool = False
-    """A day's quota is used up: the wait may be hours."""
+    """A day's quota is used up, so the wait may be hours."""
     account_wide: bool = False
     """The limit is the account's, not the model's."""
     is_loading: bool = False
-    """The server loads the model: it will be there."""
+    """The server is loading the model and will be ready later."""
 
 
 NO_NOTICE: Final = LimitNotice()
@@ -80,50 +80,51 @@ EXCEEDS_CREDIT: Final = "request_exceeds_credit"
 
 
 class FailureKind(StrEnum):
-    """Why a call gave no completion. The classes differ in what was spent and what may be tried next."""
+    """Why a call gave no completion. The classes differ in what was billed and what may be tried next."""
 
     NEVER_SENT = "never_sent"
-    """No byte of the request left (refused, DNS, TLS, no pool slot): free, fail over at once."""
+    """No byte of the request was sent (refused, DNS, TLS, no pool slot). It is free, and failover follows at once."""
     INEXPRESSIBLE = "inexpressible"
-    """This protocol cannot say what the body asks for: free, and another protocol may."""
+    """This protocol cannot express a part of the body. It is free, and another protocol may accept the body."""
     RATE_LIMITED = "rate_limited"
-    """429: unbilled; it costs time alone, ``retry_after_s`` where the provider says how long."""
+    """Status 429. Not billed, only delayed by ``retry_after_s`` if the provider states it."""
     OVERLOADED = "overloaded"
-    """503 or 529: unbilled; try elsewhere or later."""
+    """Status 503 or 529. Not billed. Try elsewhere or later."""
     SERVER_ERROR = "server_error"
-    """Any other complete 5xx: unbilled."""
+    """Any other complete 5xx response. Not billed."""
     AUTH = "auth"
-    """401, or a code that says so: the key or its rights. No deployment behind the same key does better."""
+    """Status 401, or a code for a problem with the key or its rights. All deployments with the same key fail alike."""
     BILLING = "billing"
-    """402, or a code that says so: the account has no credit. No deployment of the same account does better."""
+    """Status 402, or a code for an account without credit. All deployments of the same account fail alike."""
     NOT_FOUND = "not_found"
-    """404: the model or the endpoint does not exist there."""
+    """Status 404: the provider does not have this model or endpoint."""
     UNSUPPORTED = "unsupported"
-    """This model does not take a parameter, a value or a kind of input; another may."""
+    """This model does not accept a parameter, a value or a kind of input. Another model may."""
     TOO_LARGE = "too_large"
-    """Longer than this model's context, or than its limits ever let through; another may take it."""
+    """Longer than this model's context, or than its rate limit allows at any time. Another model may accept it."""
     REJECTED = "rejected"
-    """400, 403 or 422 without a code that says whether the body or the model is at fault; another may take it."""
+    """Status 400, 403 or 422 without a code for whether the body or the model is at fault. Another model may accept
+    it."""
     MALFORMED = "malformed"
-    """A code that says that the body itself is broken: no model takes it."""
+    """A code that says that the body is invalid. No model accepts it."""
     SAFETY = "safety"
-    """The provider refused the content itself."""
+    """The provider refused the content."""
     UNKNOWN = "unknown"
-    """Sent, then a timeout or a reset: it may have been billed; charged at the reservation."""
+    """Sent, and then a timeout or a reset. It may have been billed, so it is charged at the reservation."""
     BROKEN_BODY = "broken_body"
-    """200 with a body that is cut, oversized or of another shape: billed."""
+    """Status 200 with a body that is cut off, too large or of another form. Billed."""
     BROKEN_OFF = "broken_off"
-    """The generation ended by an error, or for a reason that is not known: no answer, billed."""
+    """The generation ended with an error, or for an unknown reason, without an answer. Billed."""
     NOT_RUN = "not_run"
-    """The provider never started it: a provider batch ended first, or flex has no capacity. Unbilled: it costs only
-    time, and says nothing about the deployment's other calls."""
+    """The provider never started the call, because a provider batch ended first, or flex has no capacity. Not billed.
+    It says nothing about the deployment's other calls."""
 
 
 class Completion(NamedTuple):
-    """A complete answer, whichever protocol it came by.
+    """A complete answer, in any protocol.
 
-    ``response`` is the OpenAI ``chat.completion`` object that the user receives;
-    ``mean_logprob`` is the mean natural log-probability per completion token, where given.
+    ``response`` is the OpenAI ``chat.completion`` object that the user receives; ``mean_logprob`` is the mean natural
+    log-probability per completion token, if given.
     """
 
     text: str
@@ -136,25 +137,26 @@ class Completion(NamedTuple):
     has_tool_calls: bool = False
     request_id: str | None = None
     cost_usd: float | None = None
-    """What it cost where the price of the deployment does not tell: another model answered. None: by that price."""
+    """The cost if another model answered, so that the deployment's price does not apply. None: the deployment's price
+    applies."""
     notes: tuple[str, ...] = ()
-    """What of the request was left out or translated, and what else is to be known of the answer."""
+    """What was left out or translated in the request, and other notes on the answer."""
     quota: Quota | None = None
     usage_is_guess: bool = False
-    """The provider did not say what it billed: ``usage`` is what it may have been."""
+    """The provider did not report its bill, so ``usage`` is the maximum."""
 
     def __repr__(self) -> str:
-        """Without the model's words."""
+        """Return the completion without the model's text."""
         return f"Completion(model={self.model!r}, finish_reason={self.finish_reason!r}, usage={self.usage})"
 
     @property
     def has_whole_usage(self) -> bool:
-        """Whether its usage counts the prompt, and the answer where there is one."""
+        """Whether the usage counts the prompt, and also the answer if there is one."""
         usage = self.usage
         return bool(usage.prompt_tokens and (usage.completion_tokens or not (self.text or self.has_tool_calls)))
 
     def timed(self, latency_ms: float, request_id: str | None, quota: Quota | None = None) -> "Completion":
-        """The same, with how long it took and what the provider calls it. (`_replace` takes four times as long.)"""
+        """Return the same completion with its latency and the provider's id. (`_replace` takes four times as long.)"""
         return Completion(
             self.text,
             self.finish_reason,
@@ -174,9 +176,9 @@ class Completion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A call without an answer. ``message``, ``cause`` and ``param`` never hold a prompt, an answer or a key.
+    """A call without an answer. ``message``, ``cause`` and ``param`` never contain a prompt, an answer or a key.
 
-    ``usage`` is set where the provider billed and reported it (a broken body at times).
+    ``usage`` is set if the provider billed the call and reported it (sometimes with a broken body).
     """
 
     kind: FailureKind
@@ -187,9 +189,9 @@ class Failure:
     usage: Usage | None = None
     request_id: str | None = None
     cause: str | None = None
-    """The provider's code word, or the transport's (such as ``dns_not_found`` or ``proxy_refused``)."""
+    """The provider's error code, or the transport's (such as ``dns_not_found`` or ``proxy_refused``)."""
     param: str | None = None
-    """The field of the request that was refused, where the provider names it."""
+    """The refused field of the request, if the provider names it."""
     quota: Quota | None = None
     notice: LimitNotice = NO_NOTICE
 
@@ -200,31 +202,32 @@ class Failure:
 
     @property
     def is_limit(self) -> bool:
-        """Whether it costs time alone: it is not an attempt, no failure and no reason to climb."""
+        """Whether it only costs time. It then counts neither as an attempt nor as a failure, and is no reason to
+        climb."""
         return self.kind in (FailureKind.RATE_LIMITED, FailureKind.NOT_RUN) or (
             self.kind is FailureKind.OVERLOADED and (self.status in LIMIT_STATUSES or self.notice.is_loading)
         )
 
 
 LIMIT_STATUSES: Final = frozenset({429, 498, 529})
-"""Of a complete answer that asks to come later: 498 is Groq's, 529 Anthropic's."""
+"""Statuses of complete responses that ask to retry later. 498 is Groq's, 529 Anthropic's."""
 
 Outcome = Completion | Failure
 
 
 class FaultOf(StrEnum):
-    """Who has to act before the same call would succeed."""
+    """The party that has to act before the same call can succeed."""
 
     NETWORK = "network"
     PROVIDER = "provider"
     MODEL = "model"
-    """Nothing is wrong with the query, but this model does not take it."""
+    """The query is valid, but this model does not accept it."""
     ACCOUNT = "account"
     REQUEST = "request"
 
 
 class Closes(StrEnum):
-    """Which deployments one such failure closes for the query."""
+    """The deployments that one such failure closes for the query."""
 
     NOTHING = "nothing"
     DEPLOYMENT = "the deployment"
@@ -242,10 +245,10 @@ class Billed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureRule:
-    """What follows from one class of failure.
+    """The consequences of one class of failure.
 
-    ``goes_on``: another deployment of the tier may be called; where it is false, only if the provider's
-    ``failover_on`` asks for that. ``climbs``: where the tier has no deployment left, the next tier is asked.
+    ``goes_on``: another deployment of the tier may be called; if false, only if the provider's ``failover_on`` asks for
+    it. ``climbs``: if the tier has no deployment left, the next tier is asked.
     """
 
     fault_of: FaultOf
@@ -281,10 +284,10 @@ ACCOUNT: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.
 """Failures that close a provider for the query, which waits until its account is well."""
 
 BILLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.billed is Billed.YES)
-"""Failures for which the provider charges; priced at their usage, or at the reservation where none came."""
+"""Failures that the provider bills. They are priced at their usage, or at the reservation without usage."""
 
 UNSENT: Final = frozenset({_K.NEVER_SENT, _K.INEXPRESSIBLE, _K.NOT_RUN})
-"""Failures of calls that never reached a model: they say nothing of a provider."""
+"""Failures of calls that never reached a model. They say nothing about a provider."""
 
 UNSETTLED: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if rule.billed is Billed.UNKNOWN)
-"""Failures whose price is not known; charged at the reservation, the worst case."""
+"""Failures with an unknown price. They are charged at the reservation, the maximum."""

@@ -12,22 +12,23 @@ GOLD_KEY: Final = "expected_answer"
 """The key in a line's metadata for the answer that it should have."""
 
 DEFAULT_CONFIDENCE: Final = 0.95
-"""Of a certificate, where the user names none."""
+"""The confidence of a certificate if the user names none."""
 
 
 MOST_CONFIDENCE: Final = 0.99
-"""The bound is a quantile of 4,000 random weightings, and the judge has a tenth of the risk: more is beyond both."""
+"""The bound is a quantile of 4,000 random weightings, and the judge takes a tenth of the risk. Neither supports a
+higher confidence."""
 
 
 class GraderChoice(StrEnum):
-    """Who grades the answers of a pilot, where the user says so."""
+    """The grader of a pilot's answers, if the user chooses one."""
 
     AGREEMENT = "agreement"
-    """By their texts alone: the kind that fits their shape."""
+    """Graded by the texts alone, with the grader that fits their shape."""
     JUDGE = "judge"
-    """The model that the fleet names."""
+    """Graded by the model that the fleet names."""
     COMMAND = "command"
-    """The command that the fleet names."""
+    """Graded by the command that the fleet names."""
     EXACT = "exact"
     CHOICE = "choice"
     NUMBER = "number"
@@ -38,18 +39,18 @@ class GraderChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PilotSpec:
-    """What the user asks for. ``floor`` is the quality, relative to the top tier's, that answers must keep."""
+    """The user's request for a pilot. ``floor`` is the quality, relative to the top tier's, that answers must keep."""
 
     floor: float
     confidence: float = DEFAULT_CONFIDENCE
-    """Of the certificate: how seldom a policy that breaks the floor may be certified."""
+    """The confidence of the certificate: 1 minus the probability of certifying a policy that breaks the floor."""
     max_queries: int | None = None
     stops: bool = False
-    """The rest is not answered once the pilot is decided: `pointsman try`."""
+    """The rest is not answered after the pilot is decided: `pointsman try`."""
     audit_share: float = 0.01
-    """Of the answers that are accepted below the top tier, how many are checked after delivery."""
+    """The share of answers accepted below the top tier that is checked after delivery."""
     grader: GraderChoice | None = None
-    """None: by what the queries expect, by the shape of the answers, and for free text the fleet's judge."""
+    """None: the queries' expectations and the shape of the answers decide, and free text goes to the fleet's judge."""
 
     def __post_init__(self) -> None:
         if self.grader is not None and self.grader not in list(GraderChoice):
@@ -63,7 +64,7 @@ class PilotSpec:
 
 
 def grader_problem(grader: GraderChoice | None, fleet: Fleet) -> str | None:
-    """What ``fleet`` lacks for ``grader``, with the fix; None where it lacks nothing."""
+    """Return what ``fleet`` lacks for ``grader``, with the fix. None if nothing is missing."""
     match grader:
         case GraderChoice.JUDGE if not fleet.judges:
             return 'the fleet names no judge. fix: set judge = "MODEL or TIER" in [quality] of the fleet file'
@@ -79,11 +80,11 @@ class TierAnswer(NamedTuple):
     tier: str
     text: str
     confidences: Mapping[str, float]
-    """By source, each from 0 to 1."""
+    """Confidences by source, each from 0 to 1."""
 
 
 class PilotStart(NamedTuple):
-    """Where a pilot or its certified policy has a query start, instead of where the routers decide."""
+    """The tier at which a pilot or its certified policy has a query start, instead of the routers' choice."""
 
     tier: str
     router: str
@@ -91,35 +92,35 @@ class PilotStart(NamedTuple):
 
 
 class PolicyStep(NamedTuple):
-    """What a policy makes of an answer."""
+    """What a policy decides after an answer."""
 
     tier: str | None
     """The tier that is asked next; None accepts the answer."""
     why: str
-    """The figures that decided."""
+    """The figures behind the decision."""
 
 
 class QualityPolicy(Protocol):
-    """What a certified policy decides. It is built outside ``routing/`` and handed in."""
+    """The decisions of a certified policy. It is built outside ``routing/`` and passed in."""
 
     def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
-        """The tier that each query is asked first."""
+        """Return the tier that each query is asked at first."""
 
     def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
-        """The step after ``answers``, in the order in which they came: it may accept the last."""
+        """Return the step after ``answers``, which are in the order of arrival. It may accept the last one."""
 
 
 class TopTierPolicy:
-    """Everything goes to the top tier."""
+    """A policy that sends everything to the top tier."""
 
     def __init__(self, top: str) -> None:
         self._top = top
 
     def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
-        """The top tier, for each."""
+        """Return the top tier for each query."""
         return [self._top] * len(ids)
 
     def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
-        """The top tier, until it has answered."""
+        """Return the top tier until it has answered."""
         is_answered = bool(answers) and answers[-1].tier == self._top
-        return PolicyStep(None if is_answered else self._top, "nothing below the top tier is accepted")
+        return PolicyStep(None if is_answered else self._top, "only answers of the top tier are accepted")

@@ -1,4 +1,4 @@
-"""What a call costs: a model's price, and the most that a request's tokens can cost.
+"""The cost of a call: a model's price, and an upper bound of a request's cost.
 
 Prices are in US dollars per million tokens.
 """
@@ -12,7 +12,7 @@ from routing.outcome import Usage
 
 @dataclass(frozen=True, slots=True)
 class PriceTier:
-    """What every token of a call costs whose prompt has more than ``above_prompt_tokens`` tokens."""
+    """The price of all tokens of a call with more than ``above_prompt_tokens`` prompt tokens."""
 
     above_prompt_tokens: int
     input_usd_per_mtok: float
@@ -21,36 +21,36 @@ class PriceTier:
 
 
 STANDARD_SERVICE_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
-"""Service tiers at the list price."""
+"""Service tiers that cost the list price."""
 
 _CHEAP_SERVICE_TIERS: Final = frozenset({"flex", "batch", "scale"})
-"""Where no price is known for one of these, the list price is the bound."""
+"""If no price is known for one of these service tiers, the list price is the bound."""
 
 UNKNOWN_TIER_FACTOR: Final = 2.5
-"""What any other service tier costs at most, of the list price, where the fleet has no price for it: the largest that
-the price table has of any model (priority of gpt-5.5)."""
+"""The maximum factor on the list price of any other service tier without a price in the fleet: the largest of any model
+in the price table (priority of gpt-5.5)."""
 
 CACHE_WRITE_FACTOR: Final = 1.25
 CACHE_WRITE_1H_FACTOR: Final = 2.0
-"""Anthropic's published factors of the input price, where the fleet has no price for writing to a cache."""
+"""Anthropic's published factor of the input price, used if the fleet has no price for writing to a cache."""
 
 AUDIO_FACTOR: Final = 20.0
-"""What a token of sound costs at most, of a token of text, where the fleet has no price for it (OpenAI's: 16)."""
+"""The maximum price of an audio token relative to a text token, if the fleet has no price for it (OpenAI's: 16)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PricedExtras:
-    """What of a request makes its tokens cost more than the list price."""
+    """The parts of a request that make its tokens cost more than the list price."""
 
     service_tier: str | None = None
     writes_cache: bool = False
-    """Its user marks a part to be cached; writing that part costs more."""
+    """Whether its user marks a part to be cached. Writing that part costs more."""
     shares_prefix: bool = False
-    """What it shares with others of its batch may be written to a cache of minutes."""
+    """Whether a prefix that it shares with others of its batch may be written to a cache that lasts minutes."""
     has_audio: bool = False
-    """There is sound in its prompt."""
+    """Whether its prompt contains audio."""
     speaks: bool = False
-    """It asks for sound as an answer."""
+    """Whether it requests audio as an answer."""
 
 
 NO_EXTRAS: Final = PricedExtras()
@@ -58,26 +58,26 @@ NO_EXTRAS: Final = PricedExtras()
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens. ``version`` names the source, pinned in each call's row."""
+    """US dollars per million tokens. ``version`` names the source, and is stored in each call's row."""
 
     input_usd_per_mtok: float
     output_usd_per_mtok: float
     cached_input_usd_per_mtok: float
     version: str
     multiplier: float = 1.0
-    """A discount on everything, for example 0.5 for a provider's batch tariff."""
+    """A factor on all prices, for example 0.5 for a provider's batch tariff."""
     tiers: tuple[PriceTier, ...] = ()
-    """Prices for longer prompts, the shortest first."""
+    """Prices for longer prompts, in rising order of length."""
     cache_write_usd_per_mtok: float | None = None
     cache_write_1h_usd_per_mtok: float | None = None
     audio_input_usd_per_mtok: float | None = None
     audio_output_usd_per_mtok: float | None = None
     service_tiers: tuple[tuple[str, "Price"], ...] = ()
-    """By the provider's service tiers that have a price of their own."""
+    """Prices of the provider's service tiers, if they have their own."""
 
     @property
     def is_free(self) -> bool:
-        """Whether a call costs nothing, whatever it asks for."""
+        """Whether every call is free."""
         return not (self.input_usd_per_mtok or self.output_usd_per_mtok) or not self.multiplier
 
     def knows_service_tier(self, name: str) -> bool:
@@ -85,7 +85,7 @@ class Price:
         return name in STANDARD_SERVICE_TIERS or any(name == known for known, _ in self.service_tiers)
 
     def at_service_tier(self, name: str | None) -> "Price":
-        """The price at a service tier; where it is not known, a bound of it."""
+        """Return the price at a service tier, or an upper bound if it is not known."""
         if name is None or name in STANDARD_SERVICE_TIERS:
             return self
         for known, price in self.service_tiers:
@@ -94,7 +94,7 @@ class Price:
         return self if name in _CHEAP_SERVICE_TIERS else replace(self, multiplier=self.multiplier * UNKNOWN_TIER_FACTOR)
 
     def at_most(self, extras: "PricedExtras") -> "Price":
-        """The price where every token is of the most expensive kind that a request with these extras allows."""
+        """Return the price if every token is of the most expensive kind that a request with these extras allows."""
         if extras == NO_EXTRAS:
             return self
         here = self.at_service_tier(extras.service_tier)
@@ -125,7 +125,7 @@ class Price:
         )
 
     def cost_usd(self, usage: Usage) -> float:
-        """The price of ``usage``, rounded to a billionth of a dollar."""
+        """Return the price of ``usage`` in USD, rounded to a billionth of a dollar."""
         if usage.service_tier is not None and (there := self.at_service_tier(usage.service_tier)) is not self:
             return there.cost_usd(usage._replace(service_tier=None))
         rate: Price | PriceTier = self
@@ -158,9 +158,9 @@ class Price:
         return round(micro * self.multiplier / 1e6, 9)
 
     def most_usd(self, *, prompt_tokens: int, completion_tokens: int) -> float:
-        """The most that a call of at most so many tokens can cost, however they are billed; rounded up as `cost_usd`.
+        """Return the maximum cost, in USD, of a call with at most so many tokens, rounded up to `cost_usd`'s precision.
 
-        Of all rates that a prompt of at most this length can fall under, the highest.
+        It uses the highest rate that applies to any prompt of at most this length.
         """
         rates: list[Price | PriceTier] = [self]
         rates += [tier for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
@@ -170,7 +170,7 @@ class Price:
         return math.ceil(micro * self.multiplier * 1e3) / 1e9
 
     def _over_input(self, usd_per_mtok: float | None, factor: float) -> float:
-        """A price as a factor of the input's, ``factor`` where it is not known."""
+        """Return a price as a factor of the input price, or ``factor`` if it is not known."""
         if usd_per_mtok is None or not self.input_usd_per_mtok:
             return factor
         return usd_per_mtok / self.input_usd_per_mtok

@@ -1,4 +1,5 @@
-"""A price list: what of a fleet is stored with each batch, so that its figures never depend on a later fleet file."""
+"""A price list: the part of a fleet that is stored with each batch, so that its figures never depend on a later fleet
+file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,10 +14,10 @@ class ListedModel:
     """US dollars per million tokens of ``model``, times ``multiplier``."""
 
     name: str
-    """The deployment's; of a baseline outside the fleet the model's."""
+    """The deployment's name, or the model's for a baseline outside the fleet."""
     model: str
     tier: str | None
-    """None for a baseline outside the fleet."""
+    """The tier. None for a baseline outside the fleet."""
     input_usd_per_mtok: float
     cached_input_usd_per_mtok: float
     output_usd_per_mtok: float
@@ -25,7 +26,7 @@ class ListedModel:
 
     @classmethod
     def of(cls, name: str, price: Price, *, model: str, tier: str | None = None) -> "ListedModel":
-        """The entry of a model with ``price``."""
+        """Return the entry of a model with ``price``."""
         return cls(
             name,
             model,
@@ -40,22 +41,22 @@ class ListedModel:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """Tiers, models with their prices, baseline and aliases of a fleet when a batch was submitted.
+    """A fleet's tiers, models with their prices, baseline and aliases when a batch was submitted.
 
-    The embedding tier is no part of it: nothing that a chat model costs is compared with it.
+    The embedding tier is left out, because chat costs are not compared with it.
     """
 
     ladder: tuple[str, ...]
     tiers: tuple[str, ...]
     models: tuple[ListedModel, ...]
-    """In failover order."""
+    """The models in failover order."""
     baseline: ListedModel | None = None
-    """What the fleet compares with beside its top tier."""
+    """The model that the fleet compares with in addition to its top tier."""
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fleet: Fleet) -> "PriceList":
-        """The price list of ``fleet`` as it is now."""
+        """Return the current price list of ``fleet``."""
         second = fleet.baseline
         return cls(
             ladder=fleet.ladder,
@@ -71,7 +72,7 @@ class PriceList:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "PriceList":
-        """The price list that `as_json` made."""
+        """Return the price list that `as_json` wrote."""
         second = stored["baseline"]
         return cls(
             ladder=tuple(stored["ladder"]),
@@ -82,25 +83,25 @@ class PriceList:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """For the database; ``top`` is the first model of the top tier, repeated for statements."""
+        """Return the list for the database. ``top`` repeats the first model of the top tier for statements."""
         return asdict(self) | {"top": asdict(self.top)}
 
     @property
     def top(self) -> ListedModel:
-        """The first model of the top tier, against which the saving is measured."""
+        """The first model of the top tier. The saving is measured against it."""
         return self.first(self.ladder[-1])
 
     def first(self, tier: str) -> ListedModel:
-        """The first model of ``tier``."""
+        """Return the first model of ``tier``."""
         return next(model for model in self.models if model.tier == tier)
 
     def find(self, name: str) -> ListedModel | None:
-        """The entry of the deployment, or the model, ``name``."""
+        """Return the entry of the deployment or model ``name``."""
         return next((model for model in self.models if name in (model.name, model.model)), None)
 
 
 def columns(models: Sequence[ListedModel]) -> dict[str, list[Any]]:
-    """The prices of ``models`` as arrays, for a statement."""
+    """Return the prices of ``models`` as arrays, for a statement."""
     return {
         "input_usd_per_mtok": [model.input_usd_per_mtok for model in models],
         "cached_usd_per_mtok": [model.cached_input_usd_per_mtok for model in models],

@@ -1,4 +1,4 @@
-"""Which prompts of a batch begin alike, and when a provider's prompt cache makes that cheaper."""
+"""Shared prefixes of a batch's prompts, and when a provider's prompt cache makes them cheaper."""
 
 import json
 from collections import Counter
@@ -16,16 +16,16 @@ _BESIDE_THE_PROMPT: Final = frozenset(
         "temperature", "top_p", "stop", "logprobs", "top_logprobs", "prompt_cache_key", "prompt_cache_retention",
     }
 )  # fmt: skip
-"""Fields of a body that no provider puts before the messages."""
+"""Body fields that no provider puts before the messages."""
 
 _SYSTEM: Final = frozenset({"system", "developer"})
 
 _MOST_PREFIXES: Final = 100
-"""Of one prompt. What more of its messages share is little: a line may have a hundred thousand."""
+"""Maximum prefixes per prompt. Longer shared prefixes add little, and a line may have a hundred thousand messages."""
 
 
 class SharedPrefix(NamedTuple):
-    """The first ``messages`` of a prompt, which others of its batch have as well. ``tokens`` is an estimate."""
+    """The first ``messages`` of a prompt that other prompts of its batch also begin with. ``tokens`` is an estimate."""
 
     key: bytes
     messages: int
@@ -35,10 +35,10 @@ class SharedPrefix(NamedTuple):
 def shared_prefixes(
     bodies: Mapping[int, Mapping[str, Any]], *, seed: bytes, least_tokens: int, known: Collection[bytes] = ()
 ) -> dict[int, SharedPrefix]:
-    """The prefix of each of ``bodies`` that others of them share, or that is ``known``: the one that saves most tokens.
+    """Return for each of ``bodies`` the prefix that is shared with others, or ``known``, and saves the most tokens.
 
-    Bodies by query id, as OpenAI chat bodies; ``seed`` keeps the keys of batches apart. A body whose user marks
-    something to be cached is left alone.
+    ``bodies`` maps query ids to OpenAI chat bodies. ``seed`` separates the cache keys of batches. A body with cache
+    marks of its user is not changed.
     """
     found = {query_id: _prefixes(body, seed=seed, least_tokens=least_tokens) for query_id, body in bodies.items()}
     counts = Counter(prefix.key for prefixes in found.values() for prefix in prefixes)
@@ -51,7 +51,8 @@ def shared_prefixes(
 
 
 def pays(model: Model, *, tokens: int, readers: int) -> bool:
-    """Whether a call that writes a prefix of ``tokens`` and ``readers`` calls that read it cost less than without."""
+    """Whether one call that writes a prefix of ``tokens`` and ``readers`` calls that read it cost less than without a
+    cache."""
     caching = model.prompt_caching
     if caching is None or tokens < caching.min_tokens or not readers:
         return False
@@ -65,7 +66,8 @@ def pays(model: Model, *, tokens: int, readers: int) -> bool:
 def with_prefix_cached(
     body: Mapping[str, Any], prefix: SharedPrefix, model: Model, *, marks: bool
 ) -> Mapping[str, Any]:
-    """``body`` with what has the provider of ``model`` cache its prefix; ``marks``: also where writing costs more."""
+    """Return ``body`` with instructions to the provider of ``model`` to cache its prefix. ``marks``: also if writing
+    costs more."""
     caching = model.prompt_caching
     if caching is None or caching.by is CachedBy.ITSELF:
         return body
@@ -79,7 +81,7 @@ def with_prefix_cached(
 
 
 def _prefixes(body: Mapping[str, Any], *, seed: bytes, least_tokens: int) -> list[SharedPrefix]:
-    """After each message: what the prompt is up to there, where it is long enough to be cached."""
+    """Return the prompt up to each message, if it is long enough to be cached."""
     messages: Sequence[Mapping[str, Any]] = body.get("messages") or ()
     least_chars = least_tokens * CHARS_PER_TOKEN
     if sum(_chars(message.get("content")) for message in messages) < least_chars or _is_marked(body, messages):
@@ -110,7 +112,7 @@ def _chars(content: object) -> int:
 
 
 def _is_marked(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the user says what is to be cached."""
+    """Whether the user marks what is to be cached."""
     lists = [message["content"] for message in messages if isinstance(message.get("content"), list)]
     functions = [tool.get("function") for tool in body.get("tools") or () if isinstance(tool, Mapping)]
     marked = [*messages, *(part for parts in lists for part in parts), *(body.get("tools") or ()), *functions]

@@ -1,14 +1,14 @@
-"""How many tokens a chat body can be: the one estimate behind reservations, context, token limits and forecasts.
+"""The token count of a chat body. Reservations, context checks, token limits and forecasts all use it.
 
 Three figures of the same body:
 
-* the **bound**: no provider bills more prompt tokens than this. A tokenizer that works on bytes (all of those in use)
-  gives at most one token per UTF-8 byte, whatever the script; what is rendered as JSON (tools, schemas) may be
-  indented or escaped on its way; pictures and sound count at the most that the providers' pages state. What nobody
-  states (a PDF, a video, a stored file) takes at most the model's context.
-* the **careful** figure: what a tokenizer in use would take, by kinds of characters; it decides whether a body fits a
-  context. Text that is denser than this is refused by the provider, unbilled, and goes to the next tier.
-* the **expected** figure, for forecasts and limits, which a ratio learned per deployment corrects.
+* the **bound**: no provider bills more prompt tokens than this. A tokenizer that works on bytes (as all in use do)
+gives at most one token per UTF-8 byte, in any script. Tools and schemas are rendered as JSON, which may be indented or
+escaped on its way. Pictures and sound count at the maximum that the providers' pages state. Parts without a stated
+figure (a PDF, a video, a stored file) take at most the model's context. * the **careful** figure: the tokens that a
+usual tokenizer would give, by kinds of characters. It decides whether a body fits into a context. The provider refuses
+denser text without billing it, and the query goes to the next tier. * the **expected** figure, for forecasts and
+limits, which a ratio learned per deployment corrects.
 
 Sources: OpenAI's guides on pictures, sound and predicted outputs; Anthropic's on vision, PDF and tool use; Google's
 on tokens and media resolution; Qwen2-VL's default ``max_pixels`` for open models. Characters per token were measured
@@ -32,17 +32,18 @@ from routing.fleet import Model, Protocol
 from routing.unicode_normalization import PIECE_CHARS, normalize
 
 CALL_TOKENS: Final = 128
-"""What a chat template adds to each call: a date, a preamble, the start of the answer."""
+"""Tokens that a chat template adds to each call: a date, a preamble, the start of the answer."""
 
 MESSAGE_TOKENS: Final = 16
-"""What it adds to each message: the role and the marks around it."""
+"""Tokens that it adds to each message: the role and the surrounding markers."""
 
 TOOL_TOKENS: Final = 1024
-"""What a provider's own words on tools, or on the shape of the answer, take once per call: 313 to 804 at Anthropic."""
+"""Tokens of a provider's own instructions on tools, or on the shape of the answer, per call: 313 to 804 at
+Anthropic."""
 
 ESCAPED: Final = 2
 ESCAPED_WIDE: Final = 3
-"""What is rendered as JSON may be indented, or its wide characters escaped: a byte becomes at most so many tokens."""
+"""Maximum tokens per byte of JSON, which may be indented, or have its wide characters escaped."""
 
 CHARS_PER_TOKEN: Final = 4.0
 """A rule of thumb for English text (OpenAI's help pages give the same figure)."""
@@ -56,7 +57,7 @@ _LETTERS: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ "
 _DIGITS: Final = b"0123456789"
 
 _SOUND_TOKENS_PER_S: Final = 32.0
-"""Google's figure, the highest; OpenAI states a token for each 100 ms."""
+"""Google's figure, which is the highest. OpenAI states one token per 100 ms."""
 
 _LEAST_MP3_BYTES_PER_S: Final = 1000
 """8 kbit/s, the lowest bit rate of MPEG-2 layer III."""
@@ -67,7 +68,7 @@ _USUAL_SOUND_TOKENS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class PictureRule:
-    """Tokens of one picture: the most at full detail, the most at detail ``low``, and what is usual."""
+    """Tokens of one picture: the maximum at full detail, the maximum at detail ``low``, and the usual number."""
 
     most: int
     low: int
@@ -90,10 +91,10 @@ _PICTURES: Final[Sequence[tuple[re.Pattern[str], PictureRule]]] = [
         ("gemini", 5_000, 5_000, 1_120),
     )
 ]
-"""By how the model's name begins, the first that fits."""
+"""Picture rules by the beginning of the model's name. The first match applies."""
 
 _UNKNOWN_PICTURE: Final = PictureRule(2_833 + 8 * 5_667, 2_833 + 8 * 5_667, 1_100)
-"""Of a model behind a name that is not known: it may be any of them."""
+"""The rule for an unknown model name, which may be any model."""
 
 _ANTHROPIC_PICTURE: Final = PictureRule(5_000, 5_000, 1_600)
 """4,784 from Opus 4.7 on, about 1,600 before."""
@@ -105,8 +106,8 @@ _OF_A_CUT: Final = 4
 
 _EXACT_CHARS: Final = 16_384
 _EXACT_TIMES: Final = 3
-"""Ligatures that become eighteen letters take 5 µs each to normalize: what grows more than this, and a longer text, is
-bounded by its parts. Syllables of Hangul, which compose again, have three times the bytes in parts."""
+"""Ligatures that become eighteen letters take 5 µs each to normalize. Text that grows more than this, and longer text,
+is bounded by its parts. Hangul syllables, which compose again, have three times the bytes in parts."""
 
 _TEXT_TYPES: Final = frozenset({"text", "input_text", "refusal", "thinking"})
 _PICTURE_TYPES: Final = frozenset({"image_url", "input_image", "image"})
@@ -120,12 +121,12 @@ _RENDERED: Final = frozenset(
 )  # fmt: skip
 
 _INSTRUCTED: Final = frozenset({"tools", "functions", "response_format"})
-"""What a provider explains to the model in words of its own."""
+"""Fields that a provider explains to the model in its own words."""
 
 UNBOUNDED: Final[Mapping[str, str]] = {
-    "web_search_options": "a search is billed by the search, and its pages are read as prompt",
-    "search_parameters": "a search is billed by the source",
-    "plugins": "a plug-in is billed on top of the tokens",
+    "web_search_options": "a search is billed separately, and its pages are read as prompt",
+    "search_parameters": "a search is billed per source",
+    "plugins": "a plug-in is billed in addition to the tokens",
     "models": "a model outside the fleet may answer, at its own price",
     "fallbacks": "a model outside the fleet may answer, at its own price",
     "provider": "a provider outside the fleet may answer, at its own price",
@@ -133,47 +134,48 @@ UNBOUNDED: Final[Mapping[str, str]] = {
     "best_of": "several completions are billed for one answer",
     "speed": "a faster mode is billed at a multiple of the price",
     "inference_geo": "a region may be billed at a multiple of the price",
-    "enable_search": "a search is billed beside the tokens, and its pages are read as prompt",
-    "background": "the call goes on beyond its answer",
-    "mcp_servers": "a server's results are read as prompt, as often as the model asks",
-    "container": "the provider's own tools are billed beside the tokens",
+    "enable_search": "a search is billed in addition to the tokens, and its pages are read as prompt",
+    "background": "the call continues after its answer",
+    "mcp_servers": "a server's results are read as prompt, as often as the model requests",
+    "container": "the provider's own tools are billed in addition to the tokens",
 }
-"""Keys of a body whose cost cannot be bounded beforehand, and why."""
+"""Keys of a body with a cost that cannot be bounded in advance, and the reason."""
 
 _OFF: Final[Sequence[object]] = (None, False, "", [])
-"""Values that ask for nothing. An empty object is none of them: it asks for a search with the provider's defaults."""
+"""Values that request nothing. An empty object is not among them, because it requests a search with the provider's
+defaults."""
 
 _PRICED_MODALITIES: Final = ("text", "audio")
 
 _OWN_TOOLS: Final = frozenset({"function", "custom"})
-"""Tools that the user runs. All others are run, and billed, by the provider."""
+"""Tools that the user runs. The provider runs, and bills, all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """A sound in the body. ``seconds`` is the longest that it can be; None where its format is not known."""
+    """A sound in the body. ``seconds`` is its maximum length, or None if its format is not known."""
 
     seconds: float | None
 
 
 class PromptSize(NamedTuple):
-    """The size of one chat body. Tokens are those of any tokenizer that works on bytes."""
+    """The size of one chat body. Tokens hold for any tokenizer that works on bytes."""
 
     text_bound: int
-    """Tokens that everything but pictures, sound and files can take."""
+    """Maximum tokens of everything except pictures, sound and files."""
     careful_text: int
     expected_text: int
     low_pictures: int = 0
     pictures: int = 0
-    """Pictures whose detail is not low."""
+    """The number of pictures without detail ``low``."""
     sounds: tuple[Sound, ...] = ()
     files: int = 0
-    """Files, videos and earlier sound: what takes at most the context."""
+    """The number of files, videos and earlier sounds. They take at most the context."""
     predicted: int = 0
-    """Bytes of a predicted output: what of it is not used is billed as completion."""
+    """Bytes of a predicted output. Its unused part is billed as completion."""
 
     def bound(self, model: Model) -> int:
-        """Prompt tokens that ``model`` can bill at most."""
+        """Return the maximum prompt tokens that ``model`` can bill."""
         if not self.has_media:
             return self.text_bound
         rule = picture_rule(model)
@@ -184,16 +186,16 @@ class PromptSize(NamedTuple):
         return self.text_bound + seen + sum(_heard(sound) for sound in self.sounds)
 
     def careful(self, model: Model) -> int:
-        """Prompt tokens that count against ``model``'s context."""
+        """Return the prompt tokens that count against ``model``'s context."""
         return self.careful_text + self._usual_media(model) if self.has_media else self.careful_text
 
     def expected(self, model: Model) -> int:
-        """Prompt tokens that ``model`` is expected to count, at least 1."""
+        """Return the prompt tokens that ``model`` is expected to count, at least 1."""
         return self.expected_text + self._usual_media(model) if self.has_media else self.expected_text
 
     @property
     def has_media(self) -> bool:
-        """Whether there is anything but text in it."""
+        """Whether it contains anything except text."""
         return bool(self.pictures or self.low_pictures or self.sounds or self.files)
 
     def _usual_media(self, model: Model) -> int:
@@ -203,7 +205,7 @@ class PromptSize(NamedTuple):
 
 
 def picture_rule(model: Model) -> PictureRule:
-    """What one picture counts at ``model``; the fleet's own ``picture_tokens`` where it states them."""
+    """Return the token counts of one picture at ``model``: the fleet's own ``picture_tokens`` if set."""
     if model.picture_tokens is not None:
         most = model.picture_tokens
         return PictureRule(most, most, most)
@@ -226,7 +228,7 @@ def _heard(sound: Sound) -> int:
 
 
 def size_of_text(*texts: str) -> PromptSize:
-    """The size of a body that holds these messages and nothing else."""
+    """Return the size of a body that contains only these messages."""
     measure = _Measure()
     for text in texts:
         measure.message()
@@ -235,7 +237,7 @@ def size_of_text(*texts: str) -> PromptSize:
 
 
 def size_of_body(body: Mapping[str, Any]) -> PromptSize:
-    """The size of an OpenAI chat-completions ``body``, whatever it holds; of an embeddings body that of its input."""
+    """Return the size of an OpenAI chat-completions ``body``. For an embeddings body, return the size of its input."""
     messages = body.get("messages")
     if messages is None and "input" in body:
         return _size_of_input(body["input"])
@@ -266,10 +268,10 @@ def _size_of_input(said: EmbeddingInput) -> PromptSize:
 
 
 def normalized_bytes(text: str) -> int:
-    """How many bytes of UTF-8 ``text`` has in NFKC, 0 where it is as it is; of a long text at most how many.
+    """Return the UTF-8 bytes of ``text`` in NFKC, 0 if it is unchanged, or an upper bound for a long text.
 
-    A composed character is no longer than its parts, so the parts of all characters are a bound; they are looked up
-    once for each character that is used.
+    A composed character is never longer than its parts, so the parts of all characters are a bound. They are looked up
+    once for each different character.
     """
     if unicodedata.is_normalized("NFKC", text):
         return 0
@@ -290,23 +292,24 @@ def _bytes(text: str) -> int:
 
 
 def unbounded(body: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The field of ``body`` whose cost cannot be bounded beforehand, and why; None where there is none."""
+    """Return the field of ``body`` with a cost that cannot be bounded in advance, and the reason. None if there is
+    none."""
     if not UNBOUNDED.keys().isdisjoint(body):
         for key, why in UNBOUNDED.items():
             if body.get(key) not in _OFF:
                 return key, why
     modalities = body.get("modalities") or []
     if any(each not in _PRICED_MODALITIES for each in (modalities if isinstance(modalities, list) else [modalities])):
-        return "modalities", "what is neither text nor sound is billed at another price"
+        return "modalities", "parts other than text and audio have another price"
     tools = body.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, Mapping) and str(tool.get("type", "function")) not in _OWN_TOOLS:
-            return f"tools[{index}].type", "the provider runs this tool, and bills it beside the tokens"
+            return f"tools[{index}].type", "the provider runs this tool, and bills it in addition to the tokens"
     return None
 
 
 class _Measure:
-    """Adds up one body."""
+    """Adds up the size of one body."""
 
     __slots__ = ("ascii_chars", "bound", "careful_extra", "files", "low", "pictures", "predicted", "sounds", "wide")
 
@@ -314,7 +317,7 @@ class _Measure:
         self.bound = CALL_TOKENS
         self.ascii_chars = 0
         self.wide = 0
-        """Bytes of what is not ASCII."""
+        """Bytes of non-ASCII characters."""
         self.careful_extra = 0.0
         self.pictures = self.low = self.files = self.predicted = 0
         self.sounds: list[Sound] = []
@@ -323,7 +326,7 @@ class _Measure:
         self.bound += MESSAGE_TOKENS
 
     def text(self, text: str) -> None:
-        """Text as the template takes it over."""
+        """Add text that the template copies."""
         raw = text.encode("utf-8", "surrogatepass")
         wide = 0
         size = len(raw)
@@ -335,7 +338,7 @@ class _Measure:
         self._count(raw, wide)
 
     def rendered(self, value: object) -> None:
-        """What is rendered as JSON: tools, schemas, calls of tools."""
+        """Add values that are rendered as JSON: tools, schemas, tool calls."""
         try:
             written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError):  # not from a JSON document: nothing that could be sent
@@ -435,7 +438,7 @@ def _add_settings(body: Mapping[str, Any], measure: _Measure) -> None:
 
 
 def _sound(given: object) -> Sound:
-    """How long it can be at most: a WAV by its header, an MP3 by the lowest bit rate that there is."""
+    """Return the maximum length of a sound in seconds: a WAV by its header, an MP3 by the lowest bit rate."""
     data = given.get("data") if isinstance(given, Mapping) else None
     kind = given.get("format") if isinstance(given, Mapping) else None
     if not isinstance(data, str):
@@ -454,12 +457,13 @@ def _sound(given: object) -> Sound:
 
 
 _PLAIN_WAVES: Final = frozenset({1, 3, 6, 7})
-"""Integers, floats, A-law and mu-law: a sample takes the bits that the header states. By other codecs it takes any."""
+"""Integers, floats, A-law and mu-law: a sample takes the bits that the header states. With other codecs it may take any
+number."""
 _EXTENSIBLE_WAVE: Final = 0xFFFE
 
 
 def _wav_bytes_per_s(head: bytes) -> int | None:
-    """The bytes that a second takes by the first ``fmt`` chunk, by the least of the rates that its figures make."""
+    """Return the bytes per second from the first ``fmt`` chunk: the smallest rate that its figures give."""
     if re.match(rb"RIFF....WAVE", head, re.DOTALL) is None:
         return None
 

@@ -1,6 +1,6 @@
-"""The one table of legal moves of a provider batch, beside that of the queries in it (`routing.lifecycle`).
+"""The one table of legal transitions of a provider batch. `routing.lifecycle` has that of its queries.
 
-Each step is committed before the next one begins, so that the worker that takes over after a crash knows what was done.
+Each step is committed before the next one begins, so that a worker that takes over after a crash knows what was done.
 """
 
 from enum import StrEnum
@@ -8,24 +8,24 @@ from typing import Final
 
 
 class ProviderBatchState(StrEnum):
-    """How far a provider batch is, as we know it."""
+    """The state of a provider batch, as far as we know it."""
 
     FORMING = "forming"
     """Queries join it, each with the intent of its call."""
     FORMED = "formed"
-    """Nothing joins any more. Its lines are to be uploaded."""
+    """No more queries join. Its lines are to be uploaded."""
     UPLOADED = "uploaded"
-    """Its file is at the provider, where the dialect has files. Nothing is bought yet."""
+    """Its file is at the provider, if the dialect has files. Nothing is bought yet."""
     CREATING = "creating"
-    """The create is about to be sent, or was: whether it was made is asked of the provider."""
+    """The create request is about to be sent, or was sent. Whether it succeeded is asked of the provider."""
     SUBMITTED = "submitted"
-    """The provider has it, and works on it."""
+    """The provider has accepted it and is working on it."""
     CANCELLING = "cancelling"
-    """The provider is asked to stop it. What it answered before is billed."""
+    """The provider was asked to stop it. Answers from before are billed."""
     COLLECTING = "collecting"
-    """It is over at the provider. Its results are read and applied."""
+    """The provider has finished it. Its results are read and applied."""
     DONE = "done"
-    """Every call of it is settled, and no query waits for it. Terminal."""
+    """All its calls are settled, and no query waits for it. Terminal."""
 
 
 _S = ProviderBatchState
@@ -42,12 +42,12 @@ NEXT: Final[dict[ProviderBatchState, frozenset[ProviderBatchState]]] = {
     _S.COLLECTING: frozenset({_S.DONE}),
     _S.DONE: frozenset(),
 }
-"""Where a provider batch may go from each state; every move is fenced by its epoch."""
+"""The next states of a provider batch from each state. Every transition is fenced by its epoch."""
 
 UNSENT: Final = frozenset({_S.FORMING, _S.FORMED, _S.UPLOADED})
-"""Nothing was bought: it may end without asking the provider."""
+"""States in which nothing was bought, so that it may end without asking the provider."""
 
 
 def sources(target: ProviderBatchState) -> list[str]:
-    """The states from which a provider batch may come to ``target``, sorted, as a statement binds them."""
+    """Return the sorted states from which a provider batch may reach ``target``, as a statement parameter."""
     return sorted(state for state, targets in NEXT.items() if target in targets)

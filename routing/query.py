@@ -1,4 +1,4 @@
-"""A query as the routing rules see it: the parts of an OpenAI chat body that matter to them."""
+"""A query as the routing rules see it: the relevant parts of an OpenAI chat body."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from routing.prompt_size import CHARS_PER_TOKEN, PromptSize, size_of_body, size_
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """The shape that the user asked an answer to have; the judge's validators check it.
+    """The shape of the answer that the user asked for. The judge's validators check it.
 
     ``choices`` and ``regex`` match the whole stripped answer. ``context`` is text that the
     answer must be grounded in.
@@ -26,27 +26,27 @@ class Expectation:
 
 
 TEMPLATE_CHARS: Final = 40
-"""A shorter system prompt, such as "Be brief.", says little of what is asked."""
+"""A shorter system prompt, such as "Be brief.", says little about the task."""
 
 WORKLOAD_KEY: Final = "workload"
 """The key of a query's metadata that names its workload."""
 
 MAX_WORKLOAD_CHARS: Final = 200
-"""It is part of a key in the sums of spend, where a name of kilobytes fails the sums of all tenants."""
+"""The name is part of a key in the spend sums, where a name of kilobytes would break the sums of all tenants."""
 
 NO_EXPECTATION: Final = Expectation()
-"""Most queries have none, and share this object."""
+"""Most queries expect no shape and share this object."""
 
 
 class Query(NamedTuple):
-    """One user query. ``text`` is the user's own words, ``system`` what the system role says."""
+    """One user query. ``text`` is the user's text, ``system`` the text of the system role."""
 
     text: str
     system: str = ""
     turns: int = 1
     max_tokens: int | None = None
     cap_field: str = "max_tokens"
-    """The field of its body that states `max_tokens`."""
+    """The field of its body that sets `max_tokens`."""
     has_tools: bool = False
     has_attachments: bool = False
     wants_logprobs: bool = False
@@ -54,16 +54,16 @@ class Query(NamedTuple):
     pin: str | None = None
     """A tier or model that the user named instead of ``auto``."""
     workload: str = ""
-    """The name that its metadata give to its workload; "" where they name none."""
+    """The workload's name from its metadata. "" without a name."""
     extras: PricedExtras = NO_EXTRAS
     effort: str | None = None
-    """The ``reasoning_effort`` that the user set, which goes before a deployment's."""
+    """The ``reasoning_effort`` that the user set. It takes precedence over a deployment's."""
 
     size: PromptSize | None = None
-    """The size of the whole body, where it was read from one."""
+    """The size of the whole body, if it was read from one."""
 
     def __repr__(self) -> str:
-        """Without the user's words."""
+        """Return the query without the user's text."""
         return f"Query(pin={self.pin!r}, workload={self.workload!r}, size={self.size})"
 
     @property
@@ -73,7 +73,7 @@ class Query(NamedTuple):
 
     @property
     def template(self) -> str:
-        """A name for queries that share a system prompt of some length; "" where there is none."""
+        """A name for queries that share a system prompt of a minimum length. "" if there is none."""
         if len(self.system) < TEMPLATE_CHARS:
             return ""
         digest = hashlib.blake2b(self.system.encode("utf-8", "surrogatepass"), digest_size=4)
@@ -81,9 +81,9 @@ class Query(NamedTuple):
 
     @property
     def shape(self) -> str:
-        """The shape of its answer, with the cap and the effort that it sets; "" where it says nothing of them.
+        """The shape of its answer, with its cap and effort. "" if it sets none of them.
 
-        Answers of one shape within a workload are about as long (see `routing.answer_lengths`).
+        Answers of one shape within a workload have similar lengths (see `routing.answer_lengths`).
         """
         expects = self.expects
         if expects is NO_EXPECTATION and self.max_tokens is None and self.effort is None:
@@ -103,21 +103,21 @@ class Query(NamedTuple):
 
     @property
     def measured(self) -> PromptSize:
-        """The size of the whole body; without one, of the texts alone."""
+        """The size of the whole body, or of the texts alone if there is no body."""
         return self.size or size_of_text(self.text, self.system)
 
     @property
     def prompt_tokens(self) -> int:
-        """Estimated tokens of what the user and the system say, by their characters alone, at least 1.
+        """The estimated tokens of the user's and the system's text, by their characters alone, at least 1.
 
-        A feature of routers, and what a further call (a repair, a vote of self-consistency) is expected to take of a
-        limit. What is reserved and what fits a context is computed from `measured`, which has the whole body.
+        It is a feature for routers, and an estimate for a further call (a repair, a vote of self-consistency).
+        Reservations and context checks use `measured`, which counts the whole body.
         """
         return round((len(self.text) + len(self.system)) / CHARS_PER_TOKEN) or 1
 
 
 def read_line(body: Mapping[str, Any], options: Mapping[str, Any]) -> Query:
-    """The query of a stored line: its chat ``body``, and the ``options`` that stood beside it."""
+    """Return the query of a stored line: its chat ``body``, and the ``options`` that stood beside it."""
     return read_body(body, pin=options.get("pin"), expects=options.get("expects"), metadata=options.get("metadata"))
 
 
@@ -128,11 +128,10 @@ def read_body(
     expects: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Query:
-    """The query inside an OpenAI chat-completions ``body`` that intake has already validated.
+    """Return the query in an OpenAI chat-completions ``body`` that was validated at submission.
 
-    ``expects`` is the line's own ``expects`` object, with the keys of `Expectation`; a
-    ``response_format`` in the body asks for the same in OpenAI's words. ``metadata`` are the line's own, which go
-    before those in the body.
+    ``expects`` is the line's own ``expects`` object, with the keys of `Expectation`; a ``response_format`` in the body
+    is the OpenAI form of the same. ``metadata`` are the line's own, which take precedence over those in the body.
     """
     messages: Sequence[Mapping[str, Any]] = body.get("messages") or ()
     said: dict[str, list[str]] = {"user": [], "system": []}
@@ -169,7 +168,7 @@ def read_body(
 
 
 def workload_of(metadata: Any) -> str:
-    """The workload that ``metadata`` name, or "". Of a long name the first `MAX_WORKLOAD_CHARS` count."""
+    """Return the workload that ``metadata`` name, or "". Longer names are cut to `MAX_WORKLOAD_CHARS`."""
     name = metadata.get(WORKLOAD_KEY) if isinstance(metadata, Mapping) else None
     return name[:MAX_WORKLOAD_CHARS] if isinstance(name, str) else ""
 
@@ -178,7 +177,7 @@ _PRICED_APART: Final = frozenset({"service_tier", "audio", "modalities", "tools"
 
 
 def _extras(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> PricedExtras:
-    """What makes the call cost more than the list price; nothing, for nearly all."""
+    """Return what makes the call cost more than the list price, which is nothing for almost all queries."""
     if _PRICED_APART.isdisjoint(body) and all(
         len(message) == 2 and isinstance(message.get("content"), str) for message in messages
     ):
@@ -203,7 +202,7 @@ def _is_marked(part: Mapping[str, Any]) -> bool:
 
 
 def _content(content: object) -> tuple[str, bool]:
-    """The text of one message's content, and whether anything but text is attached."""
+    """Return the text of one message's content, and whether it has attachments."""
     if isinstance(content, str):
         return content, False
     if not isinstance(content, Sequence):

@@ -17,33 +17,33 @@ class ReasonCode(StrEnum):
     SHAPE = "shape"
     CHOICES = "choices"
     CORRECTED = "corrected"
-    """The shape of the answer was corrected for free; rejects nothing."""
+    """The answer's shape was corrected for free. Rejects nothing."""
     REPAIRED = "repaired"
-    """The model was asked once more because of its answer's shape; rejects nothing."""
+    """The model was called once more because of its answer's shape. Rejects nothing."""
     RECORDED = "recorded"
-    """Its call was in the ledger when its worker was lost, and is not made again; rejects nothing."""
+    """Its call was in the ledger when its worker was lost, and is not repeated. Rejects nothing."""
     UNGROUNDED = "ungrounded"
     LANGUAGE = "language"
     UNCHECKED = "unchecked"
-    """A validator left something out; rejects nothing."""
+    """A validator skipped a check. Rejects nothing."""
     PILOT = "pilot"
-    """The query is part of its batch's sample."""
+    """The query belongs to its batch's sample."""
     QUALITY_POLICY = "quality_policy"
     """The certified policy of the batch decided."""
     UNJUDGED = "unjudged"
-    """The judge failed; the answer stands only at the top tier."""
+    """The judge failed. The answer counts only at the top tier."""
     UNSCORED = "unscored"
-    """The answer scorer failed; rejects nothing."""
+    """The answer scorer failed. Rejects nothing."""
     NOTE = "note"
-    """What was changed of the request, or is odd about the bill; rejects nothing."""
+    """A note on a change of the request, or on an unusual bill. Rejects nothing."""
     NO_DEPLOYMENT = "no_deployment"
     """No deployment of the tier is left to try."""
     WORKLOAD_RULE = "workload_rule"
     """The fleet has a rule for the query's workload."""
     CASCADE = "cascade"
-    """Nothing is known of the query: the lowest tier with a calibrated confidence answers first."""
+    """Nothing is known about the query, so the lowest tier with a calibrated confidence answers first."""
     NO_EVIDENCE = "no_evidence"
-    """Nothing is known of the query, and no cheaper tier has a calibrated confidence: the top tier answers."""
+    """Nothing is known about the query, and no cheaper tier has a calibrated confidence, so the top tier answers."""
     EXPECTED_LOSS = "expected_loss"
     """The route stage weighed the tiers."""
     CHEAPEST_LANE = "cheapest_lane"
@@ -51,7 +51,7 @@ class ReasonCode(StrEnum):
     NO_TIME = "no_time"
     """Only the standard lane can still meet the deadline."""
     LOWERED = "lowered"
-    """The budget of its batch or tenant sends the query to a cheaper tier."""
+    """The budget of its batch or tenant moves the query to a cheaper tier."""
     OVER_BUDGET = "over_budget"
     """The budget of its batch or tenant does not pay for the tier."""
     UNLIKELY = "unlikely"
@@ -70,11 +70,11 @@ REJECTS_NOTHING: Final = frozenset(
         ReasonCode.NOTE,
     }
 )
-"""Codes that stand beside a verdict."""
+"""Codes that accompany a verdict."""
 
 
 class Reason(str):
-    """A text with the code of its class. Where a plain text is a reason, its decision's kind is the code."""
+    """A text with the code of its class. For a reason that is a plain text, the kind of its decision is the code."""
 
     __slots__ = ("code",)
     code: str
@@ -85,10 +85,10 @@ class Reason(str):
         return reason
 
     def __reduce__(self) -> tuple[type["Reason"], tuple[str, str]]:
-        """Copies and pickles keep the code."""
+        """Keep the code in copies and pickles."""
         return Reason, (self.code, str(self))
 
 
 def code_of(reason: str, default: str = "") -> str:
-    """The code of ``reason``, or ``default`` for a plain text."""
+    """Return the code of ``reason``, or ``default`` for a plain text."""
     return reason.code if isinstance(reason, Reason) else default

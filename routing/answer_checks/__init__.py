@@ -1,1 +1,1 @@
-"""How an answer is checked: where its confidence is from, and what that confidence is worth."""
+"""Checks of an answer, and its confidence."""

@@ -1,4 +1,4 @@
-"""The confidence of one answer: its raw value, and what that is worth by calibration."""
+"""The confidence of one answer: the raw score, and the calibrated probability."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,20 +7,22 @@ from routing.answer_checks.confidence_policy import CalibrationMap, ConfidenceSo
 
 
 class Confidence(NamedTuple):
-    """``value`` is what the threshold is compared with: P(right) where calibrated, else the raw score itself."""
+    """The confidence of one answer. The threshold is compared with ``value``: P(right) if calibrated, else the raw
+    score."""
 
     value: float | None
-    """0 to 1; None where ``source`` gave nothing for this answer."""
+    """From 0 to 1. None if ``source`` gave nothing for this answer."""
     source: str
-    """A `ConfidenceSource`'s value."""
+    """The value of a `ConfidenceSource`."""
     raw: float | None = None
-    """Before calibration; None where there was none."""
+    """The score before calibration. None if there was no score."""
 
 
 def calibrated(
     raw: float | None, source: ConfidenceSource, *, model: str, workload: str, maps: Iterable[CalibrationMap]
 ) -> Confidence:
-    """The confidence of an answer of ``model`` to a query of ``workload`` whose raw confidence is ``raw``, 0 to 1."""
+    """Return the calibrated confidence of an answer of ``model`` to a query of ``workload``, given its ``raw`` score (0
+    to 1)."""
     if raw is None:
         return Confidence(None, source)
     found = calibration_for(maps, model=model, source=source, workload=workload)

@@ -1,7 +1,7 @@
-"""Where a deployment's confidence is from, and the map from a raw confidence to P(right).
+"""The source of a deployment's confidence, and the map from a raw confidence to P(right).
 
-A raw confidence is a score: 0.7 by mean log-probability means one thing for one model and another for the
-next. A `CalibrationMap`, fitted on graded answers, says how often answers of such a score were right.
+A raw confidence is a score: a mean log-probability of 0.7 means different things for different models. A
+`CalibrationMap`, fitted on graded answers, states how often answers with a given score were right.
 """
 
 from collections.abc import Iterable
@@ -10,22 +10,24 @@ from enum import StrEnum
 
 
 class ConfidenceSource(StrEnum):
-    """What a tier's threshold acts on."""
+    """The source of the confidence that a tier's threshold is compared with."""
 
     AUTO = "auto"
-    """``scorer`` where the fleet names one, else ``logprob``."""
+    """``scorer`` if the fleet names one, else ``logprob``."""
     LOGPROB = "logprob"
-    """exp of the mean log-probability per token: the geometric mean of the tokens' probabilities."""
+    """The exponential of the mean log-probability per token, which is the geometric mean of the tokens'
+    probabilities."""
     LOGPROB_MIN = "logprob_min"
     """The probability of the least likely token."""
     LOGPROB_DECISIVE = "logprob_decisive"
-    """The geometric mean over the tokens that carry the answer: its last number, else the least likely third."""
+    """The geometric mean over the tokens that carry the answer: its last number if it has one, else the least likely
+    third."""
     SELF_CONSISTENCY = "self_consistency"
-    """How far further answers of the same model agree with this one (Wang et al. 2022)."""
+    """How far other answers of the same model agree with this one (Wang et al. 2022)."""
     SELF_VERIFICATION = "self_verification"
-    """P(true): a model is asked whether the answer is right (Kadavath et al. 2022)."""
+    """P(true): a model states whether the answer is right (Kadavath et al. 2022)."""
     STATED = "stated"
-    """A model is asked for the probability that the answer is right, as a number."""
+    """A model states the probability, as a number, that the answer is right."""
     SCORER = "scorer"
     """The trained answer scorer of ``[router]``; it is calibrated by its training."""
     NONE = "none"
@@ -43,29 +45,31 @@ PAID_SOURCES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ConfidencePolicy:
-    """How a tier, or one deployment of it, comes by the confidence of its answers."""
+    """How a tier, or one of its deployments, obtains the confidence of its answers."""
 
     source: ConfidenceSource = ConfidenceSource.AUTO
     samples: int = 2
-    """Further calls per answer: samples to compare with, or votes of a verifier without log-probabilities."""
+    """Further calls per answer: samples to compare with, or verdicts of a verifier without log-probabilities."""
     verifier: str | None = None
-    """The deployment that is asked whether an answer is right; None: the one that answered."""
+    """The deployment that checks whether an answer is right. None: the deployment that answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationMap:
-    """P(right) over a raw confidence, for the answers of one deployment to one workload."""
+    """A map from raw confidence to P(right) for the answers of one deployment to one workload."""
 
     model: str
     """The deployment's name in the fleet."""
     source: ConfidenceSource
     points: tuple[tuple[float, float], ...]
-    """(raw confidence, P(right)), both 0 to 1, the raw rising and P never falling. At least one."""
+    """Pairs of raw confidence and P(right), both from 0 to 1. Raw values rise, and P never falls. There is at least one
+    pair."""
     workload: str = ""
-    """As the query's metadata name it; "": queries without a workload."""
+    """The workload's name in the queries' metadata. "" stands for queries without a workload."""
 
     def __call__(self, raw: float) -> float:
-        """P(right): on the line between the two nearest points, at the ends that of the last one."""
+        """Return P(right) by linear interpolation between the two nearest points. Beyond the ends, the last point's
+        value holds."""
         below = self.points[0]
         if raw <= below[0]:
             return below[1]
@@ -80,5 +84,5 @@ class CalibrationMap:
 def calibration_for(
     maps: Iterable[CalibrationMap], *, model: str, source: ConfidenceSource, workload: str
 ) -> CalibrationMap | None:
-    """The first of ``maps`` that was fitted for just these; a map of another workload says nothing here."""
+    """Return the first of ``maps`` that was fitted for exactly this deployment, source and workload, or None."""
     return next((one for one in maps if (one.model, one.source, one.workload) == (model, source, workload)), None)

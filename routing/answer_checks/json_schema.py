@@ -1,10 +1,10 @@
-"""Whether a JSON value is as a JSON Schema asks, in bounded time.
+"""JSON Schema validation in bounded time.
 
-jsonschema-rs validates (drafts 4 to 2020-12); its patterns run in Rust's ``regex``, which is linear in the text, and
-nothing is fetched. ``format`` is an annotation. How much work a value can make is bounded from the schema, before it is
-checked: see `Schema.most_steps`.
+jsonschema-rs validates (drafts 4 to 2020-12). Its patterns run in Rust's ``regex``, which takes time linear in the
+text, and it fetches nothing. ``format`` is only an annotation. The schema bounds the work that a value can cause before
+the value is checked: see `Schema.most_steps`.
 
-Findings name keys of the schema and places in arrays, never anything of the value.
+Findings name keys of the schema and positions in arrays, but never content of the value.
 """
 
 import json
@@ -27,25 +27,27 @@ MAX_SCHEMA_BYTES: Final = 100_000
 MAX_SUBSCHEMAS: Final = 2_000
 MAX_PATTERNS: Final = 50
 MAX_PATTERNS_CHARS: Final = 2_000
-"""Of all patterns of a schema together."""
+"""Maximum characters of all patterns of a schema together."""
 MAX_CLASSES: Final = 2_500
-"""Of all patterns: the sum of n² over patterns with n classes such as ``\\d`` (their translation from ECMA 262 takes so
-long: 12 µs · n²), and 40 for each ``\\p{…}``."""
+"""Maximum cost of translating all patterns of a schema from ECMA 262: n² for a pattern with n classes such as ``\\d``
+(12 µs · n²), plus 40 for each ``\\p{…}``."""
 MAX_STEPS: Final = 2_000_000
-"""For one value: checks of one subschema against one value, entries of an enum compared, and steps of patterns."""
+"""Maximum steps for one value. A step is a check of one subschema against one value, a compared entry of an enum, or a
+step of a pattern."""
 MAX_STEPS_OF_ALL_ERRORS: Final = 2_000
-"""Where there may be more, only the first error is named: one takes up to a tenth of a millisecond to make."""
+"""Above this number of steps only the first error is reported, because building an error takes up to 0.1 ms."""
 MAX_LEVELS: Final = 64
-"""Of values, for which the steps of a schema that refers to itself are counted, unless they repeat before."""
+"""Maximum depth of values for which the steps of a recursive schema are counted, unless the counts repeat earlier."""
 _TOO_MANY: Final = 10**12
 _DIVISION_STEPS: Final = 1_000
-"""Of a ``multipleOf``, which is exact: up to 30 µs for a usual number, ten times as much for one with an exponent."""
+"""Steps of one ``multipleOf``. It is exact: it takes up to 30 µs for a usual number, and ten times as long for one with
+an exponent."""
 _EXPONENT: Final = re.compile(r"\d[eE][+-]?\d")
 _LONG_NUMBER: Final = re.compile(r"(?<!\d)\d{300}")
 
 _MAX_PROGRAM_BYTES: Final = 200_000
 _LARGEST_PROGRAM: Final = 4_000
-"""States, approximately: what Rust's engine builds within its limit of size."""
+"""Approximate maximum number of states that Rust's engine builds within its size limit."""
 _REPEATED: Final = re.compile(r"\{(\d{1,6}),?(\d{0,6})\}")
 _CLASS: Final = re.compile(r"\\[dDwWsSp]")
 
@@ -53,7 +55,8 @@ _IN_PLACE: Final = ("not", "if", "then", "else")
 _IN_PLACE_LISTS: Final = ("allOf", "anyOf", "oneOf")
 _IN_PLACE_MAPS: Final = ("dependentSchemas", "dependencies")
 MAX_PATHS: Final = 5_000
-"""Of subschemas in place below each ``unevaluated…``: the validator compiles it anew for every path (15 µs)."""
+"""Maximum paths through in-place subschemas below each ``unevaluated…``: the validator compiles it again for every path
+(15 µs)."""
 _UNEVALUATED: Final = ("unevaluatedItems", "unevaluatedProperties")
 _BELOW: Final = (
     *("items", "additionalItems", "additionalProperties", "contains", "propertyNames"),
@@ -67,22 +70,22 @@ _BOUNDS: Final = (
 
 
 class ValidationResult(NamedTuple):
-    """What is wrong, and what was not checked."""
+    """The errors found in a value, and the checks that were skipped."""
 
     wrong: list[str]
     unchecked: list[str]
 
 
 class NotJsonError(ValueError):
-    """The text is not JSON (NaN and Infinity are not), or too deep or too large to be read."""
+    """The text is not JSON (NaN and Infinity are not JSON), or it is too deep or too large to read."""
 
 
 class UnusableSchema(ValueError):
-    """The schema is not used; the message says why and where, by keys of the schema alone."""
+    """The schema cannot be used. The message says why and where, and quotes only keys of the schema."""
 
 
 def read_json(text: str) -> Any:
-    """The JSON value that ``text`` is; raises `NotJsonError` where it is none."""
+    """Return the JSON value in ``text``. Raises `NotJsonError` if it is not JSON."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -90,7 +93,7 @@ def read_json(text: str) -> Any:
 
 
 def validate_json(text: str, value: Any, schema: Mapping[str, Any]) -> ValidationResult:
-    """What of ``value``, which `read_json` read from ``text``, is not as ``schema`` asks."""
+    """Check ``value``, which `read_json` read from ``text``, against ``schema``."""
     try:
         return _compiled(_encoded(schema)).validate(text, value)
     except UnusableSchema as why:
@@ -98,7 +101,7 @@ def validate_json(text: str, value: Any, schema: Mapping[str, Any]) -> Validatio
 
 
 def find_schema_error(schema: Mapping[str, Any]) -> str | None:
-    """What is wrong with ``schema``, or None."""
+    """Return the error in ``schema``, or None if it is valid."""
     try:
         _compiled(_encoded(schema))
     except UnusableSchema as error:
@@ -122,7 +125,7 @@ def _compiled(encoded: bytes) -> "Schema":
 
 
 class Schema:
-    """A schema, compiled; raises `UnusableSchema` where it is none, or where its work has no bound."""
+    """A compiled schema. Raises `UnusableSchema` if it is invalid, or if its work has no bound."""
 
     def __init__(self, schema: Any) -> None:
         import jsonschema_rs  # 30 ms, for the processes that see a schema
@@ -130,7 +133,7 @@ class Schema:
         graph = _Graph(schema)
         self._keys = graph.keys
         self._steps: list[tuple[int, int]] = []
-        """For values of depth 0, 1, …: checks of one value, and steps of patterns for one byte, at most."""
+        """For each depth 0, 1, …: the maximum checks of one value, and the maximum pattern steps for one byte."""
         try:
             self._validator = jsonschema_rs.validator_for(
                 schema,
@@ -155,9 +158,10 @@ class Schema:
             )
 
     def most_steps(self, text: str) -> int:
-        """No value of JSON in ``text`` takes more steps than this (see `MAX_STEPS`).
+        """Return an upper bound of the steps (see `MAX_STEPS`) that any JSON value in ``text`` takes.
 
-        Each comma and each opening bracket begins at most one value; a value is at most as deep as there are brackets.
+        Each comma and each opening bracket begins at most one value, and a value is at most as deep as there are
+        brackets.
         """
         opened = text.count("[") + text.count("{")
         if opened >= len(self._steps) and not self._knows_all_depths:
@@ -172,7 +176,7 @@ class Schema:
         return min(steps * repeats, _TOO_MANY)
 
     def validate(self, text: str, value: Any) -> ValidationResult:
-        """What of ``value``, read from ``text``, is not as the schema asks."""
+        """Return the errors of ``value``, which was read from ``text``."""
         steps = self.most_steps(text)
         # The time that a number of n digits takes grows as n².
         if steps > MAX_STEPS or _LONG_NUMBER.search(text):
@@ -214,13 +218,13 @@ def _branches(kind: Any) -> str:
 
 
 def _too_many(kind: Any) -> str:
-    return f"{len(kind.unexpected)} properties too many"
+    return f"{len(kind.unexpected)} unexpected properties"
 
 
 _FINDINGS: Final[dict[str, Callable[[Any], str]]] = {
     **dict.fromkeys(_BOUNDS, lambda kind: f"{kind.name} {kind.limit} is not kept"),
     "multipleOf": lambda kind: f"multipleOf {kind.multiple_of} is not kept",
-    "type": lambda kind: f"not of type {' or '.join(kind.types)}",
+    "type": lambda kind: f"has the wrong type; expected {' or '.join(kind.types)}",
     "enum": lambda kind: "not one of its enum",
     "const": lambda kind: "not its const",
     "pattern": lambda kind: "not of its pattern",
@@ -239,14 +243,18 @@ def _compile_error(error: "jsonschema_rs.ValidationError") -> str:
     path = "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path)
     kind: Any = error.kind
     if kind.name == "format" and kind.format == "regex":
-        return f"the pattern at {path[:200]} is not one that matches in linear time (no lookaround, no back-references)"
+        return (
+            f"the pattern at {path[:200]} cannot be matched in linear time (lookaround and back-references are "
+            "not supported)"
+        )
     if not error.instance_path:
         return "a $schema that is not draft 4, 6, 7, 2019-09 or 2020-12"
     return f"invalid at {path[:200]}"
 
 
 class _Graph:
-    """Which subschemas are applied to a value beside another one (in place), and which below it."""
+    """The subschemas that apply to a value together with another one (in place), and those that apply to its
+    children."""
 
     def __init__(self, root: Any) -> None:
         self.keys: set[str] = set()
@@ -255,13 +263,14 @@ class _Graph:
         self._schemas: list[Mapping[str, Any]] = []
         self._in_place: list[list[int]] = []
         self._below: list[list[tuple[bool, int]]] = []
-        """(Whether it applies to the child of one name or number, not to any; subschema)."""
+        """Pairs of a flag and a subschema. The flag says that it applies to the child of one name or index, not to any
+        child."""
         self._own: list[tuple[int, int]] = []
-        """(Checks of a value, pattern steps for a byte)."""
+        """Pairs: checks of a value, and pattern steps for a byte."""
         self.converged = True
         self.divides = False
         self._walkers: list[int] = []
-        """Subschemas that ask what those in place have evaluated."""
+        """Subschemas that ask which parts the in-place subschemas evaluated."""
         self._patterns = self._pattern_chars = self._classes = 0
         start = self._add(root)
         done = 0
@@ -318,7 +327,8 @@ class _Graph:
         self._own.append((checks, sum(map(self._steps_of, own))))
 
     def _steps_of(self, pattern: str) -> int:
-        """With how many states a byte can be compared: at most the characters, each as often as it is repeated."""
+        """Return the maximum number of states that a byte is compared with: the characters, each as often as it is
+        repeated."""
         classes = _CLASS.findall(pattern)
         properties = classes.count("\\p")
         self._patterns += 1
@@ -356,7 +366,7 @@ class _Graph:
         return target
 
     def _in_order(self) -> list[int]:
-        """All subschemas, each after those that it applies in place (Kahn 1962)."""
+        """Return all subschemas, each after those that it applies in place (Kahn 1962)."""
         incoming = Counter(target for targets in self._in_place for target in targets)
         free = [place for place in range(len(self._schemas)) if not incoming[place]]
         order = []
@@ -379,12 +389,13 @@ class _Graph:
             raise UnusableSchema(f"too many subschemas such as anyOf below {' and '.join(_UNEVALUATED)}")
 
     def steps_by_depth(self) -> Iterator[tuple[int, int]]:
-        """For values 0, 1, … levels below the root: (checks of one such value, pattern steps for one byte of it).
+        """Return, for values 0, 1, … levels below the root, the checks of one such value and its pattern steps for one
+        byte.
 
-        No value takes more. With A(s, k) for what one application of s makes at one value k levels below:
-        A(s, 0) = own(s) + Σ A(t, 0) and A(s, k) = Σ A(t, k) + Σ A(u, k-1) + max A(v, k-1), over the subschemas t in
-        place, u for any child, and v for children of one name each, which are different values.
-        Ends where all further values repeat earlier ones.
+        No value takes more. Let A(s, k) be the work that one application of s causes at one value k levels below. Then
+        A(s, 0) = own(s) + Σ A(t, 0) and A(s, k) = Σ A(t, k) + Σ A(u, k-1) + max A(v, k-1), where t are the in-place
+        subschemas, u those for any child, and v those for the child of one name, which are different values. The
+        sequence ends when all further values repeat earlier ones.
         """
         if self._start is None:
             return
@@ -429,7 +440,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _size(value: Any) -> int:
-    """How many values ``value`` holds, itself not counted."""
+    """Return how many values ``value`` contains, not counting itself."""
     if isinstance(value, Mapping):
         return len(value) + sum(map(_size, value.values()))
     return len(value) + sum(map(_size, value)) if isinstance(value, list) else 0

@@ -1,6 +1,6 @@
-"""The judge: whether an answer stands. Validators first, then confidence; one verdict.
+"""The judge: accepts or rejects an answer. Validators run first, then the confidence; the result is one verdict.
 
-Reasons are a code (`ReasonCode`) and a text, which holds nothing of the answer.
+A reason is a code (`ReasonCode`) and a text. The text quotes nothing of the answer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,39 +21,40 @@ from routing.query import Expectation, Query
 from routing.reason import Reason, ReasonCode, code_of
 
 GROUNDED_SHARE: Final = 0.4
-"""At least this share of an answer's content words must stand in the context (or in the question)."""
+"""Minimum share of an answer's content words that must occur in the context or in the question."""
 
 GROUNDED_FROM_WORDS: Final = 5
-"""A shorter answer is not held to its words: nearly nothing would decide."""
+"""Shorter answers are not checked, because a few words would decide."""
 
 LANGUAGE_FROM_WORDS: Final = 12
 
 MAX_JSON_CHARS: Final = 1_000_000
-"""Twice what models write at most; a longer answer is not read as JSON, which would take too long."""
+"""Twice the most that models write. A longer answer is not parsed as JSON, which would take too long."""
 MAX_GROUNDED_CHARS: Final = 100_000
-"""Of the answer, the context and the question: what is behind is not looked at."""
+"""Only this many characters of the answer, the context and the question are compared."""
 
 
 _SHAPE_FAULTS: Final = frozenset({ReasonCode.SHAPE.value, ReasonCode.CHOICES.value})
 
 
 class Verdict(NamedTuple):
-    """Whether an answer stands, and why not (or what could not be checked)."""
+    """Whether an answer is accepted, with the reasons against it and the checks that were not possible."""
 
     accepted: bool
     confidence: float | None
-    """0 to 1, or None where it has no source."""
+    """From 0 to 1. None without a source."""
     reasons: tuple[Reason, ...]
     source: str
-    """Where the confidence is from: the value of a `ConfidenceSource`."""
+    """The source of the confidence: the value of a `ConfidenceSource`."""
     usable: bool = True
-    """It can be delivered if none is better: its confidence is too low, or only a heuristic rejects it."""
+    """The answer can be delivered if there is none better: its confidence is too low, or only a heuristic rejects
+    it."""
     raw: float | None = None
-    """The confidence before calibration; None where it is not calibrated."""
+    """The confidence before calibration. None if it is not calibrated."""
 
 
 def is_misshapen(verdict: Verdict) -> bool:
-    """Whether an answer, no refusal, was rejected because it has not the shape that its query expects."""
+    """Whether the answer was rejected because of its shape, and not because it is a refusal."""
     if verdict.usable:  # nearly always
         return False
     codes = {code_of(reason) for reason in verdict.reasons}
@@ -61,15 +62,15 @@ def is_misshapen(verdict: Verdict) -> bool:
 
 
 class Scorer(Protocol):
-    """A trained scorer of answers. It is built outside ``routing/`` and handed in."""
+    """A trained scorer of answers. It is built outside ``routing/`` and passed in."""
 
     @property
     def name(self) -> str:
-        """What the routing log calls it."""
+        """The scorer's name in the routing log."""
         ...
 
     def __call__(self, pairs: Sequence[tuple[Query, str]]) -> Sequence[float]:
-        """P(the answer is right), 0 to 1, for each pair of query and answer text, in their order."""
+        """Return P(the answer is right), 0 to 1, for each pair of query and answer text, in the same order."""
         ...
 
 
@@ -82,10 +83,10 @@ def judge(
     is_top: bool = False,
     confidence: Confidence | None = None,
 ) -> Verdict:
-    """The verdict on ``completion``. ``is_top``: no tier is above, so that confidence alone never rejects.
+    """Return the verdict on ``completion``. With ``is_top`` there is no higher tier, so confidence alone never rejects.
 
-    ``confidence`` is what the tier's source gave; without it the confidence is that of `confidence_of`. Where a
-    source was asked and gave nothing, the answer is in doubt: it is rejected, and stays the best there may be.
+    ``confidence`` is the figure of the tier's source; without one, `confidence_of` gives the confidence. If the source
+    was asked and gave nothing, the answer is rejected but stays usable.
     """
     findings = _findings(completion, query, is_top=is_top)
     wrong = [finding.reason for finding in findings if finding.rejects]
@@ -96,10 +97,12 @@ def judge(
         usable = not any(finding.rejects and not finding.usable for finding in findings)
         return Verdict(False, value, (*wrong, *notes), source, usable, found.raw)
     if value is None and source == ConfidenceSource.NONE:
-        return Verdict(True, None, (Reason(ReasonCode.NO_CONFIDENCE, "no confidence is reported"), *notes), source)
-    top = [Reason(ReasonCode.TOP_TIER, "no tier is above")] if is_top else []
+        return Verdict(
+            True, None, (Reason(ReasonCode.NO_CONFIDENCE, "the fleet asks for no confidence"), *notes), source
+        )
+    top = [Reason(ReasonCode.TOP_TIER, "there is no higher tier")] if is_top else []
     if value is None:
-        missing = Reason(ReasonCode.LOW_CONFIDENCE, f"confidence unknown, {source} gave none")
+        missing = Reason(ReasonCode.LOW_CONFIDENCE, f"the confidence is unknown: {source} gave none")
         return Verdict(is_top, None, (missing, *top, *notes), source)
     threshold = tier.confidence_threshold
     if value >= threshold:
@@ -110,19 +113,19 @@ def judge(
 
 
 def passes_validators(completion: Completion, query: Query, *, is_top: bool) -> bool:
-    """Whether no validator rejects ``completion``: only then is its confidence worth paying for."""
+    """Whether no validator rejects ``completion``. Only then is it worth paying for a confidence."""
     return not any(finding.rejects for finding in _findings(completion, query, is_top=is_top))
 
 
 def has_shape(text: str, expects: Expectation) -> bool:
-    """Whether ``text`` has the shape that ``expects`` asks for, as far as that can be checked."""
+    """Whether ``text`` has the shape that ``expects`` requires, as far as this can be checked."""
     return not any(finding.rejects for finding in _shape(text.strip(), expects))
 
 
 def confidence_of(completion: Completion, p_right: float | None) -> tuple[float | None, str]:
-    """How likely the answer is right, and who says so: the scorer before the model's own probabilities.
+    """Return the probability that the answer is right, and its source: the scorer if there is one, else the model.
 
-    The latter is the geometric mean of the tokens' probabilities, exp(mean log-probability).
+    The model's figure is exp(mean log-probability), the geometric mean of its tokens' probabilities.
     """
     if p_right is not None and 0.0 <= p_right <= 1.0:
         return p_right, ConfidenceSource.SCORER
@@ -134,7 +137,7 @@ class _JudgeFinding(NamedTuple):
     reason: Reason
     rejects: bool = True
     usable: bool = False
-    """Better than no answer: only a heuristic speaks against it, so it stays as the best there may be."""
+    """Whether only heuristics reject the answer. It can then be delivered if there is no better one."""
 
 
 def _rejected(code: ReasonCode, text: str, *, usable: bool = False) -> _JudgeFinding:
@@ -146,7 +149,7 @@ def _unchecked(what: str) -> _JudgeFinding:
 
 
 def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence[_JudgeFinding]:
-    """What the validators find. An answer that calls tools says what it has to say by the calls."""
+    """Return what the validators find. An answer that calls tools needs no text."""
     text = completion.text.strip()
     is_cut = completion.finish_reason == "length"
     if completion.finish_reason == "content_filter":
@@ -166,14 +169,18 @@ def _findings(completion: Completion, query: Query, *, is_top: bool) -> Sequence
 
 
 def _why_empty(completion: Completion, query: Query) -> str:
-    """Why there is no text, as far as the usage shows."""
+    """Return why there is no text, as far as the usage shows."""
     usage = completion.usage
     if completion.finish_reason != "length":
         return "empty"
     cap = f"its cap of {query.max_tokens} tokens" if query.max_tokens else "the cap of its model"
     fix = f"raise {query.cap_field} of the line" if query.max_tokens else "raise max_output_tokens of the model"
     # Tokens of which nothing is seen are reasoning, whether the usage names them or not.
-    seen = f"{usage.reasoning_tokens} of {usage.completion_tokens}" if usage.reasoning_tokens else "no text came of it"
+    seen = (
+        f"{usage.reasoning_tokens} of {usage.completion_tokens}"
+        if usage.reasoning_tokens
+        else "the usage shows no text tokens"
+    )
     return f"empty: {cap} was used up by reasoning ({seen}); fix: {fix}"
 
 
@@ -229,7 +236,8 @@ def _json(text: str, expects: Expectation) -> Iterator[_JudgeFinding]:
 
 
 def _grounded(text: str, query: Query) -> Sequence[_JudgeFinding]:
-    """Lexical overlap only: it sees words from nowhere, not a false claim in the context's words."""
+    """Check the lexical overlap with the context. This finds words that do not occur there, but no false claim in its
+    own words."""
     if not query.expects.context:
         return ()
     said = _content_words(text)
@@ -244,12 +252,14 @@ def _grounded(text: str, query: Query) -> Sequence[_JudgeFinding]:
 
 
 def _content_words(text: str) -> set[str]:
-    """Numbers, and the first six letters of words of four or more, so that inflection does not matter."""
+    """Return the numbers, and the first six letters of words of four or more letters, so that inflection does not
+    matter."""
     return {word[:6] for word in words_of(text[:MAX_GROUNDED_CHARS]) if len(word) >= 4 or word.isdigit()}
 
 
 def _language(text: str, query: Query) -> Sequence[_JudgeFinding]:
-    """A language other than the question's, where both are plain and no other was asked for."""
+    """Find an answer in another language than the question's, if both languages are clear and the query asked for no
+    other."""
     if "```" in text or (text.isascii() and _is_brief(text)):
         return ()
     ours = language_of(text)

@@ -1,7 +1,7 @@
-"""Regular expressions of users, matched by RE2 in time linear in the text.
+"""Users' regular expressions, matched by RE2 in time linear in the text.
 
-RE2 builds an automaton and never backtracks, so it has no lookaround and no back-references; a pattern with them is
-refused. A match takes at most (instructions of the program) times (bytes of the text) steps: `MAX_STEPS` bounds that.
+RE2 builds an automaton and never backtracks, so it supports neither lookaround nor back-references; a pattern with them
+is refused. A match takes at most (instructions of the program) × (bytes of the text) steps, which `MAX_STEPS` bounds.
 """
 
 from functools import lru_cache
@@ -11,19 +11,19 @@ import re2
 
 MAX_PATTERN_CHARS: Final = 500
 MAX_STEPS: Final = 4_000_000
-"""Tens of milliseconds where the automaton has too many states to be cached, far less where it has not."""
+"""Takes tens of milliseconds if the automaton has too many states to be cached, and far less otherwise."""
 _MAX_PROGRAM_BYTES: Final = 1 << 18
-"""What RE2 may use for a program and its cached states. It takes milliseconds to compile one of this size."""
+"""Maximum memory of RE2 for a program and its cached states. Compiling a program of this size takes milliseconds."""
 
 
 class UnusablePattern(ValueError):
-    """The pattern is not run; the message says why and quotes nothing of it."""
+    """The pattern cannot be used. The message says why and quotes nothing of the pattern."""
 
 
 def matches(pattern: str, text: str) -> bool:
     """Whether ``pattern`` matches the whole of ``text``.
 
-    Raises `UnusablePattern` where RE2 cannot express the pattern, or where the text is too long for its size.
+    Raises `UnusablePattern` if RE2 cannot express the pattern, or if the text is too long for it.
     """
     program = _compiled(pattern)
     encoded = text.encode(errors="surrogatepass")
@@ -34,7 +34,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def find_pattern_error(pattern: str) -> str | None:
-    """What is wrong with ``pattern``, or None."""
+    """Return the error in ``pattern``, or None if it is valid."""
     try:
         _compiled(pattern)
     except UnusablePattern as error:
@@ -43,7 +43,8 @@ def find_pattern_error(pattern: str) -> str | None:
 
 
 def program_size(pattern: str) -> int | None:
-    """The instructions of the program that RE2 makes of ``pattern``; None where it makes none."""
+    """Return the number of instructions of the program that RE2 compiles ``pattern`` to, or None if it does not
+    compile."""
     try:
         return int(_compiled(pattern).programsize)
     except UnusablePattern:
@@ -65,8 +66,8 @@ def _compiled(pattern: str) -> re2._Regexp:
 
 
 def _reason(error: str) -> str:
-    """RE2's message without its part after the colon, which quotes the pattern."""
+    """Return RE2's message without the part after the colon, which quotes the pattern."""
     if "(?=" in error or "(?!" in error or "(?<" in error:
         return "uses lookaround, which RE2 does not support"
     kind = error.strip("(),b'\"").partition(":")[0]
-    return f"not a regular expression of RE2 ({kind})" if kind else "not a regular expression of RE2"
+    return f"not a valid regular expression for RE2 ({kind})" if kind else "not a valid regular expression for RE2"

@@ -1,10 +1,10 @@
-"""Whether an answer is a refusal: short, and opening with a phrase by which models decline."""
+"""Detection of refusals: short answers that open with a phrase by which models decline."""
 
 import re
 from typing import Final
 
 MAX_CHARS: Final = 700
-"""A longer answer says more than no, whatever its first sentence."""
+"""A longer answer is not a refusal, whatever its first sentence says."""
 
 _OPENING: Final = re.compile(
     r"""
@@ -52,9 +52,10 @@ _BUT_HERE_IT_IS: Final = re.compile(
 
 
 def is_refusal(text: str) -> bool:
-    """Whether the stripped answer ``text`` declines, in English, German, French, Spanish, Italian or Portuguese.
+    """Whether the stripped answer ``text`` is a refusal in English, German, French, Spanish, Italian or Portuguese.
 
-    A word of regret alone is none, nor a "can't" about the matter ("I can't find a mistake in it").
+    A word of regret alone is not a refusal, and neither is a "can't" about the subject ("I can't find a mistake in
+    it").
     """
     if len(text) > MAX_CHARS:
         return False

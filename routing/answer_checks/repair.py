@@ -1,4 +1,4 @@
-"""Repair: one more call at the same tier, which shows the model its answer and what the validators found in it."""
+"""Repair: one more call at the same tier that shows the model its answer and the validators' findings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,32 +8,33 @@ from routing.query import Expectation
 from routing.reason import ReasonCode, code_of
 
 REPAIR: Final = "repair"
-"""The purpose, in the ledger, of a call that repairs an answer."""
+"""The purpose of a repair call in the ledger."""
 
 SIGN: Final = "The required form of the answer was not kept: "
-"""What a request for a repair begins with."""
+"""The first words of a repair request."""
 
 MAX_CHOICES_CHARS: Final = 4_000
-"""Longer lists of choices are not repeated: the question has them."""
+"""Longer lists of choices are not repeated, because the question has them."""
 
 ASK_TOKENS: Final = 60
-"""What a request for a repair adds to prompt and answer, approximately."""
+"""Approximate tokens that a repair request adds to the prompt and the answer."""
 
 _FINDINGS: Final = frozenset({ReasonCode.SHAPE.value, ReasonCode.CHOICES.value})
 
 
 class RepairRecord(NamedTuple):
-    """Repairs of a workload at a tier, as the log has them."""
+    """The repairs of a workload at a tier, from the log."""
 
     made: int = 0
     stood: int = 0
-    """How many of their answers were accepted, so that their queries did not climb."""
+    """The number of repaired answers that were accepted, so that their queries did not climb."""
 
 
 def repair_body(
     body: Mapping[str, Any], answer: str, *, reasons: Sequence[str], expects: Expectation
 ) -> dict[str, Any]:
-    """The user's chat ``body``, the ``answer`` to it, and a request to write it again. ``reasons`` are the judge's."""
+    """Return the user's chat ``body`` with the ``answer`` and a request to write it again. ``reasons`` are the
+    judge's."""
     wrong = "; ".join(reason for reason in reasons if code_of(reason) in _FINDINGS)
     asked = f"{SIGN}{wrong}. Give the same answer again in the required form, and nothing else."
     choices = json.dumps(list(expects.choices), ensure_ascii=False)
@@ -46,8 +47,8 @@ def repair_body(
 
 
 def repair_pays(record: RepairRecord, *, repair_usd: float, climb_usd: float) -> bool:
-    """Whether a repair at ``repair_usd`` is expected to save more than it costs, where climbing costs ``climb_usd``.
+    """Whether a repair at ``repair_usd`` is expected to save more than it costs, if climbing costs ``climb_usd``.
 
-    Its chance to stand is by Laplace's rule of succession, so that one half is assumed where nothing is known.
+    The chance of success follows Laplace's rule of succession, so without records it is one half.
     """
     return repair_usd <= (record.stood + 1) / (record.made + 2) * climb_usd

@@ -1,7 +1,7 @@
-"""Self-consistency: a model that says the same again is likelier to be right (Wang et al. 2022).
+"""Self-consistency: an answer that the model gives again is more likely to be right (Wang et al. 2022).
 
-Agreement is measured on what the answers add to the question: two answers that repeat it share those words
-whatever they conclude.
+Agreement is measured on what the answers add to the question, because answers that repeat the question share its words
+even if they disagree.
 """
 
 import json
@@ -14,15 +14,15 @@ from routing.answer_checks.json_schema import NotJsonError, read_json
 from routing.query import Query
 
 WARM: Final = 0.7
-"""The temperature of the samples where the user asked for less: at 0 a model repeats itself, sure or not."""
+"""The minimum temperature of the samples: at 0 a model repeats its answer whether it is sure or not."""
 
 _TOKEN: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?|\w+")
 
 
 def sample_body(body: Mapping[str, Any], *, number: int) -> Mapping[str, Any]:
-    """The body of the ``number``-th sample: the user's, warm enough to differ.
+    """Return the body of sample ``number``: the user's body with a temperature high enough for answers to differ.
 
-    A temperature is only sent where the user sent one: many models refuse it.
+    A temperature is sent only if the user sent one, because many models refuse it.
     """
     sent = {name: value for name, value in body.items() if name not in ("logprobs", "top_logprobs")}
     temperature = sent.get("temperature")
@@ -34,14 +34,15 @@ def sample_body(body: Mapping[str, Any], *, number: int) -> Mapping[str, Any]:
 
 
 def consistency(answer: str, samples: Sequence[str], query: Query) -> float | None:
-    """Mean agreement of ``answer`` with ``samples``, 0 to 1; None without a sample."""
+    """Return the mean agreement of ``answer`` with ``samples``, 0 to 1. None without samples."""
     if not samples:
         return None
     return sum(agreement(answer, sample, query) for sample in samples) / len(samples)
 
 
 def agreement(first: str, second: str, query: Query) -> float:
-    """0 to 1: whether both give the same choice or JSON value; else the F1 of the tokens that they add to the query."""
+    """Return 1 or 0 for choices and JSON values that agree or differ, else the F1 (0 to 1) of the tokens that both
+    answers add to the query."""
     first, second = first.strip(), second.strip()
     if first == second:
         return 1.0

@@ -1,7 +1,7 @@
-"""Self-verification, P(true): a model is asked whether an answer is right (Kadavath et al. 2022).
+"""Self-verification, P(true): a model states whether an answer is right (Kadavath et al. 2022).
 
-What it is asked about is data between marks, and its verdict is closed: whatever the question or the answer
-say, only a yes, a no or a number is read.
+The question and the answer are data between markers. Only a yes, a no or a number is read from the reply, whatever the
+question or the answer says.
 """
 
 import math
@@ -16,19 +16,20 @@ from routing.outcome import Completion
 from routing.query import Query
 
 CHARS_PER_CONTEXT_TOKEN: Final = 1.5
-"""So much of question and answer each is shown: together they stay within the verifier's context."""
+"""Characters of the question, and of the answer, per token of the verifier's context. Together they fit into the
+context."""
 
 VERDICT_TOKENS: Final = 8
-"""What a verdict needs of a model whose probabilities are read from its first token."""
+"""Tokens of a verdict by a model whose probabilities are read from its first token."""
 
 REASONING_TOKENS: Final = 1024
-"""What one may need that thinks first; a model that does not ends after a word."""
+"""Maximum tokens for a model that reasons first. Other models stop after one word."""
 
 TOP_LOGPROBS: Final = 5
-"""OpenAI and Google take up to 20; llama.cpp, vLLM and most others at least 5."""
+"""OpenAI and Google allow up to 20; llama.cpp, vLLM and most others at least 5."""
 
 LEAST_MASS: Final = 0.05
-"""A token is read as the verdict where yes and no together have this much of the probability."""
+"""A token counts as the verdict if yes and no together have at least this probability."""
 
 _YES: Final = frozenset({"yes", "y", "true", "correct", "right"})
 _NO: Final = frozenset({"no", "n", "false", "incorrect", "wrong"})
@@ -44,7 +45,8 @@ _ASKS: Final[Mapping[ConfidenceSource, str]] = {
 
 
 def verification_body(query: Query, answer: str, *, verifier: Model, source: ConfidenceSource) -> dict[str, Any]:
-    """The chat body that asks ``verifier`` about ``answer``. ``source`` is self-verification or stated confidence."""
+    """Return the chat body that asks ``verifier`` about ``answer``. ``source`` is self-verification or stated
+    confidence."""
     chars = int(verifier.context_tokens * CHARS_PER_CONTEXT_TOKEN)
     rules = f"Instructions:\n{query.system[: chars // 4]}\n\n" if query.system else ""
     asked = (
@@ -61,7 +63,8 @@ def verification_body(query: Query, answer: str, *, verifier: Model, source: Con
 
 
 def read_verdict(completion: Completion, source: ConfidenceSource) -> float | None:
-    """0 to 1: P(yes) over yes and no where the reply has log-probabilities, else what it says; None: no verdict."""
+    """Return the verdict, 0 to 1: P(yes) over yes and no if the reply has log-probabilities, else the stated answer.
+    None without a verdict."""
     if source is ConfidenceSource.STATED:
         return _stated(completion.text)
     for token in tokens_of(completion.response):

@@ -1,9 +1,8 @@
-"""Corrections: free changes of an answer's shape that are certain, and never change its value.
+"""Corrections: free and certain changes of an answer's shape that never change its value.
 
-A correction takes away what stands around the value (a code fence, text), the comma after the last entry of an array or
-an object, or writes a choice as the query does. Where more than one reading is possible there is none. What comes out
-has the shape that the query expects, and is what a strict reader finds in the answer without the fault. All of it takes
-time in proportion to the length of the text.
+A correction removes what surrounds the value (a code fence, text), removes the comma after the last entry of an array
+or an object, or spells a choice as the query does. An answer with more than one possible reading is not corrected. The
+result has the shape that the query expects. The work is linear in the length of the text.
 """
 
 import re
@@ -26,39 +25,39 @@ FULL_STOP: Final = "full stop"
 QUOTATION: Final = "quotation marks"
 
 RESPONSE_KEY: Final = "pointsman"
-"""The member of the stored ``chat.completion`` object that has the correction: its rules, and the original text."""
+"""The key of the stored ``chat.completion`` object that holds the correction: its rules, and the original text."""
 
 # Possessive: else a fence with a row of blanks behind it takes hours.
 _FENCED: Final = re.compile(r"\A(?:```|~~~)[ \t]*+[\w+.-]*+[ \t]*+\n(.*)\n[ \t]*+(?:```|~~~)\Z", re.DOTALL)
 _FENCE: Final = re.compile(r"^[ \t]*+(?:```|~~~)[ \t]*+[\w+.-]*+[ \t]*+$", re.MULTILINE)
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?P<end>"?)|(?P<open>[\[{])|(?P<close>[\]}])|,(?=\s*[\]}])', re.DOTALL)
-"""A string (to the end of the text where it is not closed), a bracket, or a comma before a closing one."""
+"""A string (up to the end of the text if it is not closed), a bracket, or a comma before a closing bracket."""
 _MAX_DEPTH: Final = 1_000
-"""No deeper value is read."""
+"""Deeper values are not read."""
 _BRACKET: Final = re.compile(r"[\[\]{}]")
 _PART_OF_MORE: Final = re.compile(r"(?:[\"']\s*:|,)\s*\Z")
-"""A text that ends in this goes on in the value: it is the value of a key, or the entry of an array."""
+"""A text with this ending continues in the value: the value belongs to a key, or is an entry of an array."""
 _GOES_ON: Final = re.compile(r"\A\s*[,:]")
 MAX_CHOICES: Final = 10_000
-"""More are not compared, which takes 2 µs each."""
+"""More choices are not compared. Comparing one takes 2 µs."""
 _WRAPPERS: Final = ("**", "`", '"', "'", "“”", "‘’", "«»")
 _STOPS: Final = (".", "。")
 
 
 class Correction(NamedTuple):
-    """A text of the expected shape, and what was changed for it."""
+    """A text of the expected shape, and the rules that changed it."""
 
     text: str
     rules: tuple[str, ...]
 
     @property
     def reason(self) -> Reason:
-        """What the decision says of it."""
+        """The reason in the decision."""
         return Reason(ReasonCode.CORRECTED, f"corrected: {', '.join(self.rules)}")
 
 
 def corrected(completion: Completion, query: Query) -> tuple[Completion, Correction] | None:
-    """``completion`` with its text in the shape that ``query`` expects; None where no correction is certain.
+    """Return ``completion`` with its text in the shape that ``query`` expects, or None if no correction is certain.
 
     The original text stays in its response, under ``pointsman.correction``.
     """
@@ -77,7 +76,7 @@ def corrected(completion: Completion, query: Query) -> tuple[Completion, Correct
 
 
 def correction_of(text: str, expects: Expectation) -> Correction | None:
-    """The correction of ``text``, which is not of the expected shape; None where none is certain."""
+    """Return the correction of ``text``, which does not have the expected shape, or None if none is certain."""
     text = text.strip()
     if expects.choices:
         found = _choice(text, expects.choices)
@@ -89,7 +88,7 @@ def correction_of(text: str, expects: Expectation) -> Correction | None:
 
 
 def _choice(text: str, choices: Sequence[str]) -> Correction | None:
-    """The one choice that ``text`` is but for its case, a full stop, and marks around it."""
+    """Return the one choice that ``text`` equals apart from case, a full stop, and surrounding marks."""
     if len(choices) > MAX_CHOICES:
         return None
     body, rules = unfenced(text)
@@ -110,7 +109,7 @@ def _same_but_for_case(first: str, second: str) -> bool:
 
 
 def _bare(text: str) -> tuple[str, list[str]]:
-    """``text`` without one full stop and without the marks around it, in either order."""
+    """Return ``text`` without one full stop and without surrounding marks, in either order."""
     rules: list[str] = []
     for _ in range(2):
         if len(text) > 1 and text.endswith(_STOPS) and FULL_STOP not in rules:
@@ -126,9 +125,9 @@ def _bare(text: str) -> tuple[str, list[str]]:
 
 
 def unfenced(text: str) -> tuple[str, list[str]]:
-    """What is between the first and the last line of the stripped ``text``, where these are a code fence.
+    """Return what is between the first and the last line of the stripped ``text`` if these form a code fence.
 
-    With the rules that took it away, none where ``text`` stays as it is.
+    Also returns the rules applied, which are empty if ``text`` is unchanged.
     """
     found = _FENCED.match(text)
     return (text, []) if found is None else (found.group(1).strip(), [CODE_FENCE])
@@ -157,9 +156,9 @@ def _json(text: str) -> Correction | None:
 
 
 def _only_container(text: str) -> tuple[slice, list[int]] | None:
-    """Where the one array or object of ``text`` stands, and the commas after last entries in it.
+    """Return the position of the only array or object in ``text``, and of the commas after last entries in it.
 
-    None where there is none, or where what is around could be part of a larger value or hold another one.
+    None if there is none, or if the surrounding text could be part of a larger value or contain another value.
     """
     if (first := _BRACKET.search(text)) is None or first.group() in "]}":
         return None
@@ -194,7 +193,7 @@ def _only_container(text: str) -> tuple[slice, list[int]] | None:
 
 
 def _without(text: str, places: Sequence[int]) -> str:
-    """``text`` without the characters at ``places``, which rise."""
+    """Return ``text`` without the characters at ``places``, which are in rising order."""
     ends = [*places, len(text)]
     return "".join(text[start:end] for start, end in zip([0, *(at + 1 for at in places)], ends, strict=True))
 

@@ -1,4 +1,4 @@
-"""What a tier's confidence threshold acts on, deployment by deployment, and where it can never act."""
+"""What each deployment's confidence threshold acts on, and where it can never act."""
 
 from typing import Final, NamedTuple, assert_never
 
@@ -11,26 +11,26 @@ _OTHER_SOURCE: Final = 'Set confidence = { source = "self_verification" } there:
 
 
 class ThresholdAction(NamedTuple):
-    """The confidence of one deployment's answers, in words for a person."""
+    """The effect of one deployment's confidence threshold, in words for a person."""
 
     model: str
     source: ConfidenceSource
     acts_on: str
-    """What is compared with the threshold."""
+    """The figure that is compared with the threshold."""
     workloads: tuple[str, ...]
-    """Those for which the confidence is calibrated; "" stands for queries without a workload."""
+    """The workloads for which the confidence is calibrated. "" stands for queries without a workload."""
     wrong: str | None
-    """Why the threshold never acts, or always; None where it acts."""
+    """Why the threshold never acts, or always acts. None if it works."""
     fix: str
 
     @property
     def is_calibrated(self) -> bool:
-        """For some workload at least."""
+        """Whether the confidence is calibrated for at least one workload."""
         return bool(self.workloads) or self.source is ConfidenceSource.SCORER
 
 
 def threshold_action(model: Model, fleet: Fleet) -> ThresholdAction:
-    """What the threshold of ``model``'s tier acts on. ``model`` is one of ``fleet``."""
+    """Return what the threshold of ``model``'s tier acts on. ``model`` belongs to ``fleet``."""
     policy = fleet.confidence_of(model)
     maps = [one for one in fleet.calibrations if (one.model, one.source) == (model.name, policy.source)]
     wrong, fix = _wrong(model, policy.source, fleet) or (None, "")
@@ -38,10 +38,10 @@ def threshold_action(model: Model, fleet: Fleet) -> ThresholdAction:
     if wrong is None and maps:
         lowest, highest = min(one.points[0][1] for one in maps), max(one.points[-1][1] for one in maps)
         if lowest >= threshold:
-            wrong = f"never acts: by its calibration no answer is below {lowest:.2f}"
+            wrong = f"it never acts, because the calibration puts no answer below {lowest:.2f}"
             fix = "Raise the threshold, or calibrate again."
         elif highest < threshold:
-            wrong = f"rejects every answer: by its calibration none is above {highest:.2f}"
+            wrong = f"it rejects every answer, because the calibration puts none above {highest:.2f}"
             fix = "Lower the threshold, or send no queries there."
     return ThresholdAction(
         model=model.name,
@@ -56,7 +56,7 @@ def threshold_action(model: Model, fleet: Fleet) -> ThresholdAction:
 def decides_for(model: Model, fleet: Fleet, *, workload: str) -> bool:
     """Whether the threshold of ``model``'s tier acts on a probability for answers to queries of ``workload``.
 
-    A calibration by which every answer is rejected does not count: such a tier would only be paid twice.
+    A calibration that rejects every answer does not count, because it would only make each query pay for two tiers.
     """
     source = fleet.confidence_of(model).source
     if _wrong(model, source, fleet) is not None:
@@ -69,16 +69,16 @@ def decides_for(model: Model, fleet: Fleet, *, workload: str) -> bool:
 
 def _wrong(model: Model, source: ConfidenceSource, fleet: Fleet) -> tuple[str, str] | None:
     if source is ConfidenceSource.NONE:
-        return "never acts: there is no source of confidence", _OTHER_SOURCE
+        return "it never acts, because there is no source of confidence", _OTHER_SOURCE
     if fleet.tiers[model.tier].confidence_threshold == 0:
-        return "never acts: no confidence is below 0", "Raise it, or leave escalates_to out."
+        return "it never acts, because no confidence is below 0", "Raise it, or leave escalates_to out."
     if source not in LOGPROB_SOURCES:
         return None
     if fleet.providers[model.provider].kind in PROTOCOLS_WITHOUT_LOGPROBS:
-        return "never acts: its protocol has no log-probabilities", _OTHER_SOURCE
+        return "it never acts, because the protocol has no log-probabilities", _OTHER_SOURCE
     if not model.logprobs:
-        return "never acts: no log-probabilities are asked for", (
-            f"Set logprobs = true there if the model gives them. Else: {_OTHER_SOURCE}"
+        return "it never acts, because log-probabilities are not requested", (
+            f"Set logprobs = true there if the model returns them. Otherwise: {_OTHER_SOURCE}"
         )
     return None
 
@@ -94,7 +94,7 @@ def _words(model: Model, source: ConfidenceSource, samples: int, fleet: Fleet) -
         case ConfidenceSource.SELF_CONSISTENCY:
             return f"agreement with {samples} more {'answer' if samples == 1 else 'answers'}"
         case ConfidenceSource.SELF_VERIFICATION:
-            return f"P(true), asked of {fleet.verifier_of(model).name}"
+            return f"P(true), as judged by {fleet.verifier_of(model).name}"
         case ConfidenceSource.STATED:
             return f"probability stated by {fleet.verifier_of(model).name}"
         case ConfidenceSource.SCORER:
@@ -106,7 +106,7 @@ def _words(model: Model, source: ConfidenceSource, samples: int, fleet: Fleet) -
 
 
 def extra_calls(model: Model, fleet: Fleet) -> int:
-    """Calls that one answer of ``model`` takes beyond its own, where it may still climb."""
+    """The number of further calls that one answer of ``model`` takes if it may still climb."""
     policy = fleet.confidence_of(model)
     if policy.source not in PAID_SOURCES:
         return 0

@@ -1,4 +1,4 @@
-"""A confidence from token log-probabilities: of all tokens, of the least likely one, of the decisive ones."""
+"""Confidence from log-probabilities of tokens: of all tokens, of the least likely one, or of the decisive ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from routing.answer_checks.confidence_policy import ConfidenceSource
 from routing.outcome import Completion
 
 DECISIVE_SHARE: Final = 1 / 3
-"""Without a number in the answer, the least likely tokens are what it was most in doubt about: so large a part."""
+"""The share of least likely tokens that count as decisive if the answer has no number."""
 
 
 class Token(NamedTuple):
-    """One token of an answer. ``others`` are the alternatives at its place, itself perhaps among them."""
+    """One token of an answer. ``others`` are the alternatives at its position, which may include the token itself."""
 
     text: str
     logprob: float
@@ -21,7 +21,7 @@ class Token(NamedTuple):
 
 
 def tokens_of(response: Mapping[str, Any]) -> list[Token]:
-    """The tokens of a ``chat.completion`` object whose choice has ``logprobs``; none where it has none."""
+    """Return the tokens of a ``chat.completion`` object, or none if its choice has no ``logprobs``."""
     choices = response.get("choices")
     choice = choices[0] if isinstance(choices, Sequence) and choices and isinstance(choices[0], Mapping) else {}
     logprobs = choice.get("logprobs")
@@ -30,7 +30,8 @@ def tokens_of(response: Mapping[str, Any]) -> list[Token]:
 
 
 def logprob_confidence(completion: Completion, source: ConfidenceSource) -> float | None:
-    """0 to 1; None where the answer came without what ``source`` needs. ``source`` is one of `LOGPROB_SOURCES`."""
+    """Return the confidence, 0 to 1, or None if the answer lacks what ``source`` needs. ``source`` is one of
+    `LOGPROB_SOURCES`."""
     if source is ConfidenceSource.LOGPROB:
         mean = completion.mean_logprob
         return None if mean is None or math.isnan(mean) else math.exp(min(mean, 0.0))
@@ -44,7 +45,7 @@ def logprob_confidence(completion: Completion, source: ConfidenceSource) -> floa
 
 
 def _last_number(tokens: Sequence[Token]) -> list[Token]:
-    """The tokens of the last number: one number can be several tokens in a row."""
+    """Return the tokens of the last number, which can be several consecutive tokens."""
     last = next((place for place in reversed(range(len(tokens))) if _has_digit(tokens[place])), None)
     if last is None:
         return []

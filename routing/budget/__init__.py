@@ -1,1 +1,1 @@
-"""What a query may cost, and what to do where a budget is too small."""
+"""The cost of a query, and what to do if a budget is too small."""

@@ -1,4 +1,4 @@
-"""What a query is expected to cost at a tier."""
+"""The expected cost of a query at a tier."""
 
 from typing import Final
 
@@ -11,9 +11,9 @@ from routing.policy.routing_case import RoutingCase
 
 
 def serving(case: RoutingCase, tier: str) -> Model | None:
-    """The deployment that would serve the query at ``tier``; None if none.
+    """Return the deployment that would serve the query at ``tier``, or None.
 
-    The one that it pins, else that of its category, else the first that it fits.
+    This is the deployment that the query pins, else the one for its category, else the first with room for it.
     """
     models = case.room.get(tier)
     if not models:
@@ -26,23 +26,24 @@ def serving(case: RoutingCase, tier: str) -> Model | None:
 
 
 def usual_usage(case: RoutingCase, model: Model, lengths: AnswerLengths) -> Usage:
-    """The estimated tokens of one call of ``model``."""
+    """Return the estimated tokens of one call of ``model``."""
     return Usage(case.query.measured.expected(model), lengths.expected(case, model).completion_tokens)
 
 
 def expected_usd(case: RoutingCase, model: Model, lengths: AnswerLengths) -> float:
-    """What one call of ``model`` for the query is expected to cost, in dollars."""
+    """Return the expected cost, in USD, of one call of ``model`` for the query."""
     return model.price.cost_usd(usual_usage(case, model, lengths))
 
 
 VERIFICATION_TOKENS: Final = 60
-"""The words around question and answer when a verifier is asked, approximately."""
+"""Approximate tokens of the instructions in a verification prompt."""
 
 VERDICT_TOKENS: Final = 4
 
 
 def confidence_usd(case: RoutingCase, model: Model, fleet: Fleet, lengths: AnswerLengths) -> float:
-    """What the confidence of one answer of ``model`` is expected to cost beyond its call, where it may still climb."""
+    """Return the expected cost, in USD, of the confidence of one answer of ``model``, beyond its call, if it may still
+    climb."""
     calls = extra_calls(model, fleet)
     if calls == 0:
         return 0.0

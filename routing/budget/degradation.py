@@ -1,9 +1,10 @@
-"""A budget that is too small for all: the least hard queries go to cheaper tiers first.
+"""Degradation of a batch when its budget is too small for all queries: the least hard queries go to cheaper tiers
+first.
 
-What is left of the budget is shared among the queries of the batch that are still open. A chunk whose expected cost
-exceeds its share is brought down to it, a rung at a time: its least hard query first, then the next, and only when
-each went down one rung does the least hard one go down a second. So of two queries that stood at the same tier, the
-harder never ends at the cheaper one. What not even the cheapest tiers can pay for, the claim holds.
+The open queries of the batch share what is left of the budget. If the expected cost of a chunk exceeds its share, its
+queries are lowered one rung at a time: the least hard query first, then the next. A second rung comes only after each
+query went down one. So if two queries were at the same tier, the harder one never ends at the cheaper tier. If even the
+cheapest tiers cost too much, the claim holds the query.
 """
 
 import math
@@ -23,7 +24,7 @@ from routing.reason import Reason, ReasonCode
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A tier at which a query could be answered; dollars."""
+    """A tier at which a query could be answered, with its costs in USD."""
 
     tier: str
     expected_usd: float
@@ -32,7 +33,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A query, with its tier first and then the cheaper ones that it fits, each below the one before."""
+    """A query with its tier and then the cheaper tiers with room for it, in descending order."""
 
     hardness: float
     rungs: tuple[Rung, ...]
@@ -40,37 +41,38 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class DegradingBudget:
-    """What is left of the budget of a batch that degrades; dollars."""
+    """What is left of the budget of a batch that degrades, in USD."""
 
     batch_id: int
     unspent_usd: float
     open_queries: int
     spared_usd: float = 0.0
-    """What earlier chunks left of their shares."""
+    """The amount that earlier chunks did not use of their shares."""
     lengths: AnswerLengths = field(default=UNKNOWN_LENGTHS, compare=False)
-    """What its forecast knew of the answers."""
+    """The answer lengths that the batch's forecast used."""
 
     def share_usd(self, count: int) -> float:
-        """What ``count`` of the open queries may cost together."""
+        """Return the share, in USD, of ``count`` of the open queries."""
         even = self.unspent_usd * count / max(self.open_queries, count)
         return min(self.unspent_usd, even + self.spared_usd)
 
 
 class QueryBudget(NamedTuple):
-    """What is left for one query."""
+    """The budgets that limit one query."""
 
     left_usd: float | None = None
-    """Of its ``max_cost_usd``, in dollars; None without one."""
+    """What is left of its ``max_cost_usd``, in USD. None without a limit."""
     batch: DegradingBudget | None = None
-    """None where the batch has no budget, or holds or fails what it cannot pay for."""
+    """None if the batch has no budget, or if its policy is to hold or fail queries over the budget."""
 
 
 def fit_to_budgets(
     decisions: Sequence[Decision], budgets: Sequence[QueryBudget], context: RoutingContext
 ) -> list[Decision]:
-    """``decisions`` as far as ``budgets`` pay for them: by the batches' shares, then by each query's own limit.
+    """Return ``decisions``, lowered until ``budgets`` pay for them: first the batches' shares, then each query's own
+    limit.
 
-    A decision that waits for a vote stays as it is, and has no part of a share yet.
+    A decision that waits for a vote is not changed and takes no share yet.
     """
     fitted = list(decisions)
     places: dict[DegradingBudget, list[int]] = {}
@@ -93,10 +95,10 @@ def fit_to_budgets(
 
 
 def degrade(candidates: Sequence[Candidate], *, share_usd: float, unspent_usd: float = math.inf) -> list[int]:
-    """For each candidate the place of its rung (0 stays) so that together they are expected to cost ``share_usd``.
+    """Return for each candidate the index of its rung (0: unchanged), so that all are expected to cost ``share_usd``.
 
-    A rung whose reservation is more than ``unspent_usd``, all that is left of the budget, can never be paid and is
-    passed over. Where not even the last rungs fit the share, all are at their last.
+    A rung that reserves more than ``unspent_usd``, all that is left of the budget, cannot be paid and is skipped. If
+    even the last rungs exceed the share, all candidates get their last rung.
     """
     places = [_first_payable(candidate, unspent_usd) for candidate in candidates]
     total = sum(one.rungs[place].expected_usd for one, place in zip(candidates, places, strict=True))
@@ -123,11 +125,11 @@ def fit_to_share(
     unspent_usd: float = math.inf,
     lengths: AnswerLengths = UNKNOWN_LENGTHS,
 ) -> list[Decision]:
-    """``decisions``, the least hard lowered until they are expected to cost ``share_usd`` together, each with its cost.
+    """Lower the least hard of ``decisions`` until all are expected to cost ``share_usd``; set each one's expected cost.
 
-    Pinned queries, and those at a tier beside the ladder, stay where they are. Once one is lowered, all of them count
-    as not explored; else those of which another draw would have had one lowered. Otherwise the log would hold the
-    cheap draws of a budget that is nearly too small without the expensive ones.
+    Pinned queries, and those at a tier off the ladder, are not lowered. If any query is lowered, none counts as
+    explored. Otherwise a query loses its exploration if another draw would have caused a lowering. Without this the log
+    would hold the cheap draws of a nearly exhausted budget, but not the expensive ones.
     """
     candidates = [_candidate(decision, context, lengths) for decision in decisions]
     places = degrade(candidates, share_usd=share_usd, unspent_usd=unspent_usd)
@@ -140,7 +142,8 @@ def fit_to_share(
 
 
 def next_rung_down(query: Query, tier: str, *, fleet: Fleet) -> str | None:
-    """The next tier below ``tier`` that ``query`` fits and that reserves less; None where there is none, or a pin."""
+    """Return the next tier below ``tier`` that has room for ``query`` and reserves less. None if there is none, or for
+    a pin."""
     ladder = fleet.ladder
     here = reservation_usd(query, fleet.deployments(tier))
     if tier not in ladder or here is None or query.is_pinned:
@@ -158,7 +161,7 @@ def _candidate(decision: Decision, context: RoutingContext, lengths: AnswerLengt
 
 
 def _rungs(case: RoutingCase, tier: str, context: RoutingContext, lengths: AnswerLengths) -> tuple[Rung, ...]:
-    """``tier`` and what is below it, each cheaper than the one before."""
+    """Return ``tier`` and the tiers below it, each cheaper than the one before."""
     ladder = context.ladder
     names = reversed(ladder[: ladder.index(tier) + 1]) if tier in ladder else (tier,)
     found: list[Rung] = []
@@ -182,7 +185,7 @@ def _rung(case: RoutingCase, tier: str, lengths: AnswerLengths) -> Rung | None:
 def _fairly_drawn(
     decision: Decision, context: RoutingContext, lengths: AnswerLengths, spare_usd: float, unspent_usd: float
 ) -> Decision:
-    """``decision``, which counts as explored only if no other draw would have had it, or another, lowered."""
+    """Return ``decision``, explored only if no other draw would have caused it, or another one, to be lowered."""
     if decision.propensity == 1.0:
         return decision
     rungs = (_rung(decision.case, tier, lengths) for tier in context.ladder)

@@ -1,4 +1,4 @@
-"""What one query may cost (its line's ``max_cost_usd``): no call is chosen whose worst case would exceed it."""
+"""The budget of one query (its line's ``max_cost_usd``): no call is made if its maximum cost exceeds the budget."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -9,13 +9,17 @@ from routing.fleet import Model
 from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 from routing.query import Query
 
-OVER_BUDGET: Final = "its max_cost_usd is less than any call reserves: raise it, or cap the answer with max_tokens"
+OVER_BUDGET: Final = (
+    "its max_cost_usd is below the reservation of every call. fix: raise max_cost_usd, or limit the answer with "
+    "max_tokens"
+)
 
 
 def worst_usd(query: Query, model: Model, *, cap: int | None = None) -> float:
-    """The most that one call of ``model`` can be billed, in dollars: what is reserved for it until its cost is known.
+    """Return the maximum that one call of ``model`` can be billed, in USD. This is reserved until the actual cost is
+    known.
 
-    ``cap`` is the longest completion that is asked for, where that is less than `completion_cap`.
+    ``cap`` is the requested maximum of completion tokens, if it is below `completion_cap`.
     """
     size = query.measured
     completion = completion_cap(query, model) if cap is None else cap
@@ -25,9 +29,9 @@ def worst_usd(query: Query, model: Model, *, cap: int | None = None) -> float:
 
 
 def reservation_usd(query: Query, models: Sequence[Model], lengths: AnswerLengths | None = None) -> float | None:
-    """The least that would be reserved for a call of one of ``models``; None where there is none.
+    """Return the smallest reservation, in USD, of a call of one of ``models``. None without models.
 
-    With ``lengths``: where a budget is tight, so that a call asks for no more than `AnswerLengths.cold_cap`.
+    ``lengths`` is for a tight budget, where a call requests at most `AnswerLengths.cold_cap` tokens.
     """
     if lengths is None:
         return min((worst_usd(query, model) for model in models), default=None)
@@ -36,14 +40,15 @@ def reservation_usd(query: Query, models: Sequence[Model], lengths: AnswerLength
 
 
 def affordable(query: Query, models: Sequence[Model], *, left_usd: float) -> tuple[Model, ...]:
-    """Those of ``models`` whose reservation ``left_usd`` pays for, in their order."""
+    """Return those of ``models`` whose reservation is at most ``left_usd``, in the same order."""
     return tuple(model for model in models if worst_usd(query, model) <= left_usd)
 
 
 def fit_to_query_budget(decision: Decision, left_usd: float, context: RoutingContext) -> Decision:
-    """``decision``, or the next tier down (else any other) that ``left_usd`` pays for, or none: ``over_budget``.
+    """Return ``decision``, at the next tier down (else any other) that ``left_usd`` pays for, or marked
+    ``over_budget``.
 
-    A pinned query does not move.
+    A pinned query keeps its tier.
     """
     case = decision.case
     if _pays(case, decision.tier, left_usd):
@@ -56,16 +61,19 @@ def fit_to_query_budget(decision: Decision, left_usd: float, context: RoutingCon
                 router="budget",
                 propensity=1.0,
                 model=context.preferred(case, tier),
-                reasons=(*decision.reasons, f"max_cost_usd leaves ${left_usd:.6f}: {tier} instead of {decision.tier}"),
+                reasons=(
+                    *decision.reasons,
+                    f"max_cost_usd has ${left_usd:.6f} left, so {tier} answers instead of {decision.tier}",
+                ),
             )
     reasons = _too_expensive(case, [decision.tier, *tiers], left_usd)
     return decision._replace(router="budget", reasons=(*reasons, *decision.reasons), over_budget=True)
 
 
 def _fairly_drawn(decision: Decision, left_usd: float, context: RoutingContext) -> Decision:
-    """``decision``, which counts as explored only if no other draw would have been brought down.
+    """Return ``decision``, explored only if no other draw would have been lowered.
 
-    Else the log would hold the draws of cheap tiers without those of expensive ones.
+    Otherwise the log would hold draws of cheap tiers without those of expensive ones.
     """
     case = decision.case
     if decision.propensity == 1.0 or all(_pays(case, tier, left_usd) for tier in context.ladder if tier in case.room):
@@ -78,7 +86,7 @@ def _pays(case: RoutingCase, tier: str, left_usd: float) -> bool:
 
 
 def _others(tier: str, context: RoutingContext) -> Iterator[str]:
-    """Every other tier, the nearest below first."""
+    """Yield all other tiers, the next lower one first."""
     ladder = context.ladder
     below = tuple(reversed(ladder[: ladder.index(tier)])) if tier in ladder else ()
     yield from below
@@ -86,11 +94,11 @@ def _others(tier: str, context: RoutingContext) -> Iterator[str]:
 
 
 def _too_expensive(case: RoutingCase, tiers: Sequence[str], left_usd: float) -> tuple[str, ...]:
-    """The fix first, then the amounts."""
+    """Return the reasons: first the fix, then the amounts."""
     least = [
         (price, tier) for tier in tiers if (price := reservation_usd(case.query, case.room.get(tier, ()))) is not None
     ]
     if not least:
         return ("no tier has room for it",)
     price, tier = min(least)
-    return (OVER_BUDGET, f"max_cost_usd leaves ${left_usd:.6f}, the cheapest call ({tier}) reserves ${price:.6f}")
+    return (OVER_BUDGET, f"max_cost_usd has ${left_usd:.6f} left, but the cheapest call ({tier}) reserves ${price:.6f}")

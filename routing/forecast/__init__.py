@@ -1,1 +1,1 @@
-"""What a batch is expected to cost and how long it takes."""
+"""The expected cost and duration of a batch."""

@@ -1,9 +1,9 @@
-"""What a batch will cost and how long it will take, from a sample of its queries, before a cent is spent.
+"""Forecast of a batch's cost and duration from a sample of its queries, before any money is spent.
 
-A query is expected to be asked at the tier that the router decided, and further up as often as that tier's answers
-are doubted. What is doubted, how long answers are, what a prompt costs against the estimate of its tokens, and how long
-a call takes, come from what was; each is mixed with a prior that what was outweighs as it grows. The intervals hold
-what is not known: the sample, each of these rates, and the length of answers. All in US dollars and seconds.
+A query is expected to be asked at the tier that the router chose, and further up as often as that tier's answers are
+rejected. The rejection rates, answer lengths, prompt costs relative to the token estimates, and latencies come from
+earlier batches. Each is mixed with a prior that loses weight as observations grow. The intervals cover the uncertainty
+of the sample, of each of these rates, and of the answer lengths. All figures are in US dollars and seconds.
 """
 
 import math
@@ -32,20 +32,20 @@ from routing.outcome import Usage
 from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 
 PRIOR_DOUBTED: Final = (2.0, 20.0)
-"""Two of twenty answers of a tier are doubted, until there are others."""
+"""Prior: two of twenty answers of a tier are rejected."""
 
 PRIOR_SPREAD: Final = 2.0
-"""Standard deviation of a batch's time over its estimate, in logarithms, until the two were compared."""
+"""Standard deviation of the logarithm of a batch's time over its estimate, until observations exist."""
 
 PROMPT_SPREAD: Final = 0.3
-"""The same of what a prompt cost: tokenizers differ, and a cache makes part of it cheaper."""
+"""The same for the cost of a prompt: tokenizers differ, and a cache makes part of the prompt cheaper."""
 
 BATCH_SPREAD: Final = 0.2
-"""Both from one batch to the next, until several have been measured."""
+"""The same for both between batches, until several have been measured."""
 
 PRIOR_WAIT_S: Final = 0.5
 PRIOR_TOKENS_PER_S: Final = 80.0
-"""A call's latency, until it is measured: that wait, and the completion at this pace."""
+"""The prior of a call's latency: this wait, plus the completion at this pace."""
 
 PRIOR_LATENCY_SPREAD: Final = 0.6
 MEASURED_LATENCY_SPREAD: Final = 0.15
@@ -55,17 +55,17 @@ PRIOR_SAVING_SPREAD: Final = 1.0
 """The same of what a batch with a pilot costs about the middle of its bounds."""
 
 ROUTED_PER_S: Final = 2000.0
-"""Queries that one process routes in a second, approximately. Routing does not limit a batch."""
+"""Approximate number of queries that one process routes per second. Routing is not the bottleneck of a batch."""
 
 
 UNKNOWN_EFFORT: Final = "medium"
 """At which a model may reason as long as it gave no answer, and its effort is not in the fleet: most APIs' default."""
 
 LEAST_KNOWN: Final = 0.9
-"""Of a tier's calls: below it nothing is said of how long the top tier's answers would be."""
+"""Minimum calls of a tier to estimate how long the top tier's answers would be."""
 
 PAIR_TOKENS: Final = 40
-"""What a judge's call takes for each pair beyond question and answers: its part of the instructions."""
+"""Tokens that a judge's call needs per pair beyond the question and the answers: its part of the instructions."""
 
 VERDICT_TOKENS: Final = 8
 
@@ -75,14 +75,14 @@ class _Rung:
     tier: str
     usd: float
     spread_usd: float
-    """The standard deviation of what such calls cost in the mean."""
+    """The standard deviation of the mean cost of such calls."""
     prompt_usd: float
-    """What its prompt costs by its estimated tokens, not corrected."""
+    """The cost of the prompt by its estimated tokens, without correction."""
     tokens: float
     completion_tokens: float
     reasoning_tokens: float
     top: ExpectedLength | None
-    """Of the top tier's answer, by earlier ones of the workload; None where it gave none."""
+    """Length of the top tier's answer, by earlier answers to the workload. None if there are none."""
     unknown_usd: float
     """What it costs more if the model reasons, where that is not known."""
 
@@ -94,9 +94,9 @@ class _ExpectedPath:
     rungs: tuple[_Rung, ...]
     top: _Rung | None = None
     is_pilot: bool = False
-    """Every rung is asked, whatever the others answer."""
+    """Whether every rung is asked, whatever the others answer."""
     grade_usd: float = 0.0
-    """What the judge of its answers costs."""
+    """The cost of the judge of its answers."""
 
 
 def forecast(
@@ -178,9 +178,10 @@ def _with_pilot(
     *,
     total: int,
 ) -> tuple[list[_ExpectedPath], list[_ExpectedPath] | None, int]:
-    """The ways with a pilot's share of them, evenly over the sample, and how many queries they stand for.
+    """Return the paths including the pilot's share, spread evenly over the sample, with the number of queries of each.
 
-    The others go to the top tier; in the second list, which is None where they are not asked, to the lowest alone.
+    The first list sends the other queries to the top tier, the second to the lowest tier alone. The second list is None
+    if the others are not asked.
     """
     fleet, found, least = estimator.context.fleet, list(ways), list(ways)
     free = [
@@ -205,7 +206,7 @@ def _with_pilot(
 
 
 class _Estimator:
-    """What the calls of a query are expected to cost, by what is known of earlier ones."""
+    """The expected costs of a query's calls, by earlier calls."""
 
     def __init__(self, context: RoutingContext, past: ForecastHistory) -> None:
         self.context = context
@@ -213,7 +214,7 @@ class _Estimator:
         self.factors = {tier: _factor(past.prompt_ratios.get(tier, ()), PROMPT_SPREAD) for tier in context.fleet.tiers}
 
     def path(self, decision: Decision, *, climbs: bool = True) -> _ExpectedPath:
-        """From the tier of ``decision`` upwards, or at that tier alone."""
+        """Return the path from the tier of ``decision`` upwards, or that tier alone."""
         case, context, tiers = decision.case, self.context, [decision.tier]
         fleet = context.fleet
         climbs = climbs and case.pin is None
@@ -235,7 +236,7 @@ class _Estimator:
         return _ExpectedPath(tuple(rungs), self._rung(case, fleet.top, top, None, is_last=True))
 
     def grade_usd(self, case: RoutingCase, judge: Model, *, rungs: int) -> float:
-        """What it costs to have each answer below the top compared with the top tier's, in both orders."""
+        """Return the cost of comparing each answer below the top tier with the top tier's answer, in both orders."""
         usage = usual_usage(case, judge, self.lengths)
         shown = Usage(usage.prompt_tokens + 2 * usage.completion_tokens + PAIR_TOKENS, VERDICT_TOKENS)
         return 2 * (rungs - 1) * judge.price.cost_usd(shown)
@@ -268,7 +269,7 @@ class _Estimator:
 
 @dataclass(slots=True)
 class _Mix:
-    """What comes to a tier, of the whole batch."""
+    """The part of the whole batch that one tier gets."""
 
     routed: float = 0.0
     calls: float = 0.0
@@ -281,7 +282,7 @@ class _Mix:
     top_tokens: float = 0.0
     top_reasoning: float = 0.0
     top_known: float = 0.0
-    """Calls for whose queries the length of the top tier's answer is known."""
+    """The calls for whose queries the length of the top tier's answer is known."""
 
 
 def _mixes(
@@ -308,7 +309,7 @@ def _mixes(
 
 
 def _asked(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> Iterator[tuple[_Rung, float, bool]]:
-    """Each rung, the probability that the query is asked there, and whether nothing is above."""
+    """Return each rung, the probability that the query is asked there, and whether it is the last one."""
     probability = 1.0
     for place, rung in enumerate(way.rungs):
         yield rung, probability, place == len(way.rungs) - 1
@@ -320,7 +321,7 @@ def _climbs(way: _ExpectedPath, rung: _Rung, doubted: Mapping[str, tuple[float, 
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
-    """Mean and standard deviation of the share that is doubted, by the Beta distribution."""
+    """Return the mean and standard deviation of the share of rejected answers, by the Beta distribution."""
     judged, passed = verdicts
     doubts, weight = PRIOR_DOUBTED[0] + passed, PRIOR_DOUBTED[1] + judged
     mean = doubts / weight
@@ -328,10 +329,10 @@ def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
 
 
 def _factor(ratios: Sequence[float], prior_spread: float) -> tuple[float, float]:
-    """By what the estimate is to be multiplied, and the relative standard deviation of the next batch about that.
+    """Return the correction factor of the estimate, and the relative standard deviation of the next batch around it.
 
-    A normal distribution of the logarithms with a normal prior (Gelman et al., Bayesian Data Analysis, 2.5): as if
-    a fraction of a batch had come out as estimated, and two had varied by `BATCH_SPREAD`.
+    The logarithms are normally distributed with a normal prior (Gelman et al., Bayesian Data Analysis, 2.5). The prior
+    counts as a fraction of a batch that matched its estimate, and as two batches that varied by `BATCH_SPREAD`.
     """
     known = [math.log(ratio) for ratio in ratios if ratio > 0]
     weight = len(known) + BATCH_SPREAD**2 / (prior_spread**2 - BATCH_SPREAD**2)
@@ -345,12 +346,13 @@ def _cost_usd(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) ->
 
 
 def _escalates(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    """How probable an escalation is. A pilot's queries climb on purpose."""
+    """Return the probability of an escalation. A pilot's queries climb on purpose."""
     return _climbs(way, way.rungs[0], doubted) if len(way.rungs) > 1 and not way.is_pilot else 0.0
 
 
 def _variance_usd2(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    """Of one query's cost, in square dollars: by the length of its answers, and by whether it is asked further up."""
+    """Return the variance of one query's cost, in square dollars, from the length of its answers and its possible
+    climbs."""
     mean = second = below = 0.0
     for rung, asked, _ in _asked(way, doubted):
         usd = rung.usd
@@ -362,7 +364,7 @@ def _variance_usd2(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]
 
 
 def _cost(ways: Sequence[_ExpectedPath], doubted: Mapping[str, tuple[float, float]], *, total: int) -> ForecastInterval:
-    """The cost, as uncertain as the sample, each query, the doubts and the lengths make it."""
+    """Return the cost, with the uncertainty of the sample, the queries, the rejection rates and the lengths."""
     costs = [_cost_usd(way, doubted) for way in ways]
     count, mean = len(costs), sum(costs) / len(costs)
     if mean <= 0:
@@ -428,7 +430,7 @@ def _tier(
 def _basis(
     past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast], fleet: Fleet, *, has_rest: bool
 ) -> dict[str, str]:
-    """Vectors have no length, and nothing doubts them."""
+    """Return the source of each assumption. Embeddings have no answer length and no rejected answers."""
     judged = sum(judged for judged, _ in past.verdicts.values())
     calls = sum(latency.calls for latency in past.latencies.values())
     waiting = sum(load.open.values())

@@ -1,4 +1,4 @@
-"""What a forecast is made of, and what it says: in US dollars and seconds."""
+"""The inputs and the result of a forecast, in US dollars and seconds."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,40 +9,40 @@ from routing.answer_lengths import UNKNOWN_LENGTHS, AnswerLengths
 from routing.fleet import Model
 
 START_S: Final = 2.0
-"""Approximate time before the first calls and after the last one: most of the time of a small batch."""
+"""Approximate time before the first calls and after the last one. A small batch spends most of its time on this."""
 
 PILOT_S: Final = 6.0
-"""The same of a pilot's sampling, grading and certifying, on two cores; measured with 186 queries of 900."""
+"""The same for the sampling, grading and certifying of a pilot, on two cores. Measured with 186 of 900 queries."""
 
 PILOT_ROUNDS: Final = 2
-"""The sample is asked in two parts, each up the ladder tier by tier."""
+"""The sample is asked in two parts, each of which goes up the ladder tier by tier."""
 
 WITHIN: Final = 0.9
-"""The probability that an interval is meant to hold what comes."""
+"""The probability that an interval contains the actual value."""
 
 _Z: Final = 1.6449  # of a normal distribution, for it
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastHistory:
-    """The record of the fleet's earlier batches."""
+    """The observations of the fleet's earlier batches."""
 
     verdicts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Tier → answers that were judged, and how many of them were passed on."""
+    """Tier → judged answers, and rejected answers."""
     latencies: Mapping[str, "CallLatency"] = field(default_factory=dict)
-    """By tier."""
+    """Latencies, by tier."""
     lengths: AnswerLengths = UNKNOWN_LENGTHS
     prompt_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Tier → for each batch that had a plan: what a call's prompt cost in the mean, over its estimate."""
+    """Tier → for each batch with a forecast: the mean cost of a call's prompt, divided by its estimate."""
     pilot_cost_ratios: Sequence[float] = ()
     """For each earlier batch of this file and floor that no budget cut short: its cost over its baseline."""
     time_ratios: Sequence[float] = ()
-    """For each batch of about this size with a plan by measured latencies, and with a pilot as this one or without one:
-    its time over `Forecast.estimated_s`."""
+    """For each batch of a similar size, with a forecast by measured latencies, that also has a pilot or also has none:
+    its time divided by `Forecast.estimated_s`."""
 
 
 class CallLatency(NamedTuple):
-    """How long the complete calls of a tier took: linear in the tokens of the answer."""
+    """The duration of a tier's complete calls: linear in the tokens of the answer."""
 
     calls: int
     mean_s: float
@@ -50,46 +50,46 @@ class CallLatency(NamedTuple):
     s_per_token: float = 0.0
 
     def of(self, tokens: float) -> float:
-        """In seconds, for an answer of ``tokens``; no less than a fifth of the mean."""
+        """Return the seconds for an answer of ``tokens``, at least one fifth of the mean."""
         return max(self.mean_s / 5, self.mean_s + self.s_per_token * (tokens - self.mean_tokens))
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """Who works, and what is before the batch."""
+    """The available workers, and the queries ahead of the batch."""
 
     slots: Mapping[str, int]
-    """Tier → calls that all its workers have in flight together."""
+    """Tier → maximum concurrent calls of all its workers together."""
     open: Mapping[str, int] = field(default_factory=dict)
-    """Stage → queries of other batches that have not ended."""
+    """Stage → open queries of other batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedPilot:
-    """The pilot of a quality floor, as far as it is known before it."""
+    """The pilot of a quality floor, as far as it is known in advance."""
 
     queries: int
-    """That every tier is asked, at most."""
+    """Maximum number of queries that every tier is asked."""
     stops: bool
-    """The others are not answered."""
+    """Whether the other queries stay unanswered."""
     judge: Model | None
-    """Who compares their answers; None where that costs no call."""
+    """The judge of their answers. None if grading needs no call."""
 
 
 class RestBounds(NamedTuple):
-    """What a batch is expected to cost by which tier answers the rest, which only its pilot decides."""
+    """The expected cost of a batch for the cheapest and the most expensive outcome of its pilot."""
 
     least_tier: str
     least_usd: float
-    """The pilot, and the rest by the lowest tier of the ladder without a further call."""
+    """The cost if the lowest tier of the ladder answers the rest without further calls."""
     most_tier: str
     most_usd: float
-    """The pilot, and the rest by the top tier."""
+    """The cost if the top tier answers the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastInterval:
-    """An expectation, and the bounds between which it is with the probability `WITHIN`."""
+    """An expected value, and the bounds that contain the actual value with probability `WITHIN`."""
 
     expected: float
     low: float
@@ -100,37 +100,37 @@ class ForecastInterval:
 
 @dataclass(frozen=True, slots=True)
 class TierForecast:
-    """One tier's part."""
+    """The forecast of one tier."""
 
     tier: str
     routed: float
-    """Queries that the router sends there first."""
+    """Queries that the router sends to this tier first."""
     calls: float
     answers: float
     cost_usd: float
     prompt_usd: float
-    """What a call's prompt costs by its estimated tokens, not yet corrected by earlier batches."""
+    """The cost of a call's prompt by its estimated tokens, without a correction by earlier batches."""
     doubted_share: float
     latency_s: float
     measured_calls: int
-    """Earlier calls behind the latency; 0 where it is assumed."""
+    """The number of earlier calls behind the latency. 0 if it is assumed."""
     backlog: float
-    """Calls of other batches that are before it."""
+    """Calls of other batches that are ahead of it."""
     takes_s: float
     bound_by: str
-    """What lets it go no faster."""
+    """The bottleneck that limits the rate."""
     completion_tokens: float = 0.0
-    """Expected tokens of an answer, the reasoning included."""
+    """Expected tokens of an answer, including reasoning."""
     reasoning_tokens: float = 0.0
     top_tokens: float | None = None
-    """What the top tier's answers to the same queries would take; None where it gave none to such queries yet."""
+    """Expected tokens of the top tier's answers to the same queries. None if it has not answered such queries yet."""
     top_reasoning_tokens: float = 0.0
-    """Of ``top_tokens``."""
+    """The reasoning tokens in ``top_tokens``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The prediction for a batch of ``total`` queries from ``sampled`` ones."""
+    """The forecast of a batch of ``total`` queries, from ``sampled`` ones."""
 
     total: int
     sampled: int
@@ -138,29 +138,30 @@ class Forecast:
     escalated: float
     cost_usd: ForecastInterval
     baseline_usd: ForecastInterval
-    """The same answers, all from the top tier."""
+    """The cost if the top tier gives all answers."""
     finish_s: ForecastInterval
     estimated_s: float
-    """By slots, limits, latencies and queue alone, before what earlier plans missed is heeded."""
+    """The time by slots, limits, latencies and queue alone, before the correction by earlier forecasts."""
     bound_by: str
     basis: Mapping[str, str]
     """Assumption → its source."""
     over_cap: int = 0
-    """Further queries, which fail unasked: no call is cheap enough for their ``max_cost_usd``."""
+    """Further queries that fail without a call, because every call exceeds their ``max_cost_usd``."""
     pilot_queries: int = 0
-    """Queries that every tier is asked, at most: the rest is then counted at the top tier, the most that it costs."""
+    """Maximum number of queries that every tier is asked. The rest is then counted at the top tier, which is the
+    maximum cost."""
     pilot_usd: float = 0.0
-    """What these cost, with their grades; part of the cost."""
+    """The cost of these queries and their grades, included in the total."""
     pilot_low_usd: float = 0.0
-    """The low end of that."""
+    """The low end of this cost."""
     grade_usd: float = 0.0
-    """What the judge of their answers costs; part of that."""
+    """The cost of the judge of their answers, included in ``pilot_usd``."""
     rest: RestBounds | None = None
     """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
     to the high end of the most, and expects the middle of the two; where earlier batches of the same file and floor say
     what their policies saved, it is by these."""
     answer_lengths: Sequence[Sequence[Any]] = ()
-    """What is known of answers of its shapes, as `AnswerLengths.from_json` reads it."""
+    """The evidence on answer lengths for its shapes, in the form that `AnswerLengths.from_json` reads."""
 
 
 def capped(cost_usd: Mapping[str, Any], cap_usd: float | None) -> dict[str, Any]:
@@ -170,16 +171,16 @@ def capped(cost_usd: Mapping[str, Any], cap_usd: float | None) -> dict[str, Any]
 
 
 def interval(expected: float, spread: float) -> ForecastInterval:
-    """About ``expected``, with that relative standard deviation.
+    """Return the interval around ``expected`` with this relative standard deviation.
 
-    By the lognormal distribution: a cost is never below zero, and errs upwards further than downwards.
+    It follows the lognormal distribution: a cost is never negative, and its error upwards is larger than downwards.
     """
     sigma = math.sqrt(math.log1p(spread * spread))
     return ForecastInterval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
 
 
 def nothing(over_cap: int) -> Forecast:
-    """The prediction where no query can be asked."""
+    """Return the forecast of a batch in which no query can be asked."""
     none = ForecastInterval(0.0, 0.0, 0.0)
     return Forecast(
         0, 0, (), 0.0, none, none, ForecastInterval(START_S, START_S, START_S), START_S, "routing", {}, over_cap

@@ -1,4 +1,4 @@
-"""Rounding figures so that they still add up."""
+"""Rounding that keeps sums exact."""
 
 import math
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ Name = TypeVar("Name")
 
 
 def round_to_sum(parts: Mapping[Name, float], *, digits: int = 0) -> dict[Name, float]:
-    """``parts`` rounded to ``digits`` decimals, so that they add up to their sum, rounded likewise.
+    """Return ``parts`` rounded to ``digits`` decimals, so that they add up to the rounded sum.
 
-    By largest remainders (Hamilton's method): each is rounded down, and what is missing to the sum goes, a unit each,
-    to those that lost most. So none is a whole unit off. None of ``parts`` may be negative.
+    This is the method of largest remainders (Hamilton): each part is rounded down, and the missing units go to the
+    parts that lost most. So no part is off by a whole unit. All ``parts`` must be at least 0.
     """
     scale = 10**digits
     scaled = {name: value * scale for name, value in parts.items()}

@@ -1,4 +1,4 @@
-"""How fast a tier gets its calls done."""
+"""The throughput of a tier."""
 
 import math
 
@@ -6,7 +6,7 @@ from routing.fleet import Fleet, Model
 
 
 def max_throughput(fleet: Fleet, tier: str, *, latency_s: float, tokens: float, slots: int) -> tuple[float, str]:
-    """Calls per second that a tier gets done, and what lets it do no more."""
+    """Return the maximum calls per second of a tier, and the bottleneck."""
     by_slots = max(1, slots) / latency_s
     models = fleet.deployments(tier)
     by_limits = sum(_limit_per_s(model, latency_s=latency_s, tokens=tokens) for model in models)

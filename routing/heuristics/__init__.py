@@ -1,1 +1,1 @@
-"""The heuristic router and what it reads in a text."""
+"""The heuristic router and the features that it reads from a text."""

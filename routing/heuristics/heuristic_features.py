@@ -1,4 +1,4 @@
-"""Cheap features of a query: what its text shows in some ten microseconds."""
+"""Cheap features of a query's text. They take about ten microseconds."""
 
 import re
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from routing.heuristics.unicode_obfuscation import is_disguised, normalize_homog
 from routing.query import Query
 
 SCAN_CHARS: Final = 4000
-"""A longer text is read at its head and its tail only, half of this each."""
+"""Only the head and the tail of a longer text are read, half of this each."""
 
 SYSTEM_SCAN_CHARS: Final = 600
 
 GENERAL: Final = "general"
-"""The category of a query that is nothing in particular."""
+"""The category of a query without any other category."""
 
 LONG_TOKENS: Final = 2_000
-"""From here the length of a text adds no more to its difficulty."""
+"""Texts above this length count as equally difficult."""
 
 LONG_CONTEXT_TOKENS: Final = 24_000
-"""From here a query is of the category ``long_context``."""
+"""A query of at least this length has the category ``long_context``."""
 
 MOST_OUTPUT_WORDS: Final = 2_000
-"""What is longer is a text that the query speaks of: no model answers at such length."""
+"""A larger number is the length of a text that the query is about, because no model answers at such length."""
 
 _LIST_MARK: Final = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]|\(?[a-h]\))[ \t]", re.MULTILINE)
 _LATEX: Final = re.compile(r"\\(?:frac|sum|int|prod|sqrt|lim|alpha|beta|theta|mathbb|begin|left|cdot|le|ge|\(|\[)|\$\$")
@@ -44,7 +44,7 @@ LABEL_WORDS: Final = 2
 _CODE_SIGNS: Final = ("```", "=>", "();", "</", "&&", "};")
 _CODE_WORDS: Final = ("def ", "#include", "function(", "console.", "select ", "import ", "public ", "return ", "const ")
 _UNMARKED: Final = bytes(code for code in range(256) if chr(code) not in "`;>&<=^\\$[")
-"""Every byte but those of the characters without which no sign of code, of mathematics or of a role can be there."""
+"""Every byte except those of characters that must be present in any sign of code, mathematics or a role."""
 _ROLE_SIGNS: Final = ("<|", "[inst", "</query", "<query", "</system", "<system")
 _ROLE_WORDS: Final = ("system:", "assistant:", '"tier"', "'tier'", '"role"', "system prompt")
 _SELF_ASSESSMENT: Final = re.compile(
@@ -59,42 +59,43 @@ _SELF_ASSESSMENT_STEMS: Final = (
     "easy", "trivial", "simple", "basic", "einfach", "leicht", "facile", "fácil", "sencilla",
     "ignor", "disregard", "forget", "override", "oublie",
 )  # fmt: skip
-"""Without one of these `_SELF_ASSESSMENT` finds nothing, and takes a third of what the gate may take."""
+"""Without one of these, `_SELF_ASSESSMENT` cannot match. It would take a third of the time that the gate may use."""
 
 
 class Features(NamedTuple):
-    """What can be computed cheaply. Counts of words are of different words, each once.
+    """Features that are cheap to compute. Counts of words count each different word once.
 
-    A named tuple: a frozen dataclass of so many fields takes 4 µs to make, a fifth of what the gate may take.
+    This is a named tuple because creating a frozen dataclass with this many fields takes 4 µs, a fifth of the gate's
+    time limit.
     """
 
     tokens: int
     """Estimated tokens of the whole prompt."""
     words: tuple[str, ...]
-    """The words that were read, lower case, in order."""
+    """The words that were read, in lower case and in order."""
     signs: Signs
-    """How many of them, each once, are which `sign`; system text included."""
+    """The number of different words per `sign`, including the system text."""
     numbers: int
     parts: int
-    """Items of lists in the text."""
+    """The number of list items in the text."""
     has_code: bool
-    """Code in the text, or much talk of it."""
+    """The text contains code, or talks about code a lot."""
     has_maths: bool
-    """Mathematics beyond plain numbers."""
+    """The text contains mathematics beyond plain numbers."""
     output_words: int
-    """The length of the answer that is asked for, in words; 0 where it is not said."""
+    """The requested length of the answer, in words. 0 if the query states none."""
     addresses_router: bool
     """The text says how it should be routed, or imitates a role or an answer of the router."""
     disguised: bool
-    """The text holds hidden, mixed or fancy letters; all else here is of the text without them."""
+    """The text contains hidden, mixed or fancy letters. All other features describe the text without them."""
 
     def __repr__(self) -> str:
-        """Without the words, which are the user's."""
+        """Return the features without the words, which belong to the user."""
         return f"Features(tokens={self.tokens}, signs={tuple(self.signs)})"
 
 
 def extract_features(query: Query) -> Features:
-    """The features of ``query``. Its system text counts for talk of code and mathematics, and the length asked for."""
+    """Return the features of ``query``. Its system text counts for code, mathematics, and the requested length."""
     text = query.text
     if len(text) > SCAN_CHARS:
         text = _excerpt(text)
@@ -127,7 +128,7 @@ def extract_features(query: Query) -> Features:
 
 
 def category_of(features: Features, query: Query) -> str:
-    """The category for which a model may be preferred."""
+    """Return the category for which a model may be preferred."""
     if query.has_tools:
         return "tool_use"
     if query.has_attachments:

@@ -1,4 +1,4 @@
-"""In which language a text is written: a light guess from scripts and stop words."""
+"""The language of a text, guessed from scripts and stop words."""
 
 import re
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from routing.heuristics.signal_words import LANGUAGES, tally_stop_words
 UNKNOWN: Final = "unknown"
 
 SAMPLE_CHARS: Final = 600
-"""So many characters from the start decide the language."""
+"""The number of characters from the start that decide the language."""
 
 _WORD: Final = re.compile(r"\w+")
 _LETTERS: Final = "".join(chr(code).lower() if _WORD.match(chr(code)) else " " for code in range(256)).encode("latin-1")
-"""For each byte of Latin-1 its lower case, or a space where it is of no word."""
+"""For each Latin-1 byte: its lower case, or a space if it is not part of a word."""
 _BEYOND_LATIN: Final = re.compile("[^\x00-\xac\xae-\xb0\xb4-\xd6\xd8-\xf6\xf8-\xff‘’‚“”„•…–—€]")
 _NON_LATIN: Final = re.compile("[\u0370-\u1fff\u3040-\ud7ff]")
 _SCRIPTS: Final = (
@@ -31,27 +31,27 @@ _SCRIPTS: Final = (
 
 
 def words_of(text: str) -> list[str]:
-    """The words of ``text``, lower case, in order: runs of letters, digits and underscores."""
+    """Return the words of ``text`` in lower case and in order. A word is a run of letters, digits and underscores."""
     return _WORD.findall(text.lower()) if is_beyond_latin(text) else latin_words_of(in_latin(text))
 
 
 def in_latin(text: str) -> bytes:
-    """A byte of Latin-1 for each character, a question mark for those that it has not."""
+    """Return one Latin-1 byte per character, and a question mark for characters outside Latin-1."""
     return text.encode("latin-1", "replace")
 
 
 def latin_words_of(letters: bytes) -> list[str]:
-    """`words_of` a text that is not `is_beyond_latin`, by a table: much faster than by a pattern."""
+    """Return `words_of` a text that is not `is_beyond_latin`. A table makes this much faster than a pattern."""
     return letters.translate(_LETTERS).decode("latin-1").split()
 
 
 def is_beyond_latin(text: str) -> bool:
-    """Whether some of ``text`` is neither of Latin-1 nor a typographer's mark, or is a sign of mathematics."""
+    """Whether ``text`` has a character outside Latin-1 and typographic marks, or a mathematical sign."""
     return not text.isascii() and _BEYOND_LATIN.search(text) is not None
 
 
 def language_of(text: str) -> str:
-    """ISO 639-1 code of the language of ``text``, or ``unknown``."""
+    """Return the ISO 639-1 code of the language of ``text``, or ``unknown``."""
     sample = text[:SAMPLE_CHARS]
     if is_beyond_latin(sample):
         words = words_of(sample)
@@ -61,19 +61,19 @@ def language_of(text: str) -> str:
 
 
 def guess(sample: str, words: Sequence[str], stop_words: bytes) -> str:
-    """The language of a text in any script; for ``words`` and ``stop_words`` see `latin_language`."""
+    """Return the language of a text in any script. For ``words`` and ``stop_words`` see `latin_language`."""
     return script_language(sample) or latin_language(words, stop_words)
 
 
 def has_other_script(text: str) -> bool:
-    """Whether some of ``text`` is in a script other than Latin."""
+    """Whether ``text`` contains a script other than Latin."""
     return _NON_LATIN.search(text) is not None
 
 
 def script_language(text: str) -> str | None:
-    """The language of the script of ``text``, or None for Latin script or a mixture.
+    """Return the language of ``text`` by its script, or None for Latin script or a mixture.
 
-    Cyrillic counts as Russian and Han without kana as Chinese: it is the script that is detected.
+    Cyrillic counts as Russian, and Han without kana as Chinese.
     """
     if not has_other_script(text):
         return None
@@ -89,9 +89,9 @@ def script_language(text: str) -> str | None:
 
 
 def latin_language(words: Sequence[str], stop_words: bytes) -> str:
-    """The language whose stop words are the most, if plainly the most, and at least one in twelve different words.
+    """Return the language with clearly the most stop words, and at least one among twelve different words.
 
-    ``stop_words`` are those of each of `LANGUAGES` among ``words``, as `tally_stop_words` counts them.
+    ``stop_words`` counts the words of each of `LANGUAGES` among ``words``, as `tally_stop_words` does.
     """
     second, most = sorted(stop_words)[-2:]
     if most < 2 or most * 3 < second * 4 or (most * 12 < len(words) and most * 12 < len(set(words))):

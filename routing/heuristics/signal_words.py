@@ -1,6 +1,6 @@
-"""Words that show what a query is about, whether it addresses the router, and in which language it is written.
+"""Words that show a query's subject, its language, and whether it addresses the router.
 
-All words are lower case, and each counts once per query.
+All words are in lower case, and each counts once per query.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ LANGUAGES: Final[tuple[tuple[int, str], ...]] = (
     (signals.PT, "pt"),
     (signals.NL, "nl"),
 )
-"""Languages in Latin script; their signs are stop words, and the last ones, in this order."""
+"""Languages in Latin script. Their stop words are the last signs, in this order."""
 
 _WORDS: Final[dict[int, str]] = {
     signals.CODE: """
@@ -98,7 +98,7 @@ _WORDS: Final[dict[int, str]] = {
 }
 
 Signs = bytes
-"""How many different words of a text are which `sign`: one byte for each, at its number."""
+"""The number of different words of a text per `sign`: one byte each, indexed by the sign."""
 
 
 def _pack() -> dict[str, int]:
@@ -121,11 +121,12 @@ _STOP_WORDS: Final = frozenset(_STOP_WEIGHT)
 
 
 def tally(words: Iterable[str]) -> Signs:
-    """How many of ``words`` (lower case), each once, are which sign; index it by one of `signals`."""
+    """Count, for each of `signals`, the different ``words`` (lower case) with that sign."""
     # Most words are unknown: a set of all of them, to have each once, would cost as much as the rest.
     return sum(map(_WEIGHT.__getitem__, _KNOWN.intersection(words))).to_bytes(len(_WORDS), "little")
 
 
 def tally_stop_words(words: Iterable[str]) -> bytes:
-    """How many of ``words``, each once, are stop words of each of `LANGUAGES`: what `tally` counts from ``EN`` on."""
+    """Count, for each of `LANGUAGES`, the different ``words`` that are its stop words: the part of `tally` from ``EN``
+    on."""
     return sum(map(_STOP_WEIGHT.__getitem__, _STOP_WORDS.intersection(words))).to_bytes(len(LANGUAGES), "little")

@@ -1,6 +1,7 @@
-"""What a word is a sign of, each a plain number.
+"""The signs that a word can be, as plain numbers.
 
-A module and no enum: the gate looks up a dozen of them for each query, and an attribute of a module is found at once.
+This is a module and not an enum because the gate looks up a dozen of them per query, and looking up a module attribute
+is faster.
 """
 
 from typing import Final
@@ -8,15 +9,15 @@ from typing import Final
 CODE: Final = 0
 MATHS: Final = 1
 LENGTH: Final = 2
-"""A unit in which the length of an answer is given."""
+"""A unit in which the length of an answer is stated."""
 ROUTER: Final = 3
-"""Speaks of the machinery that routes queries."""
+"""A word about the machinery that routes queries."""
 BAIT: Final = 4
-"""Says how a query should be treated; together with a ROUTER word it addresses the router."""
+"""A word about how a query should be treated. Together with a ROUTER word it addresses the router."""
 KEYWORD: Final = 5
-"""A programming language's keyword; whether it is code shows in what is around it."""
+"""A keyword of a programming language. The surrounding text shows whether it is code."""
 FOREIGN: Final = 6
-"""Names a language, or asks for a translation."""
+"""The name of a language, or a request for a translation."""
 EN: Final = 7
 DE: Final = 8
 FR: Final = 9

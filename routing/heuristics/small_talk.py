@@ -1,6 +1,6 @@
-"""Greetings and thanks: queries that a small model surely answers well.
+"""Greetings and thanks: queries that a small model answers well.
 
-A pattern must match the whole text: thanks with anything else behind them are not small talk.
+A pattern must match the whole text. Thanks followed by anything else are not small talk.
 """
 
 import re

@@ -1,7 +1,6 @@
-"""Text in disguise: characters that are invisible, or that look like others, and what stands behind them.
+"""Obfuscated text: characters that are invisible or look like others, and their plain forms.
 
-Disguises are used to slip words past filters; here they make a text suspect, and are taken off
-before it is read.
+Obfuscation is used to get words past filters. Here it makes a text suspect, and it is removed before the text is read.
 """
 
 import re
@@ -10,7 +9,7 @@ from typing import Final
 from routing.unicode_normalization import PIECE_CHARS, normalize
 
 INVISIBLE: Final = "\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\U000e0000-\U000e007f"
-"""Characters without an image of their own, as the inside of a regular expression's class."""
+"""Invisible characters, as the inside of a regular expression's class."""
 
 # Invisible ones, Latin letters next to Greek or Cyrillic ones, and letters in fancy dress.
 _DISGUISE: Final = re.compile(
@@ -24,16 +23,16 @@ _LOOK_ALIKES: Final = str.maketrans(
     "\u03b1\u03bf\u03c1\u03bd\u03c5\u03b9\u03ba\u03c4\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
     "abekmhopctyxijsdhABEKMHOPCTYXIaopvuiktABEZHIKMNOPTYX",
 )
-"""Cyrillic and Greek letters that look like Latin ones (Unicode TR 39 lists them all)."""
+"""Cyrillic and Greek letters that look like Latin letters (Unicode TR 39 lists them all)."""
 
 
 def is_disguised(text: str) -> bool:
-    """Whether ``text`` holds hidden, mixed or fancy letters."""
+    """Whether ``text`` contains hidden, mixed or fancy letters."""
     return _DISGUISE.search(text) is not None
 
 
 def normalize_homoglyphs(text: str) -> str:
-    """``text`` as it is meant to be read: in plain letters, with nothing hidden; cut where it would be longer."""
+    """Return ``text`` in plain letters with nothing hidden, cut if it would be longer than before."""
     seen = _UNSEEN.sub("", text)
     read, chars = [], 0
     # Ligatures that become eighteen letters take thirty times as long as other texts, to normalize and to read.

@@ -1,4 +1,4 @@
-"""How long a provider batch takes, by the log and a prior."""
+"""The duration of a provider batch, by the log and a prior."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,22 +10,23 @@ from routing.lanes.lane import BatchAge
 
 PRIOR_MEDIAN_S: Final = 7 * 60.0
 PRIOR_P90_S: Final = 3600.0
-"""Half of all provider batches end within 7 minutes and nine of ten within an hour: figures of OpenRouter over 230,000
+"""Half of all provider batches end within 7 minutes, and 90 % within an hour, by figures of OpenRouter over 230,000
 batches."""
 
 PRIOR_WEIGHT: Final = 5.0
-"""As many observed provider batches count as much as the prior."""
+"""This many observed provider batches weigh as much as the prior."""
 
 _LONGEST_S: Final = 72 * 3600.0
 _EDGES_S: Final = np.concatenate([[0.0], np.geomspace(15.0, _LONGEST_S, 500)])
 _Z90: Final = 1.2815515655446004
 
 _PRIOR_SPREAD: Final = float(np.log(PRIOR_P90_S / PRIOR_MEDIAN_S)) / _Z90
-"""The prior is lognormal, with that median and 90th percentile; one of 1,400 takes longer than 24 hours."""
+"""The prior is lognormal with this median and 90th percentile. One of 1,400 batches takes longer than 24 hours."""
 
 
 def lognormal_survival(at_s: NDArray[np.floating], *, spread: float, median_s: float) -> NDArray[np.float64]:
-    """The probability of more than ``at_s`` seconds, none of them negative; ``spread`` is that of the logarithm."""
+    """Return the probability of more than ``at_s`` seconds (at least 0). ``spread`` is the standard deviation of the
+    logarithm."""
     from scipy.special import ndtr  # a tenth of a process's start, which those that plan no lanes do without
 
     with np.errstate(divide="ignore"):  # of 0 s
@@ -35,10 +36,10 @@ def lognormal_survival(at_s: NDArray[np.floating], *, spread: float, median_s: f
 class CompletionTimes:
     """The distribution of the time from a provider batch's creation to its end, in seconds.
 
-    The posterior mean of a beta-Stacy process about the prior with `PRIOR_WEIGHT`, given the observed ages; those that
-    had not ended are right-censored (Walker & Muliere 1997, Annals of Statistics 25(4); for a Dirichlet process the
-    estimator of Susarla & Van Ryzin 1976). Without observations it is the prior, with many the estimator of Kaplan and
-    Meier: no family of distributions is assumed.
+    It is the posterior mean of a beta-Stacy process around the prior with `PRIOR_WEIGHT`, given the observed ages.
+    Batches that had not ended are right-censored (Walker & Muliere 1997, Annals of Statistics 25(4); for a Dirichlet
+    process the estimator of Susarla & Van Ryzin 1976). Without observations the result is the prior, and with many it
+    is the Kaplan-Meier estimator. It assumes no family of distributions.
     """
 
     def __init__(self, ages: Sequence[BatchAge] = ()) -> None:

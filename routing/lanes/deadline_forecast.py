@@ -1,4 +1,4 @@
-"""What a batch costs by a deadline, when it ends, and how likely it is late."""
+"""The cost, the end and the probability of lateness of a batch with a deadline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,28 +12,29 @@ USUAL_DEADLINES_S: Final = tuple(hours * 3600.0 for hours in (1, 2, 4, 8, 24))
 
 @dataclass(frozen=True, slots=True)
 class DeadlineForecast:
-    """The plan of a whole batch by one deadline, in US dollars and seconds."""
+    """The plan of a whole batch for one deadline, in US dollars and seconds."""
 
     within_s: float
     usd: float
-    """With all climbs."""
+    """The cost with all climbs."""
     standard_usd: float
-    """The same if everything is bought at standard."""
+    """The same at standard prices."""
     finish_s: float
     """Expected."""
     p_late: float
     """The probability that any query misses the deadline."""
     lanes: Mapping[str, Lane]
-    """By tier, of the first wave."""
+    """The lane of the first wave, by tier."""
 
     @property
     def saving(self) -> float:
-        """The share of `standard_usd` that is saved."""
+        """The saved share of `standard_usd`."""
         return 1.0 - self.usd / self.standard_usd if self.standard_usd else 0.0
 
 
 def forecast_deadline(tiers: Mapping[str, TierLanes], *, within_s: float) -> DeadlineForecast:
-    """The forecast for a batch that begins now. ``tiers``: with the queries that are routed to each first."""
+    """Return the forecast for a batch that begins now. ``tiers`` include the queries that are routed to each tier
+    first."""
     plan = LanePlan(tiers, left_s=within_s)
     waves = {name: plan.choose(name) for name, tier in tiers.items() if tier.open > 0}
     in_time = 1.0

@@ -1,4 +1,4 @@
-"""Lanes: how a call is bought, what a deployment offers in each, and what the planner decides."""
+"""Lanes: how a call is bought, what a deployment offers in each lane, and what the planner decides."""
 
 import math
 from collections.abc import Mapping
@@ -37,30 +37,30 @@ class BatchAge:
 
     age_s: float
     ended: bool = True
-    """False: it had not ended at this age, because it was given up or is still under way."""
+    """False if the batch was given up or is still running."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaneOffer:
-    """What one query costs in a lane of a deployment, and how fast the lane is."""
+    """The cost of one query in a lane of a deployment, and the lane's speed."""
 
     lane: Lane
     usd: float
-    """Expected cost of one query, in US dollars."""
+    """The expected cost of one query, in US dollars."""
     queries_per_s: float = math.inf
-    """Of a direct lane: how many calls it gets done, by slots and limits, less what other batches take."""
+    """For a direct lane: calls per second, by slots and limits, minus the share of other batches."""
     latency_s: float = 0.0
-    """Of a direct lane: how long one call takes."""
+    """For a direct lane: the duration of one call."""
     spread: float = 0.3
-    """Of a direct lane: the standard deviation of the logarithm of the time it takes over the expected time."""
+    """For a direct lane: the standard deviation of the logarithm of the time over the expected time."""
     lacks_capacity: float = 0.0
-    """Of flex: the probability that it refuses everything until the standard lane has to take it."""
+    """For flex: the probability that it refuses everything until the standard lane has to take over."""
     window_s: float = 86_400.0
-    """Of the lane batch: the provider ends a batch after this time, answered or not."""
+    """For the batch lane: the provider ends a batch after this time, answered or not."""
     cancel_usd: float = 0.0
-    """Of the lane batch: what a query of a cancelled provider batch is expected to be billed without an answer."""
+    """For the batch lane: the expected bill per query of a cancelled provider batch, without an answer."""
     ages: tuple[BatchAge, ...] = ()
-    """Of the lane batch: the provider batches that the log has of this deployment's provider."""
+    """For the batch lane: the provider batches of this deployment's provider in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +69,34 @@ class TierLanes:
 
     tier: str
     offers: Mapping[Lane, LaneOffer]
-    """The standard lane is always among them: a query goes there when time runs out."""
+    """The standard lane is always included, because queries go there when time runs out."""
     escalates_to: str | None = None
     climb_share: float = 0.0
     climb_bound: float = 1.0
-    """An upper bound of the share, from the log. The plan leaves time for that many climbs."""
+    """An upper bound of this share, from the log. The plan leaves time for this many climbs."""
     open: float = 0.0
-    """Queries of the batch that have no answer of this tier yet, those in provider batches included."""
+    """Queries of the batch without an answer of this tier, including those in provider batches."""
 
     @property
     def standard(self) -> LaneOffer:
-        """The lane that meets the deadline."""
+        """The standard lane, which meets the deadline."""
         return self.offers[Lane.STANDARD]
 
 
 @dataclass(frozen=True, slots=True)
 class LaneChoice:
-    """The lane of a wave. Costs are of one query with the climbs that follow it, in US dollars."""
+    """The lane of a wave. Costs are per query, including its climbs, in US dollars."""
 
     lane: Lane
     usd: float
     standard_usd: float
-    """The same at standard."""
+    """The same cost at standard prices."""
     p_late: float
     """The probability that the wave, or a climb that follows it, misses the deadline."""
     finish_s: float
     """Expected seconds until the wave and its climbs are answered."""
     give_up_s: float | None
-    """Of the lane batch: the age at which the provider batch is cancelled if it has not ended."""
+    """For the batch lane: the age at which the provider batch is cancelled if it has not ended."""
     reason: Reason
 
 
@@ -105,8 +105,8 @@ class BatchReview:
     """Whether a provider batch is still waited for."""
 
     waits: bool
-    """False: cancel it, and make a new plan for what it has not answered."""
+    """False: cancel it, and plan its unanswered queries again."""
     give_up_s: float
-    """The age at which it is cancelled by this review, its present age where it is not waited for."""
+    """The age at which this review cancels it. If it is not waited for, its present age."""
     p_late: float
     reason: Reason

@@ -1,13 +1,13 @@
 """The plan of a batch with a deadline: the cheapest lane for each wave that keeps it, and how long to wait.
 
-Each wave of a tier is bought in one lane; its doubtful answers are a wave of the next tier. A provider batch that has
-not ended after a while is cancelled, and what it has not answered is a new wave. So the plan is a backward induction
-over the tiers, from the top, and over the time left, on a grid (Bellman 1957, Dynamic Programming): for each tier and
-time left, what a query with its climbs is expected to cost in the cheapest way. It takes some 10 ms for a batch; a
-choice for one of its waves then reads the result.
+Each wave of a tier is bought in one lane. Its rejected answers form a wave of the next tier. A provider batch that
+takes too long is cancelled, and its unanswered queries form a new wave. So the plan is a backward induction over the
+tiers, from the top, and over the time left, on a grid (Bellman 1957, Dynamic Programming): for each tier and time left
+it gives the lowest expected cost of a query with its climbs. It takes some 10 ms for a batch; a choice for one of its
+waves then reads the result.
 
-A provider batch is waited for only as long as the standard lane can still answer all that is open before the deadline.
-The time for that is a quantile far in the tail, because it costs nothing but some minutes of waiting.
+A provider batch is waited for only as long as the standard lane can still answer all open queries before the deadline.
+The time reserved for that is a quantile far in the tail, because the reserve costs only some minutes of waiting.
 """
 
 import math
@@ -26,32 +26,34 @@ from routing.reason import Reason, ReasonCode
 Floats = NDArray[np.float64]
 
 CANCEL_S: Final = 600.0
-"""The longest that the cancellation of a provider batch takes: ten minutes (OpenAI, Batch API reference)."""
+"""Maximum duration of the cancellation of a provider batch: ten minutes (OpenAI, Batch API reference)."""
 
 TURNAROUND_S: Final = 60.0
-"""What a wave takes beside the provider's own work: upload, creation, polling, results."""
+"""Time of a wave beyond the provider's own work: upload, creation, polling, results."""
 
 GATHER_SHARE: Final = 0.02
 LONGEST_GATHER_S: Final = 600.0
-"""A wave waits for more queries during this share of the time to spare, but never longer than the limit."""
+"""A wave waits for more queries during this share of the spare time, up to the limit."""
 
 REPEAT_SHARE: Final = 0.005
-"""What repeating a wave costs beside its calls, as a share of its price. A wave is given up only if that saves more."""
+"""The cost of repeating a wave beyond its calls, as a share of its price. A wave is given up only if that saves
+more."""
 
 HOUR_SHARE: Final = 0.002
-"""What an hour of waiting counts, as a share of the standard price: at about the same cost, the sooner plan wins."""
+"""The penalty for an hour of waiting, as a share of the standard price. At about the same cost, the earlier plan
+wins."""
 
 _STEPS: Final = 120
-"""How many steps the time left is divided into. Twice as many change a cost by less than one percent."""
+"""The number of steps that divide the time left. Twice as many change a cost by less than one percent."""
 
 
 class Prospect(NamedTuple):
-    """What is expected of a tier's queries if they are bought in one way."""
+    """The expected result for a tier's queries if they are bought in one way."""
 
     usd: float
     """The cost of one query with its climbs."""
     loss: float
-    """The same, plus the penalties for repeated waves and hours of waiting. The plan minimizes it."""
+    """The same, plus the penalties for repeated waves and hours of waiting. The plan minimizes this figure."""
     late: float
     """The probability that one of them misses the deadline."""
     finish_s: float
@@ -63,14 +65,14 @@ class _Option:
     lane: Lane
     prospect: Prospect
     give_up: int = 0
-    """Steps, of the lane batch."""
+    """For the batch lane: the number of steps."""
 
 
 class LanePlan:
     """The plan of a batch that has ``left_s`` seconds to its deadline.
 
-    ``tiers`` are all tiers of the batch with the queries that are open there now. The plan is made anew when these
-    change. ``alpha`` is the probability to be late that a choice may have.
+    ``tiers`` are all tiers of the batch with their open queries. The plan is rebuilt when these change. ``alpha`` is
+    the highest probability of lateness that a choice may have.
     """
 
     def __init__(self, tiers: Mapping[str, TierLanes], *, left_s: float, alpha: float = ALPHA) -> None:
@@ -85,13 +87,13 @@ class LanePlan:
             if Lane.BATCH in tier.offers
         }
         self._outlooks: dict[str, Floats] = {}
-        """By tier: the rows of `Prospect` in the cheapest way, for 0, 1, … steps to the deadline."""
+        """By tier: the `Prospect` rows of the cheapest way, for 0, 1, … steps to the deadline."""
         self._options: dict[str, list[_Option]] = {}
         for name in self._paces:  # those above first
             self._outlooks[name], self._options[name] = self._induce(name)
 
     def choose(self, tier: str) -> LaneChoice:
-        """The lane of a wave of ``tier`` that is formed now."""
+        """Return the lane of a wave of ``tier`` that is formed now."""
         options = sorted(self._options[tier], key=self._rank)
         best, others = options[0], options[1:]
         return LaneChoice(
@@ -105,13 +107,13 @@ class LanePlan:
         )
 
     def review(self, tier: str, age_s: float) -> BatchReview:
-        """Whether a provider batch of ``tier`` that was created ``age_s`` seconds ago is still waited for."""
+        """Return whether a provider batch of ``tier`` that was created ``age_s`` seconds ago is still waited for."""
         offer, survival = self._tiers[tier].offers[Lane.BATCH], self._survival(tier, age_s)
         longest = min(max(1, self._steps(offer.window_s - age_s)), self._longest_wait(tier, _STEPS))
         own = self._outlooks[tier]
         at_once = Prospect(*own[:, max(0, _STEPS - self._steps(CANCEL_S))].tolist())
         if longest < 1:
-            text = f"cancel after {_words(age_s)}: the standard lane needs the {_words(self.left_s)} that are left"
+            text = f"cancel after {_words(age_s)}: the standard lane needs the remaining {_words(self.left_s)}"
             return BatchReview(False, age_s, at_once.late, Reason(ReasonCode.NO_TIME, text))
         steps, wait = self._waits(tier, survival).best(own, left=_STEPS, longest=longest)
         ends = f"{100 * (1.0 - survival[steps]):.0f} % of provider batches this old end within "
@@ -128,17 +130,17 @@ class LanePlan:
         return BatchReview(True, age_s + steps * self._step_s, wait.late, Reason(ReasonCode.CHEAPEST_LANE, text))
 
     def gather_s(self, tier: str) -> float:
-        """How long the ready queries of ``tier`` may wait for more of their wave; 0 where none can come."""
+        """Return how long the ready queries of ``tier`` may wait for more of their wave. 0 if no more can come."""
         coming = any(below.open and below.escalates_to == tier for below in self._tiers.values())
         spare_s = self.left_s - self._paces[tier].reserve_s - CANCEL_S
         return min(LONGEST_GATHER_S, max(0.0, GATHER_SHARE * spare_s)) if coming else 0.0
 
     def standard_within_s(self, tier: str) -> float:
-        """How long ready queries of ``tier`` may wait at most until the standard lane has to take them."""
+        """Return how long ready queries of ``tier`` may wait until the standard lane has to take them."""
         return max(0.0, self.left_s - self._paces[tier].reserve_s)
 
     def standard_usd(self, tier: str) -> float:
-        """What a query of ``tier`` with its climbs costs at standard alone."""
+        """Return the cost of a query of ``tier`` with its climbs in the standard lane alone."""
         usd, share = 0.0, 1.0
         for rung in tiers_from(self._tiers, tier):
             usd += share * rung.standard.usd
@@ -146,7 +148,7 @@ class LanePlan:
         return usd
 
     def _induce(self, name: str) -> tuple[Floats, list[_Option]]:
-        """The outlook of a tier, from that of the tier above, and its options with all of the time left."""
+        """Return the outlook of a tier, from that of the tier above, and its options with all of the time left."""
         tier, pace = self._tiers[name], self._paces[name]
         direct = {Lane.STANDARD: self._standard(tier, pace)}
         if (flex := tier.offers.get(Lane.FLEX)) is not None:
@@ -166,7 +168,7 @@ class LanePlan:
         return own, options
 
     def _rank(self, option: _Option) -> tuple[float, float, float]:
-        """The cheapest of those that meet the deadline, else the one that most likely does."""
+        """Return the cheapest option that meets the deadline, else the one that most likely meets it."""
         late = option.prospect.late
         return late if late > self._alpha else 0.0, option.prospect.loss, option.prospect.finish_s
 
@@ -180,7 +182,7 @@ class LanePlan:
         return np.stack([usd, loss, late, pace.stage_s + climbs * then[_FINISH]])
 
     def _flex(self, tier: TierLanes, pace: StandardPace, flex: LaneOffer) -> Floats:
-        """Flex until the standard lane needs the time that is left, then standard for the others."""
+        """Return the plan that uses flex until the standard lane needs the time left, and standard afterwards."""
         above, climbs = self._above(tier, pace)
         left_s = np.arange(_STEPS + 1) * self._step_s
         spare_s = np.maximum(left_s - pace.reserve_s - flex.latency_s, 0.0)
@@ -214,17 +216,17 @@ class LanePlan:
         )
 
     def _longest_wait(self, name: str, left: int) -> int:
-        """Steps after which a provider batch is cancelled at the latest, with ``left`` steps to the deadline."""
+        """Return the maximum steps until a provider batch is cancelled, with ``left`` steps to the deadline."""
         return left - self._steps(CANCEL_S) - self._steps(self._paces[name].reserve_s)
 
     def _above(self, tier: TierLanes, pace: StandardPace) -> tuple[Floats, float]:
-        """The outlook of the tier above, and the probability that a query climbs there."""
+        """Return the outlook of the tier above, and the probability that a query climbs there."""
         if tier.escalates_to not in self._outlooks:
             return np.zeros((len(Prospect._fields), _STEPS + 1)), 0.0
         return self._outlooks[tier.escalates_to], -math.expm1(-pace.queries * tier.climb_share)
 
     def _survival(self, tier: str, age_s: float) -> Floats:
-        """The probability that a provider batch of this age has not ended after 0, 1, … steps more."""
+        """Return the probability that a provider batch of this age has not ended after 0, 1, … more steps."""
         ages_s = age_s + self._step_s * np.arange(_STEPS + 1) - TURNAROUND_S
         survival = self._times[tier].survival(np.maximum(ages_s, 0.0))
         return np.asarray(survival / survival[0])
@@ -241,28 +243,38 @@ class LanePlan:
     def _why(self, tier: str, best: _Option, others: list[_Option]) -> Reason:
         standard_usd, found = self.standard_usd(tier), best.prospect
         saved = 1.0 - found.usd / standard_usd if standard_usd else 0.0
-        odds = f"late with a probability of {_percent(found.late)}, {_percent(self._alpha)} allowed"
+        odds = f"the probability of missing the deadline is {_percent(found.late)} ({_percent(self._alpha)} is allowed)"
         parts = [f"{best.lane}: ${found.usd:.6f} a query with its climbs, {100 * saved:.0f} % below standard; {odds}"]
         if best.lane is Lane.BATCH:
             ends = 1.0 - float(self._survival(tier, 0.0)[best.give_up])
             parts.append(f"{100 * ends:.0f} % of provider batches end within {_words(best.give_up * self._step_s)}")
         elif Lane.BATCH in self._tiers[tier].offers and all(other.lane is not Lane.BATCH for other in others):
             needed = _words(self._paces[tier].reserve_s + CANCEL_S)
-            parts.append(f"no provider batch: {needed} are kept for a cancellation and the standard lane")
+            parts.append(f"no provider batch, because {needed} are reserved for a cancellation and the standard lane")
         for lane, other in ((other.lane, other.prospect) for other in others):
             sooner_s = found.finish_s - other.finish_s
-            words = f"not {lane}: ${other.usd:.6f}, {_words(abs(sooner_s))} {'sooner' if sooner_s > 0 else 'later'}"
-            parts.append(words + (f", late with {_percent(other.late)}" if other.late > self._alpha else ""))
+            words = (
+                f"{lane} costs ${other.usd:.6f} and ends {_words(abs(sooner_s))} "
+                f"{('sooner' if sooner_s > 0 else 'later')}"
+            )
+            parts.append(
+                words
+                + (
+                    f"; its probability of missing the deadline is {_percent(other.late)}"
+                    if other.late > self._alpha
+                    else ""
+                )
+            )
         only = best.lane is Lane.STANDARD and len(self._tiers[tier].offers) > 1
         return Reason(ReasonCode.NO_TIME if only else ReasonCode.CHEAPEST_LANE, "; ".join(parts))
 
 
 class _BatchWaits:
-    """Every wait for a provider batch, for every time left, at once.
+    """All possible waits for a provider batch, for every time left, at once.
 
     ``survival``: the probability that it has not ended after 0, 1, … steps. ``above``: the outlook of the tier above,
-    with its weights ``climbs``. ``ended`` and ``given_up``: by row of `Prospect`, what is added where it ends after
-    1, 2, … steps, and where it is given up then. ``cancel``: the steps that a cancellation takes.
+    with its weights ``climbs``. ``ended`` and ``given_up``: the additions to each row of `Prospect` if it ends, or is
+    given up, after 1, 2, … steps. ``cancel``: the steps that a cancellation takes.
     """
 
     def __init__(
@@ -275,9 +287,9 @@ class _BatchWaits:
         self._ended = np.cumsum((survival[:-1] - survival[1:]) * then, axis=2)
 
     def best(self, own: Floats, *, left: int, longest: int) -> tuple[int, Prospect]:
-        """The best number of steps to wait, of 1 to ``longest``, with ``left`` steps to the deadline.
+        """Return the best number of steps to wait, from 1 to ``longest``, with ``left`` steps to the deadline.
 
-        ``own``: the outlook of the tier itself, for what is not answered then.
+        ``own``: the outlook of the tier itself, for the queries that are still unanswered then.
         """
         given_up = (
             own[_LOSS, left - self._cancel - longest : left - self._cancel][::-1] + self._given_up[_LOSS, :longest]
@@ -291,7 +303,7 @@ _USD, _LOSS, _LATE, _FINISH = range(4)
 """Rows of an outlook, in the order of `Prospect`."""
 
 _LEFT_AFTER: Final = np.maximum(np.arange(_STEPS + 1)[:, None] - np.arange(1, _STEPS + 1), 0)
-"""Steps left, steps waited → steps left then."""
+"""Steps left and steps waited → steps left afterwards."""
 
 
 def _percent(probability: float) -> str:
@@ -299,6 +311,6 @@ def _percent(probability: float) -> str:
 
 
 def _words(seconds: float) -> str:
-    """Hours and minutes."""
+    """Return the time in hours and minutes."""
     minutes = round(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02} h" if minutes >= 60 else f"{minutes} min"

@@ -1,4 +1,4 @@
-"""How fast the standard lane answers all that is open, and how much time is to be left for it."""
+"""The speed of the standard lane, and the time to reserve for it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,36 +9,37 @@ from typing import Final
 from routing.lanes.lane import TierLanes
 
 ALPHA: Final = 0.01
-"""The probability to be late that a choice may have."""
+"""The highest probability of lateness that a choice may have."""
 
 JOINT: Final = 100
-"""Waves of a batch and their repetitions, about, at most: the reserve of each may fail with this part of α."""
+"""The approximate maximum number of waves of a batch, with repetitions. The reserve of each may fail with this part of
+α."""
 
 RESERVE_S: Final = 300.0
-"""For the standard lane to resume after a short outage."""
+"""Seconds for the standard lane to recover from a short outage."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandardPace:
-    """The standard lane from one tier up."""
+    """The standard lane from one tier upwards."""
 
     stage_s: float
     """Expected time of the tier's own queries."""
     all_s: float
     """Expected time until they and all their climbs are answered."""
     reserve_s: float
-    """The time that suffices for that but for a small probability."""
+    """The time within which they are answered, except with a small probability."""
     spread: float
     """Standard deviation of the logarithm of the time over the expected time."""
     queries: float
-    """Expected queries of the tier, those that climb there included."""
+    """Expected queries of the tier, including those that climb there."""
 
 
 def standard_paces(tiers: Mapping[str, TierLanes], *, alpha: float = ALPHA) -> dict[str, StandardPace]:
-    """By tier, those above first. A reserve does not suffice with a probability of ``alpha`` / `JOINT`.
+    """Return the paces by tier, higher tiers first. A reserve is too short with a probability of ``alpha`` / `JOINT`.
 
-    Climbs follow while the tier below still answers, so that the slowest tier decides (a fluid tandem queue), and each
-    tier adds a call's latency. The time is lognormal about that.
+    Queries climb while the tier below still answers, so that the slowest tier decides (a fluid tandem queue), and each
+    tier adds one call's latency. The time is lognormally distributed around that.
     """
     order = sorted(tiers, key=lambda name: len(list(tiers_from(tiers, name))))
     expected = _loads(tiers, order, bound=False)
@@ -65,7 +66,7 @@ def standard_paces(tiers: Mapping[str, TierLanes], *, alpha: float = ALPHA) -> d
 
 
 def tiers_from(tiers: Mapping[str, TierLanes], name: str) -> Iterator[TierLanes]:
-    """The tier ``name`` and those that its queries climb to."""
+    """Return the tier ``name`` and those that its queries climb to."""
     above: str | None = name
     while above is not None and above in tiers:
         yield tiers[above]

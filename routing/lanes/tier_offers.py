@@ -1,4 +1,4 @@
-"""What each tier of a batch offers: prices from the fleet, pace and climbs from the batch's forecast."""
+"""The offers of each tier of a batch: prices from the fleet, pace and climbs from the batch's forecast."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,21 +11,22 @@ from routing.outcome import Usage
 USUAL_CALL: Final = Usage(600, 200)
 USUAL_LATENCY_S: Final = 3.0
 USUAL_CLIMB_SHARE: Final = 0.1
-"""Of a tier that the forecast does not mention."""
+"""The climbing share of a tier that is not in the forecast."""
 
 FLEX_LACKS_CAPACITY: Final = 0.1
-"""The probability that flex refuses everything for hours. So a provider batch is preferred where there is time for one,
-and flex where there is not."""
+"""The probability that flex refuses everything for hours. Because of it a provider batch is preferred if there is time
+for one, and flex otherwise."""
 
 LOST_SHARE: Final = 0.5
-"""Of a cancelled provider batch at Google: it returns nothing, and what was answered by then is billed."""
+"""The lost share of a cancelled provider batch at Google, which returns nothing but bills what was answered by then."""
 
 FLEX_PACE: Final = 0.2
-"""The pace of flex over that of standard: calls take longer, and some are refused because capacity is short."""
+"""The pace of flex relative to standard: calls take longer, and some are refused because capacity is short."""
 
 
 def lane_deployment(fleet: Fleet, tier: str) -> Model:
-    """The deployment that ``tier`` is planned with: the first, in failover order, with a lane beside standard."""
+    """Return the deployment that ``tier`` is planned with: the first, in failover order, with a lane other than
+    standard."""
     deployments = fleet.deployments(tier)
     return next((model for model in deployments if len(model.lanes) > 1), deployments[0])
 
@@ -37,10 +38,11 @@ def tier_lanes(
     open_queries: Mapping[str, float],
     ages: Mapping[str, Sequence[BatchAge]],
 ) -> dict[str, TierLanes]:
-    """The lanes of every tier of ``fleet``, for a `LanePlan`.
+    """Return the lanes of every tier of ``fleet``, for a `LanePlan`.
 
-    ``forecast_tiers`` are the ``tiers`` of a forecast as JSON, as it is stored with a batch; empty where there is none.
-    ``open_queries``: by tier, those that have no answer yet. ``ages``: by provider, of its newest provider batches.
+    ``forecast_tiers`` are the ``tiers`` of a batch's stored forecast as JSON, or empty without a forecast.
+    ``open_queries``: by tier, the queries without an answer. ``ages``: by provider, the ages of its newest provider
+    batches.
     """
     return {
         name: _tier(fleet, name, forecast_tiers.get(name, {}), open_queries.get(name, 0), ages) for name in fleet.tiers
@@ -84,7 +86,8 @@ def _tier(
 
 
 def _pace(fleet: Fleet, tier: str, figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Calls a second at standard, and the seconds until the first of the batch is answered, others before it."""
+    """Return the standard lane's calls per second, and the seconds until the batch's first answer, after other
+    batches."""
     latency_s = figures.get("latency_s", USUAL_LATENCY_S)
     backlog = figures.get("backlog", 0.0)
     if figures.get("calls") and figures["takes_s"] > latency_s:

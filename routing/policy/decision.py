@@ -1,15 +1,16 @@
-"""The policy: from opinions to a tier.
+"""The policy that turns votes into a tier.
 
-A pin decides alone; then the fleet's rule for the query's workload; then the gate where it is sure that a query is
-hard; then the classifier, where it was trained for that workload; what is still uncertain may go to the LLM router. A
-vote leads to the tier of the least expected loss (see `routing.policy.expected_loss`), ties going up. Where there is no
-vote that counts, the text says nothing of which tier is good enough (measured: docs/routing.md), so the answers decide:
-the lowest tier whose confidence is calibrated for the workload answers first; where there is none, the top tier does.
+A pin decides alone. Next comes the fleet's rule for the query's workload, then the gate if it is sure that a query is
+hard, then the classifier if it was trained for that workload. The LLM router may vote on queries that are still
+uncertain. A vote leads to the tier with the least expected loss (see `routing.policy.expected_loss`); ties go up.
+Without a vote that counts, the text does not show which tier is good enough (measured: docs/routing.md), so the answers
+decide: the lowest tier with a confidence that is calibrated for the workload answers first. If there is none, the top
+tier answers.
 
-Where the simulator makes up the answers, it makes up difficulties from the text as well: there the gate's guesses count
-too, and a prior that takes the query for at least middling hard (see `routing.policy.success_probability`).
+If the simulator makes up the answers, it also derives difficulties from the text. The gate's guesses count then, and so
+does a prior that assumes at least medium difficulty (see `routing.policy.success_probability`).
 
-What holds of it (tests/unit/routing/policy/test_policy_properties.py):
+Its properties (tests/unit/routing/policy/test_policy_properties.py):
 
 * a larger λ never routes lower;
 * nor does a more doubtful cheapest tier, nor a query that is harder in the way that hard queries
@@ -38,24 +39,25 @@ __all__ = ["Decision", "Predictor", "RouterVote", "apply_llm_votes", "decide", "
 _TINY: Final = 1e-9
 
 ENDPOINT: Final = "endpoint"
-"""The router of embeddings: the endpoint that they are for decides. Nothing is learned from it."""
+"""The router of embeddings: their endpoint decides. Nothing is learned from it."""
 
 
 class Predictor(Protocol):
-    """A trained classifier. It is built outside ``routing/`` and handed in."""
+    """A trained classifier. It is built outside ``routing/`` and passed in."""
 
     @property
     def name(self) -> str:
-        """What its opinions and the routing log call it."""
+        """The classifier's name in its votes and in the routing log."""
         ...
 
     @property
     def workload(self) -> str | None:
-        """What it was trained for: a workload's name, the simulator, or None for whatever its user has it serve."""
+        """What the classifier was trained for: the name of a workload, the simulator, or None for anything that its
+        user serves."""
         ...
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
-        """One opinion for each of ``queries``, in their order."""
+        """Return one vote for each of ``queries``, in the same order."""
         ...
 
 
@@ -68,12 +70,12 @@ def decide(
     starts: Sequence[PilotStart | None] | None = None,
     budgets: Sequence[QueryBudget] | None = None,
 ) -> list[Decision]:
-    """A decision for each of ``queries``, in their order; each query is analyzed once.
+    """Return a decision for each of ``queries``, in the same order. Each query is analyzed once.
 
-    ``predictor`` is asked once, for all queries that are still open. The other sequences have an item for each query:
-    ``draws`` are uniforms in [0, 1), without which nothing is explored; ``starts`` are the tiers that pilots and their
-    policies ask first; ``budgets`` is what is left for them. A decision that wants the LLM router's vote is explored
-    and fitted to its budget by `apply_llm_votes`.
+    ``predictor`` is called once, for all queries that are still open. The other sequences have an item for each query:
+    ``draws`` are uniform numbers in [0, 1) for exploration (without them nothing is explored); ``starts`` are the tiers
+    that pilots and their policies ask first; ``budgets`` is what is left for the queries. For a decision that needs the
+    LLM router's vote, `apply_llm_votes` does the exploration and the fit to the budget.
     """
     context = RoutingContext(fleet)
     cases = [context.analyze(query) for query in queries]
@@ -93,10 +95,10 @@ def apply_llm_votes(
     draws: Sequence[float] | None = None,
     budgets: Sequence[QueryBudget] | None = None,
 ) -> list[Decision]:
-    """``decisions`` with the LLM router's ``votes`` (None: it abstained) where they are wanted; then none is wanted.
+    """Return ``decisions`` with the LLM router's ``votes`` applied where they are needed. A vote of None abstains.
 
-    The probabilities move towards the LLM's by its share of the confidence. Its vote alone takes a query down by one
-    rung at most. ``draws`` and ``budgets`` are as in `decide`.
+    The probabilities move towards the LLM's in proportion to its confidence. Its vote alone lowers a query by at most
+    one rung. ``draws`` and ``budgets`` are as in `decide`.
     """
     context = RoutingContext(fleet)
     voted = [
@@ -112,19 +114,19 @@ def apply_llm_votes(
 
 
 def top_in_doubt(query: Query, error: Exception, *, fleet: Fleet) -> Decision:
-    """The top tier, for a query that the rules cannot read; its analysis is that of an empty text."""
+    """Return the top tier, for a query that the rules cannot read. Its analysis is that of an empty text."""
     return Decision(
         RoutingContext(fleet).analyze(Query(""))._replace(query=query),
         tier=fleet.top,
         router="none",
         confidence=None,
         score=1.0,
-        reasons=(f"the router failed ({type(error).__name__}): in doubt, up",),
+        reasons=(f"the router failed ({type(error).__name__}), so the top tier answers",),
     )
 
 
 def _ask(predictor: Predictor | None, cases: Sequence[RoutingCase], context: RoutingContext) -> list[RouterVote | None]:
-    """The classifier's opinions, None for the queries that it was not asked about."""
+    """Return the classifier's votes, with None for the queries that it was not asked about."""
     opinions: list[RouterVote | None] = [None] * len(cases)
     if predictor is None or not context.asks_classifier:
         return opinions
@@ -146,11 +148,11 @@ def _undisguised(case: RoutingCase) -> Query:
 
 
 _MOST_UNDISGUISED_CHARS: Final = 20_000
-"""Four times what a classifier reads of a text."""
+"""Four times the characters that a classifier reads."""
 
 
 def _conclude(case: RoutingCase, opinion: RouterVote | None, context: RoutingContext) -> Decision:
-    """The decision by pin, rule, gate and classifier, in this order."""
+    """Return the decision by pin, rule, gate and classifier, in this order."""
     if case.pin is not None:
         return _pinned(case, case.pin, context)
     if case.rule is not None:
@@ -165,22 +167,24 @@ def _conclude(case: RoutingCase, opinion: RouterVote | None, context: RoutingCon
         return decision
     abstained = tuple(voice.reason for voice in (opinion, case.gate) if voice is not None)
     belief = prior(case.score, len(context.ladder))
-    reasons = (*abstained, "no router was confident; chose a higher tier")
+    reasons = (*abstained, "no router was confident, so a higher tier was chosen")
     return _weigh(case, belief, context, router="prior", confidence=0.0, reasons=reasons)
 
 
 def _without_evidence(case: RoutingCase, context: RoutingContext) -> Decision:
-    """Where no vote counts: the answers decide, from the lowest tier whose confidence means something; else the top."""
+    """Return the decision if no vote counts: the lowest tier with a calibrated confidence, else the top tier."""
     tier = context.first_to_ask(case)
     if tier is not None:
         notes: tuple[str, ...] = ()
         reason = Reason(
-            ReasonCode.CASCADE, f"no evidence by its text: {tier} answers first, and its calibrated confidence decides"
+            ReasonCode.CASCADE,
+            f"the text is no evidence for a tier: {tier} answers first, and its calibrated confidence decides",
         )
     else:
         tier, notes = context.place(case, context.ladder[-1])
         reason = Reason(
-            ReasonCode.NO_EVIDENCE, f"no evidence by its text, and no calibrated confidence below {tier}: to the top"
+            ReasonCode.NO_EVIDENCE,
+            f"the text is no evidence for a tier, and no tier below {tier} has a calibrated confidence: {tier} answers",
         )
     asks = context.asks_llm and sum(rung in case.room for rung in context.ladder) > 1
     return Decision(
@@ -197,10 +201,10 @@ def _without_evidence(case: RoutingCase, context: RoutingContext) -> Decision:
 
 
 def _pinned(case: RoutingCase, pinned: str, context: RoutingContext) -> Decision:
-    """The tier that the user named; where the query does not fit it, the next one up, with the reason.
+    """Return the tier that the user named. If it has no room for the query, return the next one up, with the reason.
 
-    A model that is named is kept: its tier is taken even where the query is estimated not to fit, as the estimate may
-    be wrong and no other model may answer in its place. There the query is answered by that model, or fails.
+    A named model is kept: its tier is chosen even if the query is estimated not to fit, because the estimate may be
+    wrong and no other model may answer in its place. The query is answered by that model, or fails.
     """
     name = case.query.pin or pinned
     if name in context.fleet.tiers:
@@ -210,15 +214,16 @@ def _pinned(case: RoutingCase, pinned: str, context: RoutingContext) -> Decision
         models = context.fleet.pinned(name, pinned)
         tier, model = pinned, next((each.name for each in models), None)
         fits = any(each in case.room.get(pinned, ()) for each in models)
-        notes = () if fits else (f"no room in {name} for about {case.needed} tokens",)
+        notes = () if fits else (f"{name} has no room for about {case.needed} tokens",)
     if tier not in context.deployments:
-        why = f"embeddings, which {name} of tier {tier} answers"
+        why = f"embeddings are answered by {name} of tier {tier}"
         return _decided(case, tier, router=ENDPOINT, confidence=1.0, reasons=(why,), model=model)
     return _decided(case, tier, router="pin", confidence=1.0, reasons=(f"pinned to {name}", *notes), model=model)
 
 
 def _by_rule(case: RoutingCase, ruled: str, context: RoutingContext) -> Decision:
-    """The tier that the fleet names for the query's workload, or the next up that it fits. Its answers may climb."""
+    """Return the tier that the fleet names for the query's workload, or the next one up with room. Its answers may
+    climb."""
     tier, notes = context.place(case, ruled)
     reason = Reason(
         ReasonCode.WORKLOAD_RULE, f"the fleet's rule for workload {case.query.workload or case.query.template}: {ruled}"
@@ -228,7 +233,7 @@ def _by_rule(case: RoutingCase, ruled: str, context: RoutingContext) -> Decision
 
 
 def _by_gate(case: RoutingCase, gate: RouterVote, context: RoutingContext) -> Decision:
-    """The tier that a sure gate names, without weighing: its confidence is not a calibrated figure."""
+    """Return the tier that a sure gate names, without weighing losses, because its confidence is not calibrated."""
     tier, notes = context.place(case, gate.tier or context.ladder[-1])
     return _decided(
         case,
@@ -243,7 +248,7 @@ def _by_gate(case: RoutingCase, gate: RouterVote, context: RoutingContext) -> De
 def _decided(
     case: RoutingCase, tier: str, *, router: str, confidence: float, reasons: tuple[str, ...], model: str | None
 ) -> Decision:
-    """A decision that nothing had to be weighed for."""
+    """Return a decision that needed no weighing."""
     return Decision(
         case,
         tier=tier,
@@ -256,7 +261,7 @@ def _decided(
 
 
 def _follow_vote(case: RoutingCase, opinion: RouterVote, context: RoutingContext) -> Decision | None:
-    """What follows from one opinion, or None where it abstains."""
+    """Return the decision that follows from one vote, or None if the vote abstains."""
     if context.is_off_ladder(opinion.tier):
         if (aside := _aside(case, opinion, context)) is not None:
             return aside
@@ -279,7 +284,7 @@ def _follow_vote(case: RoutingCase, opinion: RouterVote, context: RoutingContext
 
 
 def _aside(case: RoutingCase, opinion: RouterVote, context: RoutingContext) -> Decision | None:
-    """The decision for a tier off the ladder, if the opinion is sure of it and the query fits there."""
+    """Return the decision for a tier off the ladder, if the vote is sure of it and the tier has room."""
     tier = opinion.tier
     if tier is None or tier not in case.room or opinion.confidence < context.policy.classifier_sure:
         return None
@@ -304,7 +309,7 @@ def _weigh(
     floor: str | None = None,
     score: float | None = None,
 ) -> Decision:
-    """The decision for the tier of the least expected loss, or for ``floor`` where that is higher."""
+    """Return the decision for the tier with the least expected loss, or for ``floor`` if that is higher."""
     weighed = losses(case, belief, context)
     if weighed:
         tier, notes = lowest_loss(weighed), _explain(weighed, case, context)
@@ -331,17 +336,23 @@ def _explain(weighed: Mapping[str, float], case: RoutingCase, context: RoutingCo
         return (Reason(ReasonCode.EXPECTED_LOSS, context.loss_words % tuple(weighed.values())),)
     description = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in context.ladder if tier not in weighed)
-    return Reason(ReasonCode.EXPECTED_LOSS, description), f"no room in {left_out} for about {case.needed} tokens"
+    return Reason(ReasonCode.EXPECTED_LOSS, description), f"no room for about {case.needed} tokens in {left_out}"
 
 
 def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, context: RoutingContext) -> Decision:
-    """``decision`` after the LLM router's vote."""
+    """Return ``decision`` after the LLM router's vote."""
     case, settled = decision.case, decision._replace(wants_vote=False)
     if opinion is None:
-        return settled._replace(reasons=(*decision.reasons, "the LLM router was silent"))
+        return settled._replace(reasons=(*decision.reasons, "the LLM router did not answer"))
     if context.is_off_ladder(opinion.tier):
         aside = _aside(case, opinion, context)
-        doubted = settled._replace(reasons=(*decision.reasons, opinion.reason, "in doubt or without room: not there"))
+        doubted = settled._replace(
+            reasons=(
+                *decision.reasons,
+                opinion.reason,
+                "the LLM router's choice was not taken: it is in doubt, or has no room",
+            )
+        )
         return doubted if aside is None else aside._replace(reasons=(*decision.reasons, *aside.reasons))
     theirs = from_vote(opinion, context.ladder)
     if theirs is None:
@@ -362,14 +373,14 @@ def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, context: Rou
 
 
 def _lowest(tier: str, context: RoutingContext) -> str | None:
-    """The lowest tier to which an LLM's word may bring a query that stood at ``tier``."""
+    """Return the lowest tier to which an LLM's vote may lower a query at ``tier``."""
     if tier not in context.ladder:
         return None
     return context.ladder[max(context.ladder.index(tier) - 1, 0)]
 
 
 def _explored(decisions: list[Decision], draws: Sequence[float] | None, context: RoutingContext) -> list[Decision]:
-    """``decisions``, those that wait for no vote explored by ``draws``."""
+    """Return ``decisions``. Those that need no vote are explored by ``draws``."""
     if draws is None or context.policy.exploration <= 0:
         return decisions
     return [
@@ -379,7 +390,7 @@ def _explored(decisions: list[Decision], draws: Sequence[float] | None, context:
 
 
 def _explore(decision: Decision, draw: float, context: RoutingContext) -> Decision:
-    """``decision``, or with probability ε a tier at random among those that fit; with its propensity."""
+    """Return ``decision``, or with probability ε a random tier with room, with its propensity."""
     case = decision.case
     arms = [tier for tier in context.ladder if tier in case.room]
     if case.pin is not None or case.rule is not None or decision.tier not in arms or len(arms) < 2:
@@ -398,9 +409,10 @@ def _explore(decision: Decision, draw: float, context: RoutingContext) -> Decisi
 
 
 def _started(decision: Decision, start: PilotStart | None, context: RoutingContext) -> Decision:
-    """``decision``, or where a pilot has the query start: at its tier or the next one up that the query fits.
+    """Return ``decision``, changed if a pilot has the query start at another tier: that tier, or the next one up with
+    room.
 
-    A pilot moves no query off the tier that its pin, its attachments or its tools demand.
+    A pilot does not move a query whose pin, attachments or tools require a tier.
     """
     case, ladder = decision.case, context.ladder
     if start is None or decision.tier not in ladder or case.query.is_pinned:

@@ -1,4 +1,4 @@
-"""The ladder: what becomes of a query whose answer was rejected."""
+"""Escalation: what happens to a query after its answer was rejected."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,23 +17,23 @@ from routing.reason import Reason, ReasonCode, code_of
 
 @dataclass(frozen=True, slots=True)
 class TierAttempt:
-    """What one tier gave for the query."""
+    """The result of one tier for the query."""
 
     tier: str
     confidence: float | None
     call_id: int | None
-    """The stored answer, rejected but there; None where no answer came."""
+    """The stored answer, which was rejected. None if no answer came."""
     reasons: tuple[str, ...]
-    """The judge's, or one per kind of failure, whose value is the code."""
+    """The judge's reasons, or one per kind of failure. Its value is the code."""
     usable: bool
-    """As in `Verdict.usable`; False where no answer came."""
+    """As in `Verdict.usable`. False if no answer came."""
     next_tier: str | None = None
-    """Where a certified policy sends it; None is the next tier of the ladder."""
+    """The tier that a certified policy chooses next. None is the next tier of the ladder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Escalate:
-    """Send it to ``tier``."""
+    """Escalate the query to ``tier``."""
 
     tier: str
     reasons: tuple[str, ...]
@@ -41,7 +41,7 @@ class Escalate:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """The stored answer of ``call_id``, from ``tier``, is the best that is to be had."""
+    """Accept the stored answer of ``call_id``, from ``tier``, as the best available one."""
 
     call_id: int
     tier: str
@@ -50,7 +50,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class TiersExhausted:
-    """No tier can answer it."""
+    """No tier can answer the query."""
 
     reasons: tuple[str, ...]
 
@@ -58,38 +58,39 @@ class TiersExhausted:
 Step = Escalate | Accept | TiersExhausted
 
 STAY: Final = frozenset(kind for kind, rule in FAILURE_RULES.items() if not rule.climbs)
-"""Failures that a larger tier would only repeat at a higher price, or that are the account's."""
+"""Failures that a larger tier would only repeat at a higher price, or that the account causes."""
 
 UNKNOWN_CONFIDENCE: Final = 0.5
-"""The confidence that an answer without one counts for."""
+"""The confidence assumed for an answer without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemainingBudget:
-    """What may still be spent, in dollars, against a call's reservation."""
+    """The amounts, in USD, that may still be reserved for calls."""
 
     line_usd: float = math.inf
-    """Of the query's own ``max_cost_usd``: a tier that reserves more is never asked."""
+    """What is left of the query's own ``max_cost_usd``. A tier that reserves more is never asked."""
     batch_usd: float = math.inf
-    """Of its batch's budget: a tier that reserves more is not asked where there is an answer to accept."""
+    """What is left of its batch's budget. A tier that reserves more is not asked if there is an answer to accept."""
     lengths: AnswerLengths = UNKNOWN_LENGTHS
-    """What the batch's forecast knew of the answers: what a call reserves where its budget is tight."""
+    """The answer lengths of the batch's forecast. They limit what a call reserves if its budget is tight."""
     was_refused: bool = False
-    """A claim of the next tier was refused, which reserved more than that: a longer answer, or another deployment."""
+    """A claim of the next tier was refused because it reserved more: it expected a longer answer, or used another
+    deployment."""
     others: int = 0
-    """How many other queries of a degrading batch have not ended: before this one climbs, there is room for a call of
-    each at the cheapest tier."""
+    """The number of other open queries of a degrading batch. Before this query climbs, the budget must have room for a
+    call of each at the cheapest tier."""
 
     def for_others_usd(self, query: Query, fleet: Fleet) -> float:
-        """What the ``others`` reserve there, if they are like ``query``."""
+        """Return what the ``others`` reserve there, if they are like ``query``."""
         rooms = (fitting(query, fleet=fleet, tier=tier) for tier in fleet.ladder) if self.others else ()
         cheapest = next((models for models in rooms if models), ())
         return self.others * (reservation_usd(query, cheapest, self.lengths) or 0.0)
 
     def batch_reservation_usd(self, query: Query, models: Sequence[Model]) -> float | None:
-        """What a call of one of ``models`` reserves of ``batch_usd``; None where there is no model.
+        """Return what a call of one of ``models`` reserves of ``batch_usd``. None without models.
 
-        After a refusal it is the most that one reserves: with less the query would go to and fro.
+        After a refusal this is the largest reservation, because with a smaller one the query would go back and forth.
         """
         if self.was_refused:
             return max((worst_usd(query, model) for model in models), default=None)
@@ -99,32 +100,34 @@ class RemainingBudget:
 def next_step(
     history: Sequence[TierAttempt], *, query: Query, fleet: Fleet, remaining: RemainingBudget = RemainingBudget()
 ) -> Step:
-    """What becomes of ``query`` after the attempts in ``history``, the latest last.
+    """Return what follows for ``query`` after the attempts in ``history`` (latest last).
 
-    Up to the next tier by ``escalates_to`` that the query fits and that had no attempt; where
-    there is none, the best usable answer; else the end. Each tier is asked at most once, so there
-    are never more steps than tiers. A pinned query stays where its user put it, and a failure of
-    the kinds in ``STAY`` leads up only to a provider whose ``failover_on`` asks for that.
+    The query goes to the next tier by ``escalates_to`` that has room and was not tried. If there is none, the best
+    usable answer is accepted. Otherwise the tiers are exhausted. Each tier is asked at most once, so there are never
+    more steps than tiers. A pinned query keeps its tier. After a failure of the kinds in ``STAY``, a query climbs only
+    to a provider whose ``failover_on`` asks for it.
     """
     if not history:
-        return TiersExhausted(("nothing was tried",))
+        return TiersExhausted(("no tier was tried",))
     last = history[-1]
     best = _best(history, fleet)
     above, stops = _above(
         history, query, fleet, remaining if best is not None else replace(remaining, batch_usd=math.inf)
     )
     if above is not None:
-        return Escalate(above, (*_why(last), *stops, f"up to {above}"))
+        return Escalate(above, (*_why(last), *stops, f"escalated to {above}"))
     if best is None or best.call_id is None:
-        return TiersExhausted((*_why(last), *stops, "no usable answer"))
+        return TiersExhausted((*_why(last), *stops, "no answer is usable"))
     stated = "unknown" if best.confidence is None else f"{best.confidence:.2f}"
-    return Accept(best.call_id, best.tier, (*_why(last), *stops, f"the best answer: {best.tier}, confidence {stated}"))
+    return Accept(
+        best.call_id, best.tier, (*_why(last), *stops, f"the best answer is from {best.tier}, with confidence {stated}")
+    )
 
 
 def _above(
     history: Sequence[TierAttempt], query: Query, fleet: Fleet, remaining: RemainingBudget
 ) -> tuple[str | None, tuple[str, ...]]:
-    """The tier to go to, or None; and why not elsewhere."""
+    """Return the tier to escalate to, or None, with the reasons against other tiers."""
     last = history[-1]
     if query.is_pinned:
         return None, (f"pinned to {query.pin}",)
@@ -136,35 +139,35 @@ def _above(
         rungs = rungs[rungs.index(last.next_tier) :]
     for tier in rungs:
         if tier in tried:
-            stops.append(f"{tier} was tried")
+            stops.append(f"{tier} was tried already")
         elif not (models := fitting(query, fleet=fleet, tier=tier)):
-            stops.append(f"no room in {tier}")
+            stops.append(f"{tier} has no room")
         elif query.effort is not None and _are_asked_alike(models, tried, fleet):
-            stops.append(f"{tier} has the same model, and the query sets its reasoning_effort itself")
+            stops.append(f"{tier} has the same model, and the query sets its own reasoning_effort")
         elif (short := _short(query, models, tier, remaining, fleet)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
-            stops.append(f"{tier} would do no better after {', '.join(sorted(staying))}")
+            stops.append(f"{tier} would fail in the same way after {', '.join(sorted(staying))}")
         else:
             return tier, tuple(stops)
-    return None, (*stops, "no tier is above")
+    return None, (*stops, "there is no higher tier")
 
 
 def _are_asked_alike(models: Sequence[Model], tried: Iterable[str], fleet: Fleet) -> bool:
-    """Whether ``models`` differ from those of the ``tried`` tiers by their reasoning effort alone."""
+    """Whether ``models`` differ from those of the ``tried`` tiers only in their reasoning effort."""
     asked = {model.model for tier in tried if tier in fleet.tiers for model in fleet.deployments(tier)}
     return all(model.model in asked for model in models)
 
 
 def _short(query: Query, models: Sequence[Model], tier: str, remaining: RemainingBudget, fleet: Fleet) -> str | None:
-    """Why ``tier`` cannot be paid for, if so."""
+    """Return why the budget does not pay for ``tier``, or None."""
     price = reservation_usd(query, models)
     if price is not None and price > remaining.line_usd:
-        return f"max_cost_usd leaves ${max(remaining.line_usd, 0.0):.6f}, {tier} reserves ${price:.6f}"
+        return f"max_cost_usd has ${max(remaining.line_usd, 0.0):.6f} left, but {tier} reserves ${price:.6f}"
     price, kept_usd = remaining.batch_reservation_usd(query, models), remaining.for_others_usd(query, fleet)
     if price is not None and price > remaining.batch_usd - kept_usd:
-        kept = f", ${kept_usd:.6f} of it for {remaining.others:,} other queries" if kept_usd else ""
-        text = f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left{kept}; {tier} reserves ${price:.6f}"
+        kept = f"(${kept_usd:.6f} of it for {remaining.others:,} other queries)" if kept_usd else ""
+        text = f"the budget has ${max(remaining.batch_usd, 0.0):.6f} left{kept}, but {tier} reserves ${price:.6f}"
         return Reason(ReasonCode.OVER_BUDGET, text)
     return None
 
@@ -180,7 +183,7 @@ def _rungs_above(tier: str, fleet: Fleet) -> Iterator[str]:
 
 
 def _staying(attempt: TierAttempt) -> frozenset[FailureKind]:
-    """The kinds of failure that keep the query from climbing; none where an answer came."""
+    """Return the kinds of failure that keep the query from climbing. None of them applies if an answer came."""
     if attempt.call_id is not None:
         return frozenset()
     codes = {code_of(reason) for reason in attempt.reasons}
@@ -193,9 +196,9 @@ def _takes_over(tier: str, kinds: frozenset[FailureKind], fleet: Fleet) -> bool:
 
 
 def _best(history: Sequence[TierAttempt], fleet: Fleet) -> TierAttempt | None:
-    """The usable answer of the highest confidence; among equals the larger tier's, then the latest.
+    """Return the usable answer with the highest confidence. Ties go to the larger tier, then to the latest.
 
-    A whole answer goes before one that was cut off.
+    A complete answer goes before one that was cut off.
     """
     order = {tier: rung for rung, tier in enumerate(fleet.tiers)}
 

@@ -1,15 +1,15 @@
-"""Expected loss: what a tier costs, and what its failures do.
+"""The expected loss of a tier: its price, and the weight of its failures.
 
-For each tier of the ladder that the query fits::
+For each tier of the ladder with room for the query::
 
     loss(tier) = price(tier) + λ · P(failure at tier)
 
-``price`` is the query's expected cost at the tier over its expected cost at the top tier, whose
-price so is 1 (prompt tokens, expected completion tokens and the usual reasoning at the effort of the
-deployment that would serve it, at its tariff). λ is ``fleet.router.quality_weight``: a lost answer
-weighs λ times the money that asking the top tier costs. With λ = 3 the top is worth its whole price
-where it is 1/3 more likely to answer well than a tier that costs nothing. Where nothing costs money
-(local models), each rung counts as one equal step of effort, and the top again as 1.
+``price`` is the query's expected cost at the tier, divided by its expected cost at the top tier, so that the top tier's
+price is 1. The cost counts prompt tokens, expected completion tokens and the usual reasoning at the effort of the
+deployment that would serve the query. λ is ``fleet.router.quality_weight``: a wrong answer weighs λ times the cost of
+asking the top tier. With λ = 3 the top tier is worth its whole price if it is 1/3 more likely to answer well than a
+tier that costs nothing. If nothing costs money (local models), all rungs are equal steps in price, and the top tier is
+again 1.
 """
 
 from collections.abc import Mapping
@@ -21,11 +21,12 @@ from routing.policy.success_probability import SuccessProbabilities
 from routing.price import Price
 
 TIE: Final = 1e-9
-"""Losses that differ by no more are a tie."""
+"""Losses count as equal if they differ by no more than this."""
 
 
 def losses(case: RoutingCase, belief: SuccessProbabilities, context: RoutingContext) -> dict[str, float]:
-    """Expected loss of each tier of the ladder that the query fits, from the cheapest up; may be empty."""
+    """Return the expected loss of each tier of the ladder with room for the query, from the cheapest up. May be
+    empty."""
     weight, rungs = context.policy.quality_weight, len(context.ladder)
     prompt = case.query.measured.expected_text
     completion = expected_completion_tokens(case.features, case.query)
@@ -40,7 +41,7 @@ def losses(case: RoutingCase, belief: SuccessProbabilities, context: RoutingCont
 
 
 def lowest_loss(losses: Mapping[str, float]) -> str:
-    """The tier of the least loss; the most expensive where several tie."""
+    """Return the tier with the least loss. Ties go to the most expensive one."""
     bound = min(losses.values()) + TIE
     most_expensive = ""
     for tier, loss in losses.items():
@@ -50,5 +51,5 @@ def lowest_loss(losses: Mapping[str, float]) -> str:
 
 
 def _cost(price: Price, prompt: int, completion: int) -> float:
-    """In millionths of a dollar. Not `Price.cost_usd`: its rounding would blur the smallest queries."""
+    """Return the cost in millionths of a dollar. `Price.cost_usd` would round the smallest queries too much."""
     return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier

@@ -1,13 +1,14 @@
-"""The number by chance that belongs to a query, by which it is explored or not."""
+"""The random number of a query that decides whether it is explored."""
 
 import hashlib
 
 
 def exploration_draw(query_id: int, *, purpose: bytes = b"explore") -> float:
-    """Uniform in [0, 1) over ids, always the same for one, and independent of the draws for another ``purpose``.
+    """Return a number that is uniform in [0, 1) over ids. It is constant for an id, and independent between ``purpose``
+    values.
 
-    A hash instead of a generator, so that a query that is routed again, by another worker after a crash,
-    is drawn as it was: its propensity holds, and the log shows why it was explored.
+    It is a hash and not a generator, so that a query that another worker routes again after a crash gets the same
+    number. Its propensity then holds, and the log shows why it was explored.
     """
     # The 53 bits that a float holds; more would round some ids up to 1.
     digest = hashlib.blake2b(query_id.to_bytes(8, "big"), digest_size=8, person=purpose).digest()

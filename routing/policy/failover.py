@@ -1,8 +1,8 @@
-"""Which deployment of a tier to call next, after what the earlier calls gave.
+"""The choice of the next deployment of a tier after earlier calls.
 
-Deployments stand in the tier's order: the first is used, and the next where that one rests or has
-failed. Neighbours that are the same model at the same price (two regions, two accounts) share the
-calls by weight. No failure that a second provider would repeat goes further unless the fleet says so.
+Deployments are in the tier's order. The first is used, and the next one if that one rests or has failed. Adjacent
+deployments of the same model at the same price (two regions, two accounts) share the calls by weight. A failure that a
+second provider would repeat ends the search, unless the fleet says otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from routing.outcome import ACCOUNT, BILLED, FAILURE_RULES, Closes, Failure, Fai
 LONGEST_BACKOFF_S: Final = 60.0
 
 MAX_UNKNOWN: Final = 2
-"""A query is sent again at most once when it is unknown whether the first call was billed."""
+"""A query is sent again at most once if it is unknown whether the first call was billed."""
 
 MAX_BROKEN: Final = 2
-"""A deployment that broke its answer so often breaks it for this query; each one was paid."""
+"""After this many broken answers a deployment is closed for the query. Each of them was billed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class Wait:
     wait_s: float
     reason: str
     deployment: str = ""
-    """The first that may be called again; empty where nothing waits for one."""
+    """The first deployment that may be called again. Empty if none is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoDeploymentLeft:
-    """No deployment of this tier will answer this query."""
+    """No deployment of this tier can answer this query."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Suspend:
-    """The account at ``provider`` is at fault: the query is held until that is fixed, for it is not the query's."""
+    """The account at ``provider`` is at fault, so the query is held until the account is fixed."""
 
     provider: str
     deployment: str
@@ -76,11 +76,11 @@ def next_call(
     draw: float = 0.5,
     since_last_s: float = 0.0,
 ) -> Next:
-    """What to do next for one query, whose failed calls at this tier are ``history``.
+    """Return what to do next for one query. ``history`` holds its failed calls at this tier.
 
-    ``resting`` gives for each deployment the seconds until it may be called again (absent or 0: now),
-    ``since_last_s`` the seconds since the last attempt ended: after a `Denied`, say how long it was.
-    ``draw`` is uniform in [0, 1); it spreads calls by weight and waits by jitter.
+    ``resting`` gives for each deployment the seconds until it may be called again (absent or 0: now), ``since_last_s``
+    the seconds since the last attempt ended: after a `Denied`, the seconds since then. ``draw`` is uniform in [0, 1).
+    It spreads calls by weight and waits by jitter.
     """
     if not history and deployments and not resting:  # nearly always
         return CallDeployment(_choose(deployments, history, preferred=preferred, draw=draw))
@@ -109,13 +109,13 @@ def _final_reason(
     providers: Mapping[str, Provider],
     timing: Timing,
 ) -> str | None:
-    """Why no further call may follow, whichever the deployment; None if one may."""
+    """Return why no further call may follow at any deployment, or None if one may."""
     for attempt in history:
         if not _may_go_on(attempt, deployments, providers):
             detail = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
             return f"{attempt.outcome.kind} at {attempt.deployment}{detail}"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
-        return "the outcome of two calls is unknown"
+        return "two calls have an unknown outcome"
     # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.
     counted = [attempt for attempt in history if counts(attempt.outcome)]
     if len(counted) >= timing.max_attempts:
@@ -124,14 +124,14 @@ def _final_reason(
 
 
 def counts(failure: Failure) -> bool:
-    """Whether ``failure`` is one of the attempts that a tier makes for a query."""
+    """Whether ``failure`` counts as one of a tier's attempts for a query."""
     return failure.kind is not FailureKind.INEXPRESSIBLE and not failure.is_limit
 
 
 def _account_at_fault(
     history: Sequence[Attempt], deployments: Sequence[Model], providers: Mapping[str, Provider]
 ) -> tuple[str, str] | None:
-    """The provider whose account ends the search, and its deployment; None where something else does."""
+    """Return the provider with the account that ends the search, and its deployment. None if something else ends it."""
     for attempt in history:
         if attempt.outcome.kind in ACCOUNT and not _may_go_on(attempt, deployments, providers):
             provider = _provider_of(attempt, deployments, providers)
@@ -149,14 +149,14 @@ def _may_go_on(attempt: Attempt, deployments: Sequence[Model], providers: Mappin
 
 
 def takes_over(kind: FailureKind, provider: Provider) -> bool:
-    """Whether ``provider``'s ``failover_on`` asks for another call after ``kind``; ``auth`` stands for billing too."""
+    """Whether ``provider``'s ``failover_on`` asks for another call after ``kind``. ``auth`` includes billing."""
     return kind in provider.failover_on or (kind is FailureKind.BILLING and FailureKind.AUTH in provider.failover_on)
 
 
 def _is_closed(
     model: Model, history: Sequence[Attempt], deployments: Sequence[Model], providers: Mapping[str, Provider]
 ) -> bool:
-    """Whether ``model`` would fail this query as it, or its like, has failed before."""
+    """Whether ``model`` would fail this query in the same way as it, or a similar deployment, did before."""
     return any(_closes(attempt, model, deployments, providers) for attempt in history) or (
         sum(attempt.outcome.kind in BILLED for attempt in _of(model, history)) >= MAX_BROKEN
     )
@@ -190,7 +190,7 @@ def _wait_s(
     draw: float,
     since_last_s: float,
 ) -> float:
-    """Seconds until ``model`` may be called: its rest, what it asked for at the last call, its own backoff."""
+    """Return the seconds until ``model`` may be called: its cooldown, the wait it asked for, or its own backoff."""
     own = _of(model, history)
     # A limit that says for how long is waited for, and no longer.
     tries = sum(attempt.outcome.retry_after_s is None or not attempt.outcome.is_limit for attempt in own)
@@ -200,7 +200,8 @@ def _wait_s(
 
 
 def _asked_s(attempt: Attempt, model: Model, history: Sequence[Attempt], deployments: Sequence[Model]) -> float:
-    """For how long ``attempt`` keeps ``model`` waiting, counted from the last attempt: what its provider asked for."""
+    """Return how long ``attempt`` keeps ``model`` waiting, in seconds since the last attempt: the wait that its
+    provider asked for."""
     wait_s = attempt.outcome.retry_after_s
     if wait_s is None:
         return 0.0
@@ -212,12 +213,13 @@ def _asked_s(attempt: Attempt, model: Model, history: Sequence[Attempt], deploym
 
 
 def _backoff_s(tries: int, timing: Timing, *, draw: float) -> float:
-    """Doubles with each try, up to a minute, spread by half of itself to both sides."""
+    """Return the backoff in seconds. It doubles with each attempt, up to a minute, with jitter of ±50 %."""
     return min(timing.backoff_s * 2.0 ** (tries - 1), LONGEST_BACKOFF_S) * (0.5 + draw)
 
 
 def _choose(ready: Sequence[Model], history: Sequence[Attempt], *, preferred: str | None, draw: float) -> Model:
-    """Of those that may be called: the least tried, then the preferred, then the first in order, by weight."""
+    """Choose, among the deployments that may be called, the least tried, then the preferred, then the first, by
+    weight."""
     fresh = list(ready)
     if history:
         fewest = min(len(_of(model, history)) for model in ready)
@@ -230,7 +232,7 @@ def _choose(ready: Sequence[Model], history: Sequence[Attempt], *, preferred: st
 
 
 def is_alike(one: Model, other: Model) -> bool:
-    """The same model at the same price, somewhere else: neither is better."""
+    """Whether both have the same model at the same price, so that neither is better."""
     return one.model == other.model and (
         (one.price.input_usd_per_mtok, one.price.output_usd_per_mtok, one.price.multiplier)
         == (other.price.input_usd_per_mtok, other.price.output_usd_per_mtok, other.price.multiplier)
@@ -263,7 +265,7 @@ def _provider_of(attempt: Attempt, deployments: Sequence[Model], providers: Mapp
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    """Ask ``deployment`` as well if the first call has given nothing after ``after_s`` seconds."""
+    """Also call ``deployment`` if the first call has no result after ``after_s`` seconds."""
 
     after_s: float
     deployment: Model
@@ -277,10 +279,10 @@ def hedge(
     resting: Mapping[str, float],
     p95_s: float | None,
 ) -> Hedge | None:
-    """Whether and when to ask twice: after the time in which 19 of 20 calls of ``called`` are through.
+    """Return whether and when to send a second call: after the time in which 95 % of the calls of ``called`` complete.
 
-    The second call goes to the next deployment that does not rest, never to the same one. Both are
-    paid. None where the tier does not hedge, the p95 is not known yet, or there is no other.
+    The second call goes to the next deployment that does not rest, never to the same one. Both are paid. None if the
+    tier does not hedge, the p95 is not known yet, or there is no other deployment.
     """
     if not tier.hedge_after_p95 or p95_s is None:
         return None

@@ -1,7 +1,7 @@
-"""An opinion: what one router thinks of one query; and how the LLM router is asked for its own.
+"""A vote: what one router says about one query; and the prompt for the LLM router's vote.
 
-A query is data in that conversation: escaped, delimited, cut, and never in the system role. The
-answer is read strictly: what is not exactly of the agreed form is an abstention.
+A query is data in this prompt: escaped, delimited, cut, and never in the system role. The answer is parsed strictly,
+and anything that deviates from the agreed form is an abstention.
 """
 
 import hashlib
@@ -21,29 +21,29 @@ NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 
 
 class RouterVote(NamedTuple):
-    """What one router thinks of one query; an opinion without a tier and without ``p_ok`` abstains.
+    """What one router says about one query. A vote without a tier and without ``p_ok`` abstains.
 
-    A named tuple, as `routing.heuristics.heuristic_features.Features` is.
+    This is a named tuple for the same reason as `routing.heuristics.heuristic_features.Features`.
     """
 
     router: str
-    """Who says so: ``gate``, the classifier's name, ``llm``, …"""
+    """The source of the vote: ``gate``, the classifier's name, ``llm``, …"""
     tier: str | None
-    """The tier that it names; None where it abstains."""
+    """The tier that the router names. None if it abstains."""
     confidence: float
-    """0 to 1: how sure it is."""
+    """How sure the router is, from 0 to 1."""
     score: float
-    """0 to 1: how difficult it finds the query."""
+    """The query's difficulty, from 0 to 1."""
     reason: str
     p_ok: Mapping[str, float] = NOTHING
-    """Tier → calibrated probability that the tier answers well; may be empty or leave tiers out."""
+    """Tier → calibrated probability that the tier answers well. It may be empty or lack tiers."""
 
 
 MOST_CONFIDENCE: Final = 0.9
-"""A language model's own word counts no more than this: self-reports run high (arXiv:2306.13063)."""
+"""The maximum confidence of a language model's own statement, because self-reports are too high (arXiv:2306.13063)."""
 
 PROMPT_VERSION: Final = 1
-"""Part of the cache's key: raise it with every change of the words below."""
+"""Part of the cache key. Increase it with every change of the prompt below."""
 
 MARKER: Final = "POINTSMAN-ROUTER"
 
@@ -76,10 +76,10 @@ _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def messages(queries: Sequence[Query], *, fleet: Fleet) -> dict[str, Any]:
-    """The OpenAI chat body, without ``model``, of one call about ``queries``.
+    """Return the OpenAI chat body, without ``model``, of one call about ``queries``.
 
-    No text of a query gets into the system role, and none can close its block: ``<``, ``>``,
-    ``&`` and quotes are escaped. Block n is about ``queries[n]``.
+    No text of a query enters the system role, and no text can close its block: ``<``, ``>``, ``&`` and quotes are
+    escaped. Block n is about ``queries[n]``.
     """
     limit = fleet.router.llm.max_chars_per_query if fleet.router.llm else LlmRouter(model="").max_chars_per_query
     blocks = [
@@ -97,7 +97,7 @@ def messages(queries: Sequence[Query], *, fleet: Fleet) -> dict[str, Any]:
 
 
 def system_text(fleet: Fleet) -> str:
-    """The system role's text: it depends on the fleet's tiers alone."""
+    """Return the text of the system role. It depends only on the fleet's tiers."""
     names = fleet.chat_tiers
     return _SYSTEM.format(
         marker=MARKER,
@@ -109,10 +109,10 @@ def system_text(fleet: Fleet) -> str:
 
 
 def read(text: str, queries: Sequence[Query], *, fleet: Fleet) -> list[RouterVote]:
-    """One opinion for each of ``queries`` from the LLM router's answer.
+    """Return one vote for each of ``queries`` from the LLM router's answer.
 
-    Strict: a text that is not wholly a JSON array makes all abstain; an entry of another shape,
-    with an unknown tier, a confidence outside 0 to 1, or an id that comes twice, the one concerned.
+    If the text is not a JSON array as a whole, all votes abstain. A single vote abstains if its entry has another form,
+    an unknown tier, a confidence outside 0 to 1, or a repeated id.
     """
     entries, failure = _entries(text)
     by_id: dict[int, list[Mapping[str, Any]]] = {}
@@ -123,7 +123,7 @@ def read(text: str, queries: Sequence[Query], *, fleet: Fleet) -> list[RouterVot
 
 
 def cache_key(query: Query, *, fleet: Fleet) -> str:
-    """SHA-256, in hexadecimal, of everything that the LLM router's opinion depends on."""
+    """Return the SHA-256, in hexadecimal, of everything that the LLM router's vote depends on."""
     llm = fleet.router.llm
     parts = (
         system_text(fleet),
@@ -135,19 +135,19 @@ def cache_key(query: Query, *, fleet: Fleet) -> str:
 
 
 def normalised(text: str) -> str:
-    """``text`` without what does not change its meaning: NFC, single spaces, nothing invisible."""
+    """Return ``text`` in a normal form with the same meaning: NFC, single spaces, nothing invisible."""
     return _WHITESPACE.sub(" ", normalize("NFC", clean(text))).strip()
 
 
 def clean(text: str) -> str:
-    """``text`` without invisible characters, and with a mark where half a surrogate pair stood."""
+    """Return ``text`` without invisible characters, and with a mark in place of half surrogate pairs."""
     if text.isascii() and text.isprintable():
         return text
     return _LONE_SURROGATE.sub("\ufffd", _UNSEEN.sub("", text))
 
 
 def cut(text: str, limit: int) -> str:
-    """At most ``limit`` characters of ``text``: two thirds from its head, the rest from its tail."""
+    """Return at most ``limit`` characters of ``text``: two thirds from its head, the rest from its tail."""
     if len(text) <= limit:
         return text
     room = max(limit - len(_GAP), 0)
@@ -174,7 +174,7 @@ def _entries(text: str) -> tuple[list[Mapping[str, Any]], str]:
         return [], "its answer is not JSON"
     if not isinstance(read_as, list):
         return [], "its answer is not an array"
-    return [entry for entry in read_as if isinstance(entry, dict)], "its answer leaves this one out"
+    return [entry for entry in read_as if isinstance(entry, dict)], "its answer leaves out this query"
 
 
 def _no_constant(name: str) -> None:
@@ -184,7 +184,7 @@ def _no_constant(name: str) -> None:
 def _no_double_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     stated = dict(pairs)
     if len(stated) < len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("a key is repeated")
     return stated
 
 
@@ -192,15 +192,15 @@ def _opinion(entries: Sequence[Mapping[str, Any]], fleet: Fleet, missing: str) -
     if not entries:
         return _abstention(missing)
     if len(entries) > 1:
-        return _abstention("its answer names this one twice")
+        return _abstention("its answer names this query twice")
     entry = entries[0]
     tier, confidence = entry.get("tier"), entry.get("confidence")
     if set(entry) != {"id", "tier", "confidence"}:
-        return _abstention("its answer has another shape")
+        return _abstention("its answer has the wrong form")
     if not isinstance(tier, str) or tier not in fleet.chat_tiers:
         return _abstention("it names an unknown tier")
     if not isinstance(confidence, int | float) or isinstance(confidence, bool) or not 0.0 <= confidence <= 1.0:
-        return _abstention("its confidence is none")
+        return _abstention("its confidence is not a number from 0 to 1")
     return RouterVote(
         router="llm",
         tier=tier,

@@ -1,4 +1,4 @@
-"""One query in the policy: the analysis that all rules share (features, room, pin, the gate's vote); the decision."""
+"""The analysis of one query that all routing rules share (features, room, pin, the gate's vote), and the decision."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -15,69 +15,70 @@ from routing.query import Query
 _SHOWN_PIN_CHARS: Final = 60
 
 SIMULATOR: Final = "simulator"
-"""The workload of whatever the simulator makes up answers to."""
+"""The workload name of everything that the simulator answers with made-up text."""
 
 
 class RoutingCase(NamedTuple):
-    """One query and what was seen of it."""
+    """One query and its analysis."""
 
     query: Query
     features: Features
     category: str
     score: float
-    """0 to 1: the gate's difficulty."""
+    """The gate's difficulty, from 0 to 1."""
     needed: int
-    """Estimated tokens of the prompt, on the careful side."""
+    """Estimated tokens of the prompt, on the high side."""
     room: Mapping[str, Sequence[Model]]
-    """Tier → its deployments that the query fits; tiers without any are left out."""
+    """Tier → its deployments with room for the query. Tiers without any are left out."""
     pin: str | None
-    """The tier that the query's pin names; None without a pin, or with one that the fleet does not know."""
+    """The tier that the query's pin names. None without a pin, or if the fleet does not know it."""
     gate: RouterVote | None
-    """None where the gate takes no part."""
+    """The gate's vote. None if the fleet does not use the gate."""
     sure: bool
-    """The gate decides alone."""
+    """Whether the gate decides alone."""
     notes: tuple[str, ...] = ()
     rule: str | None = None
-    """The tier that the fleet's rule for its workload names; None where there is no such rule, or a pin."""
+    """The tier that the fleet's rule for its workload names. None without a rule, or with a pin."""
 
     @property
     def is_open(self) -> bool:
-        """Nothing is decided by a pin, a rule or a sure gate."""
+        """Whether no pin, rule or sure gate has decided."""
         return self.pin is None and self.rule is None and not self.sure
 
 
 class Decision(NamedTuple):
-    """The tier of one query, and why."""
+    """The tier of one query, and the reasons."""
 
     case: RoutingCase
-    """The analysis of the query: budgets, the LLM router and the forecast use it again."""
+    """The analysis of the query, which budgets, the LLM router and the forecast use again."""
     tier: str
     router: str
     """The router that decided."""
     confidence: float | None
-    """The router's; None where no vote counted, and where a pilot or its policy decided."""
+    """The router's confidence. None if no vote counted, or if a pilot or its policy decided."""
     score: float
     reasons: tuple[str, ...]
     p_ok: Mapping[str, float] = NOTHING
     propensity: float = 1.0
-    """The probability with which this tier was chosen, for off-policy evaluation; 1 without exploration, and where a
+    """The probability with which this tier was chosen, for off-policy evaluation. 1 without exploration, and if a
     budget decided."""
     model: str | None = None
     """The deployment to prefer within the tier, or None for the tier's own order."""
     wants_vote: bool = False
-    """An LLM router takes part and the decision is still uncertain: ask it, then `apply_llm_votes`."""
+    """Whether an LLM router takes part and the decision is still uncertain. If so, get its vote and call
+    `apply_llm_votes`."""
     expected_usd: float = 0.0
-    """The expected cost of the call, where the budget of a batch was shared; else 0."""
+    """The expected cost of the call in USD if the budget of a batch was shared, else 0."""
     over_budget: bool = False
-    """No call is within the query's ``max_cost_usd``: it fails."""
+    """Whether every call exceeds the query's ``max_cost_usd``, so that it fails."""
 
 
 TierPrice = tuple[int, str, Price, int]
-"""A rung of the ladder, its tier, its price, and the reasoning tokens that an answer is expected to take there."""
+"""A rung of the ladder, its tier, its price, and the expected reasoning tokens of an answer there."""
 
 
 class RoutingContext:
-    """What is the same for all queries of one call: the fleet's ladder, models and policy."""
+    """The fleet's ladder, models and policy, which are the same for all queries of one call."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -98,7 +99,7 @@ class RoutingContext:
         self.asks_llm = "llm" in fleet.router.stages and fleet.router.llm is not None
 
     def analyze(self, query: Query) -> RoutingCase:
-        """The case of ``query``. A pin that the fleet does not know counts as none, with a note."""
+        """Return the case of ``query``. A pin that the fleet does not know is ignored, with a note."""
         features = extract_features(query)
         needed = needed_tokens(query)
         pin, notes = (None, ()) if query.pin is None else self._pin(query.pin)
@@ -117,16 +118,16 @@ class RoutingContext:
         return RoutingCase(query, features, category, gate.score, needed, room, None, gate, sure, notes)
 
     def counts(self, evidence_for: str | None, query: Query) -> bool:
-        """Whether a classifier may speak of ``query`` that was trained for the workload ``evidence_for``.
+        """Whether a classifier that was trained for the workload ``evidence_for`` may vote on ``query``.
 
-        None: its user trained it on data of their own, for whatever they have it serve.
+        None: the user trained the classifier on their own data, for all queries.
         """
         if evidence_for == SIMULATOR:
             return self.fleet.makes_up_answers
         return evidence_for is None or evidence_for == query.workload
 
     def first_to_ask(self, case: RoutingCase) -> str | None:
-        """The lowest tier below the top that the query fits and whose confidence is calibrated for its workload."""
+        """Return the lowest tier below the top with room for the query and a confidence calibrated for its workload."""
         for tier in self.ladder[:-1]:
             models = case.room.get(tier, ())
             if models and all(self._decides(model, case.query.workload) for model in models):
@@ -134,7 +135,8 @@ class RoutingContext:
         return None
 
     def _doubts(self, tier: str) -> bool:
-        """Words in a text are not evidence that a tier below the top answers it well; see docs/routing.md, Measured."""
+        """Whether to distrust the vote, because words in a text are no evidence for a lower tier (docs/routing.md,
+        Measured)."""
         return tier in self.ladder[:-1] and not self.fleet.makes_up_answers
 
     def _decides(self, model: Model, workload: str) -> bool:
@@ -144,10 +146,11 @@ class RoutingContext:
         return self._deciding[key]
 
     def place(self, case: RoutingCase, wanted: str) -> tuple[str, tuple[str, ...]]:
-        """``wanted``, or the next tier up that the query fits, or any that it fits, or the roomiest; and why."""
+        """Return ``wanted`` if it has room, else the next tier up with room, else any with room, else the largest; and
+        the reasons."""
         if wanted in case.room:
             return wanted, ()
-        why = f"no room in {wanted} for about {case.needed} tokens"
+        why = f"{wanted} has no room for about {case.needed} tokens"
         seen = {wanted}
         rung = self.fleet.tiers[wanted].escalates_to
         while rung is not None and rung not in seen:
@@ -158,10 +161,11 @@ class RoutingContext:
         if case.room:
             return list(case.room)[-1], (why,)
         roomiest = max(self.deployments, key=lambda tier: max(model.context_tokens for model in self.deployments[tier]))
-        return roomiest, (why, "no tier has room for it: to the roomiest")
+        return roomiest, (why, "no tier has room for it, so the one with the largest context is asked")
 
     def preferred(self, case: RoutingCase, tier: str) -> str | None:
-        """The deployment for the query's category; or the first that it fits, where the tier's first has no room."""
+        """Return the deployment for the query's category, or the first with room if the tier's first deployment has
+        none."""
         models = case.room.get(tier)
         if not models:
             return None
@@ -171,7 +175,7 @@ class RoutingContext:
         return None if models[0] is self.deployments[tier][0] else models[0].name
 
     def tariffs(self, case: RoutingCase) -> Sequence[TierPrice]:
-        """What each tier of the ladder that the query fits would cost, by the deployment that would serve it."""
+        """Return the cost at each tier of the ladder with room for the query, by the deployment that would serve it."""
         if case.room is not self.deployments:
             return self._tariffs(case)
         if case.category not in self._usual_tariffs:
@@ -179,12 +183,12 @@ class RoutingContext:
         return self._usual_tariffs[case.category]
 
     def is_below(self, tier: str, floor: str) -> bool:
-        """Whether both are on the ladder, ``tier`` under ``floor``."""
+        """Whether both are on the ladder, with ``tier`` below ``floor``."""
         ladder = self.ladder
         return tier in ladder and floor in ladder and ladder.index(tier) < ladder.index(floor)
 
     def is_off_ladder(self, tier: str | None) -> bool:
-        """Whether ``tier`` is one of the fleet's, but not on the ladder."""
+        """Whether ``tier`` belongs to the fleet but not to the ladder."""
         return tier is not None and tier in self.deployments and tier not in self.ladder
 
     def _tariffs(self, case: RoutingCase) -> Sequence[TierPrice]:
@@ -210,4 +214,4 @@ class RoutingContext:
         try:
             return self.fleet.resolve_pin(pin), ()
         except KeyError:
-            return None, (f"the fleet does not know {pin[:_SHOWN_PIN_CHARS]!r}: no pin",)
+            return None, (f"the fleet does not know {pin[:_SHOWN_PIN_CHARS]!r}, so this pin is ignored",)

@@ -1,6 +1,6 @@
-"""What is believed of each rung of the ladder: P(it answers well), never falling towards the top.
+"""The estimated P(success) of each rung of the ladder. It never falls towards the top.
 
-A belief is a tuple of probabilities, one for each tier of the ladder from the cheapest up.
+An estimate (a belief) is a tuple of probabilities, one for each tier of the ladder from the cheapest up.
 """
 
 import math
@@ -13,16 +13,16 @@ from routing.policy.llm_router_prompt import RouterVote
 SuccessProbabilities = tuple[float, ...]
 
 P_TOP: Final = 0.95
-"""The top tier's chance of answering well, where no calibrated figure is given."""
+"""The top tier's assumed probability of success without a calibrated figure."""
 
 DOUBTFUL_SCORE: Final = 0.5
-"""Where no router has an opinion, a query counts as at least this difficult."""
+"""The minimum difficulty that is assumed for a query without a vote."""
 
 
 def from_vote(opinion: RouterVote, ladder: Sequence[str]) -> SuccessProbabilities | None:
-    """The belief that ``opinion`` calls for, or None where it abstains or names nothing of the ladder.
+    """Return the belief from ``opinion``, or None if it abstains or names no tier of the ladder.
 
-    Probabilities outweigh a named tier; those that are not between 0 and 1 are passed over.
+    Probabilities outweigh a named tier. Probabilities outside 0 to 1 are ignored.
     """
     stated = opinion.p_ok
     known = {rung: p for rung, tier in enumerate(ladder) if (p := stated.get(tier)) is not None and 0.0 <= p <= 1.0}
@@ -34,10 +34,10 @@ def from_vote(opinion: RouterVote, ladder: Sequence[str]) -> SuccessProbabilitie
 
 
 def filled(known: Mapping[int, float], rungs: int) -> SuccessProbabilities:
-    """A belief from the probabilities of some rungs (at least one).
+    """Return a belief from the probabilities of some rungs (at least one).
 
-    Between two known rungs the line that joins them; below the lowest known the line to 0 one rung
-    under the ladder; above the highest known the line to ``P_TOP`` at the top.
+    Values between two known rungs are interpolated linearly. Below the lowest known rung the line goes to 0 at one rung
+    under the ladder. Above the highest known rung it goes to ``P_TOP`` at the top.
     """
     if len(known) == rungs:
         return monotone([known[rung] for rung in range(rungs)])
@@ -55,12 +55,11 @@ def filled(known: Mapping[int, float], rungs: int) -> SuccessProbabilities:
 
 
 def from_named_tier(rung: int, confidence: float, rungs: int) -> SuccessProbabilities:
-    """A belief from a named rung and the confidence (0 to 1) that it is the right one.
+    """Return a belief from a named rung and the confidence (0 to 1) that it is the right one.
 
-    The named rung does with probability ``confidence`` what the top would do, and the rung below it
-    has half the top's chance less. So the less sure the word, the higher it leads (under a weight
-    of quality that is worth routing for: from about 1 on). A named top is right by definition; its
-    confidence is that of the rung below being wrong.
+    With probability ``confidence`` the named rung does as well as the top, and the rung below it has half the top's
+    chance less. So a less confident vote leads to a higher tier (for a quality weight of about 1 or more). If the top
+    is named it is right by definition, and its confidence is that of the rung below being wrong.
     """
     sure = min(max(confidence, 0.0), 1.0) if math.isfinite(confidence) else 0.0
     top = rung == rungs - 1
@@ -71,18 +70,18 @@ def from_named_tier(rung: int, confidence: float, rungs: int) -> SuccessProbabil
 
 
 def prior(score: float, rungs: int) -> SuccessProbabilities:
-    """A belief from the difficulty alone, where no router has an opinion: doubt counts as difficulty."""
+    """Return a belief from the difficulty alone, if no router votes. Doubt counts as difficulty."""
     harder = max(score, DOUBTFUL_SCORE)
     return filled({0: P_TOP * (1.0 - harder), rungs - 1: P_TOP}, rungs) if rungs > 1 else (P_TOP,)
 
 
 def mixed(one: SuccessProbabilities, other: SuccessProbabilities, *, weight: float) -> SuccessProbabilities:
-    """``one``, moved towards ``other`` by ``weight`` (0 to 1)."""
+    """Return ``one``, moved towards ``other`` by ``weight`` (0 to 1)."""
     return tuple(a + weight * (b - a) for a, b in zip(one, other, strict=True))
 
 
 def monotone(line: Sequence[float]) -> SuccessProbabilities:
-    """``line`` with no rung above a more expensive one: a cheap tier is held to be no better than an expensive one."""
+    """Return ``line`` with each rung at most as high as the more expensive ones."""
     bound = 1.0
     held: list[float] = []
     for p in reversed(line):

@@ -230,6 +230,6 @@ def test_a_line_that_no_call_is_cheap_enough_for_fails_with_the_fix(
             assert await states(bench, batch) == {"failed": QUERIES}
             assert not await bench.rows("SELECT 1 FROM calls")
             (why,) = (await account(batch, context)).failures
-            assert "raise it, or cap the answer with max_tokens" in why.reason
+            assert "raise max_cost_usd, or limit the answer with max_tokens" in why.reason
 
     on_bench(story)

@@ -246,7 +246,9 @@ def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, cli
 
 def test_a_confidence_that_is_not_told_is_shown_as_none(served: Served, client: httpx.Client) -> None:
     public_id = submitted(client, "a", "b")
-    served.answer(public_id, why=DecisionRecord(kind="judge", router="judge", reasons=["no confidence is reported"]))
+    served.answer(
+        public_id, why=DecisionRecord(kind="judge", router="judge", reasons=["the fleet asks for no confidence"])
+    )
     (small,) = figures(client)["recent"]["confidence"].values()
     assert (small["unknown"], sum(small["accepted"])) == (2, 0)
 

@@ -91,8 +91,8 @@ def test_a_trained_router_is_reported_as_the_classifier(router: str, told: str) 
 
 def test_an_expected_loss_says_which_way_is_good() -> None:
     loss = Reason(ReasonCode.EXPECTED_LOSS, "expected loss: small 3.012, medium 1.100")
-    _, reasons = routed("default", loss, "no plain case")
-    assert reasons == ["expected loss: small 3.012, medium 1.100 (lower is better)", "no plain case"]
+    _, reasons = routed("default", loss, "not a clear case")
+    assert reasons == ["expected loss: small 3.012, medium 1.100 (lower is better)", "not a clear case"]
 
 
 @pytest.mark.parametrize(("purpose", "name"), [("answer", "call"), ("verify", "verify"), ("repair", "repair")])

@@ -49,7 +49,7 @@ def test_the_endpoint_decides_and_nothing_is_weighed() -> None:
     (decision,) = decide([ask()], fleet=FLEET, predictor=None, draws=[0.0])
     assert (decision.tier, decision.router, decision.model) == ("vectors", "endpoint", "embed")
     assert (decision.p_ok, decision.propensity, decision.wants_vote) == ({}, 1.0, False)
-    assert decision.reasons == ("embeddings, which embed-wire of tier vectors answers",)
+    assert decision.reasons == ("embeddings are answered by embed-wire of tier vectors",)
 
 
 @pytest.mark.parametrize("text", ["Hello", "Prove that there are infinitely many primes.", "x " * 300_000])

@@ -20,14 +20,14 @@ def test_a_reason_reads_as_its_text_and_keeps_its_code() -> None:
 
 
 def test_a_plain_text_has_the_default_code() -> None:
-    assert (code_of("no tier is above"), code_of("no tier is above", "fallback")) == ("", "fallback")
+    assert (code_of("there is no higher tier"), code_of("there is no higher tier", "fallback")) == ("", "fallback")
 
 
 def test_the_ledger_stores_a_code_for_each_text() -> None:
-    why = DecisionRecord(kind="judge", router="judge", reasons=[LOW, "no tier is above"])
+    why = DecisionRecord(kind="judge", router="judge", reasons=[LOW, "there is no higher tier"])
     move = Transition(1, 1, "small", MoveKind.ADVANCE, FALLBACK, State.READY, why)
     (row,) = encode_transitions([move])
     assert (row["codes"], row["reasons"]) == (
         ["low_confidence", "judge"],
-        ["confidence 0.40 < 0.70", "no tier is above"],
+        ["confidence 0.40 < 0.70", "there is no higher tier"],
     )

@@ -251,7 +251,7 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
         "a broken regex",
         '{"query": "Hi", "expects": {"regex": "("}}',
         "expects.regex",
-        "not a regular expression of RE2",
+        "not a valid regular expression for RE2",
     ),
     (
         "a lookaround",

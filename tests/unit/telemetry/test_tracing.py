@@ -239,7 +239,7 @@ def test_reasons_are_reported_without_the_names_of_a_users_schema() -> None:
         "a plain text",
         Reason(ReasonCode.LOW_CONFIDENCE, "confidence 0.40 < 0.60"),
         Reason(ReasonCode.SHAPE, "$.salary: missing"),
-        Reason(ReasonCode.SHAPE, "small: $.salary: not of type string"),
+        Reason(ReasonCode.SHAPE, "small: $.salary: has the wrong type; expected string"),
         Reason(ReasonCode.UNCHECKED, "not checked: keyword salary"),
     ]
     assert redact_reasons(reasons) == ["a plain text", "confidence 0.40 < 0.60", "shape", "shape", "unchecked"]

@@ -106,7 +106,7 @@ def test_figures_that_are_none_do_not_count(
 
 @pytest.mark.parametrize(
     ("usage", "seen"),
-    [(Usage(10, 300, reasoning_tokens=300), "300 of 300"), (Usage(10, 300), "no text came of it")],
+    [(Usage(10, 300, reasoning_tokens=300), "300 of 300"), (Usage(10, 300), "the usage shows no text tokens")],
     ids=["the usage names it", "the usage does not"],
 )
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
         (Expectation(json_object=True), '```json\n{"city": "Paris"}\n```', ["not JSON"]),
         (Expectation(json_object=True), '{"city": NaN}', ["not JSON"]),
         (Expectation(json_schema=CITY), '{"city": "Paris"}', []),
-        (Expectation(json_schema=CITY), '{"city": 3}', ["$.city: not of type string"]),
+        (Expectation(json_schema=CITY), '{"city": 3}', ["$.city: has the wrong type; expected string"]),
         (Expectation(json_schema=CITY), "{}", ["$.city: missing"]),
         (Expectation(choices=("Paris", "Rome")), " Paris\n", []),
         (Expectation(choices=("Paris", "Rome")), "It is Paris", ["none of the 2 choices"]),

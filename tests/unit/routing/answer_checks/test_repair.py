@@ -15,7 +15,10 @@ BODY = {
 
 
 def test_the_model_sees_its_answer_and_the_findings_alone() -> None:
-    reasons = [Reason(ReasonCode.SHAPE, "$.a: missing"), Reason(ReasonCode.NO_CONFIDENCE, "no confidence is reported")]
+    reasons = [
+        Reason(ReasonCode.SHAPE, "$.a: missing"),
+        Reason(ReasonCode.NO_CONFIDENCE, "the fleet asks for no confidence"),
+    ]
     body = repair_body(BODY, "an answer", reasons=reasons, expects=Expectation(json_object=True))
     assert body["messages"][:2] == BODY["messages"]
     shown, asked = body["messages"][2:]

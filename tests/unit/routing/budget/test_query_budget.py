@@ -39,7 +39,7 @@ def test_it_goes_to_the_next_tier_down_with_the_reason() -> None:
     chosen = fit_to_query_budget(decision("large"), reserve("medium"), CONTEXT)
     assert not chosen.over_budget
     assert chosen.tier == "medium"
-    assert "medium instead of large" in chosen.reasons[-1]
+    assert "medium answers instead of large" in chosen.reasons[-1]
 
 
 def test_a_draw_counts_as_explored_only_where_the_limit_would_have_paid_for_every_other_draw() -> None:

@@ -57,7 +57,7 @@ def test_a_rejected_answer_leads_one_rung_up(fleet: Fleet, history: list[TierAtt
 
 def test_the_reasons_say_why_and_where_to(fleet: Fleet) -> None:
     step = next_step([unsure("small")], query=ASKED, fleet=fleet)
-    assert step == Escalate("medium", ("small: confidence 0.50 < 0.70", "up to medium"))
+    assert step == Escalate("medium", ("small: confidence 0.50 < 0.70", "escalated to medium"))
     assert [code_of(reason, "plain") for reason in step.reasons] == ["low_confidence", "plain"]
 
 
@@ -66,7 +66,7 @@ def test_a_tier_without_room_is_passed_over(fleet: Fleet) -> None:
     for name in ("midi", "midi-code"):
         models[name] = replace(models[name], context_tokens=100)
     step = next_step([unsure("small")], query=ASKED, fleet=replace(fleet, models=models))
-    assert step == Escalate("large", ("small: confidence 0.50 < 0.70", "no room in medium", "up to large"))
+    assert step == Escalate("large", ("small: confidence 0.50 < 0.70", "medium has no room", "escalated to large"))
 
 
 def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
@@ -76,9 +76,9 @@ def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
         "small",
         (
             "medium: confidence 0.50 < 0.70",
-            "large was tried",
-            "no tier is above",
-            "the best answer: small, confidence 0.60",
+            "large was tried already",
+            "there is no higher tier",
+            "the best answer is from small, with confidence 0.60",
         ),
     )
 
@@ -105,7 +105,7 @@ def test_without_a_usable_answer_it_is_given_up_with_the_reasons(fleet: Fleet) -
     history = [broken("small"), broken("medium", "refusal"), failed("large", "server_error", "no deployment is left")]
     step = next_step(history, query=ASKED, fleet=fleet)
     assert step == TiersExhausted(
-        ("large: server_error", "large: no deployment is left", "no tier is above", "no usable answer")
+        ("large: server_error", "large: no deployment is left", "there is no higher tier", "no answer is usable")
     )
 
 
@@ -117,7 +117,7 @@ def test_a_history_without_an_attempt_has_nothing_to_go_by(fleet: Fleet) -> None
 def test_a_failure_that_would_only_repeat_does_not_climb(fleet: Fleet, kind: str) -> None:
     step = next_step([failed("small", kind, "no deployment is left")], query=ASKED, fleet=fleet)
     assert isinstance(step, TiersExhausted)
-    assert f"medium would do no better after {kind}" in step.reasons
+    assert f"medium would fail in the same way after {kind}" in step.reasons
     after_an_answer = [unsure("small", call_id=7), failed("medium", kind)]
     assert isinstance(next_step(after_an_answer, query=ASKED, fleet=fleet), Accept)
 
@@ -159,7 +159,7 @@ def test_a_rung_that_differs_by_effort_alone_is_passed_over_where_the_query_sets
     assert target(next_step([unsure("small")], query=ASKED, fleet=ladder)) == "medium"
     step = next_step([unsure("small")], query=ASKED._replace(effort="high"), fleet=ladder)
     assert target(step) == "large"
-    assert "medium has the same model, and the query sets its reasoning_effort itself" in step.reasons
+    assert "medium has the same model, and the query sets its own reasoning_effort" in step.reasons
 
 
 def test_a_tier_that_the_fleet_no_longer_has_leads_to_the_top(fleet: Fleet) -> None:
