@@ -209,7 +209,7 @@ class Schema:
         if kind.name == "required":
             return f"{path}.{kind.property}: missing"
         describe = _FINDINGS.get(kind.name)
-        return f"{path}: {f'{kind.name} is not kept' if describe is None else describe(kind)}"
+        return f"{path}: {f'violates {kind.name}' if describe is None else describe(kind)}"
 
 
 def _branches(kind: Any) -> str:
@@ -222,19 +222,19 @@ def _too_many(kind: Any) -> str:
 
 
 _FINDINGS: Final[dict[str, Callable[[Any], str]]] = {
-    **dict.fromkeys(_BOUNDS, lambda kind: f"{kind.name} {kind.limit} is not kept"),
-    "multipleOf": lambda kind: f"multipleOf {kind.multiple_of} is not kept",
+    **dict.fromkeys(_BOUNDS, lambda kind: f"violates {kind.name} {kind.limit}"),
+    "multipleOf": lambda kind: f"violates multipleOf {kind.multiple_of}",
     "type": lambda kind: f"has the wrong type; expected {' or '.join(kind.types)}",
-    "enum": lambda kind: "not one of its enum",
-    "const": lambda kind: "not its const",
-    "pattern": lambda kind: "not of its pattern",
+    "enum": lambda kind: "is not one of the values in enum",
+    "const": lambda kind: "is not the value of const",
+    "pattern": lambda kind: "does not match the pattern",
     "additionalProperties": _too_many,
     "unevaluatedProperties": _too_many,
-    "uniqueItems": lambda kind: "items come twice",
+    "uniqueItems": lambda kind: "has duplicate items",
     "anyOf": _branches,
     "oneOf": _branches,
-    "not": lambda kind: "what its `not` forbids",
-    "falseSchema": lambda kind: "nothing is allowed here",
+    "not": lambda kind: "matches the schema in `not`",
+    "falseSchema": lambda kind: "no value is allowed here",
 }
 """What is wrong with a value, by the keyword that it breaks."""
 

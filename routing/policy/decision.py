@@ -178,13 +178,14 @@ def _without_evidence(case: RoutingCase, context: RoutingContext) -> Decision:
         notes: tuple[str, ...] = ()
         reason = Reason(
             ReasonCode.CASCADE,
-            f"the text is no evidence for a tier: {tier} answers first, and its calibrated confidence decides",
+            f"the text does not show which tier suffices: {tier} answers first, and its calibrated confidence decides",
         )
     else:
         tier, notes = context.place(case, context.ladder[-1])
         reason = Reason(
             ReasonCode.NO_EVIDENCE,
-            f"the text is no evidence for a tier, and no tier below {tier} has a calibrated confidence: {tier} answers",
+            f"the text does not show which tier suffices, and no tier below {tier} has a calibrated confidence: "
+            f"{tier} answers",
         )
     asks = context.asks_llm and sum(rung in case.room for rung in context.ladder) > 1
     return Decision(
