@@ -121,7 +121,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {figures.queries_per_s:,.1f} queries/s"),
         ("Calls", _calls(figures)),
         *(("", sentence) for sentence in failures_by_cause(figures.failing)[:MOST_CAUSES]),
-        ("Cost", f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"),
+        ("Cost", _cost(figures)),
         ("Baseline", _baseline(figures)),
     ]
     if not figures.embed_calls:
@@ -166,11 +166,22 @@ def _calls(figures: BatchFigures) -> str:
     return text
 
 
+def _cost(figures: BatchFigures) -> str:
+    text = f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"
+    if figures.unanswered_usd > _TINY_USD:
+        text += f" and ${figures.unanswered_usd:.6f} for queries without an answer"
+    return text
+
+
 def _baseline(figures: BatchFigures) -> str:
     if figures.embed_calls:
         return f"none: {NO_BASELINE}"
     text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered {figures.answered_words}"
-    return f"{text} ({figures.baseline_lengths.words})" if figures.progress.done else text
+    if figures.progress.done:
+        text += f" ({figures.baseline_lengths.words})"
+    if figures.unanswered_usd > _TINY_USD:
+        text += f", with ${figures.unanswered_baseline_usd:.6f} for calls of the others"
+    return text
 
 
 def _router_share(figures: BatchFigures) -> str:

@@ -80,7 +80,7 @@ def cards(report: BatchReport) -> Sequence[Card]:
         escalated += f"; by {causes}"
     return (
         Card("Answered", f"{progress.done:,}", f"of {progress.total:,}{others}"),
-        Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing"),
+        Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing{_unanswered(figures)}"),
         *_baselines(figures),
         *(
             Card(f"Lane {lane.lane}", usd(lane.saving_usd), f"saved on {lane.calls:,} calls below the list price")
@@ -104,10 +104,16 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
         yield Card("Baseline", "none", NO_BASELINE)
         return
     note = f"if {figures.baseline_model} had answered {figures.answered_words}; {figures.baseline_lengths.words}"
+    if figures.unanswered_usd:
+        note += f"; with {usd(figures.unanswered_baseline_usd)} for calls of the others"
     yield Card("Baseline", usd(figures.baseline_cost_usd), note)
     saving = figures.saving_usd
     yield Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving)))
     yield from _second_baseline(figures.second_baseline)
+
+
+def _unanswered(figures: BatchFigures) -> str:
+    return f" and {usd(figures.unanswered_usd)} for queries without an answer" if figures.unanswered_usd else ""
 
 
 def _not_paid(figures: BatchFigures) -> Iterator[Card]:

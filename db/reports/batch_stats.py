@@ -347,6 +347,10 @@ class BatchFigures:
     """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
     """What that other's calls cost, for each of them: what asking them as well would have cost."""
+    unanswered_usd: float = 0.0
+    """Of the cost: what queries without an answer, yet or for good, cost."""
+    unanswered_baseline_usd: float = 0.0
+    """Of the baseline: what these cost there."""
     embed_calls: int = 0
     """Calls for embeddings, which are part of calls and cost, and of no saving: no other model gives these vectors."""
     embed_cost_usd: float = 0.0
@@ -358,8 +362,8 @@ class BatchFigures:
 
     @property
     def saving_share(self) -> float | None:
-        """The saving as a share of the baseline, None without a baseline."""
-        return self.saving_usd / self.baseline_cost_usd if self.baseline_cost_usd else None
+        """The saving as a share of the baseline, None without a baseline or an answer."""
+        return self.saving_usd / self.baseline_cost_usd if self.baseline_cost_usd and self.progress.done else None
 
     @property
     def router_share_of_saving(self) -> float | None:
@@ -431,6 +435,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     baseline_usd: dict[str, float] = defaultdict(float)
     for part in costs.baselines:
         baseline_usd[part["name"]] += part["usd"]
+    unanswered = [part for part in costs.baselines if part["name"] == _TOP and part["tier"] is None]
     tier_rows = await run_report(engine, "batch_tiers", batch_id=batch.id)
     tiers = [_tier(row) for row in tier_rows]
     cut_off: Sequence[Row[Any]] = ()
@@ -475,6 +480,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         if quality is not None and not any(w.workload for w in workloads)
         else None,
         baseline_cost_usd=usd(baseline_usd[_TOP]),
+        unanswered_usd=usd(sum(part["unanswered_usd"] for part in unanswered)),
+        unanswered_baseline_usd=usd(sum(part["usd"] for part in unanswered)),
         latency_ms=_percentiles(costs.latency_ms),
         plan=batch.plan,
         quality=quality,
@@ -537,7 +544,7 @@ async def costs_by_router(engine: AsyncEngine, batch: Batch) -> Sequence[Mapping
 
 @dataclass(frozen=True, slots=True)
 class TierAlone:
-    """What the answers of a batch had cost had one tier given them all; and what the router expected of it, over the
+    """What a batch had cost had one tier been asked alone; and what the router expected of it, over the
     ``measured`` queries for which it logged an expectation at every rung."""
 
     tier: str
@@ -555,7 +562,7 @@ class TierAlone:
 
 
 async def each_tier_alone(engine: AsyncEngine, batch: Batch) -> dict[str, TierAlone]:
-    """By tier; none where nothing was answered."""
+    """By tier; none where nothing was called."""
     prices = batch.price_list
     baselines = {tier: replace(prices.first(tier), model="") for tier in prices.tiers}
     costs, _ = await _costs(engine, batch, baselines, top=prices.ladder[-1], noted=True)

@@ -42,6 +42,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "cost_usd": figures.cost_usd,
         "embeddings": {"calls": figures.embed_calls, "cost_usd": figures.embed_cost_usd},
         "baseline_cost_usd": figures.baseline_cost_usd,
+        "unanswered": {"cost_usd": figures.unanswered_usd, "baseline_usd": figures.unanswered_baseline_usd},
         "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
         "baseline_lengths": asdict(figures.baseline_lengths),
         "not_paid": {"queries": figures.not_paid_queries, "usd": figures.not_paid_usd},

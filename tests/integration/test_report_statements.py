@@ -169,10 +169,32 @@ def test_the_baseline_prices_answered_queries_at_the_top_tier(ask_of: Ask) -> No
     easy = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + longer * 500 * 10.0) / 1e6
     hard = 0.007  # it came to the top tier: what it really cost there
     doubtful = 0.5 * (100 * 2.0 + longer * 100 * 10.0) / 1e6
-    assert figures.baseline_cost_usd == pytest.approx(easy + hard + doubtful)
+    lost = 0.05  # without an answer: what its calls to the top tier cost
+    assert figures.baseline_cost_usd == pytest.approx(easy + hard + doubtful + lost)
+    assert (figures.unanswered_usd, figures.unanswered_baseline_usd) == (lost, lost)
     assert figures.baseline_lengths == BaselineLengths(own=1, assumed=2)
     assert figures.saving_usd == pytest.approx(figures.baseline_cost_usd - figures.cost_usd)
-    assert figures.router_share_of_saving is None  # nothing was saved
+    assert figures.router_share_of_saving == pytest.approx(0.00001 / figures.saving_usd)
+
+
+LOST = """
+INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
+                   price_version, outcome, cost_usd, finished_at)
+VALUES (8, 1, {query_id}, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 0.3, 'v', 'unknown', 0.3, now())
+"""
+
+
+@pytest.mark.parametrize(("query_id", "lost_usd"), [(13, 0.3), (15, 0.0)])
+def test_what_unanswered_queries_cost_below_the_top_is_lost_if_they_came_there(
+    ask_of: Ask, database_url: str, query_id: int, lost_usd: float
+) -> None:
+    before = ask_of(_figures)
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(LOST.format(query_id=query_id))
+    figures = ask_of(_figures)
+    assert figures.unanswered_usd == pytest.approx(before.unanswered_usd + 0.3)
+    assert figures.saving_usd == pytest.approx(before.saving_usd - lost_usd)
+    assert figures.baseline_lengths == before.baseline_lengths
 
 
 MORE_PAIRS = """
@@ -209,7 +231,7 @@ def test_the_baseline_counts_the_top_tiers_own_lengths_where_they_are_known(
         connection.execute(known)
     figures = ask_of(_figures)
     counted = 0.5 * (700 * 2.0 + 400 * 1.0 + longer * 600 * 10.0) / 1e6
-    assert figures.baseline_cost_usd == pytest.approx(0.007 + counted)
+    assert figures.baseline_cost_usd == pytest.approx(0.057 + counted)
     assert figures.baseline_lengths == lengths
 
 
@@ -241,7 +263,7 @@ def test_the_baseline_counts_the_lengths_of_the_workload_where_enough_pairs_know
     pooled = shrunk_ratio((50 * 900 + 41 * 500) / (91 * 500), 91)
     label = 0.5 * ((1000 - 400) * 2.0 + 400 * 1.0 + 500 * 10.0) / 1e6  # labels are as long there
     other = 0.5 * (100 * 2.0 + pooled * 100 * 10.0) / 1e6  # no pair is known to be like it
-    assert figures.baseline_cost_usd == pytest.approx(0.007 + label + other)
+    assert figures.baseline_cost_usd == pytest.approx(0.057 + label + other)
     assert figures.baseline_lengths == BaselineLengths(own=1, pairs=2)
     assert alone == pytest.approx(figures.baseline_cost_usd)
 
@@ -260,7 +282,7 @@ def test_reasoning_does_not_grow_with_the_answer(ask_of: Ask, database_url: str,
         connection.execute(REASONING.format(named=named))
     figures = ask_of(_figures)
     counted = 0.5 * (700 * 2.0 + 400 * 1.0 + (600 + 2 * 300) * 10.0) / 1e6  # two answers: 500 and 100 tokens of text
-    assert figures.baseline_cost_usd == pytest.approx(0.007 + counted, rel=0.01)
+    assert figures.baseline_cost_usd == pytest.approx(0.057 + counted, rel=0.01)
 
 
 def test_earlier_batches_count_for_queries_without_a_workload(ask_of: Ask, database_url: str) -> None:
@@ -270,7 +292,7 @@ def test_earlier_batches_count_for_queries_without_a_workload(ask_of: Ask, datab
         connection.execute("UPDATE batches SET plan = %s::jsonb WHERE id = 1", [json.dumps(plan)])
     figures = ask_of(_figures)
     counted = 0.5 * (700 * 2.0 + 400 * 1.0 + (600 + 2 * 400) * 10.0) / 1e6
-    assert figures.baseline_cost_usd == pytest.approx(counted)
+    assert figures.baseline_cost_usd == pytest.approx(counted + 0.0002), "the call of one answer is gone, not its climb"
     assert figures.baseline_lengths == BaselineLengths(earlier_batches=2)
 
 

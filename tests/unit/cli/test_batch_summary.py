@@ -85,6 +85,12 @@ def test_the_report_has_cost_baseline_saving_and_the_routers_share_of_it() -> No
     assert "to retry after a fix: `pointsman resume batch_a`" in text
 
 
+def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
+    text = shown(replace(FIGURES, unanswered_usd=0.15, unanswered_baseline_usd=0.1))
+    assert "Cost       $0.200000, with $0.010000 for routing (1.25 % of the saving) and $0.150000 for queries" in text
+    assert "(lengths: none), with $0.100000 for calls of the others" in text
+
+
 def test_the_report_is_plain_about_simulation() -> None:
     text = shown(FIGURES)
     assert "Simulated:" in text

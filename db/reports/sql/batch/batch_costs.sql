@@ -3,9 +3,10 @@
 -- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of the last complete call there
 -- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price,
 -- those of its text times how much longer the baseline's text is and the tokens beside it, which are its reasoning
--- (`ratios` and `offsets`, by the tier of the answer: see length_ratios.py). A query without
--- an answer adds nothing to a baseline, so the saving is rather under- than overstated. Nor does a follower: the saving of not asking it is not a merit of the routing. Nor do embeddings, which
--- no model of a baseline answers.
+-- (`ratios` and `offsets`, by the tier of the answer: see length_ratios.py). A query without an
+-- answer, yet or for good, counts with what its calls there cost, or if it never came there, with what it cost: it saves
+-- nothing, and what other tiers cost before is lost (`unanswered_usd` is of all its calls). A follower adds nothing: the
+-- saving of not asking it is not a merit of the routing. Nor do embeddings, which no model of a baseline answers.
 --
 -- Where `noted` is true, the first routing of each query is read as well, for two more figures:
 -- * For each baseline that is named after a tier, over the `measured` queries (those for which the router logged an
@@ -99,6 +100,7 @@ asked AS (  -- each query with a call, at each baseline; `tier` is that of its a
            (array_agg(k.cost_usd ORDER BY k.id DESC) FILTER (
                WHERE (k.tier = p.tier OR k.model = p.model) AND k.outcome = 'ok' AND k.lane IS NULL
                  AND k.purpose IN ('answer', 'hedge', 'extend', 'audit')))[1] AS called_usd,
+           sum(k.cost_usd) FILTER (WHERE k.tier = p.tier OR k.model = p.model) AS there_usd,
            sum(k.cost_usd) AS spent_usd, max(k.workload) AS workload, max(k.shape) AS shape, max(k.named) AS named,
            max(k.router) AS router, max(k.version) AS version, CAST(max(k.p_ok) AS jsonb) AS p_ok
     FROM known AS k
@@ -113,7 +115,8 @@ priced AS (
                + a.cached_tokens * p.cached_usd
                + CASE WHEN a.is_own THEN a.completion_tokens
                       ELSE (a.completion_tokens - a.reasoning_tokens) * coalesce(alike.ratio, l.ratio, 1)::numeric
-                           + coalesce(alike.beside, l.beside, a.reasoning_tokens)::numeric END * p.output_usd)) END AS usd,
+                           + coalesce(alike.beside, l.beside, a.reasoning_tokens)::numeric END * p.output_usd))
+                ELSE coalesce(a.there_usd, a.spent_usd) END AS usd,
            a.spent_usd, a.named AS workload, a.router, a.version,
            a.p_ok ?& CAST(:ladder AS text[]) AND a.p_ok ? a.tier AS measured,
            CAST(a.p_ok ->> a.name AS double precision) AS p_there, CAST(a.p_ok ->> a.tier AS double precision) AS p_here
@@ -124,13 +127,13 @@ priced AS (
     LEFT JOIN longer AS l ON l.name = a.name AND l.tier = a.tier AND l.workload IS NULL
 ),
 baseline AS (
-    SELECT name, tier, is_own, by_workload, count(*) AS answers, sum(usd) AS usd,
+    SELECT name, tier, is_own, by_workload, count(tier) AS answers, sum(usd) AS usd,
+           coalesce(sum(spent_usd) FILTER (WHERE tier IS NULL), 0) AS unanswered_usd,
            count(*) FILTER (WHERE measured) AS measured, coalesce(sum(usd) FILTER (WHERE measured), 0) AS measured_usd,
            coalesce(sum(spent_usd) FILTER (WHERE measured), 0) AS spent_usd,
            coalesce(sum(p_there) FILTER (WHERE measured), 0) AS well,
            coalesce(sum(p_here) FILTER (WHERE measured), 0) AS well_here
     FROM priced
-    WHERE tier IS NOT NULL
     GROUP BY name, tier, is_own, by_workload
 ),
 costliest AS (
