@@ -197,6 +197,15 @@ def test_what_unanswered_queries_cost_below_the_top_is_lost_if_they_came_there(
     assert figures.baseline_lengths == before.baseline_lengths
 
 
+def test_a_failed_call_to_the_top_tier_is_part_of_what_an_answer_costs_there(ask_of: Ask, database_url: str) -> None:
+    before = ask_of(_figures)
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(LOST.format(query_id=12).replace("'small', 'mini'", "'large', 'maxi'"))
+    figures = ask_of(_figures)
+    assert figures.cost_usd == pytest.approx(before.cost_usd + 0.3)
+    assert figures.saving_usd == pytest.approx(before.saving_usd), "the top tier alone would have paid it as well"
+
+
 MORE_PAIRS = """
 INSERT INTO queries (id, batch_id, stage, state, tier, finished_at)
 SELECT 1000 + n, 9, 'small', 'done', 'small', now() FROM generate_series(1, 91) AS n;

@@ -1,7 +1,7 @@
 -- The cost of a batch, the cost of its routers, and the cost of the same answers at each baseline, by its name.
 --
--- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of the last complete call there
--- if there is one that no lane made cheaper, else the tokens of the call that gave the answer at the baseline's price,
+-- A baseline is a tier, or a model, at its list price. Per answered query: the real cost of its calls there, failed
+-- ones with them, if one is complete and no lane made it cheaper (so the top tier alone saves nothing), else the tokens of the call that gave the answer at the baseline's price,
 -- those of its text times how much longer the baseline's text is and the tokens beside it, which are its reasoning
 -- (`ratios` and `offsets`, by the tier of the answer: see length_ratios.py). A query without an
 -- answer, yet or for good, counts with what its calls there cost, or if it never came there, with what it cost: it saves
@@ -97,14 +97,17 @@ asked AS (  -- each query with a call, at each baseline; `tier` is that of its a
            coalesce(min(k.cached_tokens) FILTER (WHERE k.taken_by = 'repair' AND k.tier = k.taken_tier AND k.outcome = 'ok'
                                                        AND k.purpose IN ('answer', 'hedge')),
                     max(k.cached_tokens) FILTER (WHERE k.id = k.taken)) AS cached_tokens,
-           (array_agg(k.cost_usd ORDER BY k.id DESC) FILTER (
-               WHERE (k.tier = p.tier OR k.model = p.model) AND k.outcome = 'ok' AND k.lane IS NULL
-                 AND k.purpose IN ('answer', 'hedge', 'extend', 'audit')))[1] AS called_usd,
-           sum(k.cost_usd) FILTER (WHERE k.tier = p.tier OR k.model = p.model) AS there_usd,
+           CASE WHEN bool_or(k.outcome = 'ok' AND k.lane IS NULL) FILTER (WHERE there.is_so)
+                THEN sum(k.cost_usd) FILTER (WHERE there.is_so AND k.lane IS NULL) END AS called_usd,
+           sum(k.cost_usd) FILTER (WHERE there.is_so) AS there_usd,
            sum(k.cost_usd) AS spent_usd, max(k.workload) AS workload, max(k.shape) AS shape, max(k.named) AS named,
            max(k.router) AS router, max(k.version) AS version, CAST(max(k.p_ok) AS jsonb) AS p_ok
     FROM known AS k
     CROSS JOIN price AS p
+    CROSS JOIN LATERAL (
+        SELECT (k.tier = p.tier OR k.model = p.model) IS TRUE
+               AND k.purpose IN ('answer', 'hedge', 'extend', 'repair', 'audit') AS is_so
+    ) AS there
     WHERE k.id IS NOT NULL
     GROUP BY p.name, k.query_id
 ),
