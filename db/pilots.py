@@ -103,21 +103,16 @@ class Pilots(Statements):
         certificate: Mapping[str, Any],
         policy: Mapping[str, Any],
         weights: bytes | None,
-        lengths: Mapping[str, Mapping[str, float]],
         confidence: float,
         reason: str,
     ) -> None:
-        """Stores certificate and policy, once, with a row of the log, where ``taken`` still holds.
-
-        ``lengths`` are the ratio and the offset of the top tier's lengths, by tier (`top_lengths`).
-        """
+        """Stores certificate and policy, once, with a row of the log, where ``taken`` still holds."""
         await self._fetch(
             "pilot_decide",
             **taken._asdict(),
             certificate=orjson.dumps(certificate).decode(),
             policy=orjson.dumps(policy).decode(),
             weights=weights,
-            lengths=orjson.dumps(lengths).decode(),
             confidence=confidence,
             reason=reason,
         )

@@ -44,7 +44,7 @@ class DashboardCounters:
     answered: Counter[str] = field(default_factory=Counter)
     """Answers, by tier."""
     baseline_usd: float = 0.0
-    """The cost of these answers at the top tier."""
+    """The cost of these answers at the top tier, with what queries that ended without one cost there."""
     calls: Counter[CallKey] = field(default_factory=Counter)
     cost_usd: Counter[CallKey] = field(default_factory=Counter)
     cost_differs: Counter[CallKey] = field(default_factory=Counter)
@@ -78,7 +78,8 @@ class DashboardCounters:
 
     def count_answer(self, row: Row[Any]) -> None:
         """A row of ``dashboard_answers.sql``."""
-        self.answered[row.tier] += row.n
+        if row.tier is not None:
+            self.answered[row.tier] += row.n
         self.baseline_usd += float(row.baseline_usd or 0)
 
     def count_call(self, row: Row[Any]) -> None:

@@ -5,6 +5,7 @@ watch. A row that commits more than `SETTLED_S` after its own time is not counte
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -15,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.dashboard.counters import BOUNDS_MS, DashboardCounters, sum_of
 from db.reports import run_report
+from db.reports.batch_stats import top_ratios
+from db.reports.length_ratios import LengthRatio, as_params
 
 KEPT: Final = timedelta(minutes=60)
 STEP: Final = timedelta(seconds=10)
@@ -24,6 +27,10 @@ _AT_ONCE: Final = timedelta(minutes=5)
 
 _BACKFILL_S: Final = 0.1
 """After so long the rest of the hour before the first refresh is left to the next one."""
+
+_RATIOS_S: Final = 5.0
+_REST: Final = 20.0
+_KEPT_RATIOS: Final = 1000
 
 Buckets = dict[str, dict[datetime, DashboardCounters]]
 """By tenant and start of the ten seconds."""
@@ -39,6 +46,8 @@ class RollingWindow:
         self._began: datetime | None = None
         self._since: datetime | None = None
         self._final: datetime | None = None
+        self._ratios: dict[int, tuple[list[LengthRatio], float]] = {}
+        """By batch, with the time on the monotonic clock at which they are read again."""
         self._lock = asyncio.Lock()
         self.now: datetime | None = None
         """The time of the last refresh, by Postgres' clock."""
@@ -111,7 +120,8 @@ class RollingWindow:
         """Count the span again, replacing its earlier counts."""
         bounds = {"since": since, "until": until}
         decisions = await run_report(self._engine, "dashboard_decisions", **bounds)
-        answers = await run_report(self._engine, "dashboard_answers", **bounds)
+        ratios = await self._length_ratios(**bounds)
+        answers = await run_report(self._engine, "dashboard_answers", **bounds, **ratios)
         calls = await run_report(self._engine, "dashboard_calls", **bounds, bounds_ms=list(BOUNDS_MS))
         for buckets in self._buckets.values():
             for start in [start for start in buckets if since <= start < until]:
@@ -122,6 +132,28 @@ class RollingWindow:
             self._bucket(row).count_answer(row)
         for row in calls:
             self._bucket(row).count_call(row)
+
+    async def _length_ratios(self, **bounds: datetime) -> dict[str, list[Any]]:
+        """How long answers of the top tier are, for the batches with answers within ``bounds``, as arrays.
+
+        Those of an ended batch are read once; what took long to read is kept for as much longer.
+        """
+        found: dict[int, list[LengthRatio]] = {}
+        for row in await run_report(self._engine, "dashboard_answered", **bounds):
+            ratios, due = self._ratios.get(row.id, ([], 0.0))
+            began = time.monotonic()
+            if began >= due:
+                ratios = await top_ratios(self._engine, row.public_id)
+                ended = time.monotonic()
+                kept_s = math.inf if row.has_ended else max(_RATIOS_S, _REST * (ended - began))
+                self._ratios[row.id] = (ratios, ended + kept_s)
+            found[row.id] = ratios
+        if len(self._ratios) > _KEPT_RATIOS:
+            self._ratios = {id_: self._ratios[id_] for id_ in found}
+        batches = [id_ for id_, ratios in found.items() for _ in ratios]
+        arrays = as_params([one for ratios in found.values() for one in ratios])
+        del arrays["ratio_names"]
+        return {"ratio_batches": batches, **arrays}
 
     def _bucket(self, row: Row[Any]) -> DashboardCounters:
         return self._buckets.setdefault(row.tenant, {}).setdefault(row.bucket, DashboardCounters())

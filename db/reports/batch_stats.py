@@ -499,15 +499,14 @@ async def _kinds(engine: AsyncEngine, batch_id: int) -> tuple[str, int] | None:
     return (rows[0].key, rows[0].values) if rows else None
 
 
-async def top_lengths(engine: AsyncEngine, public_id: str) -> dict[str, dict[str, float]]:
-    """By tier that answered, over all workloads: ``ratio`` and ``offset`` of the top tier's lengths (`LengthRatio`)."""
+async def top_ratios(engine: AsyncEngine, public_id: str) -> list[LengthRatio]:
+    """What the baseline of a batch counts by, for each tier that answered."""
     batch = await find_batch(engine, public_id)
     if batch is None:
-        return {}
-    ratios = await length_ratios(
+        return []
+    return await length_ratios(
         engine, batch.id, _top_of(batch), top=_TOP, ladder=batch.price_list.ladder, plan=batch.plan
     )
-    return {one.tier: {"ratio": one.ratio, "offset": one.offset} for one in ratios if one.workload is None}
 
 
 def _top_of(batch: Batch) -> dict[str, ListedModel]:

@@ -449,7 +449,6 @@ CREATE TABLE pilots (
     certificate jsonb,
     policy jsonb,
     weights bytea,
-    lengths jsonb,
     extensions smallint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     decided_at timestamptz,
@@ -472,12 +471,11 @@ COMMENT ON COLUMN pilots.epoch IS 'fencing token: each worker that takes the dec
 COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
 COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
 COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
-COMMENT ON COLUMN pilots.lengths IS 'by tier: the tokens of the top tier''s answers are ratio times those of its text, and offset';
 COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
 COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
 COMMENT ON COLUMN pilots.stopped_at IS 'when the rest of a batch that ends with its pilot was cancelled';
 GRANT SELECT, INSERT,
-    UPDATE (state, lease_until, certificate, policy, weights, lengths, extensions, decided_at, breached_at, epoch,
+    UPDATE (state, lease_until, certificate, policy, weights, extensions, decided_at, breached_at, epoch,
             stopped_at)
     ON pilots TO pointsman_app;
 GRANT SELECT ON pilots TO pointsman_auditor;
@@ -486,7 +484,7 @@ CREATE FUNCTION pointsman_keep_certificate() RETURNS trigger LANGUAGE plpgsql SE
 BEGIN
     RAISE EXCEPTION 'the pilot of batch % is decided', OLD.batch_id USING ERRCODE = 'insufficient_privilege';
 END $$;
-CREATE TRIGGER keep_certificate BEFORE UPDATE OF state, lease_until, certificate, policy, weights, lengths, extensions,
+CREATE TRIGGER keep_certificate BEFORE UPDATE OF state, lease_until, certificate, policy, weights, extensions,
     decided_at, epoch ON pilots FOR EACH ROW WHEN (OLD.state = 'decided') EXECUTE FUNCTION pointsman_keep_certificate();
 CREATE TRIGGER keep_breach BEFORE UPDATE OF breached_at ON pilots FOR EACH ROW WHEN (OLD.breached_at IS NOT NULL)
     EXECUTE FUNCTION pointsman_keep_certificate();

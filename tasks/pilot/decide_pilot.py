@@ -12,7 +12,6 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from db.kept_lease import kept_lease
 from db.pilots import Pilots, TakenPilot
-from db.reports.batch_stats import top_lengths
 from evaluation.graders.text_graders import GraderKind
 from routing.pilot import GraderChoice
 from tasks.pilot.graded_sample import GradedSample
@@ -97,7 +96,6 @@ async def _decide(claimed: TakenPilot, pilot: Row[Any], context: WorkerContext) 
                 certificate=certificate,
                 policy=policy,
                 weights=weights,
-                lengths=await top_lengths(context.engine, pilot.public_id),
                 confidence=pilot.confidence,
                 reason=reason,
             )

@@ -1,12 +1,13 @@
 """A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import orjson
 import pytest
 from sqlalchemy import text
 
+from api.dashboard.rolling_window import KEPT, STEP, RollingWindow
 from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.pilots import Pilots
@@ -121,15 +122,15 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
     on_bench(story)
 
 
+@pytest.mark.parametrize("pilot", [PilotSpec(floor=0.8, max_queries=60, audit_share=0.0), None])
 def test_the_dashboard_and_the_report_count_the_same_lengths_of_the_top_tiers_answers(
-    on_bench: OnBench, simulator: SimulatorProcess
+    on_bench: OnBench, simulator: SimulatorProcess, pilot: PilotSpec | None
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
-            spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.8, max_queries=60, audit_share=0.0))
-            batch = await hand_in(lines(300), spec, context)
+            batch = await hand_in(lines(300), BatchSpec(source="test", pilot=pilot), context)
             pilots = Pilots(bench.engine)
-            for _ in ("sample", "certificate"):
+            for _ in ("sample", "certificate") if pilot is not None else ():
                 await work_off(context)
                 (taken,) = await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=None)
                 await bench.rows_as_owner(
@@ -140,14 +141,16 @@ def test_the_dashboard_and_the_report_count_the_same_lengths_of_the_top_tiers_an
             await work_off(context)
             figures = await account(batch, context)
             lengths = figures.baseline_lengths
-            assert (lengths.own + lengths.pairs, lengths.assumed) == (300, 0)
-            assert lengths.pairs > 100
-            now = datetime.now(UTC)
-            span = {"since": now - timedelta(hours=1), "until": now + timedelta(minutes=1)}
-            answers = await run_report(bench.engine, "dashboard_answers", **span)
-            assert sum(row.n for row in answers) == 300
-            alone = float(sum(row.baseline_usd for row in answers))
-            assert alone == pytest.approx(figures.baseline_cost_usd, rel=1e-6)
+            if pilot is not None:
+                assert (lengths.own + lengths.pairs, lengths.assumed) == (300, 0)
+                assert lengths.pairs > 100
+            assert lengths.own < 200
+            window = RollingWindow(bench.engine)
+            while not window.is_whole:
+                await window.refresh()
+            hour = window.between(datetime.now(UTC) - KEPT, datetime.now(UTC) + STEP, tenant="default")
+            assert sum(hour.answered.values()) == 300
+            assert hour.baseline_usd == pytest.approx(figures.baseline_cost_usd, rel=1e-6)
 
     on_bench(story)
 

@@ -153,7 +153,7 @@ export function cost({ cost: figures, answered }, top) {
     h("ul", { class: "legend" }, Object.entries(figures.by_tier).map(([tier, usd]) =>
       h("li", {}, h("span", { class: `name ${hue(tier)}` }, h("span", {}, tier, " ", h("b", {}, money(usd)), " ",
         h("span", { class: "quiet" }, answered[tier] ? `${money(usd / answered[tier])} per answer` : "no answer")))))),
-    h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” applies the price of ${figures.baseline_model} to the same tokens; completions count as much longer as a batch's pilot found.`),
+    h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” is the baseline of each batch's report: what ${figures.baseline_model} costs for the same queries, as far as it is known how long its answers are.`),
   ];
 }
 

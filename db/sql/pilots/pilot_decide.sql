@@ -4,7 +4,7 @@
 WITH pilot AS (
     UPDATE pilots SET state = 'decided', lease_until = NULL, decided_at = now(),
                       certificate = CAST(:certificate AS jsonb), policy = CAST(:policy AS jsonb),
-                      weights = CAST(:weights AS bytea), lengths = CAST(:lengths AS jsonb)
+                      weights = CAST(:weights AS bytea)
     WHERE batch_id = :batch_id AND state = 'deciding' AND epoch = :epoch
       AND EXISTS (SELECT FROM batches AS b
                   WHERE b.id = pilots.batch_id AND b.ended_at IS NULL AND b.cancelled_at IS NULL)

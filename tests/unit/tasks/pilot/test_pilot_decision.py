@@ -102,11 +102,7 @@ async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[st
     def broken(*_: object, **__: object) -> None:
         raise fails
 
-    async def lengths(*_: object) -> dict[str, dict[str, float]]:
-        return {}
-
     monkeypatch.setattr(deciding, "Pilots", Stored)
-    monkeypatch.setattr(deciding, "top_lengths", lengths)
     monkeypatch.setattr(deciding, "next_step", broken)
     context: Any = SimpleNamespace(engine=None, fleet=SimpleNamespace(ladder=LADDER))
     await deciding.decide_pilot(TakenPilot(1, 1), context)
