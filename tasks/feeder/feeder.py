@@ -104,12 +104,12 @@ class Feeder:
     rescue_from: float = 0.0
     heal_at: float = 0.0
     release_held_at: float = 0.0
-    share_at: float = 0.0
     lost_at: float = 0.0
     doubt: str | None = "another process fed before"
     """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
     broker_was_away: bool = False
     waves: WaveStarter = field(default_factory=WaveStarter)
+    sharing: PeriodicTask = field(init=False)
     closing: PeriodicTask = field(init=False)
     piloting: PeriodicTask = field(init=False)
     buying: PeriodicTask = field(init=False)
@@ -121,7 +121,8 @@ class Feeder:
     renewing: PeriodicTask = field(init=False)
 
     def __post_init__(self) -> None:
-        # Beside the feeding: of a thousand batches of one tenant these take a minute, in which nothing else was fed.
+        # Beside the feeding: of a million queries of one tenant, or a thousand batches, these take up to a minute.
+        self.sharing = PeriodicTask("sharing", self._share_answers, MAINTENANCE_EVERY_S, rest=LOOK_SHARE)
         self.closing = PeriodicTask("closing", self._close_batches)
         self.piloting = PeriodicTask("piloting", partial(advance_pilots, self.context))
         self.buying = PeriodicTask("buying", partial(self.waves.advance, self.context), rest=1.0)
@@ -170,8 +171,7 @@ class Feeder:
             await self._run_maintenance(rescue_as_of=as_of if now >= self.rescue_from else None)
         if now >= self.release_held_at:
             await self._release_held()
-        if now >= self.share_at:
-            await self._share_answers()
+        self.sharing.maybe_start()
         await self._requeue_suspect_messages()
         await self._fill_windows()
 
@@ -183,12 +183,9 @@ class Feeder:
             log.info("held_queries_released", queries=freed)
 
     async def _share_answers(self) -> None:
-        """Ends followers as their leaders end. A look over many that wait takes long, and is then taken less often."""
-        began = time.monotonic()
-        shared = await self.context.ledger.share_answers()
-        ended = time.monotonic()
-        self.share_at = ended + max(TICK_S if shared else MAINTENANCE_EVERY_S, LOOK_SHARE * (ended - began))
-        if shared:
+        """Ends followers as their leaders end; while some do, the next look comes soon."""
+        if shared := await self.context.ledger.share_answers():
+            self.sharing.due_at = 0.0
             log.info("answers_shared", queries=shared)
 
     # -- filling ---------------------------------------------------------------------------
@@ -256,7 +253,7 @@ class Feeder:
     @property
     def periodic(self) -> Sequence[PeriodicTask]:
         """What runs beside the feeding."""
-        of_batches = (self.closing, self.piloting, self.buying, self.sealing)
+        of_batches = (self.sharing, self.closing, self.piloting, self.buying, self.sealing)
         return (*of_batches, self.tidying, self.adding, self.summing, self.measuring, self.renewing)
 
     async def _close_batches(self) -> None:

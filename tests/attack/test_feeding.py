@@ -34,10 +34,10 @@ def test_what_is_done_for_each_of_a_neighbors_batches_holds_up_no_feeding(
         (other,) = await bench.submit(1, tenant="other")
         async with worker_context_of(bench, bench.fleet) as context, bench.owner() as owner:
             feeder = Feeder(context, WorkerRegistry(bench.engine), None)
-            async with owner.connect() as slow:  # as if closing, and the steps of provider batches, took for ever
+            async with owner.connect() as slow:  # as if closing, sharing and buying took for ever
                 await slow.execute(text("BEGIN"))
                 await slow.execute(text("SELECT FROM queries WHERE id = :id FOR UPDATE"), {"id": neighbors})
-                await slow.execute(text("LOCK TABLE provider_batches IN ACCESS EXCLUSIVE MODE"))
+                await slow.execute(text("LOCK TABLE followers, provider_batches IN ACCESS EXCLUSIVE MODE"))
                 with within(10.0, "a round of the feeder"):
                     async with asyncio.timeout(10):
                         await feeder._feed(heals=True)
