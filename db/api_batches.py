@@ -15,7 +15,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.api_batch_types import ApiBatch, ApiBatchRequest, ApiBatchResults, ApiBatchTask, Counts, CreatedApiBatch
-from db.engine import fetch, transaction
+from db.engine import transaction
 from db.group_commit import GroupCommit
 from db.rows import from_row
 from db.sql import Statements, statement
@@ -78,9 +78,8 @@ class ApiBatches(Statements):
 
     async def batch_id(self, public_id: str, *, tenant: str) -> int | None:
         """The ledger's id of a tenant's batch, or None where the ledger does not have it."""
-        rows = await fetch(
-            self._engine,
-            text("SELECT id FROM batches WHERE public_id = :public_id AND tenant = :tenant"),
+        rows = await self._query(
+            "SELECT id FROM batches WHERE public_id = :public_id AND tenant = :tenant",
             public_id=public_id,
             tenant=tenant,
         )
@@ -88,9 +87,8 @@ class ApiBatches(Statements):
 
     async def of_key(self, key: str, *, tenant: str) -> str | None:
         """The public id of the batch that a tenant's idempotency key made over HTTP; None where it made none."""
-        rows = await fetch(
-            self._engine,
-            text("SELECT public_id FROM api_batches WHERE tenant = :tenant AND idempotency_key = :key"),
+        rows = await self._query(
+            "SELECT public_id FROM api_batches WHERE tenant = :tenant AND idempotency_key = :key",
             tenant=tenant,
             key=key,
         )
@@ -142,13 +140,10 @@ class ApiBatches(Statements):
 
     async def cancel(self, public_id: str, *, tenant: str) -> None:
         """It shall end. Its queries are the ledger's to cancel."""
-        await fetch(
-            self._engine,
-            text(
-                "UPDATE api_batches SET cancelling_at = coalesce(cancelling_at, now())"
-                " WHERE public_id = :public_id AND tenant = :tenant AND finalized_at IS NULL"
-                " AND status IN ('validating', 'accepted')"
-            ),
+        await self._query(
+            "UPDATE api_batches SET cancelling_at = coalesce(cancelling_at, now())"
+            " WHERE public_id = :public_id AND tenant = :tenant AND finalized_at IS NULL"
+            " AND status IN ('validating', 'accepted')",
             public_id=public_id,
             tenant=tenant,
         )
@@ -175,12 +170,9 @@ class ApiBatches(Statements):
 
     async def renew(self, public_id: str, *, lease_s: float) -> bool:
         """It is still being worked on. Returns whether it is there."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE public_id = :public_id"
-                " RETURNING public_id"
-            ),
+        rows = await self._query(
+            "UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE public_id = :public_id"
+            " RETURNING public_id",
             public_id=public_id,
             s=lease_s,
         )
@@ -188,12 +180,9 @@ class ApiBatches(Statements):
 
     async def release(self, public_id: str) -> None:
         """Somebody else may take it at once; this try does not count."""
-        await fetch(
-            self._engine,
-            text(
-                "UPDATE api_batches SET lease_until = NULL, tries = greatest(tries - 1, 0)"
-                " WHERE public_id = :public_id AND finalized_at IS NULL"
-            ),
+        await self._query(
+            "UPDATE api_batches SET lease_until = NULL, tries = greatest(tries - 1, 0)"
+            " WHERE public_id = :public_id AND finalized_at IS NULL",
             public_id=public_id,
         )
 

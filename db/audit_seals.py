@@ -90,7 +90,7 @@ async def seal(engine: AsyncEngine, batch_id: int) -> int:
 
 
 async def _seal_some(engine: AsyncEngine, batch_id: int) -> int | None:
-    (row,) = await fetch(engine, text("SELECT pointsman_seal(:id, :span) AS decisions"), id=batch_id, span=SPAN)
+    (row,) = await fetch(engine, "SELECT pointsman_seal(:id, :span) AS decisions", id=batch_id, span=SPAN)
     return None if row.decisions is None else int(row.decisions)
 
 
@@ -99,11 +99,9 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     decisions; seals nothing."""
     (batch,) = await fetch(
         engine,
-        text(
-            "SELECT public_id, purged_at, sealed_at,"  # noqa: S608  # a constant
-            f" ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed"
-            " FROM batches WHERE id = :id"
-        ),
+        "SELECT public_id, purged_at, sealed_at,"  # noqa: S608  # a constant
+        f" ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed"
+        " FROM batches WHERE id = :id",
         id=batch_id,
     )
     findings: list[SealFinding] = []
@@ -111,7 +109,7 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     known = hashlib.sha256(batch.public_id.encode()).digest()
     for link in await fetch(
         engine,
-        text("SELECT place, ids, row_hashes, hash, sealed_at FROM seals WHERE batch_id = :id ORDER BY place"),
+        "SELECT place, ids, row_hashes, hash, sealed_at FROM seals WHERE batch_id = :id ORDER BY place",
         id=batch_id,
     ):
         count += 1
@@ -171,12 +169,10 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
 async def _between(engine: AsyncEngine, batch_id: int, *, first: int, last: int | None) -> dict[int, Row[Any]]:
     rows = await fetch(
         engine,
-        text(
-            "SELECT d.id, d.kind, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
-            " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
-            " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
-            " ORDER BY d.id"
-        ),
+        "SELECT d.id, d.kind, p.custom_id, pointsman_decision_hash(d) AS hash FROM decisions AS d"
+        " LEFT JOIN prompts AS p ON p.query_id = d.query_id"
+        " WHERE d.batch_id = :batch_id AND d.id > :first AND d.id <= coalesce(CAST(:last AS bigint), d.id)"
+        " ORDER BY d.id",
         batch_id=batch_id,
         first=first,
         last=last,

@@ -430,9 +430,7 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
     # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(
         engine,
-        text(
-            "SELECT id, public_id, total, content_sha256 FROM batches WHERE tenant = :tenant AND idempotency_key = :key"
-        ),
+        "SELECT id, public_id, total, content_sha256 FROM batches WHERE tenant = :tenant AND idempotency_key = :key",
         **key,
     )
     return rows[0] if rows else None

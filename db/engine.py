@@ -72,10 +72,10 @@ def _compile(sql: str) -> tuple[bytes, Sequence[str]]:
     return str(compiled).encode(), compiled.positiontup or ()
 
 
-async def fetch(engine: AsyncEngine, clause: Executable, **params: object) -> Sequence[Row[Any]]:
-    """The rows of ``clause``, none where it returns none. Raises DBAPIError."""
+async def fetch(engine: AsyncEngine, clause: Executable | str, **params: object) -> Sequence[Row[Any]]:
+    """The rows of ``clause``, none where it returns none; text is SQL. Raises DBAPIError."""
     async with engine.connect() as connection:
-        outcome = await connection.execute(clause, params)
+        outcome = await connection.execute(text(clause) if isinstance(clause, str) else clause, params)
         return outcome.all() if outcome.returns_rows else ()
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 
 from db.engine import APP_ROLE, connect_options, fetch, sqlalchemy_url
 from db.rows import from_row
@@ -67,9 +67,8 @@ class FileStore(Statements):
 
     async def add(self, file_id: str, *, place: int, data: bytes) -> None:
         """The piece at ``place``, from 0."""
-        await fetch(
-            self._engine,
-            text("INSERT INTO file_pieces (file_id, place, data) VALUES (:id, :place, :data)"),
+        await self._query(
+            "INSERT INTO file_pieces (file_id, place, data) VALUES (:id, :place, :data)",
             id=file_id,
             place=place,
             data=data,
@@ -116,9 +115,8 @@ class FileStore(Statements):
     async def pieces(self, file_id: str) -> AsyncIterator[bytes]:
         """The bytes of a stored file, a piece at a time; no connection is held in between."""
         place = 0
-        while rows := await fetch(
-            self._engine,
-            text("SELECT data FROM file_pieces WHERE file_id = :id AND place = :place"),
+        while rows := await self._query(
+            "SELECT data FROM file_pieces WHERE file_id = :id AND place = :place",
             id=file_id,
             place=place,
         ):
@@ -127,12 +125,9 @@ class FileStore(Statements):
 
     async def is_awaited(self, file_id: str, *, tenant: str) -> bool:
         """Whether a batch is still to be read from it."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "SELECT 1 FROM api_batches WHERE input_file_id = :id AND tenant = :tenant AND status = 'validating'"
-                " LIMIT 1"
-            ),
+        rows = await self._query(
+            "SELECT 1 FROM api_batches WHERE input_file_id = :id AND tenant = :tenant AND status = 'validating'"
+            " LIMIT 1",
             id=file_id,
             tenant=tenant,
         )

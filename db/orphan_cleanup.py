@@ -5,7 +5,6 @@ No reader sees them, as every reader starts from a batch, but they lie in the in
 
 from typing import Final
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
@@ -26,5 +25,5 @@ async def delete_orphans(engine: AsyncEngine) -> int:
 
 
 async def _remove_some(engine: AsyncEngine, batch_id: int) -> int:
-    (removed,) = await fetch(engine, text("SELECT pointsman_delete_orphans(:batch_id) AS queries"), batch_id=batch_id)
+    (removed,) = await fetch(engine, "SELECT pointsman_delete_orphans(:batch_id) AS queries", batch_id=batch_id)
     return int(removed.queries)

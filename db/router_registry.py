@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch
@@ -43,16 +42,14 @@ class Promotion:
 
 async def registered(engine: AsyncEngine) -> list[RegisteredRouter]:
     """All that are registered, oldest first."""
-    rows = await fetch(
-        engine, text("SELECT name, digest, manifest, added_at, added_by FROM routers ORDER BY added_at, name")
-    )
+    rows = await fetch(engine, "SELECT name, digest, manifest, added_at, added_by FROM routers ORDER BY added_at, name")
     return [RegisteredRouter(**row._mapping) for row in rows]
 
 
 async def promotions(engine: AsyncEngine) -> list[Promotion]:
     """The whole history, oldest first."""
     columns = "name, digest, promoted_at, promoted_by, undone_at, undone_by"
-    rows = await fetch(engine, text(f"SELECT {columns} FROM router_promotions ORDER BY id"))  # noqa: S608  # ours
+    rows = await fetch(engine, f"SELECT {columns} FROM router_promotions ORDER BY id")  # noqa: S608  # ours
     return [Promotion(**row._mapping) for row in rows]
 
 
@@ -77,7 +74,7 @@ async def resolve_router_names(engine: AsyncEngine, names: Collection[str]) -> d
 
 async def files_of(engine: AsyncEngine, digest: str) -> dict[str, bytes]:
     """The files of that version by their names; none where it is not here."""
-    rows = await fetch(engine, text("SELECT file, content FROM router_files WHERE digest = :digest"), digest=digest)
+    rows = await fetch(engine, "SELECT file, content FROM router_files WHERE digest = :digest", digest=digest)
     return {row.file: bytes(row.content) for row in rows}
 
 

@@ -14,10 +14,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import fetch
 from db.group_commit import GroupCommit
 from db.sql import Statements
 
@@ -138,20 +137,17 @@ class Tenants(Statements):
             raise TooManyKeys
         if not made:
             raise IdentityTaken(f"{identity} has access already")
-        await self.renew_day_budgets()
+        await self.renew_own_day_budgets()
         return key
 
     async def keys(self, *, tenant: str | None = None, most: int | None = None) -> Sequence[ApiKey]:
         """All keys, of ``tenant`` if given, the oldest first. ``most``: so many, of those revoked the newest alone."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd,"
-                " k.role, k.identity"
-                " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant"
-                " WHERE k.tenant = coalesce(CAST(:tenant AS text), k.tenant)"
-                " ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC LIMIT CAST(:most AS bigint)"
-            ),
+        rows = await self._query(
+            "SELECT k.id, k.tenant, k.name, k.created_at, k.revoked_at, t.requests_per_min, t.day_usd,"
+            " k.role, k.identity"
+            " FROM api_keys AS k LEFT JOIN tenants AS t ON t.name = k.tenant"
+            " WHERE k.tenant = coalesce(CAST(:tenant AS text), k.tenant)"
+            " ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC LIMIT CAST(:most AS bigint)",
             tenant=tenant,
             most=most,
         )
@@ -160,12 +156,9 @@ class Tenants(Statements):
 
     async def revoke_key(self, id_: str, *, tenant: str | None = None) -> bool:
         """The key, of ``tenant`` if given, is good for nothing any more. False where there is none that was."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"
-                " AND tenant = coalesce(CAST(:tenant AS text), tenant) RETURNING id"
-            ),
+        rows = await self._query(
+            "UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"
+            " AND tenant = coalesce(CAST(:tenant AS text), tenant) RETURNING id",
             id=id_,
             tenant=tenant,
         )
@@ -173,36 +166,30 @@ class Tenants(Statements):
 
     async def locks(self, ids: Sequence[str]) -> dict[str, KeyLock]:
         """Those of the keys ``ids``, as far as they were not revoked."""
-        rows = await fetch(
-            self._engine,
-            text(f"{_LOCKS} WHERE k.id = ANY(CAST(:ids AS text[])) AND k.identity IS NULL AND k.revoked_at IS NULL"),
+        rows = await self._query(
+            f"{_LOCKS} WHERE k.id = ANY(CAST(:ids AS text[])) AND k.identity IS NULL AND k.revoked_at IS NULL",
             ids=list(ids),
         )
         return {row.id: _lock(row) for row in rows}
 
     async def identity(self, identity: str) -> KeyLock | None:
         """What a user of a trusted proxy may do; None where it was given no access."""
-        rows = await fetch(
-            self._engine, text(f"{_LOCKS} WHERE k.identity = :identity AND k.revoked_at IS NULL"), identity=identity
-        )
+        rows = await self._query(f"{_LOCKS} WHERE k.identity = :identity AND k.revoked_at IS NULL", identity=identity)
         return _lock(rows[0]) if rows else None
 
     async def has_keys(self) -> bool:
         """Whether a key was ever made; a revoked one counts."""
-        return bool(await fetch(self._engine, text("SELECT 1 FROM api_keys LIMIT 1")))
+        return bool(await self._query("SELECT 1 FROM api_keys LIMIT 1"))
 
-    async def renew_day_budgets(self) -> None:
+    async def renew_own_day_budgets(self) -> None:
         """Today's and tomorrow's budget of each tenant that has a limit of its own."""
         await self._fetch("renew_tenant_budgets")
 
     async def day_budget(self, tenant: str) -> DayBudget | None:
         """Today's, None where there is no limit."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "SELECT cap_usd, reserved_usd + settled_usd AS spent_usd FROM budgets"
-                " WHERE tenant = :tenant AND day = CAST(now() AT TIME ZONE 'UTC' AS date)"
-            ),
+        rows = await self._query(
+            "SELECT cap_usd, reserved_usd + settled_usd AS spent_usd FROM budgets"
+            " WHERE tenant = :tenant AND day = CAST(now() AT TIME ZONE 'UTC' AS date)",
             tenant=tenant,
         )
         return DayBudget(rows[0].cap_usd, rows[0].spent_usd) if rows else None

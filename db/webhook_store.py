@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import text
-
-from db.engine import fetch
 from db.sql import Statements
 
 
@@ -83,12 +80,9 @@ class WebhookStore(Statements):
 
     async def find(self, id_: str, *, tenant: str) -> Webhook | None:
         """The tenant's webhook of that id."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "SELECT id, name, url, events, secret, created_at, updated_at FROM webhooks"
-                " WHERE id = :id AND tenant = :tenant"
-            ),
+        rows = await self._query(
+            "SELECT id, name, url, events, secret, created_at, updated_at FROM webhooks"
+            " WHERE id = :id AND tenant = :tenant",
             id=id_,
             tenant=tenant,
         )

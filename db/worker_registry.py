@@ -3,38 +3,35 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import fetch
+from db.sql import Statements
 
 ALIVE_S: Final = 6.0
 """A worker without a heartbeat for this long counts as gone; it sends one every third of it."""
 
 
-class WorkerRegistry:
-    """The rows of ``workers``. Every method raises DBAPIError."""
+class WorkerRegistry(Statements):
+    """The rows of ``workers``."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._registered: dict[str, object] = {}
 
     async def register(
         self, *, name: str, role: str, host: str, pid: int, slots: int, router: str | None = None
     ) -> int:
         """Registers a worker process; returns its id."""
-        (row,) = await fetch(self._engine, text("SELECT nextval('workers_id_seq') AS id"))
+        (row,) = await self._query("SELECT nextval('workers_id_seq') AS id")
         self._registered = {"id": row.id, "name": name, "role": role, "host": host, "pid": pid, "slots": slots}
         await self._insert(in_flight=0, router=router)
         return int(row.id)
 
     async def _insert(self, *, in_flight: int, router: str | None) -> None:
-        await fetch(
-            self._engine,
-            text(
-                "INSERT INTO workers (id, name, role, host, pid, slots, in_flight, router)"
-                " VALUES (:id, :name, :role, :host, :pid, :slots, :in_flight, :router)"
-            ),
+        await self._query(
+            "INSERT INTO workers (id, name, role, host, pid, slots, in_flight, router)"
+            " VALUES (:id, :name, :role, :host, :pid, :slots, :in_flight, :router)",
             **self._registered,
             in_flight=in_flight,
             router=router,
@@ -42,12 +39,9 @@ class WorkerRegistry:
 
     async def heartbeat(self, worker_id: int, *, in_flight: int, router: str | None = None) -> None:
         """The worker is alive, has ``in_flight`` calls under way and decides by ``router``."""
-        found = await fetch(
-            self._engine,
-            text(
-                "UPDATE workers SET seen_at = now(), stopped_at = NULL, in_flight = :in_flight, router = :router"
-                " WHERE id = :id RETURNING id"
-            ),
+        found = await self._query(
+            "UPDATE workers SET seen_at = now(), stopped_at = NULL, in_flight = :in_flight, router = :router"
+            " WHERE id = :id RETURNING id",
             id=worker_id,
             in_flight=in_flight,
             router=router,
@@ -58,28 +52,21 @@ class WorkerRegistry:
 
     async def deregister(self, worker_id: int) -> None:
         """The worker stopped in an orderly way."""
-        stop = text("UPDATE workers SET stopped_at = now(), in_flight = 0 WHERE id = :id")
-        await fetch(self._engine, stop, id=worker_id)
+        await self._query("UPDATE workers SET stopped_at = now(), in_flight = 0 WHERE id = :id", id=worker_id)
 
     async def prune_stale(self) -> list[str]:
         """Marks workers without a heartbeat for `ALIVE_S` as stopped; returns their names, each once."""
-        rows = await fetch(
-            self._engine,
-            text(
-                "UPDATE workers SET stopped_at = now(), in_flight = 0"
-                " WHERE stopped_at IS NULL AND seen_at < now() - make_interval(secs => :s) RETURNING name"
-            ),
+        rows = await self._query(
+            "UPDATE workers SET stopped_at = now(), in_flight = 0"
+            " WHERE stopped_at IS NULL AND seen_at < now() - make_interval(secs => :s) RETURNING name",
             s=ALIVE_S,
         )
         return [row.name for row in rows]
 
     async def alive(self) -> Sequence[Row[Any]]:
         """Workers seen within `ALIVE_S`: id, name, role, slots, in_flight, seen_at."""
-        return await fetch(
-            self._engine,
-            text(
-                "SELECT id, name, role, slots, in_flight, seen_at FROM workers"
-                " WHERE stopped_at IS NULL AND seen_at > now() - make_interval(secs => :s) ORDER BY name"
-            ),
+        return await self._query(
+            "SELECT id, name, role, slots, in_flight, seen_at FROM workers"
+            " WHERE stopped_at IS NULL AND seen_at > now() - make_interval(secs => :s) ORDER BY name",
             s=ALIVE_S,
         )

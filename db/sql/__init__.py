@@ -29,3 +29,6 @@ class Statements:
 
     async def _fetch(self, name: str, /, **params: object) -> Sequence[Row[Any]]:
         return await fetch(self._engine, statement(name), **params)
+
+    async def _query(self, sql: str, /, **params: object) -> Sequence[Row[Any]]:
+        return await fetch(self._engine, sql, **params)

@@ -131,7 +131,9 @@ class Feeder:
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
         self.summing = PeriodicTask("summing_spend", self._sum_spend, SPEND_EVERY_S, rest=SPEND_REST)
         self.measuring = PeriodicTask("measuring_batches", self._measure, SPEND_EVERY_S, rest=SPEND_REST)
-        self.renewing = PeriodicTask("renewing_budgets", Tenants(self.context.engine).renew_day_budgets, SPEND_EVERY_S)
+        self.renewing = PeriodicTask(
+            "renewing_budgets", Tenants(self.context.engine).renew_own_day_budgets, SPEND_EVERY_S
+        )
 
     async def run(self) -> None:
         """Leads whenever no other feeder does, and feeds while it leads."""
