@@ -92,6 +92,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # FastAPI would write it anew for each request, which needs no key
+        generate_unique_id_function=lambda route: route.name,
         telemetry=_NO_TELEMETRY,
     )
     for group in (

@@ -26,7 +26,7 @@ _SILENCE_S: Final = 15.0
 """After this long without an event a comment keeps the connection open."""
 
 
-@router.get("/batches", operation_id="find_batch_by_key", response_model=BatchObject)
+@router.get("/batches", response_model=BatchObject)
 async def find_batch_by_key(
     request: Request, idempotency_key: Annotated[str, Query(min_length=1, max_length=255)]
 ) -> Response:
@@ -38,7 +38,7 @@ async def find_batch_by_key(
     return raw_json((await service.status_now(public_id, tenant=tenant)).body)
 
 
-@router.get("/batches/{batch_id}/explain", operation_id="explain_line", response_class=Response, responses=JSON_OBJECT)
+@router.get("/batches/{batch_id}/explain", responses=JSON_OBJECT)
 async def explain_line(
     request: Request, batch_id: str, custom_id: Annotated[str, Query(min_length=1, max_length=512)]
 ) -> Response:
@@ -54,7 +54,7 @@ async def explain_line(
 Part = Annotated[str | None, Query(min_length=1, max_length=512)]
 
 
-@router.get("/batches/{batch_id}/queries", operation_id="search_batch", response_class=Response, responses=JSON_OBJECT)
+@router.get("/batches/{batch_id}/queries", responses=JSON_OBJECT)
 async def search_batch(
     request: Request,
     batch_id: str,
@@ -82,7 +82,7 @@ async def search_batch(
     return json_response({"object": "list", "data": found, "has_more": len(rows) > limit})
 
 
-@router.post("/batches/{batch_id}/pause", operation_id="pause_batch", response_model=BatchObject)
+@router.post("/batches/{batch_id}/pause", response_model=BatchObject)
 async def pause_batch(request: Request, batch_id: str) -> Response:
     """Stop starting queries of a batch; calls under way end as usual. Its completion window stops, too."""
     service, tenant = get_state(request), get_tenant(request)
@@ -91,7 +91,7 @@ async def pause_batch(request: Request, batch_id: str) -> Response:
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 
-@router.post("/batches/{batch_id}/resume", operation_id="resume_batch", response_model=BatchObject)
+@router.post("/batches/{batch_id}/resume", response_model=BatchObject)
 async def resume_batch(request: Request, batch_id: str) -> Response:
     """Continue a paused batch; of another, start the failed and expired queries again."""
     service, tenant = get_state(request), get_tenant(request)
@@ -110,7 +110,7 @@ async def resume_batch(request: Request, batch_id: str) -> Response:
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 
-@router.post("/batches/{batch_id}/budget", operation_id="raise_budget", response_class=Response, responses=JSON_OBJECT)
+@router.post("/batches/{batch_id}/budget", responses=JSON_OBJECT)
 async def raise_budget(request: Request, batch_id: str, body: BudgetRaise) -> Response:
     """Raise the budget of a batch; the queries that were held for it continue as far as it allows."""
     service = get_state(request)
@@ -126,7 +126,7 @@ async def raise_budget(request: Request, batch_id: str, body: BudgetRaise) -> Re
     return json_response((await batch_budget(service.engine, ledger_id)).as_json())
 
 
-@router.get("/batches/{batch_id}/report", operation_id="report_batch", response_class=Response, responses=JSON_OBJECT)
+@router.get("/batches/{batch_id}/report", responses=JSON_OBJECT)
 async def report_batch(request: Request, batch_id: str) -> Response:
     """The report of a batch: tiers, calls, cost, the baseline cost of the top tier, forecast and budget."""
     service = get_state(request)
@@ -138,9 +138,7 @@ async def report_batch(request: Request, batch_id: str) -> Response:
     return json_response(report | {"budget": (await batch_budget(service.engine, batch.id)).as_json()})
 
 
-@router.get(
-    "/batches/{batch_id}/events", operation_id="watch_batch", response_class=StreamingResponse, responses=EVENT_STREAM
-)
+@router.get("/batches/{batch_id}/events", response_class=StreamingResponse, responses=EVENT_STREAM)
 async def watch_batch(request: Request, batch_id: str) -> Response:
     """The batch object as server-sent events: `progress` after each change, `end` when it has ended."""
     service, tenant = get_state(request), get_tenant(request)

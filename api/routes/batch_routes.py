@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[
 RetryCount = Annotated[str | None, Header(description="Above 0 in a retry; sent by the official clients.")]
 
 
-@router.post("", operation_id="create_batch", response_model=BatchObject)
+@router.post("", response_model=BatchObject)
 async def create_batch(
     request: Request,
     body: BatchCreate,
@@ -72,7 +72,7 @@ async def create_batch(
     return raw_json((await service.status_now(created.public_id, tenant=tenant)).body)
 
 
-@router.get("", operation_id="list_batches", response_model=BatchList)
+@router.get("", response_model=BatchList)
 async def list_batches(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
@@ -81,13 +81,13 @@ async def list_batches(
     return json_response(page_object([batch_object(batch) for batch in batches], has_more=has_more))
 
 
-@router.get("/{batch_id}", operation_id="retrieve_batch", response_model=BatchObject)
+@router.get("/{batch_id}", response_model=BatchObject)
 async def retrieve_batch(request: Request, batch_id: str) -> Response:
     """One batch, as it was at most a second ago. The middleware answers valid ids itself."""
     return raw_json((await get_state(request).status(batch_id, tenant=get_tenant(request))).body)
 
 
-@router.post("/{batch_id}/cancel", operation_id="cancel_batch", response_model=BatchObject)
+@router.post("/{batch_id}/cancel", response_model=BatchObject)
 async def cancel_batch(request: Request, batch_id: str) -> Response:
     """Cancel the open queries of a batch. Answers stay in its output file."""
     service, tenant = get_state(request), get_tenant(request)

@@ -57,13 +57,7 @@ class _Stream:
     include_usage: bool
 
 
-@router.post(
-    Endpoint.CHAT,
-    operation_id="create_chat_completion",
-    response_class=Response,
-    responses=JSON_OBJECT,
-    openapi_extra=_request_body("messages", _OBJECTS),
-)
+@router.post(Endpoint.CHAT, responses=JSON_OBJECT, openapi_extra=_request_body("messages", _OBJECTS))
 async def create_chat_completion(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query. It is routed, judged and escalated like a batch's queries, so it takes as long.
 
@@ -76,11 +70,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
 
 
 @router.post(
-    Endpoint.RESPONSES,
-    operation_id="create_response",
-    response_class=Response,
-    responses=JSON_OBJECT,
-    openapi_extra=_request_body("input", {"anyOf": [_TEXT, _OBJECTS]}),
+    Endpoint.RESPONSES, responses=JSON_OBJECT, openapi_extra=_request_body("input", {"anyOf": [_TEXT, _OBJECTS]})
 )
 async def create_response(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query in the form of the Responses API. What it cannot say is refused by the field's name.
@@ -90,25 +80,13 @@ async def create_response(request: Request, idempotency_key: IdempotencyKey = No
     return await _answered(request, Endpoint.RESPONSES, idempotency_key)
 
 
-@router.post(
-    Endpoint.MESSAGES,
-    operation_id="create_message",
-    response_class=Response,
-    responses=JSON_OBJECT,
-    openapi_extra=_request_body("messages", _OBJECTS),
-)
+@router.post(Endpoint.MESSAGES, responses=JSON_OBJECT, openapi_extra=_request_body("messages", _OBJECTS))
 async def create_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query in the form of Anthropic's Messages API. What it cannot say is refused by the field's name."""
     return await _answered(request, Endpoint.MESSAGES, idempotency_key)
 
 
-@router.post(
-    Endpoint.EMBEDDINGS,
-    operation_id="create_embedding",
-    response_class=Response,
-    responses=JSON_OBJECT,
-    openapi_extra=_request_body("input", _TO_EMBED),
-)
+@router.post(Endpoint.EMBEDDINGS, responses=JSON_OBJECT, openapi_extra=_request_body("input", _TO_EMBED))
 async def create_embedding(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Embed one text or more with the fleet's embedding tier, which answers nothing else."""
     return await _answered(request, Endpoint.EMBEDDINGS, idempotency_key)

@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.responses import EVENT_STREAM, JSON_OBJECT, json_response, raw_json, strip_nul
 from api.roles import sees_all_tenants
@@ -21,41 +21,39 @@ _PAGES: Final = Pages(PATH, "dashboard")
 KEYLESS_PATHS: Final = _PAGES.paths | {"/"}
 
 
-@router.get("/", operation_id="root", response_class=RedirectResponse, include_in_schema=False)
+@router.get("/", include_in_schema=False)
 async def root() -> Response:
     """Redirect the bare address to the dashboard."""
     return RedirectResponse(PATH)
 
 
-@router.get(PATH, operation_id="dashboard", response_class=HTMLResponse, include_in_schema=False)
+@router.get(PATH, include_in_schema=False)
 async def page() -> Response:
     """The dashboard."""
     return _PAGES.response()
 
 
-@router.get(PATH + "/{name}", operation_id="dashboard_file", response_class=Response, include_in_schema=False)
+@router.get(PATH + "/{name}", include_in_schema=False)
 async def page_file(name: str) -> Response:
     """The page's scripts and styles."""
     return _PAGES.response(name)
 
 
-@router.get("/v1/pointsman/figures", operation_id="figures", response_class=Response, responses=JSON_OBJECT)
+@router.get("/v1/pointsman/figures", responses=JSON_OBJECT)
 async def figures(request: Request) -> Response:
     """All data of the dashboard, at most a second old: the tenant's own, and the state of the fleet."""
     return raw_json(await get_state(request).live.now(get_tenant(request)))
 
 
-@router.get(
-    "/v1/pointsman/live", operation_id="watch_figures", response_class=StreamingResponse, responses=EVENT_STREAM
-)
-async def live(request: Request) -> Response:
+@router.get("/v1/pointsman/live", response_class=StreamingResponse, responses=EVENT_STREAM)
+async def watch_figures(request: Request) -> Response:
     """The same data as server-sent events, about one per second."""
     service, tenant = get_state(request), get_tenant(request)
     events = service.live.watch(tenant, is_valid=get_recheck(request))
     return CountedStream(service.streams, tenant, events, media_type="text/event-stream")
 
 
-@router.get("/v1/pointsman/spend", operation_id="spend", response_class=Response, responses=JSON_OBJECT)
+@router.get("/v1/pointsman/spend", operation_id="spend", responses=JSON_OBJECT)
 async def spend_of(
     request: Request, by: SpendBy = SpendBy.DAY, days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 30
 ) -> Response:
@@ -70,7 +68,7 @@ async def spend_of(
     )
 
 
-@router.get("/v1/pointsman/workload", operation_id="workload", response_class=Response, responses=JSON_OBJECT)
+@router.get("/v1/pointsman/workload", responses=JSON_OBJECT)
 async def workload(
     request: Request,
     name: Annotated[str, Query(min_length=1, max_length=512)],
@@ -84,7 +82,7 @@ async def workload(
     return json_response({**figures, "tiers": list(service.fleet.tiers)})
 
 
-@router.get("/v1/pointsman/me", operation_id="me", response_class=Response, responses=JSON_OBJECT)
+@router.get("/v1/pointsman/me", responses=JSON_OBJECT)
 async def me(request: Request) -> Response:
     """Who asks: the tenant, the key and its role."""
     principal = get_principal(request)
@@ -98,8 +96,8 @@ async def me(request: Request) -> Response:
     )
 
 
-@router.get("/v1/pointsman/queries", operation_id="find_queries", response_class=Response, responses=JSON_OBJECT)
-async def find(request: Request, custom_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Response:
+@router.get("/v1/pointsman/queries", responses=JSON_OBJECT)
+async def find_queries(request: Request, custom_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Response:
     """The queries with a custom_id, newest first: at most 20, from the newest thousand batches."""
     wanted = strip_nul(custom_id)
     rows = await run_report(get_state(request).engine, "dashboard_find", tenant=get_tenant(request), custom_id=wanted)

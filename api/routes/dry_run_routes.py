@@ -17,7 +17,7 @@ from routing.fleet import BudgetPolicy
 router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
 
 
-@router.post("/dry_run", operation_id="dry_run", response_class=Response, responses=JSON_OBJECT)
+@router.post("/dry_run", responses=JSON_OBJECT)
 async def dry_run(request: Request, body: BatchCreate) -> Response:
     """What a batch of an uploaded file would cost and take; the body is that of a new batch. Creates nothing."""
     service, tenant = get_state(request), get_tenant(request)

@@ -49,7 +49,7 @@ _FORM = {
 }
 
 
-@router.post("", operation_id="create_file", response_model=FileObject, openapi_extra=_FORM)
+@router.post("", response_model=FileObject, openapi_extra=_FORM)
 async def create_file(request: Request) -> Response:
     """Upload a file of batch lines. It is streamed into the database; an incomplete upload leaves nothing."""
     service, tenant = get_state(request), get_tenant(request)
@@ -64,7 +64,7 @@ async def create_file(request: Request) -> Response:
     return json_response(file_object(file))
 
 
-@router.get("", operation_id="list_files", response_model=FileList)
+@router.get("", response_model=FileList)
 async def list_files(
     request: Request,
     after: str | None = None,
@@ -87,7 +87,7 @@ async def list_files(
     return json_response(page_object([file_object(file) for file in found[:limit]], has_more=len(found) > limit))
 
 
-@router.get("/{file_id}", operation_id="retrieve_file", response_model=FileObject)
+@router.get("/{file_id}", response_model=FileObject)
 async def retrieve_file(request: Request, file_id: str) -> Response:
     """One file."""
     return json_response(file_object(await _find_file(request, file_id)))
@@ -95,7 +95,6 @@ async def retrieve_file(request: Request, file_id: str) -> Response:
 
 @router.get(
     "/{file_id}/content",
-    operation_id="retrieve_file_content",
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
@@ -110,7 +109,7 @@ async def retrieve_file_content(request: Request, file_id: str) -> Response:
     return CountedStream(service.downloads, tenant, body, media_type="application/octet-stream", headers=headers)
 
 
-@router.delete("/{file_id}", operation_id="delete_file", response_model=FileDeleted)
+@router.delete("/{file_id}", response_model=FileDeleted)
 async def delete_file(request: Request, file_id: str) -> Response:
     """Delete a file. Results stay in the ledger, where `pointsman results` finds them."""
     files, tenant = get_state(request).files, get_tenant(request)

@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
-@router.get("/healthz", operation_id="healthz", response_class=PlainTextResponse, responses={200: _TEXT})
+@router.get("/healthz", response_class=PlainTextResponse, responses={200: _TEXT})
 async def healthz() -> Response:
     """The process is alive."""
     return PlainTextResponse("ok\n")
@@ -22,7 +22,6 @@ async def healthz() -> Response:
 
 @router.get(
     "/readyz",
-    operation_id="readyz",
     response_class=PlainTextResponse,
     responses={200: _TEXT, 503: _TEXT | {"description": "Not ready", "model": None}},
 )
@@ -38,7 +37,7 @@ async def readyz(request: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response, responses={200: _TEXT})
+@router.get("/metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
     """Requests of this process and figures of the whole fleet; needs a key of the tenant `default`."""
     service = get_state(request)

@@ -15,14 +15,14 @@ from db.tenants import MOST_KEYS, ApiKey, TooManyKeys, key_id
 router = APIRouter(prefix="/v1/pointsman/keys", tags=["pointsman"])
 
 
-@router.get("", operation_id="list_keys", response_class=Response, responses=JSON_OBJECT)
+@router.get("", responses=JSON_OBJECT)
 async def list_keys(request: Request) -> Response:
     """The tenant's keys by their public part, the oldest first: 1,000 at most, of those revoked the newest alone."""
     found = await get_state(request).tenants.keys(tenant=get_tenant(request), most=MOST_KEYS)
     return json_response({"object": "list", "data": [_key_object(key) for key in found]})
 
 
-@router.post("", operation_id="create_key", response_class=Response, responses=JSON_OBJECT)
+@router.post("", responses=JSON_OBJECT)
 async def create_key(request: Request, body: KeyCreate) -> Response:
     """Create a key of the tenant. The response is the only place that shows it."""
     tenants, tenant = get_state(request).tenants, get_tenant(request)
@@ -33,7 +33,7 @@ async def create_key(request: Request, body: KeyCreate) -> Response:
     return json_response({"object": "key", "id": key_id(key), "name": body.name, "role": body.role, "key": key})
 
 
-@router.delete("/{id}", operation_id="revoke_key", response_class=Response, responses=JSON_OBJECT)
+@router.delete("/{id}", responses=JSON_OBJECT)
 async def revoke_key(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")]) -> Response:
     """Revoke a key of the tenant. It stops working within a second."""
     if not await get_state(request).tenants.revoke_key(id, tenant=get_tenant(request)):

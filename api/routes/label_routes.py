@@ -3,7 +3,7 @@
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from api.http_errors import ApiError, bad_request, conflict
 from api.responses import json_response
@@ -19,13 +19,13 @@ _PAGES: Final = Pages(PATH, "label")
 KEYLESS_PATHS: Final = _PAGES.paths
 
 
-@router.get(PATH, operation_id="label_page", response_class=HTMLResponse, include_in_schema=False)
+@router.get(PATH, include_in_schema=False)
 async def page() -> Response:
     """The page."""
     return _PAGES.response()
 
 
-@router.get(PATH + "/{name}", operation_id="label_file", response_class=Response, include_in_schema=False)
+@router.get(PATH + "/{name}", include_in_schema=False)
 async def page_file(name: str) -> Response:
     """The page's script and style."""
     return _PAGES.response(name)
@@ -64,7 +64,7 @@ async def sample(
     return json_response({"object": "list", "data": data})
 
 
-@router.post("/v1/pointsman/labels", operation_id="label_answer", response_model=LabelObject)
+@router.post("/v1/pointsman/labels", response_model=LabelObject)
 async def label_answer(request: Request, body: LabelCreate) -> Response:
     """Label an answer. The newest label of an answer counts; labels are never changed."""
     service, tenant = get_state(request), get_tenant(request)

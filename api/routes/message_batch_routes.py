@@ -75,9 +75,7 @@ _BODY: Final = {
 }
 
 
-@router.post(
-    "", operation_id="create_message_batch", response_class=Response, responses=JSON_OBJECT, openapi_extra=_BODY
-)
+@router.post("", responses=JSON_OBJECT, openapi_extra=_BODY)
 async def create_message_batch(
     request: Request, idempotency_key: IdempotencyKey = None, x_stainless_retry_count: RetryCount = None
 ) -> Response:
@@ -112,7 +110,7 @@ async def create_message_batch(
     return json_response(message_batch(await _find(created.public_id, service, tenant=tenant)))
 
 
-@router.get("", operation_id="list_message_batches", response_class=Response, responses=JSON_OBJECT)
+@router.get("", responses=JSON_OBJECT)
 async def list_message_batches(
     request: Request, after_id: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
@@ -121,13 +119,13 @@ async def list_message_batches(
     return json_response(page_object([message_batch(batch) for batch in batches], has_more=has_more))
 
 
-@router.get("/{batch_id}", operation_id="retrieve_message_batch", response_class=Response, responses=JSON_OBJECT)
+@router.get("/{batch_id}", responses=JSON_OBJECT)
 async def retrieve_message_batch(request: Request, batch_id: str) -> Response:
     """One batch of messages."""
     return json_response(message_batch(await _find(batch_id, get_state(request), tenant=get_tenant(request))))
 
 
-@router.post("/{batch_id}/cancel", operation_id="cancel_message_batch", response_class=Response, responses=JSON_OBJECT)
+@router.post("/{batch_id}/cancel", responses=JSON_OBJECT)
 async def cancel_message_batch(request: Request, batch_id: str) -> Response:
     """Cancel the open queries of a batch. Answers stay in its results."""
     service, tenant = get_state(request), get_tenant(request)
@@ -138,7 +136,6 @@ async def cancel_message_batch(request: Request, batch_id: str) -> Response:
 
 @router.get(
     "/{batch_id}/results",
-    operation_id="retrieve_message_batch_results",
     response_class=Response,
     responses={200: {"content": {"application/x-jsonl": {"schema": {"type": "string"}}}}},
 )

@@ -15,13 +15,13 @@ from routing.fleet import ANY_NAME, Fleet
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
-@router.get("", operation_id="list_models", response_model=ModelList)
+@router.get("", response_model=ModelList)
 async def list_models(request: Request) -> Response:
     """``auto``, which routes; each tier and each model of the fleet, which pin; and the fleet's aliases."""
     return json_response({"object": "list", "data": list(_models(get_state(request).fleet))})
 
 
-@router.get("/{model:path}", operation_id="retrieve_model", response_model=ModelObject)
+@router.get("/{model:path}", response_model=ModelObject)
 async def retrieve_model(request: Request, model: str) -> Response:
     """One model name."""
     fleet = get_state(request).fleet

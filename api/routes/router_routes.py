@@ -20,13 +20,13 @@ router = APIRouter(prefix="/v1/pointsman/routers", tags=["pointsman"])
 _SHIPPED: Final = "default"
 
 
-@router.get("", operation_id="list_routers", response_class=Response, responses=JSON_OBJECT)
+@router.get("", responses=JSON_OBJECT)
 async def list_routers(request: Request) -> Response:
     """The registered routers with their held-out figures, the one that serves, and all promotions; oldest first."""
     return json_response(await _routers(_fleet_state(request)))
 
 
-@router.post("/rollback", operation_id="roll_back_router", response_class=Response, responses=JSON_OBJECT)
+@router.post("/rollback", responses=JSON_OBJECT)
 async def roll_back_router(request: Request) -> Response:
     """Return to the router that served before. Running workers load it within seconds."""
     from evaluation.data.dataset_errors import EvaluationError
@@ -40,7 +40,7 @@ async def roll_back_router(request: Request) -> Response:
     return json_response(await _routers(service))
 
 
-@router.post("/{name}/promote", operation_id="promote_router", response_class=Response, responses=JSON_OBJECT)
+@router.post("/{name}/promote", responses=JSON_OBJECT)
 async def promote_router(request: Request, name: Name) -> Response:
     """Make a registered router serve every fleet of which `router.classifier` is `default`."""
     from evaluation.data.dataset_errors import EvaluationError

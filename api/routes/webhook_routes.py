@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/webhook_endpoints", tags=["webhooks"])
 _SECRET_BYTES: Final = 32
 
 
-@router.post("", operation_id="create_webhook", response_model=WebhookWithSecret)
+@router.post("", response_model=WebhookWithSecret)
 async def create_webhook(request: Request, body: WebhookCreate) -> Response:
     """Register a URL for events. The secret that signs each message is returned only here."""
     service, tenant = get_state(request), get_tenant(request)
@@ -35,7 +35,7 @@ async def create_webhook(request: Request, body: WebhookCreate) -> Response:
     return json_response(webhook_object(await _find_webhook(request, id_)) | {"signing_secret": secret})
 
 
-@router.get("", operation_id="list_webhooks", response_model=WebhookList)
+@router.get("", response_model=WebhookList)
 async def list_webhooks(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
@@ -50,13 +50,13 @@ async def list_webhooks(
     )
 
 
-@router.get("/{webhook_endpoint_id}", operation_id="retrieve_webhook", response_model=WebhookObject)
+@router.get("/{webhook_endpoint_id}", response_model=WebhookObject)
 async def retrieve_webhook(request: Request, webhook_endpoint_id: str) -> Response:
     """One webhook."""
     return json_response(webhook_object(await _find_webhook(request, webhook_endpoint_id)))
 
 
-@router.post("/{webhook_endpoint_id}", operation_id="change_webhook", response_model=WebhookObject)
+@router.post("/{webhook_endpoint_id}", response_model=WebhookObject)
 async def change_webhook(request: Request, webhook_endpoint_id: str, body: WebhookChange) -> Response:
     """Change the fields in the body."""
     service, tenant = get_state(request), get_tenant(request)
@@ -68,9 +68,7 @@ async def change_webhook(request: Request, webhook_endpoint_id: str, body: Webho
     return json_response(webhook_object(await _find_webhook(request, webhook_endpoint_id)))
 
 
-@router.post(
-    "/{webhook_endpoint_id}/rotate_secret", operation_id="rotate_webhook_secret", response_model=WebhookWithSecret
-)
+@router.post("/{webhook_endpoint_id}/rotate_secret", response_model=WebhookWithSecret)
 async def rotate_webhook_secret(request: Request, webhook_endpoint_id: str) -> Response:
     """Replace the secret; the old one signs no further message."""
     secret = _new_secret()
@@ -80,7 +78,7 @@ async def rotate_webhook_secret(request: Request, webhook_endpoint_id: str) -> R
     return json_response(webhook_object(webhook) | {"signing_secret": secret})
 
 
-@router.delete("/{webhook_endpoint_id}", operation_id="delete_webhook", response_model=WebhookDeleted)
+@router.delete("/{webhook_endpoint_id}", response_model=WebhookDeleted)
 async def delete_webhook(request: Request, webhook_endpoint_id: str) -> Response:
     """Remove the webhook; it receives no further message."""
     if not await get_state(request).webhooks.remove(strip_nul(webhook_endpoint_id), tenant=get_tenant(request)):
