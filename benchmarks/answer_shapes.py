@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 import orjson
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.harness import Stand, stand
+from db.engine import fetch
 from routing.lifecycle import FALLBACK, ROUTE
 from settings import ROOT
 from workers.local_stack import FEEDER
@@ -229,7 +229,8 @@ async def _run(running: Stand, engine: AsyncEngine, file: SpoiledFile) -> ShapeF
     known = list(recordings(file))
     lines = [_line(place, each, file) for place, each in enumerate(known)]
     public_id = await running.answered(lines, engine=engine)
-    ask = text(
+    rows = await fetch(
+        engine,
         "SELECT p.custom_id, q.state, q.escalations, a.tier, a.accepted,"
         " a.response -> 'choices' -> 0 -> 'message' ->> 'content' AS content,"
         " a.response -> 'pointsman' -> 'correction' IS NOT NULL AS corrected, s.usd, s.repairs"
@@ -237,10 +238,9 @@ async def _run(running: Stand, engine: AsyncEngine, file: SpoiledFile) -> ShapeF
         " LEFT JOIN answers AS a ON a.query_id = q.id"
         " CROSS JOIN LATERAL (SELECT sum(cost_usd) AS usd, count(*) FILTER (WHERE purpose = 'repair') AS repairs"
         "  FROM calls AS c WHERE c.query_id = q.id) AS s"
-        " WHERE b.public_id = :public_id"
+        " WHERE b.public_id = :public_id",
+        public_id=public_id,
     )
-    async with engine.connect() as connection:
-        rows = (await connection.execute(ask, {"public_id": public_id})).all()
     right = 0.0
     for row in rows:
         if row.state == "done" and row.accepted:

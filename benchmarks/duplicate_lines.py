@@ -7,10 +7,10 @@ import signal
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.harness import Stand, chat_line, stand
+from db.engine import fetch
 from routing.lifecycle import FALLBACK, ROUTE
 from workers.local_stack import FEEDER
 
@@ -88,12 +88,12 @@ async def _run(running: Stand, engine: AsyncEngine, name: str) -> dict[str, int]
         for number, question in enumerate(asked)
     ]
     public_id = await running.answered(lines, engine=engine)
-    ask = text(
+    (row,) = await fetch(
+        engine,
         "SELECT count(DISTINCT c.query_id) AS called, count(*) AS calls,"
         " (SELECT count(*) FROM queries AS q JOIN answers AS a ON a.query_id = q.id AND a.accepted"
         "  WHERE q.batch_id = b.id AND q.state = 'done') AS answered"
-        " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id GROUP BY b.id"
+        " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id GROUP BY b.id",
+        public_id=public_id,
     )
-    async with engine.connect() as connection:
-        row = (await connection.execute(ask, {"public_id": public_id})).one()
     return {"called": row.called, "calls": row.calls, "answered": row.answered}

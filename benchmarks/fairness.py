@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable
 from statistics import median
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.harness import Hung, Stand, everywhere, stand
 from benchmarks.query_generator import write_questions
 from benchmarks.size import Size
-from db.engine import make_engine
+from db.engine import fetch
 
 _FEW = 10
 _PATIENCE_S = 120.0
@@ -25,8 +24,7 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
 
 
 async def _behind(running: Stand, size: Size, tell: Callable[[str], None]) -> dict[str, object]:
-    engine = make_engine(running.settings.database_url)
-    try:
+    async with running.engine() as engine:
         tell(f"a batch of {size.behind:,}")
         large = await running.submit(write_questions(running.folder, size.behind), engine=engine)
         await _until_answered(engine, large, at_least=size.behind // 50)
@@ -39,14 +37,12 @@ async def _behind(running: Stand, size: Size, tell: Callable[[str], None]) -> di
             took.append(await _until_answered(engine, public_id, at_least=_FEW) - began)
             if await _is_over(engine, large):
                 raise Hung("the large batch was over before ten queries behind it: it is too small to measure")
-    finally:
-        await engine.dispose()
     return {"fairness_s": round(median(took), 3), "fairness_behind": size.behind}
 
 
 async def _until_answered(engine: AsyncEngine, public_id: str, *, at_least: int) -> float:
     """Waits for so many of its queries to have ended; when the last of them did, in Unix seconds."""
-    ask = text(
+    ask = (
         "SELECT count(*) AS ended, extract(epoch FROM max(finished_at))::float8 AS last FROM ("
         " SELECT q.finished_at FROM batches AS b JOIN queries AS q ON q.batch_id = b.id"
         " AND q.id BETWEEN b.first_query_id AND b.last_query_id"
@@ -54,8 +50,7 @@ async def _until_answered(engine: AsyncEngine, public_id: str, *, at_least: int)
     )
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        async with engine.connect() as connection:
-            row = (await connection.execute(ask, {"public_id": public_id, "enough": at_least})).one()
+        (row,) = await fetch(engine, ask, public_id=public_id, enough=at_least)
         if row.ended >= at_least:
             return float(row.last)
         await asyncio.sleep(0.05 if at_least == _FEW else 0.5)
@@ -63,6 +58,5 @@ async def _until_answered(engine: AsyncEngine, public_id: str, *, at_least: int)
 
 
 async def _is_over(engine: AsyncEngine, public_id: str) -> bool:
-    async with engine.connect() as connection:
-        ask = text("SELECT ended_at IS NOT NULL FROM batches WHERE public_id = :public_id")
-        return bool((await connection.execute(ask, {"public_id": public_id})).scalar_one())
+    ask = "SELECT ended_at IS NOT NULL AS is_over FROM batches WHERE public_id = :public_id"
+    return bool((await fetch(engine, ask, public_id=public_id))[0].is_over)

@@ -14,14 +14,13 @@ from typing import Any
 import orjson
 import psutil
 from redis import Redis
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.benchmark_fleet import write_fleet
 from benchmarks.query_generator import write_questions
 from benchmarks.resource_usage import ResourceMonitor, cpu_by_name
 from db.batch_writer import BatchSpec
-from db.engine import make_engine
+from db.engine import fetch, make_engine
 from routing.fleet import Fleet
 from settings import Settings
 from simulator.process import SimulatorProcess, start_simulator
@@ -138,10 +137,9 @@ class Stand:
         return asyncio.run(self._lap(queries, path))
 
     async def _lap(self, queries: int, path: Path) -> Lap:
-        engine = make_engine(self.settings.database_url)
         with self.redis() as redis:
             watch = ResourceMonitor(self._all_processes, lambda: int(redis.info("memory")["used_memory"]))
-            try:
+            async with self.engine() as engine:
                 with watch:
                     before = cpu_by_name(self.processes())
                     began_cpu_s, clock = time.process_time(), time.time()
@@ -151,8 +149,6 @@ class Stand:
                     after = cpu_by_name(self.processes())
                 by_name = {name: used - before.get(name, 0.0) for name, used in after.items()} | {"submit": own_cpu_s}
                 summary = await _summary(engine, public_id)
-            finally:
-                await engine.dispose()
         return Lap(
             queries=queries,
             wall_s=summary.last - clock,
@@ -197,31 +193,27 @@ class Stand:
 
     async def ledger_minus_bill(self, engine: AsyncEngine) -> float:
         """The cost of all calls so far, in USD: by the ledger, less what the simulator billed."""
-        async with engine.connect() as connection:
-            ledger_usd = (await connection.execute(text("SELECT sum(cost_usd) FROM calls"))).scalar_one()
-        return float(ledger_usd) - float(self.simulator.stats()["cost_usd"])
+        (ledger,) = await fetch(engine, "SELECT sum(cost_usd) AS usd FROM calls")
+        return float(ledger.usd) - float(self.simulator.stats()["cost_usd"])
 
     async def until_ended(self, engine: AsyncEngine, public_id: str, *, queries: int, sealed: bool = True) -> None:
         """Waits until the batch has ended (and its decisions are sealed). Raises Hung."""
         deadline = time.monotonic() + max(_LEAST_PATIENCE_S, queries / _SLOWEST_PER_S)
         column = "sealed_at" if sealed else "ended_at"
-        ask = text(f"SELECT {column} IS NOT NULL FROM batches WHERE public_id = :public_id")
-        while True:
-            async with engine.connect() as connection:
-                if (await connection.execute(ask, {"public_id": public_id})).scalar_one():
-                    return
+        ask = f"SELECT {column} IS NOT NULL AS is_over FROM batches WHERE public_id = :public_id"
+        while not (await fetch(engine, ask, public_id=public_id))[0].is_over:
             if time.monotonic() > deadline:
                 raise Hung(await self._where(engine, public_id))
             self.stack.check()
             await asyncio.sleep(_TICK_S)
 
     async def _where(self, engine: AsyncEngine, public_id: str) -> str:
-        ask = text(
+        rows = await fetch(
+            engine,
             "SELECT q.stage, q.state, count(*) AS n FROM queries AS q JOIN batches AS b ON b.id = q.batch_id"
-            " WHERE b.public_id = :public_id GROUP BY 1, 2 ORDER BY 3 DESC"
+            " WHERE b.public_id = :public_id GROUP BY 1, 2 ORDER BY 3 DESC",
+            public_id=public_id,
         )
-        async with engine.connect() as connection:
-            rows = (await connection.execute(ask, {"public_id": public_id})).all()
         places = ", ".join(f"{row.n} {row.state} at {row.stage}" for row in rows)
         said = [log.read_text(errors="replace")[-500:] for log in (self.settings.home / "logs").glob("*.log")]
         return "\n".join([f"the batch did not end in time: {places}", *said])
@@ -229,16 +221,17 @@ class Stand:
 
 async def _summary(engine: AsyncEngine, public_id: str) -> Any:
     """Unix seconds of its last answer and of its tenths, and how many calls it took; by key ranges only."""
-    ask = text(
+    (row,) = await fetch(
+        engine,
         "SELECT extract(epoch FROM max(q.finished_at))::float8 AS last,"
         " extract(epoch FROM percentile_disc(0.1) WITHIN GROUP (ORDER BY q.finished_at))::float8 AS first_tenth,"
         " extract(epoch FROM percentile_disc(0.9) WITHIN GROUP (ORDER BY q.finished_at))::float8 AS ninth_tenth,"
         " (SELECT count(*) FROM calls AS c WHERE c.batch_id = min(b.id)) AS calls"
         " FROM batches AS b JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id"
-        " AND q.batch_id = b.id WHERE b.public_id = :public_id"
+        " AND q.batch_id = b.id WHERE b.public_id = :public_id",
+        public_id=public_id,
     )
-    async with engine.connect() as connection:
-        return (await connection.execute(ask, {"public_id": public_id})).one()
+    return row
 
 
 def _short(name: str) -> str:

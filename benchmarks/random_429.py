@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import text
-
 from benchmarks.harness import Stand, chat_line, stand
 from benchmarks.kept_venv import kept_python
+from db.engine import fetch
 from routing.lifecycle import FALLBACK, ROUTE
 from simulator.process import start_simulator
 from workers.local_stack import FEEDER
@@ -149,12 +148,12 @@ def _by_pointsman(folder: Path, options: argparse.Namespace) -> tuple[tuple[floa
 async def _answered(running: Stand, options: argparse.Namespace) -> bool:
     async with running.engine() as engine:
         public_id = await running.answered(_lines(options), engine=engine, sealed=False)
-        ask = text(
+        (row,) = await fetch(
+            engine,
             "SELECT count(*) FILTER (WHERE q.state = 'done') AS answered, sum(q.escalations) AS escalated"
-            " FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE b.public_id = :public_id"
+            " FROM queries AS q JOIN batches AS b ON b.id = q.batch_id WHERE b.public_id = :public_id",
+            public_id=public_id,
         )
-        async with engine.connect() as connection:
-            row = (await connection.execute(ask, {"public_id": public_id})).one()
     return bool(row.answered == options.queries and not row.escalated)
 
 

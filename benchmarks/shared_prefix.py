@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Final, NamedTuple
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.harness import Stand, chat_line, stand
+from db.engine import fetch
 from routing.lifecycle import FALLBACK, ROUTE
 from workers.local_stack import FEEDER
 
@@ -134,13 +134,13 @@ async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, q
     lines = (_line(number, system, tier) for number in range(queries))
     began = time.time()
     public_id = await running.answered(lines, engine=engine, sealed=False)
-    ask = text(
+    (row,) = await fetch(
+        engine,
         "SELECT sum(c.cost_usd) AS usd, extract(epoch FROM max(c.finished_at))::float8 AS ended,"
         " extract(epoch FROM (array_agg(c.created_at ORDER BY c.created_at))[2] - min(c.created_at))::float8 AS second"
-        " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id"
+        " FROM batches AS b JOIN calls AS c ON c.batch_id = b.id WHERE b.public_id = :public_id",
+        public_id=public_id,
     )
-    async with engine.connect() as connection:
-        row = (await connection.execute(ask, {"public_id": public_id})).one()
     return _Side(float(row.usd), row.ended - began, row.second)
 
 

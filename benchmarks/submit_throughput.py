@@ -15,10 +15,7 @@ import psycopg
 from benchmarks.harness import Stand, stand
 from benchmarks.query_generator import write_questions
 from benchmarks.size import Size
-from db.batch_writer import BatchSpec
-from db.engine import make_engine
 from submission.line_reader import read_lines
-from submission.submit import submit
 from workers.local_stack import FEEDER
 
 _PIECE = 1 << 16
@@ -46,15 +43,10 @@ def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:
 
 def _submit(running: Stand, questions: Path) -> float:
     async def once() -> float:
-        engine = make_engine(running.settings.database_url)
-        try:
+        async with running.engine() as engine:
             began = time.perf_counter()
-            with questions.open("rb") as file:
-                lines = read_lines(file, fleet=running.fleet)
-                await submit(lines, engine=engine, fleet=running.fleet, spec=BatchSpec(source="bench"))
+            await running.submit(questions, engine=engine)
             return time.perf_counter() - began
-        finally:
-            await engine.dispose()
 
     return asyncio.run(once())
 
