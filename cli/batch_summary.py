@@ -125,7 +125,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         ("Baseline", _baseline(figures)),
     ]
     if not figures.embed_calls:
-        lines.append(("Saving", saving(figures.saving_usd, figures.saving_share)))
+        lines.append(("Saving", _saving(figures)))
     if (second := figures.second_baseline) is not None:
         compared = saving(second.saving_usd, second.saving_share)
         lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {compared}"))
@@ -176,7 +176,13 @@ def _cost(figures: BatchFigures) -> str:
 def _baseline(figures: BatchFigures) -> str:
     if figures.embed_calls:
         return f"none: {NO_BASELINE}"
-    text = f"${figures.baseline_cost_usd:.6f} if {figures.baseline_model} had answered {figures.answered_words}"
+    text = f"${figures.baseline_cost_usd:.6f}"
+    if figures.baseline_is_guess:
+        text = f"not known before {LEAST_ANSWERS} answers of {plain(figures.top_tier)}"
+    if figures.baseline_range_usd is not None:
+        low, high = figures.baseline_range_usd
+        text += f" (range ${low:.6f}–{high:.6f})"
+    text += f" if {figures.baseline_model} had answered {figures.answered_words}"
     if figures.progress.done:
         text += f" ({figures.baseline_lengths.words})"
     if figures.unanswered_usd > _TINY_USD:
@@ -187,6 +193,14 @@ def _baseline(figures: BatchFigures) -> str:
 def _router_share(figures: BatchFigures) -> str:
     share = figures.router_share_of_saving
     return "" if share is None else f" ({100 * share:.2f} % of the saving)"
+
+
+def _saving(figures: BatchFigures) -> str:
+    if figures.saving_range is None:
+        return saving(figures.saving_usd, figures.saving_share)
+    low, high = (100 * share for share in figures.saving_range)
+    known = "not known" if figures.baseline_is_guess else saving(figures.saving_usd, figures.saving_share)
+    return f"{known}, range {low:.1f} to {high:.1f} %"
 
 
 def saving(saving_usd: float, share: float | None) -> str:

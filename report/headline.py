@@ -33,7 +33,7 @@ def headline(report: BatchReport) -> str:
     so_far = "" if progress.ended else "So far: "
     done = f"{progress.done:,} of {progress.total:,} queries answered for {usd(figures.cost_usd)}"
     share = figures.saving_share
-    if not progress.done or share is None:
+    if not progress.done or share is None or figures.baseline_is_guess:
         return f"{so_far}{done}"
     return (
         f"{so_far}{done}, {percent(abs(share))} {'less' if share >= 0 else 'more'} than {figures.baseline_model} alone"
@@ -104,11 +104,18 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
         yield Card("Baseline", "none", NO_BASELINE)
         return
     note = f"if {figures.baseline_model} had answered {figures.answered_words}; {figures.baseline_lengths.words}"
+    if figures.baseline_range_usd is not None:
+        note += f"; {' to '.join(map(usd, figures.baseline_range_usd))}"
     if figures.unanswered_usd:
         note += f"; with {usd(figures.unanswered_baseline_usd)} for calls of the others"
-    yield Card("Baseline", usd(figures.baseline_cost_usd), note)
-    saving = figures.saving_usd
-    yield Card("Saving" if saving >= 0 else "Extra cost", percent(_absolute(figures.saving_share)), usd(abs(saving)))
+    saving, name = figures.saving_usd, "Saving" if figures.saving_usd >= 0 else "Extra cost"
+    between = "" if figures.saving_range is None else f"{' to '.join(map(percent, figures.saving_range))}"
+    if figures.baseline_is_guess:
+        yield Card("Baseline", "not known", f"{figures.top_tier} has given too few answers; {note}")
+        yield Card("Saving", "not known", between)
+    else:
+        yield Card("Baseline", usd(figures.baseline_cost_usd), note)
+        yield Card(name, percent(_absolute(figures.saving_share)), "; ".join(filter(None, (usd(abs(saving)), between))))
     yield from _second_baseline(figures.second_baseline)
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from statistics import pvariance
 from typing import Any, Final, NamedTuple
 
-from routing.fleet import Model
+from routing.fleet import USUAL_REASONING_TOKENS, Model
 from routing.heuristics.heuristic_router import expected_completion_tokens
 from routing.policy.routing_case import RoutingCase
 from routing.query import Query
@@ -51,6 +51,10 @@ LEAST_CAP: Final = 64
 
 LEAST_ANSWERS: Final = 8
 """Of a tier, for its lengths to be known: the texts of other tiers do not say how much it reasons."""
+
+UNKNOWN_REASONING: Final = USUAL_REASONING_TOKENS["medium"]
+"""Tokens that an answer may reason, as long as the model gave none and its effort is not in the fleet: medium is the
+default of most APIs."""
 
 GROUPS_EACH: Final = 100
 """Maximum number of groups per shape. A forecast is stored with its batch, and is made while the batch is submitted."""

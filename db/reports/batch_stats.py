@@ -16,6 +16,8 @@ from db.reports.batch_quality import QualityFigures, batch_quality
 from db.reports.length_ratios import LengthRatio, LengthSource, as_params, length_ratios
 from db.rows import from_row, usd
 from db.worker_registry import ALIVE_S
+from routing.answer_lengths import UNKNOWN_REASONING
+from routing.forecast.forecast_types import interval
 from routing.outcome import UNSENT
 from routing.pilot import GOLD_KEY
 from routing.price_list import ListedModel, PriceList, columns
@@ -347,6 +349,10 @@ class BatchFigures:
     """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
     not_paid_usd: float = 0.0
     """What that other's calls cost, for each of them: what asking them as well would have cost."""
+    baseline_range_usd: tuple[float, float] | None = None
+    """Between which the baseline is, as far as it counts estimated lengths; None where all are its own."""
+    baseline_is_guess: bool = False
+    """The top tier gave too few answers, here and before, to know how long others would be: the range allows for it."""
     unanswered_usd: float = 0.0
     """Of the cost: what queries without an answer, yet or for good, cost."""
     unanswered_baseline_usd: float = 0.0
@@ -364,6 +370,14 @@ class BatchFigures:
     def saving_share(self) -> float | None:
         """The saving as a share of the baseline, None without a baseline or an answer."""
         return self.saving_usd / self.baseline_cost_usd if self.baseline_cost_usd and self.progress.done else None
+
+    @property
+    def saving_range(self) -> tuple[float, float] | None:
+        """Between which the share is, by the range of the baseline; None where that has none."""
+        if self.saving_share is None or self.baseline_range_usd is None or not self.baseline_range_usd[0]:
+            return None
+        low, high = (1.0 - (self.cost_usd - self.embed_cost_usd) / usd for usd in self.baseline_range_usd)
+        return low, high
 
     @property
     def router_share_of_saving(self) -> float | None:
@@ -490,6 +504,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         not_paid_usd=usd(sum(row.usd for row in not_paid)),
         embed_cost_usd=usd(costs.embed_usd),
         baseline_lengths=_lengths(costs.baselines, ratios),
+        **_range(costs.baselines, ratios, prices.top),
         second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd)),
     )
 
@@ -596,6 +611,24 @@ def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio]) 
             source = LengthSource.PAIRS if part["by_workload"] else pooled
             counts["own" if part["is_own"] else source] += part["answers"]
     return BaselineLengths(**counts)
+
+
+def _range(
+    parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio], top: ListedModel
+) -> dict[str, tuple[float, float] | bool | None]:
+    """Of the top tier's baseline: all answers of a tier are misjudged alike."""
+    by_tier = {one.tier: one for one in ratios if one.baseline == _TOP and one.workload is None}
+    estimated = [
+        part for part in parts if part["name"] == _TOP and part["estimated_usd"] > 0 and part["tier"] in by_tier
+    ]
+    if not estimated:
+        return {"baseline_range_usd": None, "baseline_is_guess": False}
+    total_usd = sum(part["usd"] for part in parts if part["name"] == _TOP)
+    spread_usd = sum(part["estimated_usd"] * by_tier[part["tier"]].spread for part in estimated)
+    found = interval(total_usd, spread_usd / total_usd)
+    guessed = sum(part["answers"] for part in estimated if by_tier[part["tier"]].is_guess)
+    unknown_usd = guessed * UNKNOWN_REASONING * top.output_usd_per_mtok * top.multiplier / 1e6
+    return {"baseline_range_usd": (usd(found.low), usd(found.high + unknown_usd)), "baseline_is_guess": guessed > 0}
 
 
 def _by_lane(rows: Sequence[Row[Any]]) -> tuple[LaneFigures, ...]:

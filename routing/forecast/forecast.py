@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from routing.answer_lengths import ANSWER_SPREAD, ExpectedLength
+from routing.answer_lengths import ANSWER_SPREAD, UNKNOWN_REASONING, ExpectedLength
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
-from routing.fleet import USUAL_REASONING_TOKENS, Fleet, Model
+from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import (
     PILOT_ROUNDS,
     PILOT_S,
@@ -57,9 +57,6 @@ PRIOR_SAVING_SPREAD: Final = 1.0
 ROUTED_PER_S: Final = 2000.0
 """Approximate number of queries that one process routes per second. Routing is not the bottleneck of a batch."""
 
-
-UNKNOWN_EFFORT: Final = "medium"
-"""At which a model may reason as long as it gave no answer, and its effort is not in the fleet: most APIs' default."""
 
 LEAST_KNOWN: Final = 0.9
 """Minimum calls of a tier to estimate how long the top tier's answers would be."""
@@ -252,8 +249,7 @@ class _Estimator:
             answer_usd += confidence_usd(case, model, self.context.fleet, self.lengths)
         unknown = 0
         if not model.embeds and model.reasoning_effort is None and not self.lengths.is_measured(tier):
-            usual = USUAL_REASONING_TOKENS[UNKNOWN_EFFORT]
-            unknown = min(usual, case.query.max_tokens or usual)
+            unknown = min(UNKNOWN_REASONING, case.query.max_tokens or UNKNOWN_REASONING)
         return _Rung(
             tier,
             usd=prompt_usd * factor + answer_usd,

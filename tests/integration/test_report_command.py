@@ -233,7 +233,9 @@ def test_the_page_has_the_figures_of_the_json_report_and_of_sql(load: LoadReport
     assert (as_json["calls"], as_json["failed_calls"]) == (calls, failed)
     assert read.cards["Cost"] == usd(float(cost))
     assert read.cards["Answered"] == f"{as_json['completed']:,}" == str((done or (0,))[0])
-    assert read.cards["Baseline"] == usd(as_json["baseline_cost_usd"])
+    assert as_json["baseline_is_guess"], "of one answer"
+    assert read.cards["Baseline"] == "not known"
+    assert " to ".join(map(usd, as_json["baseline_range_usd"])) in read.text
     assert sorted((row[1], row[7], row[4]) for row in read.tables["Models"][1:]) == sorted(
         (deployment, usd(float(spent)), str(count)) for deployment, spent, count in by_model
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from db.reports.batch_stats import (
     newest_batch,
 )
 from db.reports.json_views import batch_as_json, timeline_as_json
-from db.reports.length_ratios import PAIR_SPREAD, shrunk_ratio
+from db.reports.length_ratios import CLIMB_LONGER, CLIMB_SPREAD, PAIR_SPREAD, shrunk_ratio
 from db.reports.query_timeline import find_queries, query_events
 from db.reports.results import result_lines
 from routing.fleet import Fleet, Model, Tier
@@ -292,6 +293,29 @@ def test_reasoning_does_not_grow_with_the_answer(ask_of: Ask, database_url: str,
     figures = ask_of(_figures)
     counted = 0.5 * (700 * 2.0 + 400 * 1.0 + (600 + 2 * 300) * 10.0) / 1e6  # two answers: 500 and 100 tokens of text
     assert figures.baseline_cost_usd == pytest.approx(0.057 + counted, rel=0.01)
+
+
+def test_reasoning_of_queries_that_climbed_counts_less_for_the_others(ask_of: Ask, database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(MORE_PAIRS)
+        connection.execute(REASONING.format(named=300))
+        connection.execute("UPDATE calls SET purpose = 'answer' WHERE purpose = 'audit'")
+    figures = ask_of(_figures)
+    reasoning = 300 * math.exp(-CLIMB_LONGER)
+    counted = 0.5 * (700 * 2.0 + 400 * 1.0 + (600 + 2 * reasoning) * 10.0) / 1e6
+    assert figures.baseline_cost_usd == pytest.approx(0.057 + counted, rel=0.01)
+    low, high = figures.baseline_range_usd
+    assert low < 0.057 + counted < high, "it says how far off this may be"
+    assert high - low > 2 * CLIMB_SPREAD * counted / 2
+    assert not figures.baseline_is_guess
+
+
+def test_a_baseline_at_a_tier_that_hardly_answered_is_a_range(ask_of: Ask) -> None:
+    figures = ask_of(_figures)
+    assert figures.baseline_is_guess, "one answer of large"
+    low, high = figures.baseline_range_usd
+    reasoned = 2 * 0.5 * 1_500 * 10.0 / 1e6
+    assert low < figures.baseline_cost_usd < figures.baseline_cost_usd + reasoned < high
 
 
 def test_earlier_batches_count_for_queries_without_a_workload(ask_of: Ask, database_url: str) -> None:

@@ -85,6 +85,16 @@ def test_the_report_has_cost_baseline_saving_and_the_routers_share_of_it() -> No
     assert "to retry after a fix: `pointsman resume batch_a`" in text
 
 
+def test_a_baseline_of_estimated_lengths_has_a_range_and_a_guess_has_nothing_else() -> None:
+    ranged = replace(FIGURES, baseline_range_usd=(0.8, 1.25))
+    text = shown(ranged)
+    assert "Baseline   $1.000000 (range $0.800000–1.250000) if maxi had answered" in text
+    assert "Saving     $0.800000 (80.0 %), range 75.0 to 84.0 %" in text
+    text = shown(replace(ranged, baseline_is_guess=True))
+    assert "Baseline   not known before 8 answers of giant (range $0.800000–1.250000) if maxi" in text
+    assert "Saving     not known, range 75.0 to 84.0 %" in text
+
+
 def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
     text = shown(replace(FIGURES, unanswered_usd=0.15, unanswered_baseline_usd=0.1))
     assert "Cost       $0.200000, with $0.010000 for routing (1.25 % of the saving) and $0.150000 for queries" in text

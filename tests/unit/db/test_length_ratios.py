@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from db.reports.length_ratios import PAIR_SPREAD, RATIO_SPREAD, shrunk_ratio
+from db.reports.length_ratios import CLIMB_LONGER, PAIR_SPREAD, RATIO_SPREAD, shrunk_ratio
 from settings import ROOT
 
 DATA = Path(os.environ.get("POINTSMAN_DATA") or ROOT.parent / "shared" / "data")
@@ -72,3 +72,31 @@ def test_on_recorded_answers_it_errs_less_than_equal_lengths_and_than_the_pairs_
         assert error["shrunk", times] < 0.3 * error["equal", times]
     assert math.sqrt(statistics.mean(log**2 for log in logs.values())) == pytest.approx(RATIO_SPREAD, abs=0.03)
     assert PAIR_SPREAD > RATIO_SPREAD
+
+
+@pytest.mark.skipif(not list(DATA.glob("*_outcomes.jsonl")), reason="set POINTSMAN_DATA to the recorded outcomes")
+def test_doubtful_queries_have_longer_answers_and_the_same_ratio_of_texts() -> None:
+    """Wrong answers stand for doubted ones, with chance among them; each file is told by the others."""
+    draw, found = random.Random(1), dict[str, list[tuple[float, float]]]()
+    for path in sorted(DATA.glob("*_outcomes.jsonl")):
+        rows = [json.loads(line)["outcomes"] for line in path.read_bytes().splitlines()]
+        for tier in rows[0].keys() - {"large"}:
+            both = [row for row in rows if row[tier].get("answer") and row["large"].get("answer")]
+            both.sort(key=lambda row: float(row[tier]["correct"]) + 0.8 * draw.random())
+            halves = [both[: len(both) // 10], both[len(both) // 10 :]] if both else []
+            if not halves:
+                continue
+            here, there = (
+                [statistics.mean(len(row[name]["answer"]) for row in half) for half in halves]
+                for name in (tier, "large")
+            )
+            found.setdefault(path.stem, []).append((math.log(there[0] / there[1]), math.log(here[0] / here[1])))
+    pairs = [pair for some in found.values() for pair in some]
+    assert statistics.mean(there for there, _ in pairs) == pytest.approx(CLIMB_LONGER, abs=0.05)
+    assert statistics.mean(there - here for there, here in pairs) == pytest.approx(0.0, abs=0.05)
+    kept, cut = 0.0, 0.0
+    for name, some in found.items():
+        others = statistics.mean(there for other, pairs in found.items() for there, _ in pairs if other != name)
+        kept += sum(there**2 for there, _ in some)
+        cut += sum((there - others) ** 2 for there, _ in some)
+    assert cut < 0.6 * kept

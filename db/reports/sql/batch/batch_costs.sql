@@ -8,6 +8,8 @@
 -- nothing, and what other tiers cost before is lost (`unanswered_usd` is of all its calls). A follower adds nothing: the
 -- saving of not asking it is not a merit of the routing. Nor do embeddings, which no model of a baseline answers.
 --
+-- `estimated_usd` is the part of a baseline by such ratios, of the answers alone.
+--
 -- Where `noted` is true, the first routing of each query is read as well, for two more figures:
 -- * For each baseline that is named after a tier, over the `measured` queries (those for which the router logged an
 --   expectation at every rung): how many good answers the router expected there (`well`), and how many of the tiers that
@@ -113,13 +115,10 @@ asked AS (  -- each query with a call, at each baseline; `tier` is that of its a
 ),
 priced AS (
     SELECT a.name, a.tier, a.called_usd IS NOT NULL OR a.is_own AS is_own, alike.ratio IS NOT NULL AS by_workload,
-           CASE WHEN a.tier IS NOT NULL THEN coalesce(a.called_usd, p.multiplier / 1000000 * (
-               (a.prompt_tokens - a.cached_tokens) * p.input_usd
-               + a.cached_tokens * p.cached_usd
-               + CASE WHEN a.is_own THEN a.completion_tokens
-                      ELSE (a.completion_tokens - a.reasoning_tokens) * coalesce(alike.ratio, l.ratio, 1)::numeric
-                           + coalesce(alike.beside, l.beside, a.reasoning_tokens)::numeric END * p.output_usd))
+           CASE WHEN a.tier IS NOT NULL THEN coalesce(a.called_usd, said.usd + p.multiplier / 1000000 * (
+               (a.prompt_tokens - a.cached_tokens) * p.input_usd + a.cached_tokens * p.cached_usd))
                 ELSE coalesce(a.there_usd, a.spent_usd) END AS usd,
+           CASE WHEN a.called_usd IS NULL AND NOT a.is_own THEN said.usd END AS estimated_usd,
            a.spent_usd, a.named AS workload, a.router, a.version,
            a.p_ok ?& CAST(:ladder AS text[]) AND a.p_ok ? a.tier AS measured,
            CAST(a.p_ok ->> a.name AS double precision) AS p_there, CAST(a.p_ok ->> a.tier AS double precision) AS p_here
@@ -128,10 +127,17 @@ priced AS (
     LEFT JOIN longer AS alike ON alike.name = a.name AND alike.tier = a.tier AND alike.workload = a.workload
         AND alike.shape = a.shape
     LEFT JOIN longer AS l ON l.name = a.name AND l.tier = a.tier AND l.workload IS NULL
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN a.is_own THEN a.completion_tokens
+                    ELSE (a.completion_tokens - a.reasoning_tokens) * coalesce(alike.ratio, l.ratio, 1)::numeric
+                         + coalesce(alike.beside, l.beside, a.reasoning_tokens)::numeric END
+               * p.output_usd * p.multiplier / 1000000 AS usd
+    ) AS said
 ),
 baseline AS (
     SELECT name, tier, is_own, by_workload, count(tier) AS answers, sum(usd) AS usd,
            coalesce(sum(spent_usd) FILTER (WHERE tier IS NULL), 0) AS unanswered_usd,
+           coalesce(sum(estimated_usd), 0) AS estimated_usd,
            count(*) FILTER (WHERE measured) AS measured, coalesce(sum(usd) FILTER (WHERE measured), 0) AS measured_usd,
            coalesce(sum(spent_usd) FILTER (WHERE measured), 0) AS spent_usd,
            coalesce(sum(p_there) FILTER (WHERE measured), 0) AS well,

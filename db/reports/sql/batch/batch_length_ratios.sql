@@ -7,7 +7,7 @@
 -- tokens of the baseline (y). `mean_tokens` and `mean_reasoning` are of all answers of the tier.
 --
 -- A row without a workload is of all queries; the others are of one workload and shape, as the first routing of a query
--- noted them, of which at least `least_pairs` were drawn at random.
+-- noted them, with at least `least_pairs`. `are_random` says that no climb counts. `answers` are those of the tier.
 WITH price AS (
     SELECT * FROM unnest(CAST(:names AS text[]), CAST(:tiers AS text[]), CAST(:models AS text[])) AS p (name, tier, model)
 ),
@@ -32,38 +32,43 @@ both_answered AS (
     JOIN c ON c.query_id = t.query_id
     WHERE (c.tier = t.tier OR c.model = t.model) IS NOT TRUE
 ),
+chosen AS (
+    SELECT b.*, r.workload, r.shape
+    FROM (
+        SELECT *, count(*) FILTER (WHERE is_random) OVER (PARTITION BY name, tier) >= :least_pairs AS are_random
+        FROM both_answered
+    ) AS b
+    LEFT JOIN LATERAL (
+        SELECT coalesce(d.detail ->> 'workload', '') AS workload, coalesce(d.detail ->> 'shape', '') AS shape
+        FROM decisions AS d
+        WHERE d.query_id = b.query_id AND d.kind = 'route'
+        ORDER BY d.id
+        LIMIT 1
+    ) AS r ON true
+    WHERE b.is_random OR NOT b.are_random
+),
 pair AS (
-    SELECT name, tier, count(*) AS pairs, avg(here)::double precision AS here, avg(there)::double precision AS there,
+    SELECT name, tier, workload, shape, count(*) AS pairs, bool_and(are_random) AS are_random,
+           avg(here)::double precision AS here, avg(there)::double precision AS there,
            avg(reasoning)::double precision AS reasoning, regr_sxx(there + reasoning, here) AS sxx,
            regr_sxy(there + reasoning, here) AS sxy, regr_syy(there + reasoning, here) AS syy
-    FROM (
-        SELECT *, count(*) FILTER (WHERE is_random) OVER (PARTITION BY name, tier) AS random_pairs FROM both_answered
-    ) AS b
-    WHERE is_random OR random_pairs < :least_pairs
-    GROUP BY name, tier
+    FROM chosen
+    GROUP BY GROUPING SETS ((name, tier), (name, tier, workload, shape))
+    HAVING grouping(workload) = 1 OR workload IS NOT NULL AND count(*) >= :least_pairs
 )
-SELECT p.name, o.tier, NULL AS workload, NULL AS shape, o.mean_tokens, o.mean_reasoning,
-       coalesce(pair.pairs, 0) AS pairs, pair.here, pair.there, pair.reasoning, pair.sxx, pair.sxy, pair.syy
+SELECT p.name, o.tier, NULL AS workload, NULL AS shape, o.answers, o.mean_tokens, o.mean_reasoning,
+       coalesce(pair.pairs, 0) AS pairs, coalesce(pair.are_random, false) AS are_random, pair.here, pair.there,
+       pair.reasoning, pair.sxx, pair.sxy, pair.syy
 FROM price AS p
 CROSS JOIN (
-    SELECT tier, avg(text_tokens)::double precision AS mean_tokens, avg(reasoning_tokens)::double precision AS mean_reasoning
+    SELECT tier, count(*) AS answers, avg(text_tokens)::double precision AS mean_tokens,
+           avg(reasoning_tokens)::double precision AS mean_reasoning
     FROM c
     WHERE purpose <> 'audit'
     GROUP BY tier
 ) AS o
-LEFT JOIN pair ON pair.name = p.name AND pair.tier = o.tier
+LEFT JOIN pair ON pair.name = p.name AND pair.tier = o.tier AND pair.workload IS NULL
 UNION ALL
-SELECT b.name, b.tier, r.workload, r.shape, NULL, NULL, count(*), avg(b.here)::double precision, avg(b.there)::double precision,
-       avg(b.reasoning)::double precision, regr_sxx(b.there + b.reasoning, b.here),
-       regr_sxy(b.there + b.reasoning, b.here), regr_syy(b.there + b.reasoning, b.here)
-FROM both_answered AS b
-CROSS JOIN LATERAL (
-    SELECT coalesce(d.detail ->> 'workload', '') AS workload, coalesce(d.detail ->> 'shape', '') AS shape
-    FROM decisions AS d
-    WHERE d.query_id = b.query_id AND d.kind = 'route'
-    ORDER BY d.id
-    LIMIT 1
-) AS r
-WHERE b.is_random
-GROUP BY b.name, b.tier, r.workload, r.shape
-HAVING count(*) >= :least_pairs
+SELECT name, tier, workload, shape, NULL, NULL, NULL, pairs, are_random, here, there, reasoning, sxx, sxy, syy
+FROM pair
+WHERE workload IS NOT NULL
