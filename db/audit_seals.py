@@ -36,7 +36,7 @@ _UNDECIDED: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class SealFinding:
-    """What is not as it was sealed. ``decision_id`` is None where a seal itself, or the certificate, is wrong."""
+    """What is not as it was sealed. ``decision_id`` is None where it is not a decision."""
 
     what: str
     decision_id: int | None = None
@@ -100,7 +100,8 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
     (batch,) = await fetch(
         engine,
         "SELECT public_id, purged_at, sealed_at,"  # noqa: S608  # a constant
-        f" ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed"
+        f" ended_at IS NOT NULL AND NOT ({UNSEALED}) AS is_sealed,"
+        " ended_at NOT BETWEEN created_at - interval '1 hour' AND now() + interval '1 hour' AS ends_oddly"
         " FROM batches WHERE id = :id",
         id=batch_id,
     )
@@ -135,6 +136,8 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
             break  # it opened the batch again
         if was_whole:
             added.append(SealFinding(ADDED, id_, row.custom_id))
+    if batch.ends_oddly:
+        findings.append(SealFinding("the batch ends at a time that cannot be"))
     if not purged and await fetch(engine, _UNDECIDED, id=batch_id):
         findings.append(SealFinding("the certificate is in no decision"))
     return AuditReport(

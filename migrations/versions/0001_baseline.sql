@@ -70,6 +70,9 @@ CREATE TABLE batches (
     purged_at timestamptz,
     CONSTRAINT uq_batches_tenant_idempotency_key UNIQUE (tenant, idempotency_key),
     CONSTRAINT ck_batches_total_positive CHECK (total > 0),
+    -- Clocks of two servers may differ.
+    CONSTRAINT ck_batches_ended_at_known CHECK (
+        ended_at BETWEEN created_at - interval '1 hour' AND now() + interval '1 hour'),
     CONSTRAINT ck_batches_budget_policy_known CHECK (budget_policy IN ('hold', 'fail', 'degrade'))
 );
 CREATE INDEX ix_batches_open ON batches (id) WHERE ended_at IS NULL;
@@ -1184,6 +1187,30 @@ SELECT c.provider, c.deployment, date_trunc('hour', c.created_at) AS hour, count
 FROM calls AS c
 GROUP BY 1, 2, 3;
 COMMENT ON VIEW provider_health IS 'Per provider, deployment and hour: the outcomes of its calls.';
+
+-- Times ------------------------------------------------------------------------------------------------------------
+
+-- No time that the application writes is beyond all times: what is never over is kept forever, and clients cannot read
+-- a time after the year 9999. Only what waits for the decision of a pilot is due at no time.
+DO $$
+DECLARE
+    known record;
+BEGIN
+    FOR known IN
+        SELECT c.table_name AS name,
+               string_agg(format(CASE WHEN c.table_name = 'queries' AND c.column_name = 'due_at'
+                                      THEN 'nullif(%I, ''infinity'')' ELSE '%I' END, c.column_name),
+                          ', ' ORDER BY c.ordinal_position) AS times
+        FROM information_schema.columns AS c
+        WHERE c.table_schema = 'public' AND c.data_type = 'timestamp with time zone'
+          AND has_column_privilege('pointsman_app', quote_ident(c.table_name), c.column_name, 'INSERT, UPDATE')
+        GROUP BY c.table_name
+    LOOP
+        EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I CHECK (least(%s) >= %L AND greatest(%3$s) <= %5$L)',
+                       known.name, 'ck_' || known.name || '_times_finite', known.times,
+                       timestamptz '2000-01-01 00:00Z', timestamptz '9999-12-31 23:59:59.999999Z');
+    END LOOP;
+END $$;
 
 -- Each process looks whether the schema is the one that it knows.
 GRANT SELECT ON alembic_version TO pointsman_app, pointsman_auditor;

@@ -7,6 +7,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import IntegrityError
 
 from db import migrate
 from db.audit_seals import ADDED, seal_ended, verify
@@ -443,5 +444,52 @@ def test_a_hidden_query_is_named(on_bench: OnBench) -> None:
             await connection.exec_driver_sql("DELETE FROM prompts WHERE line = 1")
         (finding,) = (await verify(bench.engine, batch_id)).findings
         assert finding.what.startswith("names no query")
+
+    on_bench(story)
+
+
+TIMES = (
+    "SELECT c.table_name AS name, c.column_name AS moment, array_agg(pg_get_expr(k.conbin, k.conrelid)) AS checks"
+    " FROM information_schema.columns AS c"
+    " LEFT JOIN pg_constraint AS k ON k.conrelid = CAST(quote_ident(c.table_name) AS regclass) AND k.contype = 'c'"
+    " WHERE c.table_schema = 'public' AND c.data_type = 'timestamp with time zone'"
+    " AND (has_column_privilege('pointsman_app', quote_ident(c.table_name), c.column_name, 'INSERT')"
+    "   OR has_column_privilege('pointsman_app', quote_ident(c.table_name), c.column_name, 'UPDATE'))"
+    " GROUP BY 1, 2"
+)
+"""The columns of times that the application writes, with the checks of their tables."""
+
+
+def test_no_time_is_beyond_all_times(on_bench: OnBench) -> None:
+    """What is never over is kept forever, and no client reads a time after the year 9999: one row hides all others."""
+
+    async def story(bench: LedgerHarness) -> None:
+        taken = []
+        for table in await bench.rows_as_owner(TIMES):
+            for moment in ("infinity", "-infinity", "294276-01-01"):
+                checks = " AND ".join(f"({check}) IS NOT FALSE" for check in table.checks if check)
+                row = f'jsonb_populate_record(NULL::public.{table.name}, \'{{"{table.moment}": "{moment}"}}\')'
+                (is_taken,) = await bench.rows_as_owner(f"SELECT {checks or 'true'} FROM {row} AS {table.name}")
+                if is_taken[0]:
+                    taken.append((table.name, table.moment, moment))
+        # A query that waits for the decision of its pilot is due at no time.
+        assert taken == [("queries", "due_at", "infinity")]
+
+    on_bench(story)
+
+
+@pytest.mark.parametrize("end", ["infinity", "-infinity", "9000-01-01", "2001-01-01"])
+def test_a_batch_ends_neither_in_the_future_nor_before_it_began(on_bench: OnBench, end: str) -> None:
+    """No purge reaches the former, and the next purge takes the latter, however young it is."""
+
+    async def story(bench: LedgerHarness) -> None:
+        batch_id = await ended_batch(bench)
+        with pytest.raises(IntegrityError, match="ck_batches_ended_at"):
+            await bench.rows(f"UPDATE batches SET ended_at = '{end}'")
+        await bench.rows_as_owner("ALTER TABLE batches DROP CONSTRAINT ck_batches_ended_at_known")
+        await bench.rows_as_owner("ALTER TABLE batches DROP CONSTRAINT ck_batches_times_finite")
+        await bench.rows(f"UPDATE batches SET ended_at = '{end}'")
+        (finding,) = (await verify(bench.engine, batch_id)).findings
+        assert finding.what == "the batch ends at a time that cannot be"
 
     on_bench(story)
