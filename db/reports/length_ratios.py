@@ -139,10 +139,11 @@ def _ratio(
 ) -> LengthRatio:
     low, high = RATIOS
     prior, spread, least, source = 1.0, RATIO_SPREAD, LEAST_PAIRS, LengthSource.ASSUMED
+    earlier = 0  # of a workload none: the plan's figures are of all that a tier is asked
     if top_tokens is not None and row.mean_tokens:
-        reasoning = top_reasoning_tokens or 0.0
+        earlier, reasoning = PAIRS_OF_EARLIER, top_reasoning_tokens or 0.0
         prior = min(high, max(low, (top_tokens - reasoning) / row.mean_tokens))
-        spread, least, source = PAIR_SPREAD / math.sqrt(PAIRS_OF_EARLIER), PAIRS_OF_EARLIER, LengthSource.EARLIER
+        spread, least, source = PAIR_SPREAD / math.sqrt(earlier), earlier, LengthSource.EARLIER
     if row.pairs >= least:
         source = LengthSource.PAIRS
     ratio, offset, variance = prior, reasoning, 1.0 / (1.0 / spread**2 + row.pairs / PAIR_SPREAD**2)
@@ -152,7 +153,6 @@ def _ratio(
         variance += CLIMB_SPREAD**2
     if row.pairs:
         seen = min(high, max(low, row.there / row.here)) if row.here else 1.0
-        earlier = PAIRS_OF_EARLIER * (top_tokens is not None)
         shown = row.reasoning if row.are_random else row.reasoning * math.exp(-CLIMB_LONGER)
         reasoning = (row.pairs * shown + earlier * reasoning) / (row.pairs + earlier)
         ratio, offset = _line(row, shrunk_ratio(seen, row.pairs, prior=prior, spread=spread), reasoning)

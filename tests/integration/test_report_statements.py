@@ -23,9 +23,10 @@ from db.reports.batch_stats import (
     batch_progress,
     find_batch,
     newest_batch,
+    top_ratios,
 )
 from db.reports.json_views import batch_as_json, timeline_as_json
-from db.reports.length_ratios import CLIMB_LONGER, CLIMB_SPREAD, PAIR_SPREAD, shrunk_ratio
+from db.reports.length_ratios import CLIMB_LONGER, CLIMB_SPREAD, PAIR_SPREAD, LengthRatio, shrunk_ratio
 from db.reports.query_timeline import find_queries, query_events
 from db.reports.results import result_lines
 from routing.fleet import Fleet, Model, Tier
@@ -276,6 +277,26 @@ def test_the_baseline_counts_the_lengths_of_the_workload_where_enough_pairs_know
     assert figures.baseline_cost_usd == pytest.approx(0.057 + label + other)
     assert figures.baseline_lengths == BaselineLengths(own=1, pairs=2)
     assert alone == pytest.approx(figures.baseline_cost_usd)
+
+
+CLIMBED_TO_REASON = """
+UPDATE calls SET reasoning_tokens = 800 WHERE batch_id = 1 AND query_id = 12 AND tier = 'large' AND outcome = 'ok'
+"""
+
+
+def test_answers_that_climbed_do_not_stand_in_for_earlier_ones_of_a_workload(ask_of: Ask, database_url: str) -> None:
+    async def of_workloads(engine: AsyncEngine) -> list[LengthRatio]:
+        return [one for one in await top_ratios(engine, "batch_a") if one.workload is not None]
+
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(MORE_PAIRS)
+        connection.execute(PAIRS_BY_WORKLOAD)
+        by_pairs = ask_of(of_workloads)
+        connection.execute(CLIMBED_TO_REASON)
+        connection.execute(EARLIER)
+    assert ask_of(of_workloads) == by_pairs
+    assert len(by_pairs) == 2
+    assert {one.offset for one in by_pairs} == {0.0}, "no pair drawn at random reasoned"
 
 
 REASONING = """
