@@ -1,4 +1,4 @@
-"""``python -m api``: the HTTP service. On loopback it needs no API key until the first one is created."""
+"""``python -m api``: runs the HTTP service. On loopback it needs no API key until the first key is created."""
 
 import argparse
 import os
@@ -21,18 +21,18 @@ from workers.process_setup import announce_ready, tune_gc
 
 _BACKLOG = 4096
 _MAX_CONNECTIONS = 10_000
-"""More are answered 503 without a look at what they want: each may hold a head of 32 KiB."""
+"""Further connections get a 503 before their request is read, because each may hold a head of 32 KiB."""
 _KEEP_ALIVE_S = 65
-"""Longer than clients keep a connection, so that none is closed while a request is on its way; clients that poll twice
-a minute need not reconnect."""
+"""Longer than clients keep a connection open, so that none is closed while a request is on its way. Clients that poll
+twice a minute need not reconnect."""
 _GRACE_S = 10
 _SWITCH_INTERVAL_S = 0.0001
-"""How long a thread that validates a file holds the interpreter. Each callback of a burst may wait this long, three
-thousand of them in a row: at Python's 5 ms the last of 1,000 pollers waited up to 4 s."""
+"""How long, in seconds, a thread that validates a file holds the interpreter. Each callback of a burst of three
+thousand may wait this long: at Python's 5 ms the last of 1,000 pollers waited up to 4 s."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM. Returns 0, or 2 where the environment or the fleet file is invalid."""
+    """Run until SIGTERM. Return 0, or 2 if the environment or the fleet file is invalid."""
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--host", default=DEFAULT_HOST)
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def server_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
-    """How uvicorn serves ``app``."""
+    """Return the uvicorn configuration for ``app``."""
     return uvicorn.Config(
         app,
         host=host,
@@ -82,14 +82,14 @@ def _announce_ready() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Sets ``stopping`` at once: uvicorn would first wait for streams, which end only when they see it.
+    """Sets ``stopping`` at once. uvicorn would first wait for streams, which end only when they see it.
 
-    It also returns from `run`; uvicorn's own re-raises the signal, which skips exit handlers such as the one that
-    sends the last spans.
+    It also returns from `run`. uvicorn's own server raises the signal again, which skips exit handlers such as the one
+    that sends the last spans.
     """
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Called on SIGTERM and SIGINT; a second SIGINT drops open requests."""
+        """Handle SIGTERM and SIGINT. A second SIGINT drops open requests."""
         service = getattr(self.config.app.state, "service", None)  # type: ignore[union-attr]  # it is an application here, not an import string
         if service is not None:
             service.stopping.set()

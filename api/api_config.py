@@ -17,13 +17,14 @@ _TRUSTED_PROXIES: Final = "POINTSMAN_API_TRUSTED_PROXIES"
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxy:
-    """A proxy that logs users in and names them in a header."""
+    """A proxy that authenticates users and sends their name in a header."""
 
     header: str
     addresses: tuple[IPv4Network | IPv6Network, ...]
 
     def identity(self, headers: Headers, peer: str | None) -> str | None:
-        """The user of a request from ``peer``; None where it is not the proxy's, or names none or several."""
+        """Return the user of a request from ``peer``, or None if it is not from the proxy or does not name exactly one
+        user."""
         named = headers.getlist(self.header)
         if len(named) != 1 or peer is None:
             return None
@@ -44,19 +45,19 @@ class ApiConfig:
     max_batch_lines: int = 50_000
     max_chat_bytes: int = 4 * 1024**2
     chat_timeout_s: float = 300.0
-    """How long a chat completion waits for its answer; below the SDK's 600 s."""
+    """How long a chat completion waits for its answer. It is below the SDK's 600 s."""
     proxy: TrustedProxy | None = None
-    """None: no login by a header."""
+    """None: users are not authenticated by a header."""
     private_webhooks: bool = False
     """Whether webhooks may target this machine and its private network."""
     status_ttl_s: float = 1.0
-    """How old a batch's status may be: however many clients poll, it is read once in this time."""
+    """The maximum age of a batch's status. However many clients poll, it is read once in this time."""
     poll_s: float = 1.0
-    """How often background jobs look for work."""
+    """The interval at which background jobs look for work."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT) -> "ApiConfig":
-        """From ``POINTSMAN_API_*``. Raises SettingsError."""
+        """Read the configuration from ``POINTSMAN_API_*``. Raises SettingsError."""
         default = cls()
         return cls(
             host=host,
@@ -85,7 +86,7 @@ def _proxy(environ: Mapping[str, str]) -> TrustedProxy | None:
     if not header and not given:
         return None
     if not header or not given:
-        raise SettingsError(f"{_IDENTITY_HEADER} and {_TRUSTED_PROXIES} need each other: set both, or neither.")
+        raise SettingsError(f"{_IDENTITY_HEADER} and {_TRUSTED_PROXIES} depend on each other. Set both, or neither.")
     try:
         addresses = tuple(ip_network(each.strip()) for each in given.split(","))
     except ValueError:

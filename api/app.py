@@ -45,9 +45,9 @@ from settings import Settings
 TITLE: Final = "Pointsman"
 DESCRIPTION: Final = "The OpenAI Batch API, routed: each line goes to the cheapest tier that answers it well."
 _UNSERVED: Final[Mapping[str, str]] = {
-    "/v1/completions": f"this endpoint is not supported. Use {' or '.join(Endpoint)}, directly or in a batch.",
+    "/v1/completions": f"This endpoint is not supported. Use {' or '.join(Endpoint)}, directly or in a batch.",
 }
-"""Batch endpoints of OpenAI that are not served, and what to do."""
+"""Batch endpoints of OpenAI that are not supported, with the alternatives."""
 # Requests are counted in /metrics by the middleware; FastAPI's own telemetry would double its cost.
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -70,7 +70,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
 def create_app(
     settings: Settings, fleet: Fleet, config: ApiConfig, *, on_ready: Callable[[], None] = lambda: None
 ) -> FastAPI:
-    """The service on a database with the newest schema. ``on_ready`` is called when it accepts requests."""
+    """Return the service on a database with the newest schema. ``on_ready`` is called when it accepts requests."""
     metrics = Metrics()
 
     @asynccontextmanager
@@ -158,14 +158,14 @@ def _no_such_url(request: Request) -> ApiError:
 
 
 def _methods_of(request: Request) -> Iterator[str]:
-    """The methods of all routes with the request's path."""
+    """Return the methods of all routes with the request's path."""
     for path, methods in request.app.openapi()["paths"].items():
         if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", path), request.url.path):
             yield from (method.upper() for method in methods)
 
 
 def _validation_error(error: RequestValidationError) -> ApiError:
-    """The first error of a request. Never its values: they may be a prompt or a key."""
+    """Return the first error of a request. It never contains values, which may be a prompt or a key."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return bad_request("The body is not valid JSON.")

@@ -17,7 +17,7 @@ from db.tenants import DEFAULT_TENANT, KeyLock, Role, Tenants, key_hash, key_id
 from workers.local_requests import is_local_program
 
 KEY_TTL_S: Final = 0.5
-"""How long a revoked key may still be accepted."""
+"""How long, in seconds, a revoked key may still be accepted."""
 _MAX_KEYS: Final = 10_000
 
 _NO_KEY: Final = KeyLock(id="", hash=b"\0" * 32, tenant="", requests_per_min=None)
@@ -25,17 +25,17 @@ _NO_KEY: Final = KeyLock(id="", hash=b"\0" * 32, tenant="", requests_per_min=Non
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The tenant that a request acts for, with its limit."""
+    """The tenant that a request acts for, with its rate limit."""
 
     tenant: str
     requests_per_min: int | None = None
     key_name: str = ""
-    """Empty where no key is needed."""
+    """Empty if no key is needed."""
     role: Role = Role.VIEWER
     is_by_proxy: bool = False
-    """Whether a trusted proxy named the user, who sent no key."""
+    """Whether a trusted proxy named the user, so that there is no key."""
     key_id: str | None = None
-    """The part of the key that may be shown; that of the user's row where a proxy named one."""
+    """The part of the key that may be shown, or of the user's entry if a proxy named the user."""
 
 
 class Authenticator:
@@ -52,16 +52,18 @@ class Authenticator:
     async def authenticate(
         self, headers: Headers, is_own_user: Callable[[], bool], peer: str | None = None
     ) -> Principal:
-        """The principal of a request with these headers from the address ``peer``. Raises ApiError 401 or 403.
+        """Return the principal of a request with these headers from the address ``peer``. Raises ApiError 401 or 403.
 
-        ``is_own_user`` says whether a process of this service's user sent it.
+        ``is_own_user`` returns whether a process of this service's user sent the request.
         """
         scheme, _, key = headers.get("authorization", "").partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()  # Anthropic's
         id_ = key_id(key)
         if id_ is None and self._proxy is not None and (identity := self._proxy.identity(headers, peer)):
             if (user := await self._find_identity(identity)) is None:
-                raise unauthorized("This user has no access: `pointsman keys create NAME --identity USER` gives it.")
+                raise unauthorized(
+                    "This user has no access. fix: an operator can run `pointsman keys create NAME --identity USER`."
+                )
             return _principal(user, is_by_proxy=True)
         if self._keyless and not await self._has_keys():
             if not is_local_program(headers):
@@ -92,7 +94,7 @@ class Authenticator:
     async def is_still(
         self, principal: Principal, headers: Headers, is_own_user: Callable[[], bool], peer: str | None = None
     ) -> bool:
-        """Whether such a request is still ``principal``'s. While Postgres is away it stays as it was."""
+        """Whether such a request still belongs to ``principal``. While Postgres is down the last result holds."""
         try:
             return (await self.authenticate(headers, is_own_user, peer)).tenant == principal.tenant
         except ApiError:

@@ -1,4 +1,4 @@
-"""OpenAI's batch object: every field, times as integer Unix seconds."""
+"""OpenAI's batch object, with every field, and with times as integer Unix seconds."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
 def status_of(batch: ApiBatch) -> str:
-    """The status in the Batch API. A batch whose lines all failed is completed too."""
+    """Return the status in the Batch API. A batch in which all lines failed is also completed."""
     match batch.status:
         case "validating":
             return "cancelling" if batch.cancelling_at else "validating"
@@ -25,12 +25,12 @@ def status_of(batch: ApiBatch) -> str:
 
 
 def is_finalized(batch: ApiBatch) -> bool:
-    """Whether its files exist for its last end; it may have been resumed since an earlier one."""
+    """Whether its files exist for its last end. The batch may have been resumed after an earlier end."""
     return batch.ended_at is not None and batch.finalized_at is not None and batch.finalized_at >= batch.ended_at
 
 
 def batch_object(batch: ApiBatch) -> dict[str, Any]:
-    """The object. ``usage`` counts all calls of the batch, and is null until it has ended."""
+    """Return the batch object. ``usage`` counts all calls of the batch, and is null until it has ended."""
     status = status_of(batch)
     finalized = batch.finalized_at if status in ENDED else None
     files = status in ENDED

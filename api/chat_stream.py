@@ -1,4 +1,5 @@
-"""A chat completion as OpenAI's stream of chunks, which `stream: true` returns once the answer stood the judge."""
+"""A chat completion as OpenAI's stream of chunks, which `stream: true` returns after the judge has accepted the
+answer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +8,8 @@ import orjson
 
 
 def chat_chunks(completion: dict[str, Any], *, include_usage: bool) -> Iterator[bytes]:
-    """The server-sent events of a whole completion: role, text and tool calls, finish reason, usage if asked for."""
+    """Yield the server-sent events of a complete answer: role, text and tool calls, finish reason, and usage if
+    requested."""
     head = {name: completion.get(name) for name in ("id", "created", "model", "service_tier", "system_fingerprint")}
     head = {name: value for name, value in head.items() if value is not None} | {"object": "chat.completion.chunk"}
     more = {"usage": None} if include_usage else {}

@@ -1,4 +1,4 @@
-"""Waits for the answers of chat completions: one statement at a time looks for all of them."""
+"""Waits for the answers of chat completions. One statement at a time looks for all of them."""
 
 import asyncio
 from typing import Final
@@ -20,7 +20,7 @@ class CompletionWaiter:
         self._poll_s = _FIRST_POLL_S
 
     async def wait(self, public_id: str, *, timeout_s: float) -> int:
-        """The batch's id in the ledger, once its query has ended or is held permanently.
+        """Return the batch's id in the ledger once its query has ended or is held permanently.
 
         Raises TimeoutError, or the error of the statement.
         """
@@ -40,7 +40,7 @@ class CompletionWaiter:
                 self._futures.pop(public_id, None)
 
     async def _poll(self) -> None:
-        """Polls while there are waiters; a new one makes it fast again."""
+        """Poll while requests wait. A new one makes the polls frequent again."""
         try:
             while self._futures:
                 await asyncio.sleep(self._poll_s)

@@ -1,7 +1,7 @@
 """Errors in the format of the OpenAI API: ``{"error": {message, type, param, code}}``.
 
-The official clients retry on 408, 409, 429 and 5xx unless ``x-should-retry`` says otherwise; so every error that the
-same request can only meet again sets it.
+The official clients retry on 408, 409, 429 and 5xx unless ``x-should-retry`` says otherwise. Every error that would
+recur for the same request sets it.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class ApiError(Exception):
         self.headers = headers or {}
 
     def response(self) -> Response:
-        """The error as a response."""
+        """Return the error as a response."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         headers = dict(self.headers)
         if self.should_retry is not None:
@@ -44,40 +44,40 @@ class ApiError(Exception):
 
 
 def sentence(text: str) -> str:
-    """``text`` with a capital letter; unlike ``str.capitalize`` the rest stays as it is."""
+    """Return ``text`` with a capital first letter. Unlike ``str.capitalize`` it does not change the rest."""
     return text[:1].upper() + text[1:]
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
-    """The request is invalid."""
+    """Return the error of an invalid request."""
     return ApiError(400, message, param=param, code=code)
 
 
 def not_found(kind: str, id_: str, *, param: str = "id") -> ApiError:
-    """The object does not exist or belongs to another tenant; the error is the same."""
+    """Return the error of an object that does not exist or belongs to another tenant. Both cases look the same."""
     return ApiError(404, f"No such {kind} object: {id_[:100]}", param=param)
 
 
 def conflict(message: str, *, code: str | None = None, param: str | None = None) -> ApiError:
-    """The request conflicts with the object's state, which a retry does not change."""
+    """Return the error of a conflict with the object's state, which a retry does not change."""
     return ApiError(409, message, code=code, param=param, should_retry=False)
 
 
 def too_large(message: str) -> ApiError:
-    """The body exceeds a limit."""
+    """Return the error of a body above a limit."""
     return ApiError(413, message, code="request_too_large")
 
 
 def unauthorized(message: str) -> ApiError:
-    """The key is missing or unknown."""
+    """Return the error of a missing or unknown key."""
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
 def unavailable() -> ApiError:
-    """Postgres is unavailable for now."""
-    return ApiError(503, "The database is not available; try again.", kind="server_error", headers={"retry-after": "1"})
+    """Return the error for the time while Postgres is unavailable."""
+    return ApiError(503, "The database is not available. Try again.", kind="server_error", headers={"retry-after": "1"})
 
 
 def unexpected() -> ApiError:
-    """An error of the service itself; the log has the details."""
+    """Return the error of a fault in the service. The log has the details."""
     return ApiError(500, "The service failed. Its log has the details.", kind="server_error")

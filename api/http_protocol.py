@@ -1,4 +1,4 @@
-"""HTTP/1.1 for the service: uvicorn's protocol, with limits on what a connection has it keep."""
+"""HTTP/1.1 for the service: uvicorn's protocol, with limits on the memory and time of a connection."""
 
 import asyncio
 import heapq
@@ -12,24 +12,26 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from workers.peer_user import is_own_user
 
 MAX_HEAD_BYTES: Final = 32 * 1024
-"""Of a request line with its headers, and of the trailers behind a chunked body."""
+"""Maximum bytes of a request line with its headers, and of the trailers after a chunked body."""
 MAX_LATE_BYTES: Final = 16 * 1024**2
-"""Of a body whose request is answered already: a client may read its answer, and then has to stop."""
+"""Maximum bytes that are read of a body after its response was sent. The client may read the response, and then has to
+stop."""
 MOST_PIPELINED: Final = 16
-"""Requests of a connection that wait for the one before: each takes kilobytes of memory, and may come in 18 bytes."""
+"""Maximum requests of a connection that wait for an earlier one. Each takes kilobytes of memory, and may arrive in 18
+bytes."""
 MAX_PIPELINED_BYTES: Final = 256 * 1024
-"""Of the bodies of such requests: no share of a tenant counts them yet."""
+"""Maximum bytes of the bodies of such requests, which do not count in a tenant's share yet."""
 MAX_UNSENT_BYTES: Final = 32 * 1024
-"""Of a response that is not read: beyond it the response waits, and counts in the tenant's shares."""
+"""Maximum unread bytes of a response. Above this the response waits, and counts in the tenant's shares."""
 MAX_KERNEL_BYTES: Final = 128 * 1024
-"""Of these in the kernel, beside what is on its way: it would keep four megabytes."""
+"""Maximum of these bytes in the kernel, apart from those on their way. The kernel's default is four megabytes."""
 _UNSENT_OPTION: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 SEND_DEADLINE_S: Final = 300.0
-"""For so many bytes: a client that reads none of them leaves."""
+"""The time for this many bytes. A client that reads none of them is disconnected."""
 HEAD_DEADLINE_S: Final = 20.0
-"""From the connection, or from the first byte of a later request, to the end of the head."""
+"""The time from the connection, or from the first byte of a later request, to the end of the head."""
 IS_OWN_USER: Final = "is_own_user"
-"""In the state of a request: whether a process of this service's user sent it (a function without arguments)."""
+"""The key in a request's state for a function that returns whether a process of this service's user sent it."""
 
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -39,21 +41,21 @@ _TOO_LARGE: Final = (
 
 
 class TooManyPipelined(Exception):
-    """A client does not wait for responses. It gets 400, as for a request that cannot be parsed."""
+    """A client does not wait for responses. It gets a 400, as for a request that cannot be parsed."""
 
 
 class BoundedHeadProtocol(HttpToolsProtocol):
-    """Ends a connection with a head that is too large (431) or does not come, or with too many requests at once (400).
+    """Ends a connection with a head that is too large (431) or incomplete, or with too many requests at once (400).
 
-    Also one that reads no response, and the one that is idle longest where there are too many.
-    httptools keeps all that it reads of a head, without a limit of size or time. A whole head within one read of the
-    socket costs nothing extra here.
+    It also ends a connection that reads no response, and the longest idle one if there are too many. httptools keeps
+    all bytes of a head, without a limit of size or time. A head that arrives in one read of the socket costs nothing
+    extra here.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waste = 0
-        """Bytes since the last whole head or the last piece of a body: of a head, of trailers, of a late body."""
+        """Bytes since the last complete head or the last piece of a body: of a head, of trailers, or of a late body."""
         self._deadline: asyncio.TimerHandle | None = None
         self._send_deadline: asyncio.TimerHandle | None = None
         self._idle_since = self.loop.time()
@@ -140,7 +142,8 @@ class BoundedHeadProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def _end_longest_idle(self) -> None:
-        """Ends a hundredth of the connections, of those without a request: who has no key has no other."""
+        """End one percent of the connections, choosing those without a request, because clients without a key have no
+        other."""
         idle = [
             each
             for each in self.connections

@@ -1,7 +1,7 @@
 """glibc settings that return freed memory to the system after a large upload or validation.
 
-By default glibc keeps one arena per thread with the holes of large blocks. Here: one arena, and blocks of 128 KiB or
-more by mmap, which returns them. Measured with a 200 MB file. On other systems these functions do nothing.
+By default glibc keeps one arena per thread, with the holes of large blocks. These settings use one arena, and blocks of
+128 KiB or more by mmap, which returns them. Measured with a 200 MB file. On other systems these functions do nothing.
 """
 
 import ctypes
@@ -14,14 +14,14 @@ _M_ARENA_MAX: Final = -8
 
 
 def limit_arenas() -> None:
-    """Use one arena; call it before the first thread starts."""
+    """Use one arena. Call it before the first thread starts."""
     if libc := _libc():
         libc.mallopt(_M_ARENA_MAX, 1)
         libc.mallopt(_M_MMAP_THRESHOLD, 128 * 1024)
 
 
 def trim_heap() -> None:
-    """Return free memory to the system; takes milliseconds."""
+    """Return free memory to the system. This takes milliseconds."""
     if libc := _libc():
         libc.malloc_trim(0)
 

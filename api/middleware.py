@@ -30,31 +30,32 @@ from endpoints.endpoint import Endpoint
 log = structlog.get_logger()
 
 MAX_JSON_BYTES: Final = 1024**2
-"""The largest JSON body. A file is streamed, and a query has a limit of its own."""
+"""Maximum bytes of a JSON body. A file is streamed, and a query has its own limit."""
 
 _UNREAD_BYTES: Final = 64 * 1024
-"""What is read of a body before the request is worked on."""
+"""Maximum bytes that are read of a body before the request is processed."""
 BODY_DEADLINE_S: Final = 120.0
-"""From the head of a request to the end of its body, but for files."""
+"""The time from the head of a request to the end of its body, except for files."""
 _PARSED: Final = 8
-"""What a byte counts that FastAPI parses at once: objects of Python take many times the bytes of their JSON."""
+"""The bytes counted per byte that FastAPI parses at once, because Python objects take many times the bytes of their
+JSON."""
 
 _STREAMED: Final = frozenset({"/v1/files"})
-"""No more than a piece of such a body is ever in memory."""
+"""Paths with streamed bodies. At most one piece of such a body is in memory."""
 _OWN_LIMIT: Final = frozenset({"/v1/messages/batches", *Endpoint})
 _LASTING: Final = ("/content", "/results", "/events", "/v1/pointsman/live")
-"""How the paths end of what is read for as long as the client likes."""
+"""The endings of paths with responses that clients may read for any length of time."""
 
 
 _OWN_SHARE: Final = _STREAMED | _OWN_LIMIT
-"""Each POST to these paths may take minutes, and has a share of its own."""
+"""Paths on which a POST may take minutes. Each has its own share."""
 
 
 def bounded(scope: Scope, receive: Receive, held: HeldBody) -> Receive:
-    """``receive`` that counts the body in ``held``, and raises HTTPException.
+    """Return ``receive`` with the body counted in ``held``. It raises HTTPException.
 
-    413 beyond `MAX_JSON_BYTES` (some routes have a limit of their own), 429 beyond the tenant's share, 408 where the
-    body takes longer than `BODY_DEADLINE_S`.
+    413 above `MAX_JSON_BYTES` (some routes have their own limit), 429 above the tenant's share, 408 if the body takes
+    longer than `BODY_DEADLINE_S`.
     """
     if scope["method"] in ("GET", "HEAD") or scope["path"] in _STREAMED:
         return receive
@@ -96,7 +97,7 @@ _STATUS_PREFIX: Final = _STATUS_ROUTE.partition("{")[0]
 
 
 def _status_request(scope: Scope) -> str | None:
-    """The batch's public id, if the request polls a status: the most frequent request skips the router."""
+    """Return the batch's public id if the request polls a status. This most frequent request skips the router."""
     path: str = scope["path"]
     if scope["method"] != "GET" or not path.startswith(_STATUS_PREFIX):
         return None
@@ -105,14 +106,14 @@ def _status_request(scope: Scope) -> str | None:
 
 
 async def _send_status(body: bytes, send: Send) -> None:
-    """Sends a batch object."""
+    """Send a batch object."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 class RequestMiddleware:
-    """ASGI middleware. Routes find who asks in ``request.state.principal``."""
+    """ASGI middleware. Routes find the caller in ``request.state.principal``."""
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class RequestMiddleware:
         self._keyless_paths = keyless_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on or rejects it."""
+        """Pass a request on or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -183,7 +184,7 @@ class RequestMiddleware:
 
 
 def _unread_bytes(headers: Headers) -> int:
-    """How much of a body is read, at most, before it is asked for."""
+    """Return the maximum bytes of a body that are read before it is asked for."""
     if "transfer-encoding" in headers:
         return _UNREAD_BYTES
     return min(int(headers.get("content-length") or 0), _UNREAD_BYTES)
@@ -194,7 +195,7 @@ async def _check_rate(principal: Principal, rate: TenantRateLimit) -> None:
     if wait_s > 0:
         raise ApiError(
             429,
-            f"Rate limit of {principal.requests_per_min} requests per minute reached.",
+            f"The rate limit of {principal.requests_per_min} requests per minute is reached.",
             kind="requests",
             code="rate_limit_exceeded",
             headers={"retry-after": str(math.ceil(wait_s)), "retry-after-ms": str(math.ceil(wait_s * 1000))},

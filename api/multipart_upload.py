@@ -1,7 +1,7 @@
-"""Streams a multipart upload into Postgres: memory holds one piece, however large the file is.
+"""Streams a multipart upload into Postgres. Memory holds one piece, however large the file is.
 
-With python-multipart's parser alone: Starlette's forms spool each file to a disk first, and accept a form that ends
-too early.
+It uses only python-multipart's parser, because Starlette's forms first spool each file to a disk, and accept a form
+that ends too early.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from routing.fleet import TenantQuotas
 
 _MAX_FIELD_BYTES: Final = 4096
 _MAX_PARTS: Final = 17
-"""Sixteen fields and the file. Empty parts count too: each costs a hundred times what its bytes do."""
+"""Sixteen fields and the file. Empty parts count too, because each costs a hundred times as much as its bytes."""
 _SLICE_BYTES: Final = 32 * 1024
-"""Parsed at a time, with other requests in between: text that begins like a boundary is slow to parse."""
+"""Bytes parsed at a time, with other requests in between, because text that looks like a boundary is slow to parse."""
 _OVERHEAD_BYTES: Final = 64 * 1024
-"""What the form around the file may add to its size."""
+"""Maximum bytes that the form adds to the size of the file."""
 _MIN_EXPIRY_S: Final = 3600
 _MAX_EXPIRY_S: Final = 30 * 24 * 3600
 
@@ -80,7 +80,7 @@ async def receive_file(
 async def store_file(
     files: FileStore, data: bytes | bytearray, *, tenant: str, filename: str, quotas: TenantQuotas
 ) -> str:
-    """Store ``data`` as a file with the purpose batch; returns its id. After an ApiError nothing is kept."""
+    """Store ``data`` as a file with the purpose batch, and return its id. After an ApiError nothing is kept."""
     file_id = f"file-{secrets.token_hex(12)}"
     store = _Store(files, file_id, max_bytes=len(data))
     await _begin(files, file_id, tenant=tenant, quotas=quotas, max_bytes=len(data))
@@ -95,7 +95,7 @@ async def store_file(
 
 
 async def _begin(files: FileStore, file_id: str, *, tenant: str, quotas: TenantQuotas, max_bytes: int) -> None:
-    """Begin the file, if the tenant has room for it; others that are uploaded now count with the largest size."""
+    """Begin the file if the tenant has room for it. Other uploads in progress count at the maximum size."""
     kept = await files.begin(file_id, tenant=tenant, quotas=quotas, most_bytes=max_bytes)
     if kept is None:
         return
@@ -130,7 +130,7 @@ class _Store:
         self.size = 0
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Add bytes. Raises ApiError beyond the size limit."""
+        """Add bytes. Raises ApiError above the size limit."""
         self.size += len(data)
         if self.size > self._max_bytes:
             raise _oversize(self._max_bytes)
@@ -152,7 +152,7 @@ class _Store:
 
 @dataclass(slots=True)
 class _Form:
-    """The callbacks of the parser, named as it names them: keep the small fields, and pass on the file's bytes."""
+    """The callbacks of the parser, under its names: keep the small fields, and pass on the file's bytes."""
 
     fields: dict[str, str] = field(default_factory=dict)
     filename: str | None = None
@@ -167,7 +167,7 @@ class _Form:
     _in_file: bool = False
 
     def take(self) -> list[bytes]:
-        """The file's bytes since the last call."""
+        """Return the file's bytes since the last call."""
         data, self._data = self._data, []
         return data
 
@@ -219,13 +219,13 @@ _CALLBACKS: Final = [name for name in vars(_Form) if name.startswith("on_")]
 
 
 def _base_name(name: str) -> str:
-    """A file name without its path and without unprintable characters."""
+    """Return a file name without its path and without unprintable characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(char for char in last if char.isprintable())[:255]
 
 
 def _validated(form: _Form) -> tuple[str, int | None]:
-    """The purpose and the expiry in the form. Raises ApiError."""
+    """Return the purpose and the expiry in the form. Raises ApiError."""
     if not form.is_complete:
         raise bad_request("The multipart form is incomplete.", param="file")
     if form.filename is None:

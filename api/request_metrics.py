@@ -10,7 +10,7 @@ _BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10
 
 
 class Metrics:
-    """A registry of its own, so that two services in one process do not clash. No label holds user text."""
+    """A separate registry, so that two services in one process do not clash. No label contains user text."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,7 +28,7 @@ class Metrics:
             registry=self.registry,
         )
         self._kinds: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        """Bounded: there are few methods, routes and statuses."""
+        """Its size is bounded, because there are few methods, routes and statuses."""
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that has ended."""
@@ -45,5 +45,5 @@ class Metrics:
         self.registry.register(collector)
 
     def text(self) -> bytes:
-        """Prometheus' text format."""
+        """Return the metrics in Prometheus's text format."""
         return generate_latest(self.registry)

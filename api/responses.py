@@ -15,25 +15,25 @@ EVENT_STREAM: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/
 
 
 def server_sent_event(name: str, body: bytes) -> bytes:
-    """One event of a stream; ``body`` has no line breaks."""
+    """Return one event of a stream. ``body`` has no line breaks."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), body)
 
 
 def unix_s(moment: datetime | None) -> int | None:
-    """Whole Unix seconds."""
+    """Return whole Unix seconds."""
     return None if moment is None else int(moment.timestamp())
 
 
 def strip_nul(text: str) -> str:
-    """``text`` without NUL, which Postgres does not store; an id with one is then unknown."""
+    """Return ``text`` without NUL, which Postgres cannot store. An id with NUL is then unknown."""
     return text.replace("\0", "\ufffd")
 
 
 def json_response(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """``content`` as a JSON response."""
+    """Return ``content`` as a JSON response."""
     return raw_json(orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), status=status, headers=headers)
 
 
 def raw_json(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A response of encoded JSON."""
+    """Return a response of encoded JSON."""
     return Response(content, status_code=status, headers=dict(headers or {}), media_type="application/json")

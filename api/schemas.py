@@ -29,7 +29,7 @@ PATTERN_HINTS: Final[Mapping[str, str]] = {
     "completion_window": "use a duration such as 24h: a number of m, h or d, up to 9999m, 999h or 30d",
     "url": "use a URL that begins with https://",
 }
-"""The message for a field that does not match its pattern, instead of the regular expression."""
+"""The message for a field that does not match its pattern, which replaces the regular expression."""
 Event = Literal["batch.completed", "batch.failed", "batch.expired", "batch.cancelled"]
 Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
@@ -38,14 +38,15 @@ _MOST_KEYS: Final = 64
 
 
 def _refuse_many_keys(fields: Any) -> Any:
-    """Refuses them before each becomes an error: a hundred thousand errors take a second of the event loop."""
+    """Refuse too many keys before each becomes an error, because a hundred thousand errors block the event loop for a
+    second."""
     if isinstance(fields, dict) and len(fields) > _MOST_KEYS:
         raise PydanticCustomError("too_many_keys", "an object has at most {most} keys here", {"most": _MOST_KEYS})
     return fields
 
 
 class ApiModel(BaseModel):
-    """Unknown keys are ignored: clients may be newer than the service."""
+    """Unknown keys are ignored, because clients may be newer than the service."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -53,7 +54,7 @@ class ApiModel(BaseModel):
 
 
 class Page(ApiModel):
-    """What every paged list has."""
+    """The fields of every paged list."""
 
     object: Literal["list"]
     first_id: str | None
@@ -77,7 +78,7 @@ class ErrorBody(ApiModel):
 
 
 class ExpiresAfter(ApiModel):
-    """When a file expires, counted from its creation."""
+    """The expiry of a file, counted from its creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=3600, le=2592000), WHOLE]
@@ -115,7 +116,8 @@ Column = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=
 
 
 class RowOptions(ApiModel):
-    """The file is read as by the command line: a table, or lines of text or JSON. ``{}`` takes its one column."""
+    """The file is read as on the command line: a table, or lines of text or JSON. ``{}`` reads a table with one
+    column."""
 
     # The schema states what `_refuse_two_questions` checks.
     model_config = ConfigDict(
@@ -125,24 +127,25 @@ class RowOptions(ApiModel):
     )
 
     prompt: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")] | None = Field(
-        default=None, description="The question of each row: text with {{column}}; filters: trim, lower, upper, title."
+        default=None,
+        description="The question of each row: a text with {{column}}. Filters: trim, lower, upper, title.",
     )
-    column: Column | None = Field(default=None, description="The column that holds the question, instead of a prompt.")
-    id: Column | None = Field(default=None, description="The column of unique ids; default: row-1, row-2, …")
+    column: Column | None = Field(default=None, description="The column with the question, instead of a prompt.")
+    id: Column | None = Field(default=None, description="The column of unique ids. Default: row-1, row-2, …")
     tier_column: Column | None = Field(default=None, description="The column that pins a row to a tier or model.")
     workload: Column | None = Field(default=None, description="The column that names each row's workload.")
     expected: Column | None = Field(
-        default=None, description="The column with the correct answers, which a quality floor is graded by."
+        default=None, description="The column with the correct answers. A quality floor is graded by them."
     )
 
     @model_validator(mode="after")
     def _refuse_two_questions(self) -> "RowOptions":
         if self.prompt is not None and self.column is not None:
-            raise PydanticCustomError("misplaced", "prompt and column both say what the question is; give one")
+            raise PydanticCustomError("misplaced", "prompt and column both define the question. Give only one of them")
         return self
 
     def as_mapping(self) -> RowMapping:
-        """What the columns mean."""
+        """Return the meaning of the columns."""
         return RowMapping(
             self.prompt,
             self.column,
@@ -169,31 +172,32 @@ class BatchOptions(ApiModel):
     )
 
     max_cost_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | None = Field(
-        default=None, description="Maximum cost of the batch; default: the fleet's."
+        default=None, description="Maximum cost of the batch in USD. Default: the fleet's."
     )
     budget_policy: Literal["hold", "fail", "degrade"] | None = Field(
-        default=None, description="What happens to queries beyond the budget; default: the fleet's policy."
+        default=None, description="What happens to queries over the budget. Default: the fleet's policy."
     )
     priority: Annotated[int, Field(ge=-100, le=0), WHOLE] = Field(
-        default=0, description="Below 0: after the batches of all tenants that have 0."
+        default=0,
+        description="Higher values are answered first. A batch below 0 waits for batches of all tenants at 0 or above.",
     )
     dedup: bool = Field(default=False, description="Ask identical lines only once at any temperature.")
     quality: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
         default=None, description="Quality floor relative to the top tier, certified on a sample of the batch."
     )
     confidence: Annotated[float, Field(ge=0.5, le=MOST_CONFIDENCE, allow_inf_nan=False)] | None = Field(
-        default=None, description="Confidence of the certificate; default: 0.95. Needs quality."
+        default=None, description="Confidence of the certificate. Default: 0.95. Needs quality."
     )
     pilot: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = Field(
         default=None, description="Maximum number of sampled queries. Needs quality."
     )
     grader: Annotated[GraderChoice, Field(strict=False)] | None = Field(
         default=None,
-        description="Who grades the sample; default: by the shape of its answers, and the fleet's judge for free text. "
+        description="Grader of the sample. Default: by the shape of its answers, and the fleet's judge for free text. "
         "Needs quality.",
     )
     rows: RowOptions | None = Field(
-        default=None, description="What the columns of the file mean; default: the file is JSON lines."
+        default=None, description="The meaning of the file's columns. Default: the file is JSON lines."
     )
 
     @model_validator(mode="after")
@@ -204,7 +208,7 @@ class BatchOptions(ApiModel):
 
 
 KEYS: Final[Mapping[str, Collection[str]]] = {"pointsman": BatchOptions.model_fields, "rows": RowOptions.model_fields}
-"""The keys of the objects that refuse any other."""
+"""The keys of the objects that refuse unknown keys."""
 
 _BUDGET_KEYS: Final = frozenset({*BatchOptions.model_fields, "budget", "budget_usd"})
 
@@ -214,7 +218,9 @@ class BatchCreate(ApiModel):
 
     input_file_id: Words
     endpoint: Annotated[Words, Field(json_schema_extra={"enum": list(Endpoint)})]
-    completion_window: Annotated[str, Field(pattern=WINDOW_PATTERN, description="24h, or another number of m, h or d")]
+    completion_window: Annotated[
+        str, Field(pattern=WINDOW_PATTERN, description="The time limit: 24h, or another number of m, h or d")
+    ]
     metadata: Annotated[dict[Name, Words], BeforeValidator(_refuse_many_keys), Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None
     pointsman: BatchOptions | None = None
@@ -222,7 +228,7 @@ class BatchCreate(ApiModel):
     @model_validator(mode="before")
     @classmethod
     def _refuse_misplaced_budget(cls, body: Any) -> Any:
-        """Other unknown keys are ignored, but a budget in the wrong place must not be."""
+        """Refuse a budget in the wrong place. Other unknown keys are ignored."""
         if isinstance(body, dict):
             for key in body.keys() & _BUDGET_KEYS:
                 raise PydanticCustomError("misplaced", '{key} belongs in the object "pointsman"', {"key": key})
@@ -395,15 +401,15 @@ class WebhookDeleted(ApiModel):
 
 
 class LabelCreate(ApiModel):
-    """A label for the answer to a line; without ``tier`` for the final answer."""
+    """A label for the answer to a line. Without ``tier`` it is for the final answer."""
 
     batch_id: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     custom_id: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
     grade: Annotated[float, Field(ge=0, le=1)]
-    """From 0 (wrong) to 1 (right)."""
+    """A grade from 0 (wrong) to 1 (right)."""
     tier: Name | None = None
     by: Literal["doubt", "chance", "judged"] | None = None
-    """How the answer was sampled, as the sample says; figures and training leave out doubt and judged."""
+    """The sampling method, as the sample states it. Figures and training exclude doubt and judged."""
 
 
 class LabelObject(ApiModel):

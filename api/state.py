@@ -1,4 +1,4 @@
-"""The application's state: what the routes work with, one per process."""
+"""The application's state, one per process, which the routes use."""
 
 import asyncio
 import secrets
@@ -37,7 +37,7 @@ from routing.fleet import Fleet
 from settings import Settings
 
 GIVE_UP_S = 10.0
-"""How long a statement of the ledger is retried while Postgres is unavailable and a client waits."""
+"""How long, in seconds, a statement of the ledger is retried while Postgres is unavailable and a client waits."""
 
 _PING_TTL_S = 0.5
 _MAX_STATUSES = 10_000
@@ -46,26 +46,27 @@ _MOST_STREAMS = 1_000
 _MOST_CHATS = 10_000
 _MOST_MESSAGE_BATCHES = 32
 _MOST_BODY_BYTES = 36 * 1024**2
-"""Of a tenant: the largest request, a message batch, and small ones beside it."""
+"""Maximum body bytes per tenant: the largest request, a message batch, and small ones besides."""
 _MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
 _CONNECTIONS = 10
 _REQUESTS_AT_ONCE = 4
-"""Per tenant, of requests that use connections to Postgres and are no long-lived streams: never all `_CONNECTIONS`."""
+"""Maximum concurrent requests per tenant that use connections to Postgres and are not long-lived streams. It is below
+`_CONNECTIONS`."""
 _CHATS_CHECKED_AT_ONCE = 2
-"""Of a tenant."""
+"""Maximum per tenant."""
 _ANSWERS_SENT_AT_ONCE = 8
-"""Of a tenant: one may have megabytes, which are in memory until the client has read them."""
+"""Maximum per tenant. An answer may have megabytes, which are in memory until the client has read them."""
 _MOST_REQUESTS = 1_000
 _MOST_REQUESTS_IN_ALL = 5_000
 """Half of the connections."""
 _MOST_DOWNLOADS = 16
 _MOST_DOWNLOADS_IN_ALL = 128
-"""Each holds a page of a file, however slowly it is read."""
+"""Each download holds a page of a file, however slowly it is read."""
 _MOST_UPLOADS = 16
 _MOST_UPLOADS_IN_ALL = 64
-"""Each holds some megabytes, and is parsed beside what others ask."""
+"""Each upload holds some megabytes, and is parsed between other requests."""
 _MOST_DRY_RUNS = 2
-"""Each is a thread that reads a file."""
+"""Each dry run is a thread that reads a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Status:
 
 
 class AppState:
-    """Everything that a request may need, opened with the process and closed with it."""
+    """Everything that a request may need. It opens with the process and closes with it."""
 
     def __init__(self, settings: Settings, fleet: Fleet, config: ApiConfig, metrics: Metrics) -> None:
         self.settings = settings
@@ -108,44 +109,46 @@ class AppState:
         self.chats = TenantShares("chat completions", most=quotas.waiting_chats, most_in_all=_MOST_CHATS)
         self.dry_runs = TenantShares("dry runs", most=1, most_in_all=_MOST_DRY_RUNS)
         self.message_batches = TenantShares("message batches", most=2, most_in_all=_MOST_MESSAGE_BATCHES)
-        """Being read and checked: each is in memory as a whole."""
+        """Requests that are being read and checked. Each is in memory as a whole."""
         self.downloads = TenantShares("downloads", most=_MOST_DOWNLOADS, most_in_all=_MOST_DOWNLOADS_IN_ALL)
         self.uploads = TenantShares("uploads", most=_MOST_UPLOADS, most_in_all=_MOST_UPLOADS_IN_ALL)
         self.turns = TenantTurns(_REQUESTS_AT_ONCE)
         self.requests = TenantShares("requests", most=_MOST_REQUESTS, most_in_all=_MOST_REQUESTS_IN_ALL)
-        """That wait for a turn, or have one."""
+        """Requests that wait for a turn, or have one."""
         self.bodies = TenantShares(
             "bytes of request bodies", most=_MOST_BODY_BYTES, most_in_all=_MOST_BODY_BYTES_IN_ALL
         )
         self.live = DashboardStream(self.figures, stopping=self.stopping)
         metrics.add(FleetMetrics(self.figures))
         self.validate_soon = asyncio.Event()
-        """Set when a batch was created, so that its validation does not wait for the next poll."""
+        """Set when a batch is created, so that its validation does not wait for the next poll."""
         self.deliver_soon = asyncio.Event()
         self.checks = asyncio.Semaphore(1)
-        """A schema is compiled without a break of up to a fifth of a second: one at a time, and others in between."""
+        """A schema is compiled without interruption for up to 0.2 s, so schemas are compiled one at a time, with other
+        work in between."""
         self.validations, self.finalizations = TenantJobs(), TenantJobs()
         self.chat_turns = TenantTurns(_CHATS_CHECKED_AT_ONCE)
-        """Before ``submissions`` and ``checks``, which are in the order of coming: a tenant's crowd waits here."""
+        """Acquired before ``submissions`` and ``checks``, which serve requests in order of arrival, so that a tenant's
+        many requests wait here."""
         self.answers = TenantTurns(_ANSWERS_SENT_AT_ONCE)
         self.submissions = asyncio.Semaphore(4)
-        """A submission holds two connections; with more at once none might get its second."""
+        """A submission holds two connections. With more submissions at once, none might get its second connection."""
         self._stored_bytes = alru_cache(maxsize=_MAX_TENANTS, ttl=config.status_ttl_s)(
             partial(stored_bytes, self.engine)
         )
         self.ask_postgres = alru_cache(ttl=_PING_TTL_S)(self._ask_postgres)
-        """Asks once for all that come within `_PING_TTL_S`: `/readyz` needs no key."""
+        """One query for all requests within `_PING_TTL_S`, because `/readyz` needs no key."""
         self._read_status = alru_cache(maxsize=_MAX_STATUSES, ttl=config.status_ttl_s)(self._read_status_now)
 
     async def status(self, public_id: str, *, tenant: str, param: str = "batch_id") -> Status:
-        """The tenant's batch as it was at most ``status_ttl_s`` ago. Raises ApiError 404 for an unknown id."""
+        """Return the tenant's batch, at most ``status_ttl_s`` old. Raises ApiError 404 for an unknown id."""
         found = await self._read_status(tenant, public_id) if is_public_id(public_id) else None
         if found is None:
             raise not_found("Batch", public_id, param=param)
         return found
 
     async def status_now(self, public_id: str, *, tenant: str) -> Status:
-        """The tenant's batch as it is now. Raises ApiError 404 for an unknown id."""
+        """Return the tenant's current batch. Raises ApiError 404 for an unknown id."""
         self._read_status.cache_invalidate(tenant, public_id)
         return await self.status(public_id, tenant=tenant)
 
@@ -160,7 +163,7 @@ class AppState:
         return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
 
     async def check_stored(self, tenant: str) -> None:
-        """Raises ApiError 413 where the tenant's batches had used up its quota at most ``status_ttl_s`` ago."""
+        """Raise ApiError 413 if the tenant's batches had used up its quota at most ``status_ttl_s`` ago."""
         most = self.fleet.tenant_quotas.stored_bytes
         if await self._stored_bytes(tenant) >= most:
             raise no_room(0, most)
@@ -169,7 +172,7 @@ class AppState:
         await run_report(self.engine, "dashboard_clock")
 
     async def close(self) -> None:
-        """Closes every connection."""
+        """Close every connection."""
         await self.live.close()
         if self._redis is not None:
             await self._redis.aclose()
@@ -177,36 +180,37 @@ class AppState:
 
 
 def get_state(request: Request) -> AppState:
-    """The state of the application that serves the request."""
+    """Return the state of the application that serves the request."""
     service: AppState = request.app.state.service
     return service
 
 
 def get_principal(request: Request) -> Principal:
-    """Who asks, as the middleware found it."""
+    """Return the caller that the middleware found."""
     principal: Principal = request.state.principal
     return principal
 
 
 def get_tenant(request: Request) -> str:
-    """The tenant of the request."""
+    """Return the tenant of the request."""
     return get_principal(request).tenant
 
 
 def get_recheck(request: Request) -> Callable[[], Awaitable[bool]]:
-    """Whether the request's key is still valid, asked anew: what a stream asks before each of its turns."""
+    """Return a function that checks whether the request's key is still valid. A stream calls it before each of its
+    turns."""
     recheck: Callable[[], Awaitable[bool]] = request.state.recheck
     return recheck
 
 
 def get_held_body(request: Request) -> HeldBody:
-    """What is counted of the request's body, for a route that waits long after it needs the body."""
+    """Return the counter of the request's body, for a route that waits long after it needs the body."""
     held: HeldBody = request.state.held_body
     return held
 
 
 def get_until_sent(request: Request) -> AsyncExitStack:
-    """What is entered here is left when the response has been sent, and read but for `MAX_UNSENT_BYTES`."""
+    """Return an exit stack that closes when the response has been sent, and read except for `MAX_UNSENT_BYTES`."""
     until_sent: AsyncExitStack = request.state.until_sent
     return until_sent
 

@@ -25,11 +25,11 @@ HEADERS: Final = {
 
 _STATIC: Final = files("api").joinpath("static")
 _HEAD, _NAV = (_STATIC.joinpath("shared", name).read_bytes() for name in ("head.html", "nav.html"))
-"""What pages have in common, in place of ``<!-- head -->`` and ``<!-- nav -->``."""
+"""The shared parts of pages, which replace ``<!-- head -->`` and ``<!-- nav -->``."""
 
 
 class Pages:
-    """The files of one folder of ``api/static``, read once, under ``path``; its page is at ``path`` itself."""
+    """The files of one folder of ``api/static``, read once, under ``path``. The page itself is at ``path``."""
 
     def __init__(self, path: str, folder: str) -> None:
         self._path = path
@@ -41,7 +41,7 @@ class Pages:
         }
 
     def _whole(self, name: str, file: bytes) -> bytes:
-        """``file`` with the parts that pages share; a link of the navigation to the page itself is marked."""
+        """Return ``file`` with the shared parts of pages. The navigation link to the page itself is marked."""
         path = self._path if name == self._page else f"{self._path}/{name}"
         link = f'href="{path}"'.encode()
         nav = _NAV.replace(link, link + b' aria-current="page"')
@@ -53,7 +53,7 @@ class Pages:
         return frozenset({self._path, *(f"{self._path}/{name}" for name in self._files)})
 
     def response(self, name: str | None = None) -> Response:
-        """The file, or the page itself. Raises ApiError 404 for an unknown name."""
+        """Return the file, or the page itself. Raises ApiError 404 for an unknown name."""
         name = name or self._page
         if name not in self._files:
             raise ApiError(404, f"No such file: {self._path}/{name[:100]}")

@@ -1,6 +1,6 @@
 """Rate limit of each tenant's requests per minute: a token bucket in Redis for all processes of the service.
 
-While Redis is unavailable, or where none is configured, each process limits its share by a bucket of its own.
+While Redis is unavailable or not configured, each process limits its share with its own bucket.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ log = structlog.get_logger()
 
 _SCRIPT: Final = Script(Path(__file__).with_name("tenant_rate_limit.lua"))
 _COOLDOWN_S: Final = 5.0
-"""How long Redis is not called after it failed."""
+"""How long, in seconds, Redis is not called after a failure."""
 _TENANTS_PER_CALL: Final = 200
-"""About a millisecond of Redis, which serves others too."""
+"""Takes about a millisecond of Redis, which serves others too."""
 
 _Pending = dict[tuple[str, int], list["asyncio.Future[float]"]]
 """Requests that wait for a decision, by tenant and limit."""
 
 
 def bucket_size(per_min: float) -> float:
-    """The burst that a bucket allows: a tenth of a minute's requests, at least one."""
+    """Return the burst that a bucket allows: a tenth of a minute's requests, at least one."""
     return max(1.0, per_min / 10)
 
 
@@ -47,7 +47,7 @@ class LocalTenantRateLimit:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, tenant: str, *, per_min: float) -> float:
-        """Take one token; 0 if there was one, else the seconds until there is one."""
+        """Take one token. Return 0 if there was one, else the seconds until there is one."""
         now = self._clock()
         size = bucket_size(per_min)
         bucket = self._buckets.setdefault(tenant, _Bucket(size, now))
@@ -71,13 +71,13 @@ class TenantRateLimit:
         self._clock = clock
         self._local = LocalTenantRateLimit(clock=clock)
         self._processes = 1
-        """Processes that share the limit, as of the last answer of Redis."""
+        """The number of processes that share the limit, by the last answer of Redis."""
         self._down_until = 0.0
         self._pending: _Pending = defaultdict(list)
         self._sender: asyncio.Task[None] | None = None
 
     async def take(self, tenant: str, *, per_min: int | None) -> float:
-        """Take one token; 0 if there was one, else the seconds until there is one."""
+        """Take one token. Return 0 if there was one, else the seconds until there is one."""
         if per_min is None:
             return 0.0
         if self._redis is not None and self._clock() >= self._down_until:
@@ -92,7 +92,7 @@ class TenantRateLimit:
         return self._local.take(tenant, per_min=per_min / self._processes)
 
     async def _send_pending(self, redis: Redis) -> None:
-        """One call at a time: requests that arrive during a call are in the next one."""
+        """Send the pending requests, one call at a time. Requests that arrive during a call are in the next one."""
         while self._pending:
             batch = {limit: self._pending.pop(limit) for limit in list(self._pending)[:_TENANTS_PER_CALL]}
             try:
@@ -115,7 +115,7 @@ class TenantRateLimit:
                     decision.set_result(0.0 if place < granted else max(wait_ms, 1) / 1000)
 
     def _fail(self, error: Exception, batch: _Pending) -> None:
-        """Fail all pending requests: none of them waits for a Redis that does not answer."""
+        """Fail all pending requests, so that none waits for an unresponsive Redis."""
         pending = [
             decision for group in (batch, self._pending) for decisions in group.values() for decision in decisions
         ]

@@ -1,4 +1,4 @@
-"""How much of a kind this process holds for requests, in all and for one tenant."""
+"""Limits on how many requests or bytes this process holds, in all and for one tenant."""
 
 import asyncio
 from collections import Counter
@@ -14,11 +14,12 @@ from starlette.types import Receive, Scope, Send
 from api.http_errors import ApiError
 
 TURN_S: Final = 0.5
-"""How often a stream asks whether its key is still valid: with `api.auth.KEY_TTL_S`, a revoked one ends in a second."""
+"""How often a stream checks whether its key is still valid. With `api.auth.KEY_TTL_S`, a revoked key ends within a
+second."""
 
 
 class TenantShares:
-    """What is open, by tenant: requests, or their bytes. ``most`` of one tenant, ``most_in_all`` of all."""
+    """The open requests, or their bytes, by tenant: at most ``most`` of one tenant and ``most_in_all`` of all."""
 
     def __init__(self, what: str, *, most: int, most_in_all: int) -> None:
         self._what = what
@@ -27,7 +28,7 @@ class TenantShares:
         self._open: Counter[str] = Counter()
 
     def check(self, tenant: str, *, more: int = 1) -> None:
-        """Raise ApiError 429 where the tenant's share, or what is left of all, has no room for ``more``."""
+        """Raise ApiError 429 if the tenant's share, or the rest of all shares, has no room for ``more``."""
         if self._open[tenant] + more > self._most or self._open.total() + more > self._most_in_all:
             raise quota_reached(
                 f"{self._open[tenant]} {self._what} are open", self._most, "Wait until some have ended."
@@ -35,7 +36,7 @@ class TenantShares:
 
     @contextmanager
     def opened(self, tenant: str) -> Iterator[None]:
-        """Counts one for as long as the block. Raises ApiError 429 where the share has no room."""
+        """Count one request while the block runs. Raises ApiError 429 if the share has no room."""
         self.check(tenant)
         self.add(tenant, 1)
         try:
@@ -44,16 +45,16 @@ class TenantShares:
             self.add(tenant, -1)
 
     def add(self, tenant: str, amount: int) -> None:
-        """Counts ``amount`` more, or less where it is negative."""
+        """Count ``amount`` more, or less if it is negative."""
         self._open[tenant] += amount
         if not self._open[tenant]:
             del self._open[tenant]
 
 
 class CountedStream(StreamingResponse):
-    """A streamed response that counts in ``shares`` from when it is made to its end, as a burst of requests needs.
+    """A streamed response that counts in ``shares`` from its creation to its end, which bounds a burst of requests.
 
-    Raises ApiError 429 where the tenant's share, or all, are taken.
+    Raises ApiError 429 if the tenant's share, or all, are taken.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class CountedStream(StreamingResponse):
 
 
 class HeldBody:
-    """The bytes of one request's body that are in memory, as a part of the tenant's share of ``bodies``."""
+    """The bytes of one request's body in memory, which count in the tenant's share of ``bodies``."""
 
     def __init__(self, bodies: TenantShares, tenant: str) -> None:
         self._bodies = bodies
@@ -86,28 +87,29 @@ class HeldBody:
         self._bytes = 0
 
     def add(self, size: int) -> None:
-        """Counts ``size`` more. Raises ApiError 429 where the share has no room for them."""
+        """Count ``size`` more. Raises ApiError 429 if the share has no room for them."""
         self._bodies.check(self._tenant, more=size)
         self._bodies.add(self._tenant, size)
         self._bytes += size
 
     def release(self) -> None:
-        """The body is no longer in memory."""
+        """Stop counting the body, which is no longer in memory."""
         if self._bytes:
             self._bodies.add(self._tenant, -self._bytes)
             self._bytes = 0
 
 
 class TenantTurns:
-    """``at_once`` requests of a tenant are worked on; its others wait for them, and those of other tenants do not."""
+    """Works on ``at_once`` requests of a tenant. Its other requests wait for them, and those of other tenants do
+    not."""
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
         self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        """While one of the tenant's requests is here."""
+        """Entries exist while a request of the tenant is here."""
 
     def of(self, tenant: str) -> asyncio.Semaphore:
-        """To be held while a request is worked on."""
+        """Return a lock to hold while a request is processed."""
         turns = self._of.get(tenant)
         if turns is None:
             turns = self._of[tenant] = asyncio.Semaphore(self._at_once)
@@ -119,14 +121,14 @@ class OfTenant(Protocol):
 
     @property
     def tenant(self) -> str:
-        """Whose it is."""
+        """The tenant of the work."""
 
 
 Work = TypeVar("Work", bound=OfTenant)
 
 
 class TenantJobs:
-    """Background work of one kind in this process: one tenant's never takes all places."""
+    """Background work of one kind in this process. One tenant's work never takes all places."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -136,7 +138,7 @@ class TenantJobs:
     async def taken(
         self, take: Callable[[Sequence[str]], Awaitable[Work | None]], *, most: int
     ) -> AsyncIterator[Work | None]:
-        """What ``take`` finds that is of none of the tenants with ``most``; it counts for as long as the block."""
+        """Return what ``take`` finds for tenants with fewer than ``most``. It counts while the block runs."""
         async with self._turn:  # one at a time, so that the count is right
             work = await take([tenant for tenant, jobs in self._open.items() if jobs >= most])
             if work is not None:
@@ -151,15 +153,17 @@ class TenantJobs:
 
 
 def quota_reached(what: str, most: int, fix: str) -> ApiError:
-    """A quota of the tenant is used up."""
-    message = f"{what}; a tenant may have {most}. {fix}"
+    """Return the error of a tenant that has used up a quota."""
+    message = f"{what}. The limit of a tenant is {most}. {fix}"
     return ApiError(429, message, code="quota_reached", headers={"retry-after": "5"})
 
 
 def no_room(left: int, most: int) -> ApiError:
-    """A batch or a chat needs more than the bytes ``left`` for the tenant's prompts and answers."""
+    """Return the error of a batch or chat that needs more than the ``left`` bytes of the tenant's prompts and
+    answers."""
     message = (
-        f"It needs more than the {left} bytes that are left for prompts and answers; a tenant may have {most}. Have "
-        "old batches purged (`pointsman purge --tenant`), or ask for a larger stored_bytes of [tenant_quotas]."
+        f"The prompts and answers need more than the {left} bytes that are left of the tenant's {most}. fix: "
+        "have old batches purged (`pointsman purge --tenant`), or ask for a larger stored_bytes of "
+        "[tenant_quotas]."
     )
     return ApiError(413, message, code="quota_reached")

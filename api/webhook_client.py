@@ -1,5 +1,4 @@
-"""One POST of a webhook to an address that was checked: no redirects, no proxies, no more of the response than its
-status."""
+"""One POST of a webhook to a checked address, without redirects or proxies. Only the status of the response is read."""
 
 import asyncio
 import socket
@@ -17,37 +16,37 @@ from providers.transport.failures import TRANSPORT_ERRORS, cause_of
 
 MOST_LOOKUPS: Final = 20
 _RESOLVERS: Final = ThreadPoolExecutor(MOST_LOOKUPS, thread_name_prefix="webhook-dns")
-"""Names without an answer hold a thread for half a minute: not one of the pool that everything else uses."""
+"""A separate pool of threads, because a name without an answer blocks a thread for half a minute."""
 
 
 class ForbiddenAddress(Exception):
-    """A webhook's URL, or where it leads, is not one to send to; the message says why."""
+    """The URL of a webhook, or its address, is not allowed. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """A URL taken apart."""
+    """The parts of a URL."""
 
     secure: bool
     host: str
     port: int
     path: str
-    """With the query."""
+    """The path with the query string."""
 
     @property
     def authority(self) -> str:
-        """For the Host header."""
+        """The host and port for the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """Put together again, without a user or a fragment."""
+        """The whole URL, without a user or a fragment."""
         return f"{'https' if self.secure else 'http'}://{self.authority}{self.path}"
 
 
 def parse_target(url: str, *, private: bool) -> WebhookTarget:
-    """The parts of ``url``; plain http only where private addresses are allowed. Raises NotAllowed."""
+    """Return the parts of ``url``. Plain http is allowed only with private addresses. Raises ForbiddenAddress."""
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ForbiddenAddress("The URL has characters that must be escaped.")
     try:
@@ -76,7 +75,7 @@ def parse_target(url: str, *, private: bool) -> WebhookTarget:
 
 
 async def resolve(target: WebhookTarget, *, private: bool) -> list[str]:
-    """The target's addresses, which may be connected to. Raises NotAllowed, or OSError where the name has none."""
+    """Return the target's addresses, which are allowed. Raises ForbiddenAddress, or OSError if the name has none."""
     look_up = partial(socket.getaddrinfo, target.host, target.port, type=socket.SOCK_STREAM)
     found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, look_up)
     addresses = [ip_address(str(info[4][0]).partition("%")[0]) for info in found]
@@ -86,13 +85,13 @@ async def resolve(target: WebhookTarget, *, private: bool) -> list[str]:
 
 
 class WebhookDeliveryError(Exception):
-    """No response came; the message says why, in words of ours."""
+    """No response came. The message says why, in our own words."""
 
 
 async def post_webhook(
     target: WebhookTarget, body: bytes, headers: Mapping[str, str], *, private: bool, timeout_s: float
 ) -> int:
-    """Sends ``body`` and returns the response's status. Raises WebhookDeliveryError, or ForbiddenAddress."""
+    """Send ``body`` and return the response's status. Raises WebhookDeliveryError, or ForbiddenAddress."""
     try:
         # A look-up cannot be cancelled, and holds a thread until it ends: until then it counts for its tenant.
         addresses = await resolve(target, private=private)

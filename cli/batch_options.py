@@ -25,34 +25,42 @@ GraderOption = Annotated[
     GraderChoice | None,
     typer.Option(
         "--grader",
-        help="Who grades the pilot's answers. Default: by their shape, or the fleet's judge. Needs --quality.",
+        help="Grader of the pilot's answers. Default: by their shape, and the fleet's judge for free text. Needs "
+        "--quality.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOptionGroup:
-    """What a command says about its batch."""
+    """The options that describe a batch."""
 
     idempotency_key: Annotated[
         str | None,
-        typer.Option("--idempotency-key", metavar="KEY", help="A repeated key returns the batch of its first use."),
+        typer.Option(
+            "--idempotency-key",
+            metavar="KEY",
+            help="An idempotency key. Using it again returns the batch of its first use.",
+        ),
     ] = None
-    priority: Annotated[int, typer.Option("--priority", min=-100, max=100, help="Higher values go first.")] = 0
+    priority: Annotated[
+        int, typer.Option("--priority", min=-100, max=100, help="Higher values are answered first.")
+    ] = 0
     budget: BudgetOption = None
     budget_policy: Annotated[
         BudgetPolicy | None,
         typer.Option(
             "--budget-policy",
-            help="For queries over the budget: hold them, fail them, or degrade the easiest ones to cheaper tiers. "
-            "Default: the fleet's policy.",
+            help="What happens to queries over the budget: hold them, fail them, or degrade the easiest ones to "
+            "cheaper tiers. Default: the fleet's policy.",
         ),
     ] = None
     dedup: Annotated[
         bool,
         typer.Option(
             "--dedup",
-            help="Ask identical lines only once at any temperature. Without it, only those with temperature 0.",
+            help="Ask identical lines only once at any temperature. Without this option, only lines with "
+            "temperature 0 share an answer.",
         ),
     ] = False
     within: Annotated[
@@ -60,7 +68,8 @@ class BatchOptionGroup:
         typer.Option(
             "--within",
             metavar="TIME",
-            help="When you need the answers: 90m, 24h, 2d. Until then the fleet's cheaper, slower lanes may be used.",
+            help="The time within which you need the answers, such as 90m, 24h or 2d. Cheaper, slower lanes of the "
+            "fleet may be used until then.",
         ),
     ] = None
     by: Annotated[
@@ -74,21 +83,21 @@ class BatchOptionGroup:
         typer.Option(
             "--quality",
             metavar="SHARE",
-            help="Keep this share of the top tier's quality, certified on a random sample (the pilot) of the batch: "
-            "0.95.",
+            help="Keep this share of the top tier's quality, such as 0.95. A random sample of the batch (the pilot) "
+            "certifies it.",
         ),
     ] = None
     confidence: ConfidenceOption = None
     pilot: Annotated[
         int | None,
-        typer.Option("--pilot", metavar="N", min=1, help="Sample at most N queries. Needs --quality."),
+        typer.Option("--pilot", metavar="N", min=1, help="Maximum number of sampled queries. Needs --quality."),
     ] = None
     grader: GraderOption = None
 
     def spec(
         self, source: str | SqlInput | None, *, tenant: str = DEFAULT_TENANT, stops_after_pilot: bool = False
     ) -> BatchSpec:
-        """The batch, named after its ``source``. Raises CommandError where the options contradict each other."""
+        """Return the batch, named after its ``source``. Raises CommandError if the options contradict each other."""
         return BatchSpec(
             source="stdin" if source in (None, STDIN) else Path(display_name(str(source))).name,
             tenant=tenant,
@@ -102,11 +111,11 @@ class BatchOptionGroup:
         )
 
     def _pilot(self, *, stops: bool) -> PilotSpec | None:
-        """The pilot of the quality floor; None without a floor."""
+        """Return the pilot of the quality floor, or None without a floor."""
         if self.quality is None:
             if (self.confidence, self.pilot, self.grader) != (None, None, None):
                 raise CommandError(
-                    "--confidence, --pilot and --grader belong to a quality floor.",
+                    "--confidence, --pilot and --grader need --quality.",
                     hint="Add --quality 0.95.",
                     code=ExitCode.USAGE,
                 )
@@ -122,5 +131,7 @@ class BatchOptionGroup:
         except ValueError as error:
             name, _, problem = str(error).partition(": ")
             raise CommandError(
-                f"Invalid --{name}: {problem}.", hint="E.g. --quality 0.95 --confidence 0.95.", code=ExitCode.USAGE
+                f"Invalid --{name}: {problem}.",
+                hint="For example, use --quality 0.95 --confidence 0.95.",
+                code=ExitCode.USAGE,
             ) from None

@@ -1,4 +1,4 @@
-"""Submits a source of queries as a batch and waits for its end: what `run` and `submit` share."""
+"""Submission of a source of queries as a batch, and the wait for its end. `run` and `submit` share it."""
 
 import shlex
 from collections.abc import Callable
@@ -27,16 +27,20 @@ from submission.table_reader import InputTable
 
 
 def check_against_fleet(spec: BatchSpec, fleet: Fleet) -> None:
-    """Raises UsageError where ``fleet`` lacks what the grader of ``spec`` needs; warns of a deadline without a lane."""
+    """Raise UsageError if ``fleet`` lacks what the grader of ``spec`` needs. Warn of a deadline without a cheaper
+    lane."""
     if spec.deadline is not None and all(model.lanes == (Lane.STANDARD,) for model in fleet.models.values()):
-        warn('No model of this fleet has a cheaper lane, so the deadline changes nothing. fix: lanes = ["batch"].')
+        warn(
+            "No model of this fleet has a cheaper lane, so the deadline changes nothing. fix: set lanes = "
+            '["batch"] for a model of the fleet.'
+        )
     if spec.pilot is not None and (problem := grader_problem(spec.pilot.grader, fleet)) is not None:
         name, _, fix = problem.partition(". fix: ")
         raise UsageError(f"--grader {spec.pilot.grader}: {name}.", hint=f"{fix[0].upper()}{fix[1:]}.")
 
 
 def fleet_flag(fleet: Path | None) -> str:
-    """The option by which a later command uses the same fleet."""
+    """Return the option by which a later command uses the same fleet."""
     return f" --fleet {shlex.quote(str(fleet))}" if fleet else ""
 
 
@@ -49,23 +53,23 @@ class Submission:
     spec: BatchSpec
     skip_invalid: bool
     resume_flags: str
-    """Options for a later command that continues the batch."""
+    """The options for a later command that continues the batch."""
     output: ResultOutput
-    """Where the results go."""
+    """The destination of the results."""
     input_name: str = ""
-    """The FILE that `run` needs again to continue the batch, with a space before it; "" where it needs none."""
+    """The FILE that `run` needs to continue the batch, with a space before it. "" if it needs none."""
     public_id: str | None = None
     """None until the batch is accepted."""
     rejections: dict[str, Any] = field(default_factory=lambda: {"rejected": 0, "rejected_file": None})
-    """For ``--json``."""
+    """The rejected lines, for ``--json``."""
 
     async def submit(self, source: Source, engine: AsyncEngine, fleet: Fleet, *, shows_id: bool = True) -> SubmitResult:
-        """Submits the source with a forecast; rejected lines go to a file of their own. Raises InvalidInput."""
+        """Submit the source with a forecast. Rejected lines go to a separate file. Raises InvalidInput."""
         forecaster = Forecaster(self.settings, fleet, engine, self.spec)
         try:
             result = await self._submit(source, engine, fleet, forecaster)
         except IdempotencyConflict as error:
-            raise UsageError(str(error), hint="Give each file its own key.") from error
+            raise UsageError(str(error), hint="Use a different key for each file.") from error
         self.public_id = result.public_id  # at once, for an interrupt from here on
         name = f"{result.public_id}: " if shows_id else ""
         if not result.duplicate:
@@ -110,9 +114,10 @@ class Submission:
         *,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """Shows progress until the batch has ended, and writes the results, joined to ``rows``.
+        """Show progress until the batch has ended, and write the results, joined to ``rows``.
 
-        Raises UsageError where no worker of ``fleet`` serves it, QueriesHeld after the results where some are held.
+        Raises UsageError if no worker of ``fleet`` serves the batch, and QueriesHeld, after the results, if some
+        queries are held.
         """
 
         async def progress() -> Progress:
@@ -130,7 +135,7 @@ class Submission:
         return LaterCommands.of(public_id, file=self.input_name, output=self.output.flags, fleet=self.resume_flags)
 
     def interrupted(self) -> CommandError:
-        """The error of a command that Ctrl-C ends, with the commands that continue the batch."""
+        """Return the error of a command that Ctrl-C ends, with the commands that continue the batch."""
         if self.public_id is None:
             message, hint = "Interrupted before the batch was accepted; nothing was submitted.", "Run it again."
         else:

@@ -1,4 +1,4 @@
-"""The report at the end of a batch, on the console."""
+"""The summary at the end of a batch, on the console."""
 
 import shlex
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ from routing.answer_lengths import LEAST_ANSWERS
 from routing.forecast.rounding import round_to_sum
 
 MOST_WORKLOADS = 12
-"""So many are shown, the most expensive first; ``--json`` and the report have all."""
+"""Only this many are shown, the most expensive first. ``--json`` and the report have all."""
 
 
 _TINY_USD = 0.0000005
-"""Shown as $0.000000."""
+"""Smaller amounts are shown as $0.000000."""
 
 
 def show(figures: BatchFigures, console: Console) -> None:
-    """Prints the report."""
+    """Print the summary."""
     progress = figures.progress
     console.print(Text.assemble(("Batch ", "bold"), (progress.public_id, "bold cyan"), f" · {plain(progress.source)}"))
     if progress.simulated:
@@ -47,7 +47,10 @@ def show(figures: BatchFigures, console: Console) -> None:
         console.print(_workloads(figures))
     if figures.kinds is not None:
         key, values = plain(figures.kinds[0]), figures.kinds[1]
-        hint = f"without names, though the metadata {key} has {values} values. fix: --workload {shlex.quote(key)}"
+        hint = (
+            f"the queries have no workload name, but the metadata {key} has {values} values. fix: use --workload "
+            f"{shlex.quote(key)}"
+        )
         console.print(Text.assemble(("Workloads  ", "bold"), hint))
     for label, text in _lines(figures):
         console.print(Text.assemble((f"{label:<10} ", "bold"), text))
@@ -63,9 +66,10 @@ def show(figures: BatchFigures, console: Console) -> None:
 
 
 def exit_by_answers(figures: BatchFigures) -> None:
-    """Ends a command that waited for a batch as failed where no query is answered; a few bad lines fail no batch.
+    """End a command that waited for a batch as failed if no query is answered. A few failed lines do not count as a
+    failure.
 
-    A budget that was used up has a code of its own: the batch has ended, and is not what was asked for.
+    A used-up budget has its own exit code, because the batch has ended without the requested answers.
     """
     if not figures.progress.done:
         raise typer.Exit(ExitCode.FAILURE)
@@ -139,7 +143,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
 
 
 def lane_line(lane: LaneFigures) -> str:
-    """What was bought in a lane, and what it saved."""
+    """Return the calls of a lane, and the saving."""
     of = f" in {plural(lane.provider_batches, 'provider batch', 'provider batches')}" if lane.provider_batches else ""
     still = f", {lane.open_calls:,} without a result yet" if lane.open_calls else ""
     share = f" ({100 * lane.saving_usd / lane.list_usd:.1f} % of its list price)" if lane.list_usd else ""
@@ -147,10 +151,10 @@ def lane_line(lane: LaneFigures) -> str:
 
 
 def not_paid(figures: BatchFigures) -> str:
-    """What the queries that share another's answer would have cost."""
+    """Return what the queries that share another query's answer would have cost."""
     return (
-        f"${figures.not_paid_usd:.6f} for {figures.not_paid_queries:,} queries that got the answer of an"
-        " identical query; neither cost nor baseline counts them"
+        f"${figures.not_paid_usd:.6f} for {figures.not_paid_queries:,} queries that share the answer of an "
+        "identical query; neither the cost nor the baseline counts them"
     )
 
 
@@ -159,7 +163,7 @@ def _calls(figures: BatchFigures) -> str:
     if figures.unsent_calls:
         text += f"; {figures.unsent_calls:,} more were never sent"
     if figures.open_calls:
-        text += f", {figures.open_calls:,} without an outcome yet (counted at their worst case)"
+        text += f", {figures.open_calls:,} without an outcome yet (counted at their maximum cost)"
     if figures.latency_ms:
         p50, p95, p99 = figures.latency_ms
         text += f"; latency p50 {p50:,.0f} ms, p95 {p95:,.0f} ms, p99 {p99:,.0f} ms"
@@ -213,25 +217,28 @@ def saving(saving_usd: float, share: float | None) -> str:
 
 
 def _quality(figures: BatchFigures) -> str:
-    """What is known of the quality, and what is not."""
+    """Return the known facts about the quality, and what is unknown."""
     quality = figures.quality
     below = sum(tier.answered for tier in figures.tiers if tier.tier != figures.top_tier)
     if quality is None:
         if not figures.progress.done:
             return "none: no query was answered"
         if figures.embed_calls:
-            return "not judged: the answers are vectors"
+            return "not judged, because embeddings have no right or wrong"
         if not below:
             known = f"that of {figures.top_tier}, which answered {figures.answered_words}"
-            return f"{known}; `--quality 0.95` finds out what can be saved"
+            return f"{known}; `--quality 0.95` measures what can be saved"
         known = f"not measured for the {below:,} answers that are not from {figures.top_tier}"
-        return f"{known}; `--quality 0.95` certifies a floor on a sample, labels measure it (`pointsman label`)"
+        return (
+            f"{known}; `--quality 0.95` certifies a floor on a sample, or `pointsman label` measures the quality "
+            "by labels"
+        )
     floor = f"floor {quality.floor:.2f} of {figures.top_tier} at {100 * quality.confidence:.0f} % confidence"
     certificate = quality.certificate
     if certificate is None:
         return f"{floor}: the pilot is not decided yet"
     if quality.breached_at is not None:
-        return f"{floor}: broken, as audits showed; {figures.top_tier} answered the rest"
+        return f"{floor}: audits showed that it was broken, so {figures.top_tier} answered the rest"
     pilot = _pilot(quality, certificate)
     if certificate["outcome"] != "certified":
         alone = f", so {TOP_ALONE}" if quality.is_top_alone or not below else ""
@@ -293,6 +300,6 @@ def expected_cost(cost: Mapping[str, Any], rest: Mapping[str, Any] | None = None
 
 
 def _deviation(actual: float, expected: float) -> str:
-    """``82.9 % lower``."""
+    """Return a text such as ``82.9 % lower``."""
     percent = round(100 * (actual / expected - 1), 1)
     return "as forecast" if percent == 0 else f"{abs(percent):,.1f} % {'lower' if percent < 0 else 'higher'}"

@@ -1,11 +1,11 @@
-"""What a check of `pointsman doctor` found."""
+"""The result of a check of `pointsman doctor`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class CheckStatus(StrEnum):
-    """The verdict of a check."""
+    """The status of a check."""
 
     OK = "ok"
     WARN = "warn"
@@ -14,7 +14,7 @@ class CheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found, and the fix for a fault."""
+    """The result of a check, and the fix of a fault."""
 
     thing: str
     health: CheckStatus
@@ -23,15 +23,15 @@ class CheckResult:
 
 
 def ok(thing: str, found: str, fix: str | None = None) -> CheckResult:
-    """Nothing is wrong."""
+    """Return the result of a check that passed."""
     return CheckResult(thing, CheckStatus.OK, found, fix)
 
 
 def warn(thing: str, found: str, fix: str) -> CheckResult:
-    """Work goes on, and something should be done."""
+    """Return the result of a check that needs attention but stops nothing."""
     return CheckResult(thing, CheckStatus.WARN, found, fix)
 
 
 def fail(thing: str, found: str, fix: str | None) -> CheckResult:
-    """Something is broken."""
+    """Return the result of a check that failed."""
     return CheckResult(thing, CheckStatus.FAIL, found, fix)

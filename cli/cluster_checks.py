@@ -1,4 +1,5 @@
-"""``pointsman doctor --cluster``: each host of Postgres and of the broker, and what a single host serves."""
+"""``pointsman doctor --cluster``: checks each host of Postgres and of the broker, and finds single points of
+failure."""
 
 import asyncio
 import time
@@ -15,13 +16,13 @@ from routing.fleet import Fleet
 from settings import Settings, without_password
 
 SEEN_S: Final = 15.0
-"""A worker that was silent for longer is not counted."""
+"""Workers that were silent for longer are not counted."""
 _CLOCK_S: Final = 2.0
 _FAIL_OVER: Final = "see docs/operations.md, Fail-over."
 
 
 def cluster_checks(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
-    """What fails together with one host."""
+    """Return what fails together with one host."""
     if settings.database is not None:
         yield from _postgres_hosts(settings)
     if settings.broker is not None:
@@ -37,32 +38,36 @@ def _postgres_hosts(settings: Settings) -> Iterator[CheckResult]:
         try:
             (row,) = report_rows(replace(settings, database=alone), "postgres_host")
         except (DBAPIError, OSError):
-            yield warn("postgres", f"{host} cannot be reached", "Start it as a standby, or name its successor.")
+            yield warn("postgres", f"{host} cannot be reached", "Start it as a standby, or promote a successor.")
             continue
         if row.is_standby:
             yield ok("postgres", f"{host} is a standby, {row.behind_s:,.1f} s behind")
         else:
             primaries[host] = row
         if abs(skew := row.clock - time.time()) > _CLOCK_S:
-            yield warn("clock", f"{host} is {skew:+,.1f} s off this host", "Synchronize both by NTP.")
+            yield warn(
+                "clock",
+                f"the clock of {host} differs by {skew:+,.1f} s from this host's",
+                "Synchronize both clocks by NTP.",
+            )
     if len(primaries) > 1:
-        found = f"{', '.join(primaries)} all take writes: a split brain"
-        yield fail("postgres", found, "Stop all but the one that was promoted last, before more is written.")
+        found = f"{', '.join(primaries)} all accept writes: this is a split brain"
+        yield fail("postgres", found, "Stop all except the one that was promoted last, before more is written.")
     elif not primaries:
-        yield fail("postgres", f"none of {', '.join(hosts)} takes writes", f"Promote a standby; {_FAIL_OVER}")
+        yield fail("postgres", f"none of {', '.join(hosts)} accepts writes", f"Promote a standby; {_FAIL_OVER}")
     for host, row in primaries.items():
         if not row.followers:
-            yield warn("postgres", f"{host} takes writes; nothing follows it", f"Add a standby; {_FAIL_OVER}")
+            yield warn("postgres", f"{host} accepts writes, but no standby follows it", f"Add a standby; {_FAIL_OVER}")
         elif row.is_synchronous:
-            yield ok("postgres", f"{host} takes writes; followed by {row.followers}, synchronously")
+            yield ok("postgres", f"{host} accepts writes; followed by {row.followers}, synchronously")
         else:
-            found = f"{host} takes writes; followed by {row.followers}, which may lack the last moments"
+            found = f"{host} accepts writes; followed by {row.followers}, which may miss the last moments of writes"
             yield warn(
-                "postgres", found, "Set synchronous_standby_names, or run `pointsman reconcile` after a fail-over."
+                "postgres", found, "Set synchronous_standby_names, or run `pointsman reconcile` after a failover."
             )
         if not row.is_archived:
-            fix = "Set archive_mode and take base backups: a dump loses what came after it."
-            yield warn("postgres", f"{host} archives no log", fix)
+            fix = "Set archive_mode and take base backups. Restoring a dump loses everything written after it."
+            yield warn("postgres", f"{host} does not archive its write-ahead log", fix)
 
 
 def _broker_hosts(url: str) -> Iterator[CheckResult]:
@@ -78,10 +83,10 @@ def _broker_hosts(url: str) -> Iterator[CheckResult]:
         if reaches_broker(host):
             yield ok("broker", f"{shown} answers")
         else:
-            yield warn("broker", f"{shown} cannot be reached", "Start it: the others hold its queues meanwhile.")
+            yield warn("broker", f"{shown} cannot be reached", "Start it. Until then the other hosts serve its queues.")
     if ";" not in url:
-        fix = f"While it is away nothing moves and nothing is lost. For several hosts {_FAIL_OVER}"
-        yield warn("broker", "it is one host", fix)
+        fix = f"While it is down, no query moves and none is lost. To use several hosts, {_FAIL_OVER}"
+        yield warn("broker", "it is a single host", fix)
 
 
 async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[CheckResult]:
@@ -105,10 +110,12 @@ async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[
             ) as client:
                 primary: Any = await client.sentinel_get_master_addr_by_name(name)
         except AWAY:
-            results.append(warn("sentinel", f"{host}:{port} cannot be reached", "Start it: a majority must live."))
+            results.append(warn("sentinel", f"{host}:{port} cannot be reached", "Start it. A majority must run."))
             continue
         if primary is None:
-            results.append(fail("sentinel", f"{host}:{port} knows no {name!r}", "Have it monitor the primary."))
+            results.append(
+                fail("sentinel", f"{host}:{port} does not know {name!r}", "Configure it to monitor the primary.")
+            )
             continue
         named.add(shown := ":".join(map(str, primary)))
         results.append(ok("sentinel", f"{host}:{port} names {shown}"))
@@ -133,4 +140,6 @@ def _worker_hosts(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         served = [stage for stage in (*stages(fleet), "feeder") if [h for h in hosts if stage in hosts[h]] == [host]]
         if served:
             found = f"only {host} serves {', '.join(served)}"
-            yield warn("host", found, "Start a worker of each on a second host: while this one is gone they wait.")
+            yield warn(
+                "host", found, "Start a worker for each on a second host. If this host fails, their queries wait."
+            )

@@ -1,4 +1,4 @@
-"""Errors that end a command: one line with the cause, a hint with the fix, an exit code."""
+"""Errors that end a command: the cause in one line, a hint with the fix, and an exit code."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILURE = 1
-    """The command is valid and failed."""
+    """The command is valid, but it failed."""
     USAGE = 2
     """The command line or an input file is invalid."""
     OVER_BUDGET = 3
@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """Ends the command. ``message`` is the cause in one line, ``hint`` the fix."""
+    """An error that ends the command. ``message`` states the cause in one line, and ``hint`` the fix."""
 
     def __init__(self, message: str, *, hint: str | None = None, code: ExitCode = ExitCode.FAILURE) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class UsageError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class ErrorReport:
-    """An error as the user sees it. Never a prompt, an answer, a key, or a traceback."""
+    """An error as the user sees it. It never contains a prompt, an answer, a key, or a traceback."""
 
     kind: str
     lines: tuple[str, ...]
@@ -60,7 +60,7 @@ class ErrorReport:
     rejections: tuple[RejectedLine, ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the error for ``--json``."""
         error: dict[str, Any] = {"code": self.kind, "message": self.lines[0], "hint": self.hint}
         if self.rejections:
             error["rejections"] = [
@@ -75,11 +75,11 @@ DEBUG_HINT: Final = "Set POINTSMAN_DEBUG=1 to see the traceback."
 
 
 _EXTRAS: Final = {"matplotlib": "training", "pyarrow": "data", "sklearn": "training"}
-"""Packages that not every installation has, and the extra of pyproject.toml that brings them."""
+"""Optional packages, and the extra of pyproject.toml that installs them."""
 
 
 def describe_error(error: BaseException) -> ErrorReport:
-    """``error`` as the user sees it."""
+    """Return ``error`` as the user sees it."""
     match error:
         case CommandError():
             return ErrorReport("stopped", (error.message,), error.hint, error.code)
@@ -100,21 +100,26 @@ def describe_error(error: BaseException) -> ErrorReport:
         case KeyboardInterrupt():
             return ErrorReport("interrupted", ("Interrupted.",), code=ExitCode.INTERRUPTED)
         case BrokenPipeError():
-            return ErrorReport("closed", ("Output closed (broken pipe).",))
+            return ErrorReport("closed", ("The output was closed (broken pipe).",))
         case OSError() if error.strerror:
             where = f"{error.filename}: " if error.filename else ""
             is_usage = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError)
             code = ExitCode.USAGE if is_usage else ExitCode.FAILURE
             return ErrorReport("file", (f"{where}{error.strerror}.",), code=code)
         case ModuleNotFoundError() if error.name in _EXTRAS:
-            hint = f"pip install 'pointsman[{_EXTRAS[error.name]}]'; docs/operations.md says how to add it to an image."
-            return ErrorReport("missing", (f"This needs the package {error.name}, which is not installed.",), hint)
+            hint = (
+                f"Run pip install 'pointsman[{_EXTRAS[error.name]}]'. docs/operations.md explains how to add it "
+                "to an image."
+            )
+            return ErrorReport(
+                "missing", (f"This command needs the package {error.name}, which is not installed.",), hint
+            )
         case _:
             return _unexpected(error)
 
 
 def _first_and_last(message: str) -> str:
-    """The first line, and the last one of the log quoted below it: the lines between are a traceback."""
+    """Return the first line, and the last line of the log quoted below it. The lines between are a traceback."""
     first, *rest = [line for line in message.splitlines() if line.strip()] or [""]
     return f"{first} {plain(rest[-1].strip())}" if rest else first
 
@@ -128,7 +133,9 @@ def _invalid_input(error: InvalidInput) -> ErrorReport:
     if any(rejection.line_no for rejection in error.rejections):
         units = {rejection.unit for rejection in error.rejections}
         hint += f" Fix these {' and '.join(sorted(units))}s, or skip them with --skip-invalid."
-    return ErrorReport("bad_input", tuple(shown) or ("No query found.",), hint, ExitCode.USAGE, error.rejections)
+    return ErrorReport(
+        "bad_input", tuple(shown) or ("The input contains no query.",), hint, ExitCode.USAGE, error.rejections
+    )
 
 
 def _database(error: DBAPIError) -> ErrorReport:
@@ -145,8 +152,10 @@ def _database(error: DBAPIError) -> ErrorReport:
         message = "Postgres rejected the login or the role."
         hint = "Check the user in DATABASE_URL: it must be a member of pointsman_app."
     elif state == "42501":
-        message = "The login of DATABASE_URL lacks the right to do this."
-        hint = "Give this command another DATABASE_URL: the schema's owner's, or for `audit login` one with CREATEROLE."
+        message = "The database user in DATABASE_URL lacks the permission for this command."
+        hint = (
+            "Set DATABASE_URL to the schema's owner for this command, or for `audit login` to a user with CREATEROLE."
+        )
     else:
         message, hint = f"Postgres rejected a statement (SQLSTATE {state}).", DEBUG_HINT
     return ErrorReport("database", (message,), hint)
@@ -160,5 +169,5 @@ def _unexpected(error: BaseException) -> ErrorReport:
 
 
 def exit_quietly() -> None:
-    """Prevents Python's complaint at exit about a closed stdout."""
+    """Prevent Python's complaint at exit about a closed stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,11 +10,11 @@ from rich.segment import Segment
 from rich.table import Table
 
 _LOG_COLUMNS: Final = 160
-"""Width without a terminal, so that tables in a log lose nothing."""
+"""The width without a terminal, so that tables in a log lose nothing."""
 
 
 class _PlainConsole(Console):
-    """Prints text without its control characters: `rich` lets the escape sequences in it through."""
+    """A console that prints text without its control characters, because `rich` does not remove escape sequences."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -37,38 +37,38 @@ err = _console(stderr=True)
 
 
 def notice(text: str) -> None:
-    """Prints progress of the command on stderr."""
+    """Print progress of the command on stderr."""
     err.print(text, style="dim")
 
 
 def warn(text: str) -> None:
-    """Prints a warning on stderr."""
+    """Print a warning on stderr."""
     err.print(text, style="yellow")
 
 
 def emit(value: Any) -> None:
-    """Writes one JSON object as one line on stdout."""
+    """Write one JSON object as one line on stdout."""
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS) + b"\n")
     sys.stdout.flush()
 
 
 def plain(text: str) -> str:
-    """``text`` without characters that control a terminal."""
+    """Return ``text`` without characters that control a terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    """``1 line``, ``2,000 lines``."""
+    """Return a text such as ``1 line`` or ``2,000 lines``."""
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def queries(count: int) -> str:
-    """``1 query``, ``2,000 queries``."""
+    """Return a text such as ``1 query`` or ``2,000 queries``."""
     return plural(count, "query", "queries")
 
 
 def table(text_columns: Sequence[str], number_columns: Sequence[str] = ()) -> Table:
-    """An empty table without borders; numbers are aligned to the right."""
+    """Return an empty table without borders. Numbers are right-aligned."""
     grid = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in text_columns:
         grid.add_column(name)

@@ -1,4 +1,5 @@
-"""``--dry-run`` of `run`, `try` and `submit`: a forecast of a file's tiers, cost and time. Writes and calls nothing."""
+"""``--dry-run`` of `run`, `try` and `submit`: a forecast of a file's tiers, cost and time. It writes and calls
+nothing."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -45,9 +46,9 @@ def show_forecast(
     spec: BatchSpec,
     as_json: bool,
 ) -> None:
-    """Prints the forecast.
+    """Print the forecast.
 
-    Raises InvalidInput for invalid lines, unless they are to be skipped; typer.Exit where the budget does not cover the
+    Raises InvalidInput for invalid lines, unless they are skipped, and typer.Exit if the budget does not cover the
     expected cost.
     """
     with open_source(file, mapping) as source:
@@ -73,7 +74,7 @@ def _show_forecast(
     if (problem := forecaster.grader_warning()) is not None:
         warn(problem)
     if read.followers:
-        err.print(f"{queries(read.followers)} not counted: each gets the answer of an identical query")
+        err.print(f"{queries(read.followers)} not counted, because each gets the answer of an identical query")
     if as_json:
         emit(report)
     if not is_covered(report):
@@ -81,9 +82,9 @@ def _show_forecast(
 
 
 def _forecast(forecaster: Forecaster, settings: Settings) -> tuple[Forecast, Mapping[str, Sequence[BatchAge]], bool]:
-    """The forecast, how long earlier provider batches took, and whether what there is of a history was read.
+    """Return the forecast, the durations of earlier provider batches, and whether an existing history was read.
 
-    The embedded Postgres is started where it is down and an earlier command has created it.
+    The embedded Postgres is started if it is down and an earlier command has created it.
     """
     if settings.embeds_postgres and not is_initialized(settings.home):
         return asyncio.run(forecaster.forecast()), {}, True
@@ -135,14 +136,19 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
             (
                 "Pilot",
                 f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}"
-                + ("" if rest is None else f"; it decides the rest; table and time assume {rest['most_tier']}"),
+                + (
+                    ""
+                    if rest is None
+                    else f"; its result decides the tier of the rest; the table and the time assume {rest['most_tier']}"
+                ),
             )
         )
     if forecast["over_cap"]:
         lines.append(
             (
                 "Over cap",
-                f"{forecast['over_cap']:,} would fail without a call: each could cost more than its max_cost_usd",
+                f"{forecast['over_cap']:,} would fail without a call, because each could cost more than its "
+                "max_cost_usd",
             )
         )
     if report["rejected"]:
@@ -169,7 +175,7 @@ def _baseline(report: Mapping[str, Any], within: str) -> str:
     forecast = report["plan"]
     usd, top, rest = forecast["baseline_cost_usd"], report["top_tier"], (forecast["pilot"] or {}).get("rest")
     if not usd["expected"]:
-        return "none: the top tier would cost nothing, or answers no such lines"
+        return "none, because the top tier would cost nothing or cannot answer these lines"
     text = (
         f"{expected_cost(usd)}, {within} ${usd['low']:.6f} to ${usd['high']:.6f}, if {plain(top)} answered every query"
     )
@@ -186,7 +192,7 @@ def _baseline(report: Mapping[str, Any], within: str) -> str:
 
 
 def _tiers(forecast: Mapping[str, Any]) -> Table:
-    """The tiers, rounded so that each column adds up to its last row."""
+    """Return the tiers, rounded so that each column adds up to its last row."""
     tiers = forecast["tiers"]
     grid = table(("tier",), ("routed", "answers", "share", "calls", "doubted", "cost", "takes"))
     routed, answers, calls = (_rounded(tiers, name) for name in ("routed", "answers", "calls"))
@@ -227,7 +233,7 @@ def _rounded(tiers: Mapping[str, Mapping[str, float]], figure: str, *, digits: i
 
 
 def _deadline_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The rows of `submission.dry_run.compare_deadlines`: cost, end and how likely it is late, by deadline."""
+    """Return the rows of `submission.dry_run.compare_deadlines`: cost, end and probability of lateness, by deadline."""
     grid = table(("within", "first waves"), ("cost", "saving", "ends after", "P(late)"))
     for row in rows:
         lanes = ", ".join(f"{plain(tier)} {lane}" for tier, lane in row["lanes"].items())

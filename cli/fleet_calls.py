@@ -1,4 +1,4 @@
-"""What `check-fleet --call` finds out: a few small calls to each deployment, and what of them works."""
+"""The calls of `check-fleet --call`: a few small calls to each deployment, and the features that work."""
 
 import asyncio
 import time
@@ -26,16 +26,16 @@ from routing.query import read_body
 ANSWERS: Final = "answers"
 BATCH_LANE: Final = "batch lane"
 FEATURES: Final = (ANSWERS, "price", "tools", "JSON schema", "logprobs", "effort", "temperature", BATCH_LANE)
-"""In the order of the table. The first says whether the deployment answers at all; `FeatureCheck.fault` says whether
-key, quota, model or network prevents it."""
+"""The features in the order of the table. The first one says whether the deployment answers at all.
+`FeatureCheck.fault` says whether the key, quota, model or network prevents it."""
 
 _CAP: Final = 512
-"""Completion tokens of one call: a model that reasons needs some hundred for one word."""
+"""Maximum completion tokens of one call. A reasoning model needs some hundred for one word."""
 _EFFORT_CAP: Final = 2048
-"""The same where effort is asked for: some models think with 1,024 tokens at least, within the cap."""
+"""The same if reasoning effort is requested: some models think with at least 1,024 tokens, within the cap."""
 _DEADLINE_S: Final = 60.0
 _PATIENCE_S: Final = 60.0
-"""Of a deployment: no call of it is repeated later."""
+"""Maximum seconds per deployment. Its calls are not retried after that."""
 _AT_ONCE: Final = 8
 
 _NUMBER: Final = {"type": "integer"}
@@ -68,43 +68,43 @@ _CALLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "effort": {"reasoning_effort": "low"},
     "temperature": {"temperature": 0},
 }
-"""What each call asks for beside its question."""
+"""The answer that each call asks for besides its question."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureCheck:
-    """Whether one feature of a deployment works; if not, why, and what to do about it."""
+    """Whether one feature of a deployment works. If not, why, and the fix."""
 
     works: bool
     cause: str | None = None
     fix: str | None = None
     relied_on: bool = False
-    """The fleet has no use of the deployment without it, or pays more."""
+    """Whether the fleet cannot use the deployment, or pays more, without the feature."""
     fault: str | None = None
-    """What is at fault where there is no answer: key, quota, model, network, provider or request."""
+    """The cause of a missing answer: key, quota, model, network, provider or request."""
 
 
 @dataclass(slots=True)
 class DeploymentCheck:
-    """One deployment. A feature that was not asked for is not in ``features``."""
+    """The checks of one deployment. Features that were not requested are not in ``features``."""
 
     model: Model
     features: dict[str, FeatureCheck] = field(default_factory=dict)
     latency_ms: float | None = None
     cost_usd: float = 0.0
     repeated: int = 0
-    """Calls that failed and were retried, as they would be in a batch."""
+    """Calls that failed and were retried, as in a batch."""
     refused: dict[str, str] = field(default_factory=dict)
-    """Fields that it refuses and no feature is about, each with the fix."""
+    """Fields that the deployment refuses and that belong to no feature, each with the fix."""
 
     @property
     def broken(self) -> list[str]:
-        """Features that the fleet relies on and that do not work."""
+        """The features that the fleet relies on and that do not work."""
         return [name for name, check in self.features.items() if check.relied_on and not check.works]
 
 
 def most_usd(fleet: Fleet) -> float:
-    """The most that the calls can cost, in dollars."""
+    """Return the maximum cost of the calls, in USD."""
     return sum(
         worst_usd(read_body(_body(feature, model)), model)
         for model in fleet.models.values()
@@ -113,7 +113,7 @@ def most_usd(fleet: Fleet) -> float:
 
 
 async def call_fleet(fleet: Fleet, environ: Mapping[str, str]) -> list[DeploymentCheck]:
-    """Calls every deployment of ``fleet``, in the order of its tiers."""
+    """Call every deployment of ``fleet``, in the order of its tiers."""
     pool = ProviderClient(fleet, environ=environ)
     places = asyncio.Semaphore(_AT_ONCE)
 
@@ -154,14 +154,14 @@ async def _check(model: Model, fleet: Fleet, pool: ProviderClient) -> Deployment
 
 
 def _features(model: Model) -> Iterable[str]:
-    """What is asked of ``model``: of an embedding model whether it answers at all."""
+    """Return the features to check for ``model``. For an embedding model this is only whether it answers."""
     return (ANSWERS,) if model.embeds else _CALLS
 
 
 async def _complete(
     feature: str, found: DeploymentCheck, fleet: Fleet, pool: ProviderClient, *, until: float
 ) -> Completion | Failure:
-    """What a call gives, repeated as a worker would repeat it: where that may help, costs nothing and is in time."""
+    """Return the outcome of a call, with the retries of a worker if they may help, cost nothing, and are in time."""
     model, history = found.model, list[Attempt]()
     while True:
         outcome = await pool.complete(model, _body(feature, model), deadline_s=_DEADLINE_S)
@@ -177,7 +177,7 @@ async def _complete(
 
 
 async def _batch_lane(api: ProviderBatchApi, fleet: Fleet) -> FeatureCheck:
-    """Whether the server lists provider batches, which costs nothing."""
+    """Check whether the server lists provider batches, which costs nothing."""
     try:
         async with asyncio.timeout(_DEADLINE_S):
             await api.find(CreateAttempt("pointsman-check-fleet", calls=1, sent_at=time.time()))
@@ -188,14 +188,14 @@ async def _batch_lane(api: ProviderBatchApi, fleet: Fleet) -> FeatureCheck:
     else:
         return FeatureCheck(True, relied_on=True)
     model = api.model
-    fix = f'Take "batch" out of the lanes of {model.name}: its calls are bought at standard anyway.'
+    fix = f'Remove "batch" from the lanes of {model.name}, because its calls use the standard lane anyway.'
     if FAILURE_RULES[failure.kind].fault_of is not FaultOf.MODEL and failure.kind is not FailureKind.BROKEN_BODY:
         fix = fix_of(failure, fleet.providers[model.provider])
     return FeatureCheck(False, failure.message, fix, relied_on=True, fault=_fault(failure))
 
 
 def _fault(failure: Failure) -> str:
-    """What is at fault: a key, an empty account and a limit have the same columns, and not the same fix."""
+    """Return the cause. A key, an empty account and a limit have the same columns, but different fixes."""
     match FAILURE_RULES[failure.kind].fault_of:
         case FaultOf.ACCOUNT:
             return "key" if failure.kind is FailureKind.AUTH else "quota"
@@ -231,7 +231,7 @@ def _verdict(feature: str, outcome: Completion | Failure, model: Model, fleet: F
 
 
 def _missing(feature: str, outcome: Completion) -> Iterator[str]:
-    """Why an answer does not show the feature; nothing where it does."""
+    """Return why an answer does not show the feature, or nothing if it does."""
     yield from (note for note in outcome.notes if any(note.startswith(f"left out: {key}") for key in _CALLS[feature]))
     is_cut = outcome.finish_reason == "length" and feature in ("tools", "JSON schema")
     cut = f"; it was cut off at {_CAP} tokens" if is_cut else ""
@@ -255,7 +255,7 @@ def _is_sum(text: str) -> bool:
 
 
 def _price(outcome: Completion, model: Model) -> FeatureCheck:
-    """Whether the price of the fleet is that of the model that answered, as far as the answer tells."""
+    """Check whether the fleet's price is that of the model that answered, as far as the answer shows."""
     fix = "State the price of this model in the fleet, or correct its name."
     if outcome.usage_is_guess:
         return FeatureCheck(False, "the answer states no usage", "Calls count at their worst case; use another server.")
@@ -263,12 +263,14 @@ def _price(outcome: Completion, model: Model) -> FeatureCheck:
         return FeatureCheck(False, f"another model answered: {outcome.model}", fix)
     reported = outcome.usage.reported_usd
     if reported is not None and differs(computed := model.price.cost_usd(outcome.usage), reported):
-        return FeatureCheck(False, f"the provider says ${reported:.9f}, the fleet ${computed:.9f}", fix)
+        return FeatureCheck(
+            False, f"the provider states a cost of ${reported:.9f}, and the fleet's price gives ${computed:.9f}", fix
+        )
     return FeatureCheck(True)
 
 
 def relies_on_logprobs(model: Model, fleet: Fleet) -> bool:
-    """Whether a confidence of the fleet is read from ``model``'s log-probabilities."""
+    """Whether a confidence of the fleet needs ``model``'s log-probabilities."""
     if not model.logprobs:
         return False  # the fleet does not ask for them; `check-fleet` warns where a threshold then never acts
     asked = [
@@ -295,11 +297,11 @@ def _fix(feature: str, failure: Failure, model: Model, fleet: Fleet) -> str:
         return _fix_of_feature(feature, model)
     match failure.kind:
         case FailureKind.NOT_FOUND:
-            return f"Model: check the name {model.model}, base_url, and whether the account may use it."
+            return f"Check the model name {model.model}, base_url, and whether the account may use the model."
         case FailureKind.UNSUPPORTED | FailureKind.REJECTED | FailureKind.MALFORMED:
             return f"Check kind, base_url and the name {model.model}; cap_field, if the cap is refused."
         case FailureKind.UNKNOWN if failure.cause == "deadline":
-            return f"It gave no answer within {_DEADLINE_S:g} s. Try again, or look at its status page."
+            return f"It did not answer within {_DEADLINE_S:g} s. Try again, or look at its status page."
         case _:
             return fix_of(failure, provider)
 
@@ -309,12 +311,15 @@ def _fix_of_feature(feature: str, model: Model) -> str:
         case "tools":
             return "Pin lines with tools to another tier or model."
         case "JSON schema":
-            return "The judge checks the schema itself and escalates; pin such lines elsewhere to save these calls."
+            return (
+                "The judge checks the schema and escalates wrong answers. Pin such lines to another tier to save "
+                "these calls."
+            )
         case "logprobs" if not model.logprobs:
-            return "None is needed: the fleet does not ask for them."
+            return "No fix is needed, because the fleet does not use them."
         case "logprobs":
-            return 'Take logprobs = true out, and set confidence = { source = "self_verification" } or another source.'
+            return 'Remove logprobs = true, and set confidence = { source = "self_verification" } or another source.'
         case "temperature":
-            return "Lines that ask for one are answered without it, and their reasons say so."
+            return "Lines that request an effort are answered without it, and their reasons say so."
         case _:
-            return "Leave reasoning_effort out of lines for this model."
+            return "Remove reasoning_effort from lines for this model."

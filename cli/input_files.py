@@ -1,7 +1,7 @@
-"""The files that an input names: a path, a folder, a pattern, stdin, or a URL, as streams on this machine.
+"""The input files: a path, a folder, a pattern, stdin, or a URL, as streams on this machine.
 
-Only what stands on the command line is read; no address comes from data. A URL is copied to a temporary file first, so
-that each pass over it reads the same.
+Only addresses on the command line are read, and none from data. A URL is copied to a temporary file first, so that each
+pass reads the same bytes.
 """
 
 import glob
@@ -31,15 +31,15 @@ _SHARDS: Final = (".parquet", ".arrow")
 
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """Seekable streams with the format that their names say; None where they say none."""
+    """Seekable streams with the format that their names state, or None."""
 
     name: str
-    """As it may be shown and stored: without a URL's login and query string, which may be secrets."""
+    """The name to show and store, without a URL's login and query string, which may be secrets."""
     streams: Sequence[BinaryIO]
     format: TableFormat | None
 
     def digest(self) -> str:
-        """The SHA-256 of the bytes of all, in hex."""
+        """Return the SHA-256 of all bytes, in hex."""
         digest = hashlib.sha256()
         for stream in self.streams:
             stream.seek(0)
@@ -51,7 +51,7 @@ class InputFiles:
 
 @dataclass(frozen=True, slots=True)
 class SqlInput:
-    """The rows of a query to a Postgres of the user's own."""
+    """The rows of a query to the user's own Postgres."""
 
     query: str
     url: str = field(repr=False)
@@ -61,17 +61,19 @@ class SqlInput:
 
 
 def open_sql(source: SqlInput, files: ExitStack) -> InputFiles:
-    """The rows as CSV, copied once. Raises UsageError."""
+    """Return the rows as CSV, copied once. Raises UsageError."""
     copy = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # `files` closes it
     try:
         copy_query(source.url, source.query, copy, max_bytes=InputLimits().max_bytes)
     except UserDatabaseError as error:
-        raise UsageError(f"--query-sql: {error}.", hint="Try the query with psql and the same URL.") from error
+        raise UsageError(
+            f"--query-sql: {error}.", hint="Run the query with psql and the same URL to see the error."
+        ) from error
     return InputFiles(str(source), [copy], TableFormat.CSV)
 
 
 def display_name(name: str) -> str:
-    """``name`` without what may be secret in a URL."""
+    """Return ``name`` without possible secrets of a URL."""
     if not _SCHEME.match(name):
         return name
     parts = urlsplit(name)
@@ -79,12 +81,12 @@ def display_name(name: str) -> str:
 
 
 def open_input(name: str, files: ExitStack) -> InputFiles:
-    """The files of ``name``, open until ``files`` closes. Raises UsageError, OSError."""
+    """Return the files of ``name``, open until ``files`` closes. Raises UsageError, OSError."""
     if (found := _SCHEME.match(name)) is not None:
         return _open_url(name, found[1].lower(), files)
     if name == STDIN:
         if sys.stdin.isatty():
-            raise UsageError("Nothing is piped into stdin.", hint="Give a file, or pipe queries in.")
+            raise UsageError("No data is piped into stdin.", hint="Give a file, or pipe queries in.")
         return InputFiles(name, [_copied(sys.stdin.buffer, files)], None)
     path = Path(name)
     if path.is_dir():
@@ -100,7 +102,7 @@ def open_input(name: str, files: ExitStack) -> InputFiles:
 
 
 def _one_split(folder: str, shards: Sequence[str]) -> Sequence[str]:
-    """The shards of a Hugging Face dataset folder. Raises UsageError where it has several splits."""
+    """Return the shards of a Hugging Face dataset folder. Raises UsageError if it has several splits."""
     shards = [each for each in shards if not PurePosixPath(each).name.startswith("cache-")]  # of `datasets`' own
     split_of = {each: _split_name(PurePosixPath(each)) for each in shards}
     if len(set(split_of.values())) > 1:
@@ -114,7 +116,7 @@ def _one_split(folder: str, shards: Sequence[str]) -> Sequence[str]:
 
 
 def _split_name(shard: PurePosixPath) -> str:
-    """``train`` of ``data/train-00000-of-00002.parquet`` or ``train/data-00000-of-00001.arrow``."""
+    """Return ``train`` for ``data/train-00000-of-00002.parquet`` or ``train/data-00000-of-00001.arrow``."""
     base = re.sub(r"-\d{5}-of-\d{5}$", "", shard.stem)
     return str(shard.parent) if base == "data" else str(shard.parent / base)
 
@@ -125,14 +127,12 @@ def _one_format(name: str, shards: Sequence[str]) -> TableFormat:
         raise UsageError(f"{name} has no Parquet or Arrow file.", hint="Give a file, or a folder of *.parquet files.")
     form = forms.pop()
     if forms or form not in (TableFormat.PARQUET, TableFormat.ARROW):
-        raise UsageError(
-            f"{name} names files of several kinds.", hint="Give Parquet files or Arrow files, one of them."
-        )
+        raise UsageError(f"{name} matches files of several kinds.", hint="Give either Parquet files or Arrow files.")
     return form
 
 
 def _copied(stream: BinaryIO, files: ExitStack) -> BinaryIO:
-    """A temporary file with the rest of ``stream``. Raises UsageError where it is too large."""
+    """Return a temporary file with the rest of ``stream``. Raises UsageError if it is too large."""
     copy = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # `files` closes it
     shutil.copyfileobj(stream, copy, _COPY_BYTES)
     return copy
@@ -158,15 +158,17 @@ def _open_url(url: str, scheme: str, files: ExitStack) -> InputFiles:
         raise
     except FileNotFoundError as error:
         raise UsageError(
-            f"{name} is not there.", hint="Check the address, and that these credentials may see it."
+            f"{name} does not exist.", hint="Check the address, and whether these credentials have access to it."
         ) from error
     except Exception as error:  # of aiohttp, or of a cloud's SDK; their texts may quote the signed address
         why = getattr(error, "status", None) or type(error).__name__
-        raise UsageError(f"{name} cannot be read ({why}).", hint="Check address, network and credentials.") from error
+        raise UsageError(
+            f"{name} cannot be read ({why}).", hint="Check the address, the network and the credentials."
+        ) from error
 
 
 def _filesystem(url: str, scheme: str) -> tuple[Any, str]:
-    """The fsspec file system of ``url``, and the path in it. Credentials come from the environment."""
+    """Return the fsspec file system of ``url``, and the path in it. Credentials come from the environment."""
     match scheme:
         case "http" | "https":
             from fsspec.implementations.http import HTTPFileSystem
@@ -185,7 +187,7 @@ def _filesystem(url: str, scheme: str) -> tuple[Any, str]:
             return ArrowFSWrapper(fs.S3FileSystem(region=fs.resolve_s3_region(path.partition("/")[0]))), path
         case _:
             raise UsageError(
-                f"{scheme}:// is not supported.", hint="Use a path, s3://, gs:// or https://, or pipe it into -."
+                f"{scheme}:// is not supported.", hint="Use a path, s3://, gs:// or https://, or pipe the data into -."
             )
 
 

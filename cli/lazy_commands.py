@@ -1,4 +1,5 @@
-"""The commands of ``pointsman``: a module is imported when its command is asked for, as imports are most of a start."""
+"""The commands of ``pointsman``. A module is imported only when its command is used, because imports take most of the
+start-up time."""
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -57,7 +58,7 @@ class LazyGroup(TyperGroup):
 
 
 def commands_of(module: str) -> dict[str, Any]:
-    """The commands that a module of `cli.commands` has."""
+    """Return the commands in a module of `cli.commands`."""
     group = typer.Typer(rich_markup_mode=None)
     group.add_typer(import_module(f"cli.commands.{module}").app)
     return dict(typer.main.get_group(group).commands)

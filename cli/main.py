@@ -40,7 +40,7 @@ def _run() -> None:
 
 
 def main() -> None:
-    """Runs the command and exits with an `ExitCode`."""
+    """Run the command and exit with an `ExitCode`."""
     configure_command_logging()
     try:
         _run()

@@ -1,4 +1,4 @@
-"""Opens what a command works on: settings, services, the database, a batch."""
+"""Opens what a command needs: settings, services, the database, a batch."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -22,19 +22,19 @@ Value = TypeVar("Value")
 
 
 def read_settings(fleet: Path | None = None) -> Settings:
-    """The settings, with the fleet file named on the command line."""
+    """Return the settings, with the fleet file named on the command line."""
     settings = Settings.load()
     return replace(settings, fleet_path=fleet.expanduser().absolute()) if fleet else settings
 
 
 def fleet_label(fleet: Fleet) -> str:
-    """The fleet's name, marked as simulated unless the name says so."""
+    """Return the fleet's name, marked as simulated unless the name says so."""
     return fleet.name if not fleet.simulated or "simulated" in fleet.name.lower() else f"{fleet.name}, simulated"
 
 
 @contextmanager
 def running_services(settings: Settings) -> Iterator[Settings]:
-    """Embedded Postgres and Redis, started if they are down; the embedded Postgres is migrated."""
+    """Start the embedded Postgres and Redis if they are down, and migrate the embedded Postgres."""
     with services_up(settings) as services:
         if settings.embeds_postgres:
             from db.migrate import upgrade  # Alembic: a tenth of a second that most commands do without
@@ -45,7 +45,7 @@ def running_services(settings: Settings) -> Iterator[Settings]:
 
 @asynccontextmanager
 async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> AsyncIterator[AsyncEngine]:
-    """An engine inside the block; ``role`` None where the schema with its roles may not exist yet."""
+    """Return an engine inside the block. ``role`` is None if the schema with its roles may not exist yet."""
     engine = make_engine(settings.database_url, role=role, pool_size=2)
     try:
         yield engine
@@ -54,7 +54,8 @@ async def open_database(settings: Settings, *, role: str | None = APP_ROLE) -> A
 
 
 def report_rows(settings: Settings, report: str, **params: object) -> list[Any]:
-    """The rows of a report, also of a database that was never migrated: without the application's role."""
+    """Return the rows of a report without the application's role, so that it works for a database that was never
+    migrated."""
 
     async def work() -> list[Any]:
         async with open_database(settings, role=None) as engine:
@@ -64,7 +65,7 @@ def report_rows(settings: Settings, report: str, **params: object) -> list[Any]:
 
 
 def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Value]]) -> Value:
-    """Runs ``work`` with the database up, and returns its result."""
+    """Run ``work`` with the database running, and return its result."""
 
     async def run(running: Settings) -> Value:
         async with open_database(running) as engine:
@@ -75,7 +76,8 @@ def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Va
 
 
 async def resolve_batch(engine: AsyncEngine, public_id: str | None) -> Batch:
-    """The batch of that id; for None the newest, with a notice of older open ones. Raises UsageError."""
+    """Return the batch with that id. For None, return the newest, with a notice of older open ones. Raises
+    UsageError."""
     if public_id is not None:
         batch = await find_batch(engine, public_id)
         if batch is None:
@@ -83,7 +85,7 @@ async def resolve_batch(engine: AsyncEngine, public_id: str | None) -> Batch:
         return batch
     newest = await newest_batch(engine)
     if newest is None:
-        raise UsageError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.")
+        raise UsageError("There are no batches yet.", hint="Submit one: `pointsman run FILE`.")
     match await older_open(engine, newest.id):
         case 0, _:
             pass

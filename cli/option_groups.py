@@ -1,4 +1,4 @@
-"""Options that several commands share: a command takes a dataclass, and its fields are the options."""
+"""Options that several commands share. A command takes a dataclass, and its fields are the options."""
 
 import inspect
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """``command`` as Typer reads it: each parameter that is a dataclass becomes the fields of that dataclass.
+    """Return ``command`` in Typer's form: each parameter that is a dataclass becomes the fields of that dataclass.
 
-    Every field needs a default, and an annotation as Typer wants it.
+    Every field needs a default and a Typer annotation.
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, type[Any]] = {}

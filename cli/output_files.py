@@ -1,4 +1,4 @@
-"""Writes output files that appear whole, and the results of a batch."""
+"""Output files that appear only when complete, and the results of a batch."""
 
 import os
 import secrets
@@ -16,11 +16,11 @@ from db.reports.results import result_lines
 from submission.table_reader import InputTable
 
 STDOUT: Final = Path("-")
-"""Stands for stdout on the command line."""
+"""The name for stdout on the command line."""
 
 
 def check_writable(path: Path | None, *, expand: bool = False) -> None:
-    """Checks an output before hours of work; None and ``-`` are stdout. Raises UsageError."""
+    """Check an output before hours of work. None and ``-`` are stdout. Raises UsageError."""
     if table_format(path) is None and expand:
         raise UsageError("--expand makes columns of a table.", hint="Give --output a .csv, .tsv or .parquet file.")
     if path is None or path == STDOUT:
@@ -34,9 +34,9 @@ def check_writable(path: Path | None, *, expand: bool = False) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file that replaces ``path`` in one step at the end of the block, and leaves nothing after an error.
+    """Return a file that replaces ``path`` in one step at the end of the block, and leaves nothing after an error.
 
-    Prompts and answers go there: it is its owner's alone. A link at ``path`` is replaced, not followed.
+    It contains prompts and answers, so only its owner can read it. A link at ``path`` is replaced, not followed.
     """
     # A new file with a random name: in a directory that others can write to, a link may stand at a name they can guess.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
@@ -55,9 +55,9 @@ def _create(name: str, flags: int) -> int:
 async def write_results(
     engine: AsyncEngine, batch_id: int, path: Path, *, table: InputTable | None = None, expand: bool = False
 ) -> int:
-    """Writes the results so far to ``path``, or to stdout for ``-``. Returns their number.
+    """Write the results so far to ``path``, or to stdout for ``-``. Return their number.
 
-    To a table, joined to the rows of ``table``, and for ``expand`` with the fields of answers that are JSON.
+    A table is joined to the rows of ``table``, and ``expand`` adds the fields of JSON answers.
     """
     if path != STDOUT:
         form = table_format(path)

@@ -15,7 +15,8 @@ from submission.deadline import deadline_by, deadline_within
 
 
 def parse_usd(text: str) -> float:
-    """US dollars from 0 to `MAX_USD`. Raises typer.BadParameter, also for ``nan``, which no amount exceeds."""
+    """Return US dollars from 0 to `MAX_USD`. Raises typer.BadParameter, also for ``nan``, because no amount exceeds
+    it."""
     try:
         amount = float(text)
     except ValueError:
@@ -28,25 +29,28 @@ def parse_usd(text: str) -> float:
 BatchArgument = Annotated[str | None, typer.Argument(metavar="BATCH", help="Default: the newest batch.")]
 FileOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Replaced in one step at the end. Default, and -: stdout."),
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="The file is replaced in one step at the end. Default, and -: stdout."
+    ),
 ]
 FleetOption = Annotated[
     Path | None,
     typer.Option("--fleet", metavar="FILE", help="Fleet file. Default: POINTSMAN_FLEET, or fleet.toml."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout; messages on stderr.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and messages on stderr.")]
 SkipInvalidOption = Annotated[
-    bool, typer.Option("--skip-invalid", help="Submit the valid lines; write the others to FILE.rejected.jsonl.")
+    bool, typer.Option("--skip-invalid", help="Submit the valid lines, and write the others to FILE.rejected.jsonl.")
 ]
 DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Forecast tiers, cost and time; submit and call nothing. Exit code 3 if the budget does not cover it.",
+        help="Forecast tiers, cost and time without submitting or calling anything. The exit code is 3 if the "
+        "budget does not cover the cost.",
     ),
 ]
 BudgetOption = Annotated[
-    float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="The most that the batch may cost.")
+    float | None, typer.Option("--budget", metavar="USD", parser=parse_usd, help="Maximum cost of the batch, in USD.")
 ]
 ReplayOption = Annotated[
     Path | None,
@@ -62,11 +66,11 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _DURATION: Final = re.compile(r"([0-9]{1,5})([hdwy])")
 _HOURS: Final = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
 _MAX_DURATION: Final = timedelta(days=200 * 365)
-"""``now`` minus this is still a valid date."""
+"""A time this long before now is still a valid date."""
 
 
 def read_deadline(by: str | None, within: str | None) -> datetime | None:
-    """The moment that ``--by`` or ``--within`` says; None without either. Raises UsageError."""
+    """Return the time in ``--by`` or ``--within``, or None without either. Raises UsageError."""
     if by is not None and within is not None:
         raise UsageError("--by and --within both set the deadline.", hint="Give one of them.")
     now = datetime.now().astimezone()
@@ -81,7 +85,7 @@ def read_deadline(by: str | None, within: str | None) -> datetime | None:
 
 
 def match_duration(text: str) -> timedelta | None:
-    """The duration, such as ``24h``, ``7d``, ``12w`` or ``1y``; None for any other text."""
+    """Return the duration, such as ``24h``, ``7d``, ``12w`` or ``1y``, or None for any other text."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         return None
@@ -90,7 +94,7 @@ def match_duration(text: str) -> timedelta | None:
 
 
 def parse_duration(option: str, text: str, *, example: str) -> timedelta:
-    """The value of ``option``. Raises UsageError where it is not a duration."""
+    """Return the value of ``option``. Raises UsageError if it is not a duration."""
     duration = match_duration(text)
     if duration is None:
         raise UsageError(
@@ -101,7 +105,7 @@ def parse_duration(option: str, text: str, *, example: str) -> timedelta:
 
 
 def check_name(text: str) -> None:
-    """Raises UsageError where ``text`` is not a name for a key or a tenant."""
+    """Raise UsageError if ``text`` is not a valid name for a key or a tenant."""
     if not _NAME.fullmatch(text):
         raise UsageError(f"{text[:80]!r} is not a valid name.", hint="Use up to 63 letters, digits, ., _ and -.")
 

@@ -17,7 +17,8 @@ _GROUP_BYTES: Final = 32 * 1024 * 1024
 
 
 class ParquetSink:
-    """Row groups of up to 20,000 rows or 32 MiB. Columns of Parquet and Arrow keep their types; CSV has text only."""
+    """Writes row groups of up to 20,000 rows or 32 MiB. Columns of Parquet and Arrow keep their types. CSV columns are
+    text."""
 
     def __init__(
         self, file: BinaryIO, columns: OutputColumns, *, table: InputTable | None, expanded: Mapping[str, Any]
@@ -36,7 +37,7 @@ class ParquetSink:
         self._pending: list[Any] = []
 
     def write(self, chunk: Chunk) -> None:
-        """Appends the rows."""
+        """Append the rows."""
         if chunk.batch is not None:
             arrays = [chunk.batch.column(name).cast(kind) for name, kind in self._given.items()]
         else:
@@ -55,7 +56,7 @@ class ParquetSink:
             self._flush()
 
     def finish(self) -> None:
-        """Writes the rest and the footer; the file stays open."""
+        """Write the remaining rows and the footer. The file stays open."""
         self._flush()
         self._writer.close()
 
@@ -66,7 +67,7 @@ class ParquetSink:
 
 
 def _types_of(table: InputTable, names: tuple[str, ...]) -> dict[str, Any]:
-    """The type of each column of the input."""
+    """Return the type of each column of the input."""
     if isinstance(table, ArrowTable):
         return {name: table.schema.field(name).type for name in names}
     if isinstance(table, CsvTable):

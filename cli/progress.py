@@ -25,7 +25,7 @@ _HELD_S: Final = 10.0
 _OUTAGE_S: Final = 120.0
 _SMOOTHING_S: Final = 5.0
 _POLLING_SHARE: Final = 0.05
-"""Polling a large batch loads Postgres: polls take at most this share of the time."""
+"""Polls take at most this share of the time, because polling a large batch loads Postgres."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,14 @@ class LaterCommands:
 
     @classmethod
     def of(cls, name: str, *, file: str = "", output: str = "", fleet: str = "") -> "LaterCommands":
-        """For the batch ``name``; the others are as the user gave them, each with a space before it."""
+        """Return the commands for the batch ``name``. The other parts are as the user gave them, each with a space
+        before it."""
         joined = f" --input{file}" if file else ""
         return cls(f"pointsman run{file} --batch {name}{output}{fleet}", f"pointsman results {name}{output}{joined}")
 
 
 class QueriesHeld(CommandError):
-    """Only held queries are left of a batch: the answers that there are can be written."""
+    """Only held queries of a batch are left. The available answers can be written."""
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class ProgressRate:
     _at: float | None = field(default=None)
 
     def note(self, finished: int, now: float) -> None:
-        """Records ``finished`` queries at ``now``, in seconds of a monotonic clock."""
+        """Record ``finished`` queries at ``now``, in seconds of a monotonic clock."""
         if self._at is not None and now > self._at:
             seconds = now - self._at
             weight = min(1.0, seconds / _SMOOTHING_S)
@@ -67,17 +68,19 @@ class ProgressRate:
         self._finished, self._at = finished, now
 
     def left_s(self, remaining: int) -> float | None:
-        """Seconds until ``remaining`` queries are finished; None in the first seconds, whose rate says little."""
+        """Return the seconds until ``remaining`` queries are finished. None in the first seconds, when the rate is
+        unreliable."""
         if self._since is not None and self._at is not None and self._at - self._since < _SMOOTHING_S:
             return None
         return remaining / self.per_s if self.per_s > 0 else None
 
 
 def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
-    """Answers by tier, escalated, failed, cost; while queries run, also the rate and the time left without held ones.
+    """Return answers by tier, escalations, failures and cost. While queries run, add the rate and the time left without
+    held queries.
 
-    The rate is ``rate``, of the last seconds, or else the mean since the submission. During a pilot its progress stands
-    in place of both.
+    ``rate`` covers the last seconds. Without it, the mean since the submission is used. During a pilot, its progress
+    replaces both.
     """
     parts = [_pilot(progress)] if progress.in_pilot else []
     parts += [f"{tier} {count:,}" for tier, count in sorted(progress.by_tier.items(), key=lambda item: -item[1])]
@@ -105,12 +108,12 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
 
 def _pilot(progress: Progress) -> str:
     if progress.pilot_state == "deciding":
-        return f"pilot: {progress.sampled:,} ended, its answers are graded"
+        return f"pilot: {progress.sampled:,} ended, and the answers are being graded"
     return f"pilot: {progress.sampled_ended:,} of {progress.sampled:,} ended" if progress.sampled else "pilot: sampling"
 
 
 def duration(seconds: float) -> str:
-    """``0:07``, ``12:40`` or ``3:05:00``."""
+    """Return a text such as ``0:07``, ``12:40`` or ``3:05:00``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -134,10 +137,10 @@ async def wait_for_end(
     console: Console,
     commands: LaterCommands | None = None,
 ) -> Progress:
-    """The progress of the batch once no query is open.
+    """Return the progress of the batch once no query is open.
 
-    ``poll`` reads the progress, ``check`` restarts crashed workers, ``commands`` continue the batch later. Raises
-    QueriesHeld where only queries held by the budget or an account are left.
+    ``poll`` reads the progress, ``check`` restarts crashed workers, and ``commands`` continue the batch later. Raises
+    QueriesHeld if only queries are left that the budget or an account holds.
     """
     rate = ProgressRate()
     with _Display(console) as show:
@@ -169,12 +172,12 @@ def _held(progress: Progress, commands: LaterCommands) -> QueriesHeld:
     if progress.held_for_account:
         message = f"{progress.held_for_account}."
         fix = (
-            "Fix: set a valid key where the workers run and restart them, or add credit to the account. The queries"
-            "\nthen continue within half a minute; none of them has failed."
+            "Fix: set a valid key where the workers run and restart them, or add credit to the account. The "
+            "queries then continue within 30 s, and none of them has failed."
         )
     else:
-        message = f"{queries(progress.held)} held: the budget of {name} is exhausted."
-        fix = f"`pointsman budget {name}` shows the shortfall; --raise-to USD releases them."
+        message = f"{queries(progress.held)} held because the budget of {name} is exhausted."
+        fix = f"`pointsman budget {name}` shows the shortfall, and its option --raise-to USD releases them."
     return QueriesHeld(
         message,
         hint=f"{fix}\n`{commands.run}` then waits for the end.\n"
@@ -184,7 +187,7 @@ def _held(progress: Progress, commands: LaterCommands) -> QueriesHeld:
 
 
 async def _poll_with_retry(poll: Callable[[], Awaitable[Progress]], *, console: Console) -> Progress:
-    """The progress; outlasts a restart of Postgres, as the workers do."""
+    """Return the progress. It survives a restart of Postgres, as the workers do."""
     deadline = time.monotonic() + _OUTAGE_S
     is_announced = False
     while True:

@@ -1,4 +1,4 @@
-"""What `doctor` finds out about reaching the fleet's providers, and what to do about it."""
+"""The checks of `doctor` on access to the fleet's providers, with the fixes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -15,7 +15,9 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PROVIDER_DOWN: Final = "The provider is down or overloaded. Try again, and look at its status page."
 _NO_HOST: Final = "DNS: check the host in base_url, or set proxy if only a proxy resolves it."
 _NO_CONNECTION: Final = "Connection: check port and firewall, or set proxy if calls must leave through one."
-_NO_LIST: Final = "It answers, but has no list of models under base_url. Check base_url; some gateways have none."
+_NO_LIST: Final = (
+    "The provider answers, but has no list of models under base_url. Check base_url. Some gateways have no such list."
+)
 _NO_TLS: Final = "TLS: check that the port speaks TLS, and the certificates."
 _ANOTHER_SERVER: Final = "Something other than the provider may be listening there. Check base_url and proxy."
 
@@ -23,7 +25,7 @@ _ANOTHER_SERVER: Final = "Something other than the provider may be listening the
 async def probe_providers(
     fleet: Fleet, names: list[str], environ: Mapping[str, str]
 ) -> list[tuple[str, Failure | None]]:
-    """Asks each provider for its list of models, one after the other."""
+    """Request the list of models from each provider, one after the other."""
     pool = ProviderClient(fleet, environ=environ)
     try:
         return [(name, await pool.probe(name)) for name in names]
@@ -32,7 +34,8 @@ async def probe_providers(
 
 
 def environment_ignored(provider: Provider, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What the environment says of the way to ``provider`` and the fleet does not take up, each with its fix."""
+    """Return the settings of the environment for connections to ``provider`` that the fleet does not use, each with its
+    fix."""
     parts = urlsplit(provider.base_url)
     if parts.hostname in _LOOPBACK:
         return
@@ -67,18 +70,18 @@ _FIXES_BY_CAUSE: Final = {
     Cause.TLS_HANDSHAKE: _NO_TLS,
     Cause.PROXY_UNREACHABLE: "Proxy: check the proxy's host and port.",
     Cause.PROXY_AUTH: "Proxy: check the login in {login}.",
-    Cause.PROXY_REFUSED: "Proxy: it does not connect to this host. Have the host allowed there.",
+    Cause.PROXY_REFUSED: "Proxy: it refuses to connect to this host. Have the host allowed there.",
     Cause.CONFIGURATION: "Check proxy, proxy_login_env, ca_bundle, client_certificate and client_key of the provider.",
     Cause.RESET: _ANOTHER_SERVER,
     Cause.CLOSED: _ANOTHER_SERVER,
     Cause.BROKEN: _ANOTHER_SERVER,
     Cause.INVALID_RESPONSE: _ANOTHER_SERVER,
-    Cause.DEADLINE: "It accepts connections and does not answer. Check base_url, or try again.",
+    Cause.DEADLINE: "The server accepts connections and does not answer. Check base_url, or try again.",
 }
 
 
 def fix_of(failure: Failure, provider: Provider) -> str:
-    """What to do about a probe that failed."""
+    """Return the fix for a probe that failed."""
     if failure.status is None and failure.cause in set(Cause):
         fix = _FIXES_BY_CAUSE[Cause(failure.cause)]
     else:

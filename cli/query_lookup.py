@@ -17,14 +17,14 @@ from db.reports.query_timeline import find_queries
 _SHOWN: Final = 5
 _BATCH_PREFIX: Final = "batch_"
 _PLACEHOLDER: Final = "BATCH/"
-"""Stands for a batch in the docs. A custom_id may begin with it too, and is tried first."""
+"""A placeholder for a batch in the docs. A custom_id may also begin with it, and is tried first."""
 
 
 async def resolve_query(engine: AsyncEngine, name: str, *, batch: str | None, command: Sequence[str]) -> Row[Any]:
-    """The query of that name, in ``batch`` or in the newest batch that has one. Raises UsageError.
+    """Return the query of that name, in ``batch`` or in the newest batch that has one. Raises UsageError.
 
-    Prints the commands for the queries of that name in other batches: ``command`` is the current one, with ``{}`` for
-    the name.
+    Prints the commands for queries of that name in other batches. ``command`` is the current one, with ``{}`` for the
+    name.
     """
     public_id, custom_id = (batch, name) if batch is not None else _split_name(name)
     found = await find_queries(engine, custom_id, public_id=public_id)

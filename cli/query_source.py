@@ -45,7 +45,7 @@ class Source:
         """For the batch: what `rows_of` knows the input by."""
 
     def check(self, fleet: Fleet) -> int:
-        """The number of queries. Raises InvalidInput with the first thousand rejections, if there is any."""
+        """Return the number of queries. Raises InvalidInput with the first thousand rejections, if there are any."""
         total = 0
         rejected: list[RejectedLine] = []
         for line in self.lines(fleet):
@@ -60,14 +60,15 @@ class Source:
 
     @property
     def rejected_path(self) -> Path:
-        """The file for its rejected lines; in the working directory where the input is not a file."""
+        """Return the file for rejected lines. It is in the working directory if the input is not a file."""
         name = "stdin" if self.name == STDIN else self.name
         return Path(f"{PurePosixPath(name).name if '://' in name else name.rstrip('/')}.rejected.jsonl")
 
 
 @contextmanager
 def open_source(name: str | SqlInput, mapping: RowMapping | None = None) -> Iterator[Source]:
-    """The queries of ``name`` (see `open_input`) inside the block: lines, or rows of a table as ``mapping`` says.
+    """Return the queries of ``name`` (see `open_input`) inside the block: lines, or rows of a table mapped by
+    ``mapping``.
 
     Raises InvalidInput for a table that does not fit the mapping, UsageError, OSError.
     """
@@ -90,9 +91,9 @@ def open_source(name: str | SqlInput, mapping: RowMapping | None = None) -> Iter
 
 
 def rows_of(batch: Batch, name: str, files: ExitStack) -> InputTable:
-    """The rows of ``batch``'s input, which ``name`` names again. Raises UsageError for another input, OSError.
+    """Return the rows of ``batch``'s input, at ``name``. Raises UsageError for another input, OSError.
 
-    It must be the same to the byte: otherwise answers would be joined to the wrong rows.
+    The input must be identical to the byte, because otherwise answers would be joined to the wrong rows.
     """
     found = open_input(name, files)
     _check_same(batch, found.name, found.digest())
@@ -101,7 +102,7 @@ def rows_of(batch: Batch, name: str, files: ExitStack) -> InputTable:
 
 
 def check_same_input(batch: Batch, source: Source) -> None:
-    """Raises UsageError where ``batch`` was made of another input, with the same queries and idempotency key."""
+    """Raise UsageError if ``batch`` was made from another input with the same queries and idempotency key."""
     _check_same(batch, source.name, source.metadata[_DIGEST])
 
 
@@ -110,7 +111,7 @@ def _check_same(batch: Batch, name: str, digest: str) -> None:
         why = "it has changed, or is another file" if known else "the batch was not submitted by this command"
         raise UsageError(
             f"{name} is not the input of {batch.public_id}: {why}.",
-            hint="Give the file as it was submitted; or write the results without it, and join them by custom_id.",
+            hint="Give the file as it was submitted, or write the results without it and join them by custom_id.",
         )
 
 
@@ -120,7 +121,7 @@ def _from_start(stream: BinaryIO) -> BinaryIO:
 
 
 class RejectedFile:
-    """Writes rejected lines to a file that appears whole, and only if there is any."""
+    """Writes rejected lines to a file that appears only when complete, and only if there are any."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -128,7 +129,7 @@ class RejectedFile:
         self._open = ExitStack()
 
     def passing(self, lines: Iterable[InputLine | RejectedLine]) -> Iterator[InputLine | RejectedLine]:
-        """Yields ``lines``; writes each rejection, and drops its text."""
+        """Yield ``lines``. Write each rejection, and drop its text."""
         for line in lines:
             if isinstance(line, RejectedLine):
                 self._write(line)

@@ -1,4 +1,4 @@
-"""Where the results of a batch go: a file, stdout, or a table of the user's database."""
+"""The destination of a batch's results: a file, stdout, or a table of the user's database."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class ResultTable:
 
 
 def read_result_table(name: str | None, url_env: str | None) -> ResultTable | None:
-    """The table for results, which is there and fits afterwards; None without a name. Raises UsageError."""
+    """Return the table for results, which then exists and fits, or None without a name. Raises UsageError."""
     if name is None:
         return None
     table = ResultTable(database_url("--into-table", url_env), name)
@@ -40,7 +40,8 @@ def read_result_table(name: str | None, url_env: str | None) -> ResultTable | No
 
 
 async def write_result_table(engine: AsyncEngine, batch: Batch, table: ResultTable) -> None:
-    """Writes the results of ``batch`` to ``table``. Raises CommandError; Pointsman's own database keeps them anyway."""
+    """Write the results of ``batch`` to ``table``. Raises CommandError. Pointsman's own database keeps them in any
+    case."""
     try:
         written = await write_into(engine, batch.id, batch.public_id, url=table.url, name=table.name)
     except UserDatabaseError as error:
@@ -53,10 +54,11 @@ async def write_result_table(engine: AsyncEngine, batch: Batch, table: ResultTab
 
 @dataclass(frozen=True, slots=True)
 class ResultOutput:
-    """Where a command that waits for a batch writes its results. Raises UsageError for what cannot be written."""
+    """The destination of the results of a command that waits for a batch. Raises UsageError for formats that cannot be
+    written."""
 
     path: Path | None = None
-    """None: no file; ``-`` is stdout."""
+    """None: no file. ``-`` is stdout."""
     expand: bool = False
     into: ResultTable | None = None
 
@@ -71,18 +73,19 @@ class ResultOutput:
         return f" -o {shlex.quote(str(self.path))}{' --expand' if self.expand else ''}"
 
     def input_name(self, file: str | SqlInput | None) -> str:
-        """The FILE that `run` needs again to write the same, with a space before it; "" where it needs none."""
+        """The FILE that `run` needs to write the same results, with a space before it. "" if it needs none."""
         is_named = isinstance(file, str) and file != STDIN
         return f" {shlex.quote(str(file))}" if is_named and table_format(self.path) is not None else ""
 
     def rows(self, batch: Batch, source: Source) -> InputTable:
-        """The input's rows, which a table joins. Raises UsageError where ``batch`` was made of another input."""
+        """Return the input's rows, which are joined to a table. Raises UsageError if ``batch`` was made from another
+        input."""
         if table_format(self.path) is not None:
             check_same_input(batch, source)
         return source.rows
 
     async def write(self, engine: AsyncEngine, batch: Batch, rows: InputTable | None) -> None:
-        """Writes the results. Raises CommandError."""
+        """Write the results. Raises CommandError."""
         if self.path is not None:
             written = await write_results(engine, batch.id, self.path, table=rows, expand=self.expand)
             notice(f"{written:,} results written{'' if self.path == STDOUT else f' to {self.path}'}")
@@ -91,7 +94,7 @@ class ResultOutput:
 
 
 def summary_console(output: ResultOutput, *, as_json: bool) -> Console:
-    """Where the summary goes. Raises UsageError where results and JSON both go to stdout."""
+    """Return the console for the summary. Raises UsageError if results and JSON would both go to stdout."""
     if output.path == STDOUT and as_json:
         raise UsageError("--json and --output - both write to stdout.", hint="Give --output a FILE.")
     return err if as_json or output.path == STDOUT else out

@@ -1,4 +1,4 @@
-"""Writes the results of a batch as a table, joined to the rows of its input: CSV, TSV or Parquet, in bounded memory."""
+"""The results of a batch as a table, joined to the rows of its input: CSV, TSV or Parquet, in bounded memory."""
 
 import csv
 import io
@@ -39,10 +39,11 @@ RESULT_COLUMNS: Final = {
     "escalations": "int",
     "error": "text",
 }
-"""What each row says of its query, with the type in Parquet."""
+"""The columns about the query in each row, with their Parquet types."""
 
 EXPANDED: Final = "answer_"
-"""What the columns of an answer's JSON fields begin with: models name these fields, so they never replace others."""
+"""The prefix of the columns for an answer's JSON fields. Models choose the fields' names, so the prefix keeps them from
+replacing other columns."""
 
 MAX_EXPANDED: Final = 100
 
@@ -53,7 +54,7 @@ _NUMBER: Final = re.compile(r"[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s?%?")
 
 
 def table_format(path: Path | None) -> TableFormat | None:
-    """The format of results in ``path``; None for JSON lines. Raises UsageError before hours of work."""
+    """Return the format of results in ``path``, or None for JSON lines. Raises UsageError before hours of work."""
     if path is None:
         return None
     if path.suffix.lower() in _NOT_WRITTEN:
@@ -70,9 +71,9 @@ def table_format(path: Path | None) -> TableFormat | None:
 
 
 def guarded(text: str) -> str:
-    """``text`` so that no spreadsheet takes it for a formula: with an apostrophe before it, unless it is a number.
+    """Return ``text`` with an apostrophe before it if a spreadsheet could read it as a formula, unless it is a number.
 
-    Of OWASP's list of first characters (https://owasp.org/www-community/attacks/CSV_Injection).
+    The first characters come from OWASP's list (https://owasp.org/www-community/attacks/CSV_Injection).
     """
     return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
 
@@ -80,7 +81,8 @@ def guarded(text: str) -> str:
 async def write_table(
     engine: AsyncEngine, batch_id: int, file: BinaryIO, form: TableFormat, *, table: InputTable | None, expand: bool
 ) -> int:
-    """Writes a row for each row of ``table``, or else for each query. Returns the number of answers and failures."""
+    """Write a row for each row of ``table``, or for each query without a table. Return the number of answers and
+    failures."""
     fields = Fields(with_types=form is TableFormat.PARQUET)
     if expand:
         async for row in result_rows(engine, batch_id):
@@ -91,7 +93,7 @@ async def write_table(
 async def write_rows(
     file: BinaryIO, form: TableFormat, results: "Results", *, table: InputTable | None, fields: "Fields"
 ) -> int:
-    """The same from ``results``, with ``fields`` of the answers as columns."""
+    """Do the same from ``results``, with ``fields`` of the answers as columns."""
     columns = OutputColumns(() if table is None else every_column(table), tuple(fields.names))
     sink: _Sink
     if form is TableFormat.PARQUET:
@@ -112,7 +114,7 @@ async def write_rows(
 
 
 async def write_into(engine: AsyncEngine, batch_id: int, public_id: str, *, url: str, name: str) -> int:
-    """Replaces the batch's rows in the table ``name`` of the user's database; returns their number.
+    """Replace the batch's rows in the table ``name`` of the user's database, and return their number.
 
     Raises UserDatabaseError.
     """
@@ -125,7 +127,7 @@ async def write_into(engine: AsyncEngine, batch_id: int, public_id: str, *, url:
 
 
 def parse_fields(answer: str | None) -> Cells:
-    """The fields of an answer that is a JSON object, bare or in a code fence; none of another."""
+    """Return the fields of an answer that is a JSON object, bare or in a code fence. Empty for other answers."""
     if answer is None:
         return {}
     try:
@@ -148,7 +150,7 @@ class Fields:
             self._types = ArrowTypes()
 
     def see(self, fields: Cells) -> None:
-        """Adds the fields of one answer."""
+        """Add the fields of one answer."""
         for name in fields:
             if len(self.names) < MAX_EXPANDED:
                 self.names.setdefault(name)
@@ -159,7 +161,7 @@ class Fields:
 
     @property
     def types(self) -> Mapping[str, Any]:
-        """The pyarrow.DataType of each field."""
+        """Return the pyarrow.DataType of each field."""
         self._settle()
         return {} if self._types is None else self._types.of(self.names)
 
@@ -170,7 +172,7 @@ class Fields:
 
 
 class OutputColumns:
-    """The names in the output. A result's column that the input has as well is named ``pointsman_…``."""
+    """The column names of the output. A result column that the input also has is named ``pointsman_…``."""
 
     def __init__(self, given: Sequence[str], expanded: Sequence[str]) -> None:
         self.given = tuple(given)
@@ -187,7 +189,7 @@ class OutputColumns:
 
     @property
     def names(self) -> list[str]:
-        """All of them in their order: the input's, the result's, and the fields after the answer."""
+        """All names in order: the input's, the result's, and the fields after the answer."""
         names = list(self.given)
         for name, written in self.results.items():
             names.append(written)
@@ -205,14 +207,14 @@ def _free(name: str, taken: set[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows of the input, each with what became of it."""
+    """Some rows of the input, each with the result of its query."""
 
     cells: Sequence[Cells]
-    """By row; empty where there is no input, and where ``batch`` has the rows."""
+    """The cells by row. Empty without an input, and if ``batch`` has the rows."""
     batch: Any
-    """The rows as a pyarrow.RecordBatch, of Parquet and Arrow; else None."""
+    """The rows as a pyarrow.RecordBatch for Parquet and Arrow, else None."""
     results: Sequence[Cells]
-    """By row, the values of `RESULT_COLUMNS`."""
+    """The values of `RESULT_COLUMNS`, by row."""
 
 
 class _Sink(Protocol):
@@ -222,9 +224,9 @@ class _Sink(Protocol):
 
 
 class CsvSink:
-    """Writes CSV or TSV by RFC 4180, in UTF-8; null is empty. Texts of models cannot become formulas.
+    """Writes CSV or TSV by RFC 4180, in UTF-8. Null is empty. Texts of models cannot become formulas.
 
-    Nor can ids of a batch whose file is not here: a tenant chose them.
+    Neither can custom_ids of a batch without its input file, because a tenant chose them.
     """
 
     def __init__(self, file: BinaryIO, columns: OutputColumns, *, delimiter: str) -> None:
@@ -235,7 +237,7 @@ class CsvSink:
         self._writer.writerow(columns.names)
 
     def write(self, chunk: Chunk) -> None:
-        """Appends the rows."""
+        """Append the rows."""
         given = self._columns.given
         cells: Iterable[Cells] = chunk.cells
         if chunk.batch is not None:
@@ -256,7 +258,7 @@ class CsvSink:
                 yield from (guarded(cell_text(fields.get(field))) for field in self._columns.expanded)
 
     def finish(self) -> None:
-        """Flushes the rows into the file, which stays open."""
+        """Flush the rows into the file, which stays open."""
         self._text.flush()
         self._text.detach()
 
@@ -289,18 +291,18 @@ async def _joined(rows: Sequence[tuple[int, Cells]], results: "Results") -> Chun
 
 
 class Results:
-    """The queries of a batch, taken in the order of their rows."""
+    """The queries of a batch, in the order of their rows."""
 
     def __init__(self, rows: AsyncIterator[Row[Any]]) -> None:
         self._rows = rows
         self._next: Row[Any] | None = None
 
     async def some(self) -> list[Row[Any]]:
-        """The next ones, none at the end."""
+        """Return the next queries, none at the end."""
         return [row async for row in _take(self._rows, ROWS_PER_BATCH)]
 
     async def until(self, number: int) -> dict[int, Row[Any]]:
-        """The next ones up to that row of the input, by their rows."""
+        """Return the next queries up to that row of the input."""
         found: dict[int, Row[Any]] = {}
         while True:
             row = self._next or await anext(self._rows, None)
@@ -311,7 +313,7 @@ class Results:
             self._next = None
 
     async def close(self) -> None:
-        """Frees the cursor."""
+        """Free the cursor."""
         await self._rows.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
@@ -323,7 +325,7 @@ async def _take(rows: AsyncIterator[Row[Any]], count: int) -> AsyncIterator[Row[
 
 
 def result_cells(row: Row[Any] | None) -> Cells:
-    """The values of `RESULT_COLUMNS`; None for a row that is not a query."""
+    """Return the values of `RESULT_COLUMNS`, or None for a row that is not a query."""
     if row is None:
         error = "invalid row: it was not submitted"
         return dict.fromkeys(RESULT_COLUMNS) | {"state": "invalid", "error": error}

@@ -1,4 +1,4 @@
-"""The options of a table: what its columns mean."""
+"""The options that define the columns of a table."""
 
 import os
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="Write to .csv, .tsv or .parquet with the input's columns, else as OpenAI Batch output; - is stdout.",
+        help="The output file. .csv, .tsv and .parquet have the input's columns; other files are OpenAI Batch "
+        "output. Use - for stdout.",
     ),
 ]
 ExpandOption = Annotated[
@@ -41,19 +42,23 @@ DatabaseUrlOption = Annotated[
 IntoTableOption = Annotated[
     str | None,
     typer.Option(
-        "--into-table", metavar="NAME", help="Write the results to this table of your database, created if missing."
+        "--into-table",
+        metavar="NAME",
+        help="Write the results to this table of your database, which is created if missing.",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class TableOptionGroup:
-    """Where the rows come from, and what their columns mean."""
+    """The source of the rows, and the meaning of their columns."""
 
     prompt: Annotated[
         str | None,
         typer.Option(
-            "--prompt", metavar="TEMPLATE", help="The question of each row, as a Jinja2 template: 'Classify: {{body}}'."
+            "--prompt",
+            metavar="TEMPLATE",
+            help="The question of each row as a Jinja2 template, such as 'Classify: {{body}}'.",
         ),
     ] = None
     column: Annotated[
@@ -65,12 +70,16 @@ class TableOptionGroup:
     tier_column: Annotated[
         str | None,
         typer.Option(
-            "--tier-column", metavar="COLUMN", help="The column that pins a row to a tier or model; empty: none."
+            "--tier-column",
+            metavar="COLUMN",
+            help="The column that pins a row to a tier or model. Rows with an empty value are not pinned.",
         ),
     ] = None
     metadata: Annotated[
         list[str] | None,
-        typer.Option("--metadata", metavar="COLUMN", help="Keep this column as the query's metadata; repeatable."),
+        typer.Option(
+            "--metadata", metavar="COLUMN", help="Keep this column as metadata of the query. May be repeated."
+        ),
     ] = None
     workload: Annotated[
         str | None, typer.Option("--workload", metavar="COLUMN", help="The column that names each row's workload.")
@@ -80,13 +89,15 @@ class TableOptionGroup:
         typer.Option(
             "--expected",
             metavar="COLUMN",
-            help="The column with the correct answers, which a quality floor is graded by.",
+            help="The column with the correct answers. A quality floor is graded by them.",
         ),
     ] = None
     expects: Annotated[
         str | None,
         typer.Option(
-            "--expects", metavar="JSON", help='What every answer must be, e.g. \'{"choices": ["bug", "billing"]}\'.'
+            "--expects",
+            metavar="JSON",
+            help='The required shape of every answer, such as \'{"choices": ["bug", "billing"]}\'.',
         ),
     ] = None
     query_sql: Annotated[
@@ -94,13 +105,13 @@ class TableOptionGroup:
         typer.Option(
             "--query-sql",
             metavar="SELECT",
-            help="Read the rows of this query instead of FILE. Needs --database-url-env.",
+            help="Read the rows of this SQL query instead of FILE. Needs --database-url-env.",
         ),
     ] = None
     database_url_env: DatabaseUrlOption = None
 
     def source(self, file: str | None) -> str | SqlInput:
-        """The input: FILE, or the rows of a query. Raises UsageError unless it is one of them."""
+        """Return the input: FILE, or the rows of an SQL query. Raises UsageError unless exactly one is given."""
         if file is not None and self.query_sql is None:
             return file
         if file is None and self.query_sql is not None:
@@ -108,10 +119,11 @@ class TableOptionGroup:
         raise UsageError("Give a FILE, or --query-sql with the rows of a database.", hint="See --help.")
 
     def mapping(self) -> RowMapping:
-        """What the options say about the columns. Raises UsageError."""
+        """Return the meaning of the columns by the options. Raises UsageError."""
         if self.prompt is not None and self.column is not None:
             raise UsageError(
-                "--prompt and --column both say what the question is.", hint="Give one: --prompt may hold the column."
+                "--prompt and --column both define the question.",
+                hint="Give only one of them. --prompt can include the column.",
             )
         if self.workload not in (None, WORKLOAD_KEY) and WORKLOAD_KEY in (self.metadata or ()):
             raise UsageError("--workload and --metadata workload both name the workload.", hint="Give one of them.")
@@ -121,7 +133,7 @@ class TableOptionGroup:
                 expects = orjson.loads(self.expects)
             except orjson.JSONDecodeError:
                 raise UsageError(
-                    "--expects is not JSON.", hint="""E.g. --expects '{"choices": ["bug", "billing"]}'"""
+                    "--expects is not JSON.", hint='For example, use --expects \'{"choices": ["bug", "billing"]}\''
                 ) from None
             try:
                 check_expects(expects)
@@ -140,9 +152,11 @@ class TableOptionGroup:
 
 
 def database_url(option: str, variable: str | None) -> str:
-    """The URL that ``variable`` of the environment holds. Raises UsageError that names ``option``."""
+    """Return the URL in the environment variable ``variable``. Raises UsageError that names ``option``."""
     if variable is None:
-        raise UsageError(f"{option} needs --database-url-env.", hint="E.g. --database-url-env MY_DATABASE_URL.")
+        raise UsageError(
+            f"{option} needs --database-url-env.", hint="For example, use --database-url-env MY_DATABASE_URL."
+        )
     if not (url := os.environ.get(variable)):
         raise UsageError(f"{variable} is not set.", hint=f"export {variable}=postgresql://user:password@host/database")
     return url

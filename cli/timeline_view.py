@@ -25,7 +25,7 @@ _MARKS = {
 
 
 def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
-    """One branch per event, with its reasons below."""
+    """Draw one branch per event, with its reasons below."""
     title = Text.assemble(
         ("Query ", "bold"),
         (plain(query.custom_id), "bold cyan"),
@@ -59,7 +59,7 @@ def _call(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
     reasons = [*filter(None, [PURPOSES.get(row.kind)]), *(row.reasons or ())]
     if row.outcome is None:
         worst = f"${float(row.reserved_usd):.6f}"
-        return (kind, f"{model}: no outcome yet, counted at its worst case {worst}", "bold yellow"), reasons
+        return (kind, f"{model}: no outcome yet, counted at its maximum cost {worst}", "bold yellow"), reasons
     latency = f"{row.latency_ms:,.0f} ms" if row.latency_ms is not None else "?"
     if row.lane == "batch":
         latency = "in a provider batch"
@@ -100,7 +100,11 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
         case "fallback":
             return _fallback(row), reasons
         case "account":
-            return ("held", f"at {plain(row.to_stage)}: the account is refused", "bold yellow"), reasons
+            return (
+                "held",
+                f"at {plain(row.to_stage)}, because the provider refuses the account",
+                "bold yellow",
+            ), reasons
         case _:
             to = "" if row.from_stage == row.to_stage else f" to {row.to_stage}"
             by = f" by {row.router}" if row.router else ""
@@ -109,7 +113,7 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
 
 
 def _by(router: str | None) -> str:
-    """The router. A trained one is marked as such: its name may be any word, such as "default"."""
+    """Return the router. A trained one is marked, because its name may be any word, such as "default"."""
     if not router:
         return ""
     return f"by {plain(router)}" if router in RULES else f"by the classifier ({plain(router)})"
@@ -136,7 +140,7 @@ def _end(query: Row[Any], events: Sequence[Row[Any]]) -> Text:
         model, tier = plain(query.answer_model or "?"), plain(query.answer_tier or "?")
         text = f"answered by {model} ({tier}){confidence}{doubt}"
     elif query.follows is not None:
-        text = f"waits for the answer to {plain(query.follows)}, which asks the same"
+        text = f"waits for the answer to the identical query {plain(query.follows)}"
     else:
         stage = {ROUTE: "routing", FALLBACK: "the fallback"}.get(query.stage, f"tier {plain(query.stage)}")
         text = f"{'ended ' if query.finished_at is not None else ''}{query.state} at {stage}"

@@ -15,10 +15,10 @@ from cli.console import plain
 
 _MAX_BYTES: Final = 64 * 1024**2
 _MOST: Final = Decimal(10) ** 15
-"""No figure of an export is believed above this."""
+"""Figures of an export above this are rejected."""
 
 _LEAST_EXPONENT: Final = -40
-"""The most decimals of a figure."""
+"""Maximum decimals of a figure."""
 
 _DAY: Final = ("day", "date", "start_time_iso", "start_time", "timestamp")
 _MODEL: Final = ("model", "line_item")
@@ -27,14 +27,14 @@ _FIGURES: Final = {
     "output_tokens": ("output_tokens", "completion_tokens"),
     "cost_usd": ("cost_usd", "cost", "amount_value", "amount"),
 }
-"""By figure: the columns that have it, the first that is there counts."""
+"""The possible columns of each figure. The first one present counts."""
 
 _FIX: Final = "Use the columns day, model, input_tokens, output_tokens and cost_usd, or an export of OpenAI"
 
 
 @dataclass(frozen=True, slots=True)
 class BilledUsage:
-    """What the export says of one model on one UTC day. ``model`` None: of all; a figure that it has not is None."""
+    """The figures of one model on one UTC day. ``model`` None: all models together. Missing figures are None."""
 
     day: date
     model: str | None
@@ -44,14 +44,14 @@ class BilledUsage:
 
 
 class _BadCell(ValueError):
-    """What is wrong with a cell: its column, what, and the fix."""
+    """The fault of a cell: its column, the problem, and the fix."""
 
     def __init__(self, column: str, wrong: str, fix: str) -> None:
         super().__init__(f"column {column}: {wrong}. {fix}.")
 
 
 def read_usage_export(path: Path) -> list[BilledUsage]:
-    """The rows of the file. Raises UsageError that names each bad row and column, or OSError."""
+    """Return the rows of the file. Raises UsageError that names each bad row and column, or OSError."""
     with path.open("rb") as file:
         raw = file.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
@@ -68,7 +68,7 @@ def read_usage_export(path: Path) -> list[BilledUsage]:
             elif row is not None:
                 rows.append(row)
     except csv.Error as error:
-        raise UsageError(f"{path} is not a CSV: {error}.", hint=_FIX + ".") from None
+        raise UsageError(f"{path} is not a valid CSV file: {error}.", hint=_FIX + ".") from None
     if problems:
         shown = problems[:SHOWN_REJECTIONS]
         more = len(problems) - len(shown)
@@ -103,15 +103,18 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, BilledUsage | _BadCe
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, BilledUsage | _BadCell | None]]:
-    """One row per result of a bucket, numbered over the file."""
+    """Yield one row per result of a bucket, numbered over the file."""
     try:
         given = json.loads(text, parse_float=Decimal, parse_int=Decimal)
     except (json.JSONDecodeError, RecursionError) as error:
         where = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UsageError(f"{path} is not a valid JSON{where}.", hint=_FIX + ".") from None
+        raise UsageError(f"{path} is not valid JSON{where}.", hint=_FIX + ".") from None
     pages = given if isinstance(given, list) else [given]
     if any(isinstance(page, dict) and page.get("has_more") is True for page in pages[-1:]):
-        raise UsageError(f"{path} is not complete: has_more is true.", hint="Add the other pages, as a list of pages.")
+        raise UsageError(
+            f"{path} is not complete, because has_more is true.",
+            hint="Add the other pages, so that the file is a list of pages.",
+        )
     number = 0
     for page in pages:
         buckets = page.get("data", [page]) if isinstance(page, dict) else None
@@ -143,7 +146,7 @@ def _result(bucket: Mapping[str, Any], result: Any) -> BilledUsage | None:
 
 
 def _billed(given: Mapping[str, str], *, day: str, model: str | None, figures: Mapping[str, str]) -> BilledUsage | None:
-    """The row; None where it has no figure, as days without use."""
+    """Return the row, or None if it has no figure, as on days without usage."""
     values = {figure: _figure(column, given.get(column, "")) for figure, column in figures.items()}
     if all(value is None for value in values.values()):
         return None
@@ -181,7 +184,9 @@ def _figure(column: str, text: str) -> Decimal | None:
         value = Decimal(-1)
     exponent = value.as_tuple().exponent
     if not (value.is_finite() and 0 <= value <= _MOST and isinstance(exponent, int) and exponent >= _LEAST_EXPONENT):
-        raise _BadCell(column, "is not an amount of 0 or more", "Write digits with a decimal point alone")
+        raise _BadCell(
+            column, "is not an amount of 0 or more", "Write digits, with a decimal point and no other separators"
+        )
     return value
 
 

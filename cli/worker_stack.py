@@ -1,4 +1,4 @@
-"""The workers that process a batch: those already running here or elsewhere, or a stack for this command."""
+"""The workers that process a batch: running ones here or elsewhere, or a stack for this command."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ from workers.local_stack import LocalStack, other_fleet, stack_pid
 UNDEFINED_TABLE = "42P01"
 _SIMULATED = {True: "simulated", False: "for real calls"}
 STOP_THEM = (
-    "Stop them with `pointsman down`, after which `up` or `run` takes this file, or set POINTSMAN_HOME to another "
-    "directory."
+    "Stop them with `pointsman down`, after which `up` or `run` uses this file, or set POINTSMAN_HOME to "
+    "another directory."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class WorkingStack:
-    """Workers that answer queries. ``check`` restarts crashed ones; raises StackError if they stay down."""
+    """Workers that answer queries. ``check`` restarts crashed ones, and raises StackError if they stay down."""
 
     settings: Settings
     fleet: Fleet
@@ -40,7 +40,7 @@ class WorkingStack:
 def working_stack(
     settings: Settings, fleet: Fleet, *, replay: Path | None, report: Callable[[str], None]
 ) -> Iterator[WorkingStack]:
-    """Workers inside the block, started if none are running. Raises UsageError, StackError, ServicesError."""
+    """Return workers inside the block, started if none are running. Raises UsageError, StackError, ServicesError."""
     if replay is not None and not fleet.simulated:
         raise UsageError(
             "--replay needs a simulated fleet; this fleet's models are real.",
@@ -66,7 +66,7 @@ def working_stack(
 
 
 def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
-    """Raises UsageError where workers of this home serve another fleet: its models would answer."""
+    """Raise UsageError if workers of this home serve another fleet, because that fleet's models would answer."""
     served = other_fleet(settings, fleet)
     if served is not None:
         raise UsageError(
@@ -77,7 +77,7 @@ def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
 
 
 def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
-    """Raises UsageError where workers of ``fleet`` never take the open queries: the wait would not end."""
+    """Raise UsageError if workers of ``fleet`` never take the open queries, because the wait would not end."""
     unknown = progress.open_by_stage.keys() - {ROUTE, FALLBACK, *fleet.tiers}
     if progress.ended or (batch.simulated == fleet.simulated and not unknown):
         return
@@ -89,7 +89,7 @@ def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
 
 
 def recorded_tiers(replay: Path, fleet: Fleet) -> frozenset[str]:
-    """The tiers of the ladder that have recorded answers in ``replay``. Raises UsageError where there is none."""
+    """Return the tiers of the ladder with recorded answers in ``replay``. Raises UsageError if there are none."""
     with replay.open("rb") as lines:
         first = next((line for line in lines if line.strip()), b"")
     try:

@@ -11,5 +11,5 @@ LEASE_S: Final = 30.0
 
 
 def renewed_lease(public_id: str, service: AppState) -> AbstractAsyncContextManager[None]:
-    """Renews the lease of the batch for as long as the block runs."""
+    """Renew the lease of the batch while the block runs."""
     return kept_lease(partial(service.batches.renew, public_id, lease_s=LEASE_S), lease_s=LEASE_S, batch=public_id)

@@ -24,23 +24,23 @@ RETRY_DELAYS_S: Final = (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
 
 _TIMEOUT_S: Final = 15.0
 _RETRY_TIMEOUT_S: Final = 5.0
-"""Of a message that was not taken before."""
+"""The timeout of a delivery after an earlier attempt of the same message failed."""
 _LEASE_S: Final = 60.0
 _MAX_CONCURRENT: Final = MOST_LOOKUPS
 _SHARE: Final = 4
-"""Of these, at most so many for one tenant, so that receivers that do not answer hold up no other tenant's."""
+"""The maximum of concurrent deliveries for one tenant, so that its slow receivers do not block other tenants' messages."""
 _GONE: Final = 410
 
 
 class WebhookDeliveries:
-    """The deliveries that are under way; each one makes room for the next when it ends."""
+    """The deliveries in progress. Each one makes room for the next when it ends."""
 
     def __init__(self) -> None:
         self._under_way: dict[asyncio.Task[None], str] = {}
-        """With the tenant of each."""
+        """The tenant of each delivery."""
 
     async def start_due(self, service: AppState) -> bool:
-        """Start delivering messages that are due, as far as there is room. Whether there were any."""
+        """Start delivering due messages, as far as there is room. Return whether there were any."""
         free = _MAX_CONCURRENT - len(self._under_way)
         if free <= 0:
             return False
@@ -54,7 +54,7 @@ class WebhookDeliveries:
         return bool(messages)
 
     async def finish(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the deliveries in progress."""
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None], service: AppState) -> None:
@@ -97,7 +97,7 @@ async def _send(message: WebhookMessage, *, private: bool) -> tuple[str, bool]:
 
 
 def payload(message: WebhookMessage) -> bytes:
-    """OpenAI's event object as bytes: the same bytes are signed and sent."""
+    """Return OpenAI's event object as bytes. The same bytes are signed and sent."""
     return orjson.dumps(
         {
             "id": message.id,
@@ -110,7 +110,7 @@ def payload(message: WebhookMessage) -> bytes:
 
 
 def signature_headers(message_id: str, body: bytes, *, secret: str, now: int) -> dict[str, str]:
-    """The headers that authenticate ``body``. ``now`` is in Unix seconds."""
+    """Return the headers that authenticate ``body``. ``now`` is in Unix seconds."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = b"%s.%d.%s" % (message_id.encode(), now, body)
     signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
@@ -118,5 +118,6 @@ def signature_headers(message_id: str, body: bytes, *, secret: str, now: int) ->
 
 
 def retry_delay_s(tries: int, *, draw: float) -> float | None:
-    """Seconds until the next attempt after ``tries``, lengthened by up to a fifth; None after the last."""
+    """Return the seconds until the next attempt after ``tries``, with jitter of up to 20 %. None after the last
+    attempt."""
     return RETRY_DELAYS_S[tries - 1] * (1 + draw / 5) if tries <= len(RETRY_DELAYS_S) else None

@@ -21,11 +21,11 @@ from routing.lifecycle import State
 log = structlog.get_logger()
 
 FINALIZERS: Final = 3
-"""Batches that a process finalizes at once, each of another tenant: all lines of its results are read."""
+"""Maximum batches that a process finalizes at once, each of another tenant, because all their result lines are read."""
 
 
 async def finalize(service: AppState) -> bool:
-    """Finalize a batch that has ended. Whether there was one."""
+    """Finalize a batch that has ended. Return whether there was one."""
     take = partial(service.batches.take_ended, LEASE_S)
     async with service.finalizations.taken(take, most=1) as batch:
         if batch is None or batch.id is None:

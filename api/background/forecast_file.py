@@ -1,4 +1,4 @@
-"""The dry run of an uploaded file: checks each line as for a batch, and forecasts. Creates nothing."""
+"""The dry run of an uploaded file: checks each line as for a batch, and forecasts the cost. It creates nothing."""
 
 from typing import Any, Final
 
@@ -21,15 +21,15 @@ from submission.request_key import RequestKeys
 log = structlog.get_logger()
 
 LONGEST_S: Final = 60.0
-"""A client waits for it."""
+"""Maximum seconds, because a client waits for the result."""
 
 
 async def forecast_file(
     service: AppState, file_id: str, *, spec: BatchSpec, rows: RowOptions | None, endpoint: Endpoint
 ) -> dict[str, Any]:
-    """What `pointsman submit --dry-run --json` prints, with ``covered``; or ``errors``, as a failed batch has them.
+    """Return the JSON of `pointsman submit --dry-run --json` with ``covered``, or ``errors`` as in a failed batch.
 
-    Raises ApiError where the file or the router cannot be read.
+    Raises ApiError if the file or the router cannot be read.
     """
     from evaluation.data.dataset_errors import EvaluationError
 

@@ -1,4 +1,4 @@
-"""Runs CPU-heavy work outside the event loop: in a thread with a loop and connections of its own."""
+"""Runs CPU-heavy work outside the event loop: in a thread with its own loop and connections."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,11 +13,13 @@ from db.engine import make_engine
 Value = TypeVar("Value")
 
 _THREADS: Final = ThreadPoolExecutor(max_workers=8, thread_name_prefix="isolated")
-"""Not the event loop's own, which also resolve names: on two cores they are six, and a file takes one for minutes."""
+"""A separate pool from the event loop's, which also resolves names: on two cores it has six threads, and a file takes
+one for minutes."""
 
 
 async def run_in_isolated_thread(work: Callable[[AsyncEngine], Awaitable[Value]], *, database_url: str) -> Value:
-    """The result of ``work``, called with an engine that is closed afterwards. Raises what it raises."""
+    """Return the result of ``work``, which is called with an engine that is closed afterwards. Raises what ``work``
+    raises."""
 
     async def with_engine() -> Value:
         engine = make_engine(database_url, pool_size=2)

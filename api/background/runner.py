@@ -1,4 +1,4 @@
-"""Background jobs: validation, finalization, webhooks, housekeeping. Safe in any number of processes."""
+"""Runs the background jobs: validation, finalization, webhooks, housekeeping. Safe in any number of processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ _HOUSEKEEPING_S: Final = 60.0
 _AFTER_ERROR_S: Final = 2.0
 
 Job = Callable[[AppState], Awaitable[bool]]
-"""Does one piece of work. Whether there was any."""
+"""A job does one piece of work, and returns whether there was any."""
 
 
 async def run_jobs(service: AppState) -> None:

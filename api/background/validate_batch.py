@@ -1,7 +1,7 @@
-"""Turns an uploaded file into a batch: every line is checked, and all are accepted or none.
+"""Turns an uploaded file into a batch. Every line is checked, and all lines are accepted or none.
 
-Any process of the service may do it, under a lease. If that process is lost, another one starts over, and the batch's
-idempotency key keeps it one batch.
+Any process of the service may do it, under a lease. If that process is lost, another one starts again, and the batch's
+idempotency key prevents a second batch.
 """
 
 import asyncio
@@ -40,12 +40,14 @@ from submission.submit import submit
 log = structlog.get_logger()
 
 VALIDATORS: Final = 3
-"""Files that a process validates at once. One tenant's never take the last place, so that no other waits for them."""
+"""Maximum files that a process validates at once. One tenant's files never take the last place, so that others need not
+wait for them."""
 LONGEST_S: Final = 600.0
-"""Fifty thousand ordinary lines take seconds; a new pattern or schema in each line can take milliseconds."""
+"""Maximum seconds. Fifty thousand ordinary lines take seconds, but a new pattern or schema in each line can take
+milliseconds per line."""
 MAX_TRIES: Final = 3
 MAX_ERRORS: Final = 100
-"""How many errors a failed batch lists."""
+"""Maximum number of errors listed for a failed batch."""
 
 CODES: Final = {
     "line": "invalid_json_line",
@@ -57,19 +59,19 @@ CODES: Final = {
     "body.model": "model_not_found",
     "tier": "model_not_found",
 }
-"""The code of a line error by its field, if it has none of its own; other fields have ``invalid_request``."""
+"""The error code of a line by its field, for errors without their own code. Other fields have ``invalid_request``."""
 
 
 _OPTION: Final = re.compile(r"--([a-z][a-z-]+)")
-"""An option of the command line in a message about a table: a field of ``rows`` here."""
+"""An option of the command line in a message about a table. Here it is a field of ``rows``."""
 
 
 class ShuttingDown(Exception):
-    """The process is stopping: another one starts over."""
+    """The process is stopping. Another one starts again."""
 
 
 async def validate(service: AppState) -> bool:
-    """Validate one waiting batch. Whether there was one."""
+    """Validate one waiting batch. Return whether there was one."""
     take = partial(service.batches.take_validating, LEASE_S)
     async with service.validations.taken(take, most=VALIDATORS - 1) as work:
         if work is None:
@@ -102,7 +104,7 @@ async def _read(work: ApiBatchTask, service: AppState) -> None:
     except NoRoomForBatch as error:
         message = no_room(error.left, service.fleet.tenant_quotas.stored_bytes).message
         if work.endpoint == Endpoint.EMBEDDINGS:
-            message += ' Vectors take less with dimensions, or with "encoding_format": "base64".'
+            message += ' Embeddings are smaller with fewer dimensions, or with "encoding_format": "base64".'
         await _fail(work, [_error("quota_reached", message, "input_file_id", None)], service)
         return
     except (ShuttingDown, OSError, DBAPIError) as error:
@@ -144,7 +146,7 @@ async def _submit(work: ApiBatchTask, service: AppState, engine: AsyncEngine) ->
 
 
 def served_forecaster(service: AppState, engine: AsyncEngine, spec: BatchSpec) -> Forecaster:
-    """Forecasts the batch from a small sample."""
+    """Return a forecast of the batch from a small sample."""
     return Forecaster(service.settings, service.fleet, engine, spec, ReservoirSample(max_bytes=SERVED_BYTES))
 
 
@@ -158,7 +160,7 @@ def stored_lines(
     *,
     longest_s: float = LONGEST_S,
 ) -> Iterator[Iterator[InputLine | RejectedLine]]:
-    """The lines of a stored file, checked as they are read.
+    """Yield the lines of a stored file, checked as they are read.
 
     Raises InvalidInput, also for too many lines or after ``longest_s`` seconds; ShuttingDown; OSError.
     """
@@ -176,12 +178,12 @@ def _counted(
     until = time.monotonic() + longest_s
     for count, line in enumerate(lines, start=1):
         if count > most:
-            message = f"it has more than {most} lines"
+            message = f"the file has more than {most} lines"
             raise input_error("file", message, "Split it into several batches", code="too_many_requests")
         if service.stopping.is_set():
             raise ShuttingDown
         if time.monotonic() > until:
-            message = f"validating it took longer than {longest_s:g} s (line {count})"
+            message = f"the validation took longer than {longest_s:g} s (line {count})"
             raise input_error("file", message, "Use the same schema or pattern in more lines, or split the file")
         yield line
 
@@ -193,7 +195,7 @@ async def _fail(work: ApiBatchTask, errors: list[dict[str, Any]], service: AppSt
 
 
 def batch_errors(invalid: InvalidInput) -> list[dict[str, Any]]:
-    """``errors.data`` of a failed batch, at most `MAX_ERRORS`."""
+    """Return ``errors.data`` of a failed batch, with at most `MAX_ERRORS` items."""
     return [
         _error(
             line.code or CODES.get(line.field, "invalid_request"),
@@ -206,7 +208,7 @@ def batch_errors(invalid: InvalidInput) -> list[dict[str, Any]]:
 
 
 def _param(line: RejectedLine) -> str | None:
-    """The field; None where the line or the file as a whole is at fault."""
+    """Return the field, or None if the whole line or file is at fault."""
     return None if line.field in ("line", "file") else _OPTION.sub(_field_name, line.field)
 
 
@@ -219,5 +221,5 @@ def _error(code: str, message: str, param: str | None, line: int | None) -> dict
 
 
 def new_event_id() -> str:
-    """The id of a new webhook event."""
+    """Return the id of a new webhook event."""
     return f"evt_{secrets.token_hex(12)}"

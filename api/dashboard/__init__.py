@@ -1,1 +1,1 @@
-"""What the dashboard shows, and how it gets there."""
+"""The dashboard's data, and its transport to the browser."""

@@ -25,19 +25,19 @@ from providers.health.status_report import DeploymentState, overview
 from routing.fleet import Fleet
 
 RATE_S: Final = 10.0
-"""Queries per second are averaged over so many seconds."""
+"""The number of seconds over which queries per second are averaged."""
 BATCHES: Final = 12
 WAVES: Final = 20
-"""Of a batch, the newest."""
+"""The number of newest waves shown per batch."""
 COUNTED: Final = ("ready", "queued", "running", "batched", "held", "waiting")
 """The states of open queries."""
 _BATCH_RATE_S: Final = 30.0
 _KEPT_RATES: Final = 120
 _SLOW_S: Final = 10.0
 _LONG_S: Final = 0.2
-"""What took longer to read of all tenants' open queries is read again after four times as long."""
+"""If reading all tenants' open queries takes longer than this, the next read comes after four times that duration."""
 _DRIFT_S: Final = 600.0
-"""Drift is read from thousands of rows and changes within hours."""
+"""The interval of drift figures, which are read from thousands of rows and change within hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class WaveFigures:
 
 @dataclass(slots=True)
 class DashboardSnapshot:
-    """What the last refresh read, of all tenants."""
+    """The result of the last refresh, for all tenants."""
 
     at: float = 0.0
     open: Sequence[Row[Any]] = ()
@@ -63,29 +63,29 @@ class DashboardSnapshot:
     """Chat completions of the last hour, by tenant."""
     unanswered: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     qualities: Mapping[int, QualityFigures] = field(default_factory=dict)
-    """By batch, of those with a quality floor."""
+    """Quality figures by batch, for batches with a quality floor."""
     waves: Mapping[int, "WaveFigures"] = field(default_factory=dict)
-    """By batch, of those with a deadline."""
+    """Wave figures by batch, for batches with a deadline."""
     quality: RecentQuality | None = None
     overspent: Mapping[str, int] = field(default_factory=dict)
-    """Open batches that have cost more than a ``budget`` of theirs, or more than their ``forecast``."""
+    """Open batches that have cost more than their ``budget`` or their ``forecast``."""
     labels: Sequence[Row[Any]] = ()
     router: Mapping[str, Any] = field(default_factory=dict)
     drifts: Sequence[FeatureDrift] = ()
-    """The newest decisions of all tenants against the first under the serving router."""
+    """The newest decisions of all tenants, compared with the first ones under the serving router."""
     deployments: Mapping[str, DeploymentState] | None = None
     """None: Redis is not configured or unavailable."""
 
 
 class DashboardCollector:
-    """``look`` reads Postgres and Redis for all tenants; everything else uses what it read."""
+    """Collects the data. ``look`` reads Postgres and Redis for all tenants, and everything else uses that result."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet, *, redis: Redis | None, key_prefix: str) -> None:
         self.fleet = fleet
         self.window = RollingWindow(engine)
         self.seen = DashboardSnapshot()
         self.rates: dict[str, deque[tuple[float, float]]] = {}
-        """By tenant: times (Unix seconds) and queries per second, of the last minutes."""
+        """By tenant: times (Unix seconds) and queries per second of the last minutes."""
         self._engine = engine
         self._redis = redis
         self._key_prefix = key_prefix
@@ -99,7 +99,7 @@ class DashboardCollector:
         self._drifts = alru_cache(ttl=_DRIFT_S)(self._read_drift)
 
     async def look(self, tenants: Collection[str], *, window: bool = True) -> float:
-        """Refresh everything; batches only of ``tenants``. Returns the seconds that it took."""
+        """Refresh everything, but batches only of ``tenants``. Return the seconds that it took."""
         began = time.monotonic()
         seen = DashboardSnapshot(at=time.time())
         seen.open = await self._read_open()
@@ -126,11 +126,11 @@ class DashboardCollector:
         return time.monotonic() - began
 
     def rate(self, tenant: str) -> float:
-        """The tenant's finished queries per second."""
+        """Return the tenant's finished queries per second."""
         return self.seen.finished.get(tenant, 0) / RATE_S
 
     def batch_rate(self, batch_id: int) -> float | None:
-        """A batch's finished queries per second over half a minute; None until it was read twice."""
+        """Return a batch's finished queries per second over half a minute. None until it was read twice."""
         points = self._progress.get(batch_id, deque())
         if len(points) < 2 or points[-1][0] <= points[0][0]:
             return None
@@ -138,7 +138,8 @@ class DashboardCollector:
         return (after - before) / (until - since)
 
     async def _read_open(self) -> Sequence[Row[Any]]:
-        """Of all tenants: one with millions of open queries makes it long, and each other would wait for it anew."""
+        """Read the open queries of all tenants at once. A tenant with millions makes this slow, and separate reads
+        would repeat it."""
         began = time.monotonic()
         if began >= self._open_due:
             self._open = await run_report(self._engine, "dashboard_open")
@@ -147,7 +148,8 @@ class DashboardCollector:
         return self._open
 
     async def _unanswered(self, batches: Sequence[Row[Any]]) -> Mapping[int, Mapping[str, int]]:
-        """Unanswered queries by batch and state. An ended batch is read once; after a resumption its end differs."""
+        """Return the unanswered queries by batch and state. An ended batch is read once; a resumed batch has another
+        end."""
         ids = [row.id for row in batches if row.ended_at is None or (row.id, row.ended_at) not in self._ended]
         counted: dict[int, dict[str, int]] = {id_: {} for id_ in ids}
         if ids:
@@ -161,7 +163,8 @@ class DashboardCollector:
         return {row.id: counted[row.id] if row.id in counted else self._ended[row.id, row.ended_at] for row in batches}
 
     async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any], RecentQuality, Mapping[str, int]]:
-        """Labels and the serving router, which change by hand; floors and overspending, which change within minutes."""
+        """Read labels and the serving router, which change by hand, and floors and overspending, which change within
+        minutes."""
         labels = await run_report(self._engine, "dashboard_labels")
         router, quality = await router_card(self._engine, self.fleet), await recent_quality(self._engine)
         (overspent,) = await run_report(self._engine, "dashboard_overspent")

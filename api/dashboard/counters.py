@@ -10,14 +10,14 @@ from sqlalchemy import Row
 from routing.lifecycle import TERMINAL
 
 BOUNDS_MS: Final = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1500.0, 3000.0, 6000.0, 12000.0, 30000.0, 60000.0, 120000.0)
-"""Bounds of the latency histogram."""
+"""Bounds of the latency histogram, in milliseconds."""
 
 _TERMINAL: Final = frozenset(state.value for state in TERMINAL)
 
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """The labels by which calls are counted."""
+    """The labels of the call counters."""
 
     purpose: str
     tier: str
@@ -29,16 +29,16 @@ class CallKey:
 
 @dataclass(slots=True)
 class DashboardCounters:
-    """Counts by kind. Calls are counted when they end."""
+    """Counts by kind. A call is counted when it ends."""
 
     routed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By tier and router."""
+    """Routed queries, by tier and router."""
     judged: Counter[tuple[str, bool, int | None]] = field(default_factory=Counter)
-    """By tier, whether accepted, and the tenth of the confidence (None: unknown)."""
+    """Judged answers, by tier, acceptance, and tenth of the confidence (None: unknown)."""
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Rejected answers, by tier and class of the reason."""
+    """Rejected answers, by tier and class of reason."""
     escalated: Counter[str] = field(default_factory=Counter)
-    """Escalations, by the tier they led to."""
+    """Escalations, by the tier that they led to."""
     ended: Counter[str] = field(default_factory=Counter)
     """Finished queries, by state."""
     answered: Counter[str] = field(default_factory=Counter)
@@ -48,12 +48,12 @@ class DashboardCounters:
     calls: Counter[CallKey] = field(default_factory=Counter)
     cost_usd: Counter[CallKey] = field(default_factory=Counter)
     cost_differs: Counter[CallKey] = field(default_factory=Counter)
-    """Calls whose cost the provider reports otherwise than the price table."""
+    """Calls for which the provider reports another cost than the price table."""
     latency_ms: Counter[CallKey] = field(default_factory=Counter)
     prompt_tokens: Counter[CallKey] = field(default_factory=Counter)
     completion_tokens: Counter[CallKey] = field(default_factory=Counter)
     latencies: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """Complete calls by deployment and interval of `BOUNDS_MS`."""
+    """Complete calls, by deployment and interval of `BOUNDS_MS`."""
 
     def add(self, other: "DashboardCounters") -> None:
         """Add the counts of ``other``."""
@@ -63,7 +63,7 @@ class DashboardCounters:
         self.baseline_usd += other.baseline_usd
 
     def count_decision(self, row: Row[Any]) -> None:
-        """A row of ``dashboard_decisions.sql``."""
+        """Count a row of ``dashboard_decisions.sql``."""
         is_routed = row.kind == "route" and row.router != "endpoint"  # embeddings are no part of the mix
         if is_routed and row.to_stage != "route" and row.to_state not in _TERMINAL:
             self.routed[row.to_stage, row.router or "none"] += row.n
@@ -77,13 +77,13 @@ class DashboardCounters:
             self.ended[row.to_state] += row.n
 
     def count_answer(self, row: Row[Any]) -> None:
-        """A row of ``dashboard_answers.sql``."""
+        """Count a row of ``dashboard_answers.sql``."""
         if row.tier is not None:
             self.answered[row.tier] += row.n
         self.baseline_usd += float(row.baseline_usd or 0)
 
     def count_call(self, row: Row[Any]) -> None:
-        """A row of ``dashboard_calls.sql``."""
+        """Count a row of ``dashboard_calls.sql``."""
         key = CallKey(row.purpose, row.tier, row.deployment, row.provider, row.model, row.outcome)
         self.calls[key] += row.n
         # Counters of floats: typeshed has them as ints, which they need not be.
@@ -96,7 +96,8 @@ class DashboardCounters:
             self.latencies[row.deployment, row.latency] += row.n
 
     def percentile_ms(self, deployment: str, share: float) -> float | None:
-        """The latency below which ``share`` of a deployment's calls were, linear between two bounds."""
+        """Return the latency, in ms, below which a share of ``share`` of a deployment's calls lies, interpolated
+        between bounds."""
         counts = [self.latencies[deployment, place] for place in range(len(BOUNDS_MS) + 1)]
         wanted, below = share * sum(counts), 0
         if not wanted:
@@ -109,7 +110,7 @@ class DashboardCounters:
         return edges[-1]
 
     def routed_by_tier(self) -> dict[str, int]:
-        """Routing decisions by tier, whichever router made them."""
+        """Return the routing decisions by tier, over all routers."""
         by_tier: Counter[str] = Counter()
         for (tier, _), n in self.routed.items():
             by_tier[tier] += n
@@ -117,12 +118,12 @@ class DashboardCounters:
 
     @property
     def finished(self) -> int:
-        """Finished queries."""
+        """Return the number of finished queries."""
         return self.ended.total()
 
 
 def sum_of(parts: Iterable[DashboardCounters]) -> DashboardCounters:
-    """The sum of all ``parts``."""
+    """Return the sum of all ``parts``."""
     total = DashboardCounters()
     for part in parts:
         total.add(part)

@@ -1,4 +1,5 @@
-"""The dashboard's data as server-sent events: one refresh a second for all watchers, none without watchers."""
+"""The dashboard's data as server-sent events, with one refresh per second for all watchers, and none without
+watchers."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 LOOK_S: Final = 1.0
 MAX_REFRESH_SHARE: Final = 0.2
-"""The largest share of time spent on refreshes: slow ones become less frequent."""
+"""The maximum share of time spent on refreshes. Slow refreshes become less frequent."""
 _LONGEST_PAUSE_S: Final = 10.0
 _WINDOW_EVERY: Final = 2
 _MAX_TENANTS: Final = 1000
@@ -30,7 +31,7 @@ _SILENCE_S: Final = 10.0
 
 
 class DashboardStream:
-    """``watch`` the data of a tenant, or read it ``now``."""
+    """Streams the data of a tenant (``watch``), or returns it (``now``)."""
 
     def __init__(self, figures: DashboardCollector, *, stopping: asyncio.Event) -> None:
         self._figures = figures
@@ -44,11 +45,11 @@ class DashboardStream:
         self._lock = asyncio.Lock()
 
     async def now(self, tenant: str) -> bytes:
-        """A tenant's snapshot as JSON, at most a second old. Raises what the database raises."""
+        """Return a tenant's snapshot as JSON, at most a second old. Raises what the database raises."""
         return await self._once(tenant)
 
     async def look(self) -> None:
-        """Refresh the figures; concurrent calls share one refresh. Raises what the database raises."""
+        """Refresh the figures. Concurrent calls share one refresh. Raises what the database raises."""
         await self._look()
 
     async def close(self) -> None:
@@ -58,7 +59,7 @@ class DashboardStream:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     async def watch(self, tenant: str, *, is_valid: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
-        """Events `figures` with a snapshot; `away` without Postgres. Ends once the key is not valid any more."""
+        """Yield `figures` events with a snapshot, and `away` without Postgres. Ends when the key is no longer valid."""
         loop = asyncio.get_running_loop()
         spoke, sent = loop.time(), b""
         with self._watching(tenant):

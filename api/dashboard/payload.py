@@ -1,4 +1,4 @@
-"""One tenant's view of the data, as the JSON object that the dashboard draws."""
+"""One tenant's view of the data, as the JSON object that the dashboard displays."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _UNANSWERED: Final = ("failed", "dead", "expired")
 
 
 def snapshot(figures: DashboardCollector, tenant: str) -> dict[str, Any]:
-    """The whole object. Times are in ISO 8601 or seconds, money in US dollars, shares from 0 to 1 or None."""
+    """Return the whole object. Times are in ISO 8601 or seconds, money in US dollars, shares from 0 to 1 or None."""
     fleet, seen = figures.fleet, figures.seen
     stages = _stages(figures, tenant)
     still_open = sum(stage[state] for stage in stages for state in COUNTED)
@@ -127,7 +127,8 @@ def _batches(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
 
 
 def _waves(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
-    """What batches with a deadline bought below the list price: a row per provider batch, and one of direct calls."""
+    """Return what batches with a deadline bought below the list price: a row per provider batch, and one for direct
+    calls."""
     waves: list[dict[str, Any]] = []
     for batch in figures.seen.batches:
         if batch.tenant != tenant or (found := figures.seen.waves.get(batch.id)) is None:
@@ -146,7 +147,7 @@ def _waves(figures: DashboardCollector, tenant: str) -> list[dict[str, Any]]:
 
 
 def _saved(calls: Row[Any] | None) -> dict[str, float | None]:
-    """What calls cost, and what they saved against their list price."""
+    """Return the cost of calls, and their saving against the list price."""
     if calls is None:
         return {"cost_usd": None, "saved_usd": None}
     return {"cost_usd": float(calls.cost_usd), "saved_usd": float(calls.list_usd - calls.cost_usd)}
@@ -207,7 +208,7 @@ def _series(figures: DashboardCollector, tenant: str, *, step: timedelta, steps:
 
 
 def _in_order(by_tier: Mapping[str, Any], fleet: Fleet) -> dict[str, Any]:
-    """From the cheapest tier up; tiers that the fleet no longer has come last."""
+    """Return the tiers from the cheapest up. Tiers that the fleet no longer has come last."""
     order = list(fleet.tiers)
     return dict(
         sorted(by_tier.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
@@ -271,7 +272,7 @@ def _cost(counters: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
 
 
 def _labels(figures: DashboardCollector, tenant: str) -> dict[str, Any] | None:
-    """Labels and mean grades, from 0 (wrong) to 1 (right); None without labels."""
+    """Return labels and mean grades, from 0 (wrong) to 1 (right). None without labels."""
     rows = {row.tier: row for row in figures.seen.labels if row.tenant == tenant}
     if not rows:
         return None

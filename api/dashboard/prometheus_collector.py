@@ -1,6 +1,6 @@
 """The dashboard's data for Prometheus, over all tenants: open queries as gauges, finished work as counters.
 
-Counters start at this process's first refresh and restart with it. No label holds user text: each is a tier, stage,
+Counters start at this process's first refresh and restart with it. No label contains user text. Each is a tier, stage,
 model, provider, outcome, or a class of reasons, with at most `MOST` values.
 """
 
@@ -35,11 +35,11 @@ class FleetMetrics(Collector):
         self._known: dict[str, set[str]] = {}
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the families are known when they are collected."""
+        """Return nothing, because the families are known only when they are collected."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All families; those without a figure yet have no samples."""
+        """Yield all families. Those without a figure yet have no samples."""
         yield from self._open()
         yield from self._workers()
         yield from self._deployments()
@@ -61,7 +61,7 @@ class FleetMetrics(Collector):
         )
         oldest = GaugeMetricFamily(
             "pointsman_stage_oldest_wait_seconds",
-            "Wait of the oldest waiting query.",
+            "Waiting time of the oldest waiting query.",
             labels=("stage",),
         )
         stages = [ROUTE, *fleet.tiers, FALLBACK]
@@ -79,7 +79,7 @@ class FleetMetrics(Collector):
         )
         overspent = GaugeMetricFamily(
             "pointsman_batches_overspent",
-            "Open batches that have cost more than a budget of theirs, or more than their forecast.",
+            "Open batches that have cost more than their budget or their forecast.",
             labels=("beyond",),
         )
         for beyond, n in seen.overspent.items():
@@ -154,7 +154,7 @@ class FleetMetrics(Collector):
         yield drift
         router_drift = GaugeMetricFamily(
             "pointsman_router_drift_psi",
-            "Stability index of the newest decisions against the first under this router; absent for small samples.",
+            "Stability index of the newest decisions against the first under this router. Absent for small samples.",
             labels=("figure",),
         )
         for feature in seen.drifts:
@@ -163,7 +163,7 @@ class FleetMetrics(Collector):
                 router_drift.add_metric((feature.feature,), feature.psi)
         yield router_drift
         grade = GaugeMetricFamily("pointsman_label_grade", "Mean grade, 0 to 1, of labelled answers.", labels=("tier",))
-        labels = GaugeMetricFamily("pointsman_labels", "Labelled answers, of the newest labels.", labels=("tier",))
+        labels = GaugeMetricFamily("pointsman_labels", "Labelled answers among the newest labels.", labels=("tier",))
         for tier in sorted({row.tier for row in seen.labels}):
             rows = [row for row in seen.labels if row.tier == tier]
             total = sum(row.total for row in rows)
@@ -172,7 +172,7 @@ class FleetMetrics(Collector):
         yield from (grade, labels)
         yield from self._floors()
         evaluation = seen.router.get("evaluation") or {}
-        apgr = GaugeMetricFamily("pointsman_router_apgr", "Held-out APGR of the serving router; 1 is best.")
+        apgr = GaugeMetricFamily("pointsman_router_apgr", "APGR of the serving router on held-out lines. 1 is best.")
         if evaluation.get("apgr") is not None:
             apgr.add_metric((), evaluation["apgr"])
         yield apgr
@@ -189,7 +189,7 @@ class FleetMetrics(Collector):
             batches.add_metric((self._word("state", state),), n)
         measured = GaugeMetricFamily(
             "pointsman_quality_measured",
-            "Quality relative to the top tier's, 0 to 1, by the last day's audits, with its 95 % interval.",
+            "Quality relative to the top tier, 0 to 1, by the audits of the last day, with its 95 % interval.",
             labels=("bound",),
         )
         if seen is not None and seen.quality is not None and seen.interval is not None:
@@ -210,7 +210,9 @@ class FleetMetrics(Collector):
         yield self._counter(
             "pointsman_answers_doubted", "Rejected answers, by reason.", ("tier", "reason"), ever.rejected
         )
-        yield self._counter("pointsman_escalations", "Escalations, by the tier they led to.", ("tier",), ever.escalated)
+        yield self._counter(
+            "pointsman_escalations", "Escalations, by the tier that they led to.", ("tier",), ever.escalated
+        )
         yield from self._calls(ever)
         yield CounterMetricFamily(
             "pointsman_baseline_usd", "Cost of all answers at the top tier's price.", value=ever.baseline_usd
@@ -237,7 +239,7 @@ class FleetMetrics(Collector):
         yield self._counter("pointsman_call_cost_usd", "Cost of calls, in US dollars.", (*labels, "purpose"), cost)
         yield self._counter(
             "pointsman_call_cost_differs",
-            "Calls whose cost the provider reports more than 1 % off the price table.",
+            "Calls for which the provider reports a cost more than 1 % off the price table.",
             labels,
             differs,
         )
@@ -261,7 +263,7 @@ class FleetMetrics(Collector):
 
     def _confidences(self, ever: DashboardCounters) -> Metric:
         family = HistogramMetricFamily(
-            "pointsman_answer_confidence", "Confidence of judged answers, where it is known.", labels=("tier",)
+            "pointsman_answer_confidence", "Confidence of judged answers, if known.", labels=("tier",)
         )
         for tier in sorted({tier for tier, _, _ in ever.judged}):
             counts = [

@@ -1,7 +1,7 @@
-"""Counts of the last hour in buckets of ten seconds; each finished span of time is read from Postgres once.
+"""Counts of the last hour in buckets of ten seconds. Each past span is read from Postgres once.
 
-A refresh therefore costs what has happened since the last one, however large the tables are and however many clients
-watch. A row that commits more than `SETTLED_S` after its own time is not counted.
+So a refresh costs only what has happened since the last one, whatever the size of the tables and the number of clients.
+A row that commits more than `SETTLED_S` after its own time is not counted.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ _AT_ONCE: Final = timedelta(minutes=5)
 """The longest span that one statement reads."""
 
 _BACKFILL_S: Final = 0.1
-"""After so long the rest of the hour before the first refresh is left to the next one."""
+"""After this many seconds, the next refresh continues with the rest of the hour before the first one."""
 
 _RATIOS_S: Final = 5.0
 _REST: Final = 20.0
 _KEPT_RATIOS: Final = 1000
 
 Buckets = dict[str, dict[datetime, DashboardCounters]]
-"""By tenant and start of the ten seconds."""
+"""Counters by tenant and start of the ten seconds."""
 
 
 class RollingWindow:
@@ -50,11 +50,11 @@ class RollingWindow:
         """By batch, with the time on the monotonic clock at which they are read again."""
         self._lock = asyncio.Lock()
         self.now: datetime | None = None
-        """The time of the last refresh, by Postgres' clock."""
+        """The time of the last refresh, by Postgres's clock."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the hour before the first refresh is counted too, which takes a dozen refreshes."""
+        """Whether the hour before the first refresh is also counted, which takes a dozen refreshes."""
         return self.now is not None and self._since is not None and self._since <= self.now - KEPT + STEP
 
     @property
@@ -86,18 +86,18 @@ class RollingWindow:
             self.now = now
 
     def between(self, since: datetime, until: datetime, *, tenant: str) -> DashboardCounters:
-        """A tenant's counters from ``since`` to ``until``, by whole buckets."""
+        """Return a tenant's counters from ``since`` to ``until``, by whole buckets."""
         buckets = self._buckets.get(tenant, {})
         return sum_of(counters for start, counters in buckets.items() if since <= start < until)
 
     def all_between(self, since: datetime, until: datetime) -> DashboardCounters:
-        """The counters of all tenants together."""
+        """Return the counters of all tenants together."""
         return sum_of(self.between(since, until, tenant=tenant) for tenant in self._buckets)
 
     def series(
         self, pick: Callable[[DashboardCounters], Mapping[str, int]], *, tenant: str, step: timedelta, steps: int
     ) -> tuple[datetime, dict[str, list[int]]]:
-        """The start of the series, and by name one figure per ``step``; the last step is incomplete."""
+        """Return the start of the series, and by name one figure per ``step``. The last step is incomplete."""
         now = self.now or datetime.fromtimestamp(0).astimezone()
         start = _floor(now, step) - step * (steps - 1)
         found: dict[str, list[int]] = {}
@@ -109,7 +109,7 @@ class RollingWindow:
         return start, found
 
     def ever(self) -> DashboardCounters:
-        """All tenants' counters since the first refresh; they only grow, as Prometheus expects."""
+        """Return all tenants' counters since the first refresh. They only grow, as Prometheus expects."""
         if self._began is None:
             return DashboardCounters()
         began = self._began

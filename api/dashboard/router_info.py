@@ -1,6 +1,6 @@
 """The serving router: its name and its evaluation on held-out lines.
 
-Read from its manifest, without the packages that a router needs to run.
+They are read from its manifest, without the packages that a router needs to run.
 """
 
 import json
@@ -19,10 +19,10 @@ _DEFAULT = "default"
 
 
 async def router_card(engine: AsyncEngine, fleet: Fleet) -> dict[str, Any]:
-    """``{"name", "stages", "workload", "evaluation"}``, of the classifier that serves; None where there is none.
+    """Return ``{"name", "stages", "workload", "evaluation"}`` of the serving classifier, or None if there is none.
 
-    ``workload`` is the one that it was trained for, which alone it routes; None for any. Without recorded figures, and
-    for a classifier of the simulator that decides nothing on ``fleet``, evaluation is None.
+    ``workload`` is the only one that it routes. None: it routes any. Without recorded figures, and for a classifier of
+    the simulator that decides nothing on ``fleet``, evaluation is None.
     """
     card: dict[str, Any] = {"name": None, "stages": list(fleet.router.stages), "workload": None, "evaluation": None}
     if "classifier" in fleet.router.stages:
@@ -48,7 +48,7 @@ async def _serving(engine: AsyncEngine, fleet: Fleet) -> tuple[str, Mapping[str,
 
 
 def evaluation_card(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The held-out figures of a router; None where its manifest records none."""
+    """Return the held-out figures of a router, or None if its manifest records none."""
     try:
         metrics, data = manifest["metrics"]["classifier"], manifest["data"]
         tiers = {tier: metrics[tier] for tier in manifest["tiers"] if isinstance(metrics.get(tier), dict)}

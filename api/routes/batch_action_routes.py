@@ -1,4 +1,4 @@
-"""``/v1/pointsman/batches``: pause, resume, raise a budget, explain, search, report, watch: beyond the Batch API."""
+"""``/v1/pointsman/batches``: actions that the Batch API does not have, such as pause, resume, explain and report."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,14 +23,15 @@ from routing.lifecycle import State
 router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
 
 _SILENCE_S: Final = 15.0
-"""After this long without an event a comment keeps the connection open."""
+"""After this many seconds without an event, a comment keeps the connection open."""
 
 
 @router.get("/batches", response_model=BatchObject)
 async def find_batch_by_key(
     request: Request, idempotency_key: Annotated[str, Query(min_length=1, max_length=255)]
 ) -> Response:
-    """The batch that an Idempotency-Key made over HTTP: so a repeated job need not upload its file again."""
+    """Return the batch that an Idempotency-Key created over HTTP, so that a repeated job need not upload its file
+    again."""
     service, tenant = get_state(request), get_tenant(request)
     public_id = await service.batches.of_key(strip_nul(idempotency_key), tenant=tenant)
     if public_id is None:
@@ -42,7 +43,7 @@ async def find_batch_by_key(
 async def explain_line(
     request: Request, batch_id: str, custom_id: Annotated[str, Query(min_length=1, max_length=512)]
 ) -> Response:
-    """Why a line was routed as it was: each decision with its reasons, each call with its cost."""
+    """Explain the routing of a line: each decision with its reasons, each call with its cost."""
     service = get_state(request)
     await _require_lines(service, batch_id, tenant=get_tenant(request))
     found = await find_queries(service.engine, strip_nul(custom_id), public_id=batch_id)
@@ -63,7 +64,8 @@ async def search_batch(
     state: State | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> Response:
-    """The queries of a batch by state, part of the custom_id and part of a reason in the log, in the file's order."""
+    """Return queries of a batch by state, part of the custom_id and part of a reason in the log, in the order of the
+    file."""
     service = get_state(request)
     ledger_id = await _require_lines(service, batch_id, tenant=get_tenant(request))
     try:
@@ -84,7 +86,7 @@ async def search_batch(
 
 @router.post("/batches/{batch_id}/pause", response_model=BatchObject)
 async def pause_batch(request: Request, batch_id: str) -> Response:
-    """Stop starting queries of a batch; calls under way end as usual. Its completion window stops, too."""
+    """Stop starting queries of a batch. Calls in flight end as usual. Its completion window pauses too."""
     service, tenant = get_state(request), get_tenant(request)
     if not await service.ledger.pause(await _ledger_id(service, batch_id, tenant=tenant)):
         raise conflict("The batch has ended or is cancelled.", code="batch_not_pausable")
@@ -93,7 +95,7 @@ async def pause_batch(request: Request, batch_id: str) -> Response:
 
 @router.post("/batches/{batch_id}/resume", response_model=BatchObject)
 async def resume_batch(request: Request, batch_id: str) -> Response:
-    """Continue a paused batch; of another, start the failed and expired queries again."""
+    """Continue a paused batch. For any other batch, start its failed and expired queries again."""
     service, tenant = get_state(request), get_tenant(request)
     batch = (await service.status_now(batch_id, tenant=tenant)).batch
     ledger_id = _require_id(batch)
@@ -112,13 +114,13 @@ async def resume_batch(request: Request, batch_id: str) -> Response:
 
 @router.post("/batches/{batch_id}/budget", responses=JSON_OBJECT)
 async def raise_budget(request: Request, batch_id: str, body: BudgetRaise) -> Response:
-    """Raise the budget of a batch; the queries that were held for it continue as far as it allows."""
+    """Raise the budget of a batch. Queries held for the budget continue as far as it allows."""
     service = get_state(request)
     ledger_id = await _ledger_id(service, batch_id, tenant=get_tenant(request))
     before = (await batch_budget(service.engine, ledger_id)).own
     if before is not None and body.max_cost_usd < before.cap_usd:
         raise conflict(
-            f"The budget is already ${before.cap_usd:.6f}, and can only be raised.",
+            f"The budget is already ${before.cap_usd:.6f}, and it can only be raised.",
             code="budget_not_raised",
             param="max_cost_usd",
         )
@@ -128,7 +130,7 @@ async def raise_budget(request: Request, batch_id: str, body: BudgetRaise) -> Re
 
 @router.get("/batches/{batch_id}/report", responses=JSON_OBJECT)
 async def report_batch(request: Request, batch_id: str) -> Response:
-    """The report of a batch: tiers, calls, cost, the baseline cost of the top tier, forecast and budget."""
+    """Return the report of a batch: tiers, calls, cost, the baseline cost of the top tier, forecast and budget."""
     service = get_state(request)
     await _require_lines(service, batch_id, tenant=get_tenant(request))
     batch = await find_batch(service.engine, batch_id)
@@ -140,7 +142,7 @@ async def report_batch(request: Request, batch_id: str) -> Response:
 
 @router.get("/batches/{batch_id}/events", response_class=StreamingResponse, responses=EVENT_STREAM)
 async def watch_batch(request: Request, batch_id: str) -> Response:
-    """The batch object as server-sent events: `progress` after each change, `end` when it has ended."""
+    """Return the batch object as server-sent events: `progress` after each change, `end` when it has ended."""
     service, tenant = get_state(request), get_tenant(request)
     await service.status(batch_id, tenant=tenant)
     events = _events(service, batch_id, tenant=tenant, is_valid=get_recheck(request))
@@ -176,16 +178,18 @@ async def _pause(service: AppState, seconds: float) -> None:
 
 
 async def _require_lines(service: AppState, public_id: str, *, tenant: str) -> int:
-    """The ledger's id of a batch as it was at most ``status_ttl_s`` ago. Raises ApiError while it has no lines."""
+    """Return the ledger's id of a batch, at most ``status_ttl_s`` old. Raises ApiError while the batch has no lines."""
     return _require_id((await service.status(public_id, tenant=tenant)).batch)
 
 
 async def _ledger_id(service: AppState, public_id: str, *, tenant: str) -> int:
-    """The ledger's id of a batch as it is now. Raises ApiError while it has no lines."""
+    """Return the current ledger id of a batch. Raises ApiError while the batch has no lines."""
     return _require_id((await service.status_now(public_id, tenant=tenant)).batch)
 
 
 def _require_id(batch: ApiBatch) -> int:
     if batch.id is None:
-        raise conflict("The batch has no lines: it is still being validated, or validation failed.", code="no_lines")
+        raise conflict(
+            "The batch has no lines, because it is still being validated, or its validation failed.", code="no_lines"
+        )
     return batch.id

@@ -31,7 +31,7 @@ _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="A repeated key returns the same batch.")
 ]
-RetryCount = Annotated[str | None, Header(description="Above 0 in a retry; sent by the official clients.")]
+RetryCount = Annotated[str | None, Header(description="Above 0 in a retry. The official clients send it.")]
 
 
 @router.post("", response_model=BatchObject)
@@ -41,7 +41,7 @@ async def create_batch(
     idempotency_key: IdempotencyKey = None,
     x_stainless_retry_count: RetryCount = None,
 ) -> Response:
-    """Create a batch from an uploaded file. It is validated in the background: poll its status."""
+    """Create a batch from an uploaded file. The file is validated in the background, so poll the batch's status."""
     service, tenant = get_state(request), get_tenant(request)
     options = body.pointsman or BatchOptions()
     endpoint = read_endpoint(body, service.fleet)
@@ -76,14 +76,14 @@ async def create_batch(
 async def list_batches(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
-    """The batches, newest first, a page at a time; those of the command line and of Celery are included."""
+    """List the batches, newest first, page by page. Batches of the command line and of Celery are included."""
     batches, has_more = await batch_page(request, after, limit, param="after")
     return json_response(page_object([batch_object(batch) for batch in batches], has_more=has_more))
 
 
 @router.get("/{batch_id}", response_model=BatchObject)
 async def retrieve_batch(request: Request, batch_id: str) -> Response:
-    """One batch, as it was at most a second ago. The middleware answers valid ids itself."""
+    """Return one batch, at most a second old. The middleware answers valid ids itself."""
     return raw_json((await get_state(request).status(batch_id, tenant=get_tenant(request))).body)
 
 
@@ -98,7 +98,8 @@ async def cancel_batch(request: Request, batch_id: str) -> Response:
 async def batch_page(
     request: Request, after: str | None, limit: int, *, param: str, endpoint: Endpoint | None = None
 ) -> tuple[list[api_batch_types.ApiBatch], bool]:
-    """The tenant's batches of ``endpoint``, None: of any, and whether there are more. ``param`` has the id ``after``.
+    """Return the tenant's batches of ``endpoint`` (None: any), and whether there are more. ``param`` holds the id
+    ``after``.
 
     Raises ApiError.
     """
@@ -112,7 +113,7 @@ async def batch_page(
 
 
 async def cancel(batch_id: str, service: AppState, *, tenant: str) -> None:
-    """Cancels what is open of a batch. Raises ApiError where it has ended."""
+    """Cancel the open queries of a batch. Raises ApiError if it has ended."""
     before = await service.status_now(batch_id, tenant=tenant)
     match before.status:
         case "validating" | "in_progress" | "cancelling":
@@ -127,18 +128,18 @@ async def cancel(batch_id: str, service: AppState, *, tenant: str) -> None:
 
 
 def is_retry(count: str | None) -> bool:
-    """Whether an official client says by `RetryCount` that it asks again."""
+    """Whether an official client marks the request as a retry in `RetryCount`."""
     return count not in (None, "", "0")
 
 
 def require_same(created: api_batch_types.CreatedApiBatch) -> None:
-    """Raises ApiError where the batch's idempotency key came with another request before."""
+    """Raise ApiError if the batch's idempotency key was used before with another request."""
     if not created.same:
         raise key_reused()
 
 
 def key_reused() -> ApiError:
-    """The idempotency key came with another request before."""
+    """Return the error of an idempotency key that was used before with another request."""
     message = "This Idempotency-Key was used before with another request. Use another key for this one."
     return conflict(message, code="idempotency_key_reused", param="Idempotency-Key")
 
@@ -146,7 +147,7 @@ def key_reused() -> ApiError:
 async def create_from_file(
     wanted: api_batch_types.ApiBatchRequest, service: AppState
 ) -> api_batch_types.CreatedApiBatch:
-    """The batch that waits for validation, or the one that the same request made before. Raises ApiError."""
+    """Return the batch that waits for validation, or the one that the same request created before. Raises ApiError."""
     try:
         await input_file(wanted.input_file_id, service, tenant=wanted.tenant)
         await service.check_stored(wanted.tenant)
@@ -162,12 +163,12 @@ async def create_from_file(
 
 
 def too_many_open_batches(most: int) -> ApiError:
-    """The tenant has as many open batches as it may."""
+    """Return the error of a tenant with the maximum number of open batches."""
     return quota_reached(f"{most} batches are open", most, "Wait until some have ended, or cancel them.")
 
 
 async def input_file(file_id: str, service: AppState, *, tenant: str) -> File:
-    """A tenant's file that a batch can be made of. Raises ApiError."""
+    """Return a tenant's file that can become a batch. Raises ApiError."""
     file = await service.files.find(file_id, tenant=tenant)
     if file is None:
         raise not_found("File", file_id, param="input_file_id")
@@ -177,7 +178,8 @@ async def input_file(file_id: str, service: AppState, *, tenant: str) -> File:
 
 
 def read_endpoint(body: BatchCreate, fleet: Fleet) -> Endpoint:
-    """What the lines of the batch are for. Raises ApiError, also for embeddings that ``fleet`` has no tier for."""
+    """Return the endpoint of the batch's lines. Raises ApiError, also for embeddings without a tier for them in
+    ``fleet``."""
     if body.endpoint not in list(Endpoint):
         raise bad_request(
             f"Batches for this endpoint are not supported. Use {' or '.join(Endpoint)}.",
@@ -192,7 +194,7 @@ def read_endpoint(body: BatchCreate, fleet: Fleet) -> Endpoint:
 
 
 def read_pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
-    """The quality floor of ``options``. Raises ApiError where the fleet has no such grader."""
+    """Return the quality floor of ``options``. Raises ApiError if the fleet has no such grader."""
     if options.quality is None:
         return None
     if (problem := grader_problem(options.grader, fleet)) is not None:
@@ -201,7 +203,7 @@ def read_pilot(options: BatchOptions, fleet: Fleet) -> PilotSpec | None:
 
 
 def window_s(window: str) -> int:
-    """A ``completion_window`` in seconds."""
+    """Return a ``completion_window`` in seconds."""
     return int(window[:-1]) * _SECONDS[window[-1]]
 
 

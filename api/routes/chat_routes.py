@@ -33,7 +33,8 @@ router = APIRouter(tags=["chat"])
 _PRIORITY: Final = 100
 _DISCONNECT_POLL_S: Final = 1.0
 _LARGE_BYTES: Final = 64 * 1024
-"""A larger body is checked in a thread, as one with a schema: that takes milliseconds, in which others would wait."""
+"""Larger bodies, and bodies with a schema, are checked in a thread, because that takes milliseconds in which others
+would wait."""
 _WITH_SCHEMA: Final = frozenset({"response_format", "text", "output_config"})
 _OBJECTS: Final = {"type": "array", "minItems": 1, "items": {"type": "object"}}
 _TEXT: Final = {"type": "string", "minLength": 1}
@@ -44,7 +45,7 @@ _TO_EMBED: Final = {
 
 
 def _request_body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """OpenAPI's request body with one required field beside the model."""
+    """Return OpenAPI's request body with one required field besides the model."""
     properties = {"model": {"type": "string", "default": "auto"}, field: schema}
     body = {"type": "object", "required": [field], "properties": properties}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": body}}}}
@@ -52,7 +53,7 @@ def _request_body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """The client wants chunks, after all of them with the tokens that the answer took."""
+    """The client asked for chunks, followed by the token counts of the answer."""
 
     include_usage: bool
 
@@ -61,9 +62,9 @@ class _Stream:
 async def create_chat_completion(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Answer one query. It is routed, judged and escalated like a batch's queries, so it takes as long.
 
-    With `stream: true` the answer comes as chunks, all of them after the judge has accepted it.
+    With `stream: true` the answer comes in chunks after the judge has accepted it.
 
-    With an Idempotency-Key a request that timed out can be repeated and is the same query; without one its query is
+    With an Idempotency-Key, a request that timed out can be repeated and is the same query. Without one, its query is
     cancelled when the client stops waiting.
     """
     return await _answered(request, Endpoint.CHAT, idempotency_key)
@@ -73,22 +74,22 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     Endpoint.RESPONSES, responses=JSON_OBJECT, openapi_extra=_request_body("input", {"anyOf": [_TEXT, _OBJECTS]})
 )
 async def create_response(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    """Answer one query in the form of the Responses API. What it cannot say is refused by the field's name.
+    """Answer one query in the form of the Responses API. Unsupported fields are refused by name.
 
-    It is the same query as a chat completion, with the same limits, and nothing of it is kept for a later request.
+    It is the same as a chat completion, with the same limits, and nothing is stored for a later request.
     """
     return await _answered(request, Endpoint.RESPONSES, idempotency_key)
 
 
 @router.post(Endpoint.MESSAGES, responses=JSON_OBJECT, openapi_extra=_request_body("messages", _OBJECTS))
 async def create_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    """Answer one query in the form of Anthropic's Messages API. What it cannot say is refused by the field's name."""
+    """Answer one query in the form of Anthropic's Messages API. Unsupported fields are refused by name."""
     return await _answered(request, Endpoint.MESSAGES, idempotency_key)
 
 
 @router.post(Endpoint.EMBEDDINGS, responses=JSON_OBJECT, openapi_extra=_request_body("input", _TO_EMBED))
 async def create_embedding(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    """Embed one text or more with the fleet's embedding tier, which answers nothing else."""
+    """Embed one or more texts with the fleet's embedding tier, which answers nothing else."""
     return await _answered(request, Endpoint.EMBEDDINGS, idempotency_key)
 
 
@@ -104,7 +105,7 @@ async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str |
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise ApiError(
             504,
-            f"No answer within {service.config.chat_timeout_s:g} s. "
+            f"No answer arrived within {service.config.chat_timeout_s:g} s. "
             + (
                 f"Repeat the request with the same key, or retrieve {public_id}."
                 if kept
@@ -127,7 +128,7 @@ async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str |
 
 
 async def read_body(request: Request, *, max_bytes: int) -> bytearray:
-    """The body. Raises ApiError beyond ``max_bytes``."""
+    """Return the body. Raises ApiError above ``max_bytes``."""
     raw = bytearray()
     async for chunk in request.stream():
         raw += chunk
@@ -147,7 +148,7 @@ def _parse_object(raw: bytearray) -> dict[str, Any]:
 
 
 def _take_stream(body: dict[str, Any]) -> _Stream | None:
-    """How the answer is streamed, None for a whole one; takes it out of the body, which providers get without it.
+    """Return how the answer is streamed, or None. Removes the field from the body, because providers must not get it.
 
     Raises ApiError.
     """
@@ -156,7 +157,9 @@ def _take_stream(body: dict[str, Any]) -> _Stream | None:
         raise bad_request("`stream` must be true or false.", param="stream", code="invalid_value")
     if options is not None and (not stream or not isinstance(options, dict)):
         raise bad_request(
-            "`stream_options` is an object, and needs `stream: true`.", param="stream_options", code="invalid_value"
+            "`stream_options` must be an object, and needs `stream: true`.",
+            param="stream_options",
+            code="invalid_value",
         )
     return _Stream(include_usage=bool((options or {}).get("include_usage"))) if stream else None
 
@@ -168,7 +171,7 @@ async def _check_day_budget(service: AppState, tenant: str) -> None:
 
 
 async def _check_kept(service: AppState, tenant: str, key: str) -> None:
-    """Chats with a key go on when their clients leave, so they have a quota of their own."""
+    """Check the quota of chats with a key, which continue after their clients leave."""
     most = service.fleet.tenant_quotas.waiting_chats
     if await service.batches.open_kept_chats(tenant, but=key, most=most) >= most:
         what = f"{most} chat completions with an Idempotency-Key are open"
@@ -193,7 +196,7 @@ def _insufficient_quota(message: str) -> ApiError:
 async def _submit(
     request: Request, endpoint: Endpoint, service: AppState, *, tenant: str, idempotency_key: str | None
 ) -> tuple[str, _Stream | None]:
-    """The batch of the query that the request asks, and how its answer is streamed."""
+    """Return the batch of the query in the request, and how its answer is streamed."""
     raw = await read_body(request, max_bytes=service.config.max_chat_bytes)
     spec = BatchSpec(
         source=CHAT_SOURCE,
@@ -230,7 +233,8 @@ _Checked = tuple[list[InputLine | RejectedLine], _Stream | None]
 
 
 async def _checked(raw: bytearray, endpoint: Endpoint, service: AppState) -> _Checked:
-    """The body as a line, and how its answer is streamed. Large bodies are parsed one at a time: see `HeldBody`."""
+    """Return the body as a line, and how its answer is streamed. Large bodies are parsed one at a time: see
+    `HeldBody`."""
 
     def check(body: dict[str, Any]) -> _Checked:
         stream = _take_stream(body) if endpoint is Endpoint.CHAT else None
@@ -244,12 +248,12 @@ async def _checked(raw: bytearray, endpoint: Endpoint, service: AppState) -> _Ch
 
 
 def _expiry(service: AppState) -> datetime:
-    """Shortly after the client's timeout, so that the query of a killed service ends too."""
+    """Return a time shortly after the client's timeout, so that the query of a killed service ends too."""
     return datetime.now(UTC) + timedelta(seconds=service.config.chat_timeout_s + 60)
 
 
 async def _await(request: Request, service: AppState, public_id: str) -> int:
-    """The batch's id in the ledger once it has ended. Raises TimeoutError, also if the client disconnects."""
+    """Return the batch's id in the ledger once it has ended. Raises TimeoutError, also if the client disconnects."""
     answered = asyncio.create_task(service.completions.wait(public_id, timeout_s=service.config.chat_timeout_s))
     try:
         while not answered.done():

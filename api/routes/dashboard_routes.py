@@ -1,4 +1,4 @@
-"""``/dashboard``: the page and its files, without data and without a key; the routes of its data need a key."""
+"""``/dashboard``: the page and its files, which contain no data and need no key. The data's routes need a key."""
 
 from typing import Annotated, Final
 
@@ -41,13 +41,13 @@ async def page_file(name: str) -> Response:
 
 @router.get("/v1/pointsman/figures", responses=JSON_OBJECT)
 async def figures(request: Request) -> Response:
-    """All data of the dashboard, at most a second old: the tenant's own, and the state of the fleet."""
+    """Return all data of the dashboard, at most a second old: the tenant's own, and the state of the fleet."""
     return raw_json(await get_state(request).live.now(get_tenant(request)))
 
 
 @router.get("/v1/pointsman/live", response_class=StreamingResponse, responses=EVENT_STREAM)
 async def watch_figures(request: Request) -> Response:
-    """The same data as server-sent events, about one per second."""
+    """Return the same data as server-sent events, about one per second."""
     service, tenant = get_state(request), get_tenant(request)
     events = service.live.watch(tenant, is_valid=get_recheck(request))
     return CountedStream(service.streams, tenant, events, media_type="text/event-stream")
@@ -57,9 +57,9 @@ async def watch_figures(request: Request) -> Response:
 async def spend_of(
     request: Request, by: SpendBy = SpendBy.DAY, days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 30
 ) -> Response:
-    """What calls cost, by tenant, API key, workload, tier or UTC day: the tenant's own.
+    """Return the tenant's cost of calls by tenant, API key, workload, tier or UTC day.
 
-    For an operator or admin of the tenant `default` it is that of all tenants.
+    An operator or admin of the tenant `default` gets that of all tenants.
     """
     service, principal = get_state(request), get_principal(request)
     tenant = None if sees_all_tenants(principal) else principal.tenant
@@ -74,7 +74,8 @@ async def workload(
     name: Annotated[str, Query(min_length=1, max_length=512)],
     days: Annotated[int, Query(ge=1, le=MAX_DAYS)] = 30,
 ) -> Response:
-    """A workload of the tenant over batches: spend by day, grades by day and tier, what routed it side by side."""
+    """Return a workload of the tenant over its batches: spend by day, grades by day and tier, and its routers side by
+    side."""
     service, tenant = get_state(request), get_tenant(request)
     figures = await workload_figures(
         service.engine, strip_nul(name), tenant=tenant, simulated=service.fleet.simulated, days=days
@@ -84,7 +85,7 @@ async def workload(
 
 @router.get("/v1/pointsman/me", responses=JSON_OBJECT)
 async def me(request: Request) -> Response:
-    """Who asks: the tenant, the key and its role."""
+    """Return the caller: the tenant, the key and its role."""
     principal = get_principal(request)
     return json_response(
         {
@@ -98,7 +99,7 @@ async def me(request: Request) -> Response:
 
 @router.get("/v1/pointsman/queries", responses=JSON_OBJECT)
 async def find_queries(request: Request, custom_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Response:
-    """The queries with a custom_id, newest first: at most 20, from the newest thousand batches."""
+    """Return the queries with a custom_id, newest first: at most 20, from the newest thousand batches."""
     wanted = strip_nul(custom_id)
     rows = await run_report(get_state(request).engine, "dashboard_find", tenant=get_tenant(request), custom_id=wanted)
     return json_response({"data": [dict(row._mapping) for row in rows]})

@@ -1,4 +1,4 @@
-"""``/v1/pointsman/dry_run``: what a batch would cost and take, before it is created."""
+"""``/v1/pointsman/dry_run``: forecasts the cost and duration of a batch before it is created."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,8 @@ router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
 
 @router.post("/dry_run", responses=JSON_OBJECT)
 async def dry_run(request: Request, body: BatchCreate) -> Response:
-    """What a batch of an uploaded file would cost and take; the body is that of a new batch. Creates nothing."""
+    """Forecast the cost and duration of a batch of an uploaded file. The body is that of a new batch. Creates
+    nothing."""
     service, tenant = get_state(request), get_tenant(request)
     options = body.pointsman or BatchOptions()
     endpoint, pilot = read_endpoint(body, service.fleet), read_pilot(options, service.fleet)

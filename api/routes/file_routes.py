@@ -51,7 +51,7 @@ _FORM = {
 
 @router.post("", response_model=FileObject, openapi_extra=_FORM)
 async def create_file(request: Request) -> Response:
-    """Upload a file of batch lines. It is streamed into the database; an incomplete upload leaves nothing."""
+    """Upload a file of batch lines. It is streamed into the database. An incomplete upload leaves nothing."""
     service, tenant = get_state(request), get_tenant(request)
     with service.uploads.opened(tenant):
         file = await receive_file(
@@ -72,7 +72,7 @@ async def list_files(
     order: Literal["asc", "desc"] = "desc",
     purpose: str | None = None,
 ) -> Response:
-    """The files, a page at a time."""
+    """List the files, page by page."""
     files, tenant = get_state(request).files, get_tenant(request)
     cursor = None
     if after is not None and (cursor := await files.find(strip_nul(after), tenant=tenant)) is None:
@@ -89,7 +89,7 @@ async def list_files(
 
 @router.get("/{file_id}", response_model=FileObject)
 async def retrieve_file(request: Request, file_id: str) -> Response:
-    """One file."""
+    """Return one file."""
     return json_response(file_object(await _find_file(request, file_id)))
 
 
@@ -99,7 +99,7 @@ async def retrieve_file(request: Request, file_id: str) -> Response:
     responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def retrieve_file_content(request: Request, file_id: str) -> Response:
-    """A file's bytes. Results are read from the ledger line by line, not in the order of the input."""
+    """Return a file's bytes. Results are read from the ledger line by line, not in the order of the input."""
     service, tenant = get_state(request), get_tenant(request)
     file = await _find_file(request, file_id)
     headers = {"content-disposition": f'attachment; filename="{_ascii(file.filename)}"'}
@@ -111,7 +111,7 @@ async def retrieve_file_content(request: Request, file_id: str) -> Response:
 
 @router.delete("/{file_id}", response_model=FileDeleted)
 async def delete_file(request: Request, file_id: str) -> Response:
-    """Delete a file. Results stay in the ledger, where `pointsman results` finds them."""
+    """Delete a file. Results stay in the ledger, so `pointsman results` still finds them."""
     files, tenant = get_state(request).files, get_tenant(request)
     file_id = strip_nul(file_id)
     if await files.is_awaited(file_id, tenant=tenant):
@@ -123,7 +123,7 @@ async def delete_file(request: Request, file_id: str) -> Response:
 
 
 def file_object(file: File) -> dict[str, Any]:
-    """OpenAI's file object."""
+    """Return OpenAI's file object."""
     return {
         "id": file.id,
         "object": "file",
@@ -138,7 +138,7 @@ def file_object(file: File) -> dict[str, Any]:
 
 
 def page_object(data: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """A page of a list, with its cursors."""
+    """Return a page of a list, with its cursors."""
     return {
         "object": "list",
         "data": data,

@@ -1,4 +1,5 @@
-"""``/healthz``: the process responds. ``/readyz``: so does Postgres. ``/metrics``: for Prometheus."""
+"""``/healthz``: whether the process responds. ``/readyz``: whether Postgres responds too. ``/metrics``: for
+Prometheus."""
 
 from fastapi import APIRouter, Request
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +17,7 @@ _TEXT = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 @router.get("/healthz", response_class=PlainTextResponse, responses={200: _TEXT})
 async def healthz() -> Response:
-    """The process is alive."""
+    """Return 200 while the process is alive."""
     return PlainTextResponse("ok\n")
 
 
@@ -26,7 +27,7 @@ async def healthz() -> Response:
     responses={200: _TEXT, 503: _TEXT | {"description": "Not ready", "model": None}},
 )
 async def readyz(request: Request) -> Response:
-    """The service can do its work: Postgres responds, and it is not stopping."""
+    """Return 200 if the service can work: Postgres responds, and the service is not stopping."""
     service = get_state(request)
     if service.stopping.is_set():
         return PlainTextResponse("stopping\n", status_code=503)
@@ -39,12 +40,13 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", response_class=Response, responses={200: _TEXT})
 async def metrics(request: Request) -> Response:
-    """Requests of this process and figures of the whole fleet; needs a key of the tenant `default`."""
+    """Return the requests of this process and figures of the whole fleet. Needs a key of the tenant `default`."""
     service = get_state(request)
     if get_tenant(request) != DEFAULT_TENANT:
         raise ApiError(
             403,
-            "The figures of the whole fleet are for keys of the tenant `default`: `pointsman keys create metrics`.",
+            "The figures of the whole fleet need a key of the tenant `default`. fix: run `pointsman keys "
+            "create metrics`.",
             code="operators_only",
         )
     await service.live.look()

@@ -17,14 +17,15 @@ router = APIRouter(prefix="/v1/pointsman/keys", tags=["pointsman"])
 
 @router.get("", responses=JSON_OBJECT)
 async def list_keys(request: Request) -> Response:
-    """The tenant's keys by their public part, the oldest first: 1,000 at most, of those revoked the newest alone."""
+    """List the tenant's keys by their public part, oldest first: at most 1,000, with only the newest of the revoked
+    ones."""
     found = await get_state(request).tenants.keys(tenant=get_tenant(request), most=MOST_KEYS)
     return json_response({"object": "list", "data": [_key_object(key) for key in found]})
 
 
 @router.post("", responses=JSON_OBJECT)
 async def create_key(request: Request, body: KeyCreate) -> Response:
-    """Create a key of the tenant. The response is the only place that shows it."""
+    """Create a key of the tenant. Only this response shows it."""
     tenants, tenant = get_state(request).tenants, get_tenant(request)
     try:
         key = await tenants.create_key(tenant=tenant, name=body.name, role=body.role, most=MOST_KEYS)
@@ -35,7 +36,7 @@ async def create_key(request: Request, body: KeyCreate) -> Response:
 
 @router.delete("/{id}", responses=JSON_OBJECT)
 async def revoke_key(request: Request, id: Annotated[str, Path(pattern="^[0-9a-f]{12}$")]) -> Response:
-    """Revoke a key of the tenant. It stops working within a second."""
+    """Revoke a key of the tenant. It stops working within one second."""
     if not await get_state(request).tenants.revoke_key(id, tenant=get_tenant(request)):
         raise not_found("key", id)
     return json_response({"object": "key", "id": id, "revoked": True})

@@ -1,4 +1,4 @@
-"""``/label``: a page on which answers are labeled right or wrong, and its two routes."""
+"""``/label``: a page for labeling answers as right or wrong, and its two routes."""
 
 from typing import Annotated, Final, Literal
 
@@ -37,11 +37,11 @@ async def sample(
     by: Literal["mixed", "doubt", "chance", "judged"] = "mixed",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """Answers without a label, from the tenant's newest batches.
+    """Return answers without a label, from the tenant's newest batches.
 
-    ``doubt``: the answers with the lowest confidence; their labels are excluded from quality figures unless requested.
+    ``doubt``: the answers with the lowest confidence, whose labels are excluded from quality figures unless requested.
     ``chance``: a uniform sample, as quality figures need it. ``mixed``: both in turns. ``judged``: both answers of 30
-    random pairs of each pilot that an LLM judge compared, blind; the report then says how far the judge agrees with
+    random pairs of each pilot that an LLM judge compared, blind; the report then shows how far the judge agrees with
     people. Send each answer's ``by`` back with its label.
     """
     engine = get_state(request).engine
@@ -66,7 +66,7 @@ async def sample(
 
 @router.post("/v1/pointsman/labels", response_model=LabelObject)
 async def label_answer(request: Request, body: LabelCreate) -> Response:
-    """Label an answer. The newest label of an answer counts; labels are never changed."""
+    """Label an answer. The newest label of an answer counts. Labels are never changed."""
     service, tenant = get_state(request), get_tenant(request)
     batch = (await service.status(body.batch_id, tenant=tenant)).batch
     found = {} if batch.id is None else await answered(service.engine, batch.id, [body.custom_id])
@@ -76,7 +76,7 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
     tier = body.tier or row.stood
     if tier is None or tier not in row.tiers:
         tiers = ", ".join(row.tiers) or "no tier"
-        raise bad_request(f"There is no such answer: the line was answered by {tiers}.", param="tier")
+        raise bad_request(f"This tier did not answer the line. These tiers did: {tiers}.", param="tier")
     source = UNCERTAIN if body.by in ("doubt", "judged") else WEB
     written = await label(
         service.engine,
@@ -86,7 +86,7 @@ async def label_answer(request: Request, body: LabelCreate) -> Response:
         most=MOST_LABELS,
     )
     if not written:
-        most = f"The line has {MOST_LABELS} labels, the most that are kept. Its newest ones stand."
+        most = f"The line already has {MOST_LABELS} labels, which is the maximum. Its newest labels stay valid."
         raise conflict(most, code="quota_reached")
     return json_response(
         {

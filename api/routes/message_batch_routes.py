@@ -45,7 +45,7 @@ from telemetry.tracing import read_traceparent
 router = APIRouter(prefix="/v1/messages/batches", tags=["message batches"])
 
 MAX_BYTES: Final = 32 * 1024**2
-"""Of a request, which is read as a whole; a larger batch is a file of ``/v1/messages`` lines."""
+"""Maximum bytes of a request, which is read as a whole. A larger batch is a file of ``/v1/messages`` lines."""
 LONGEST_CHECK_S: Final = 20.0
 TURN_S: Final = 0.2
 _WINDOW: Final = "24h"
@@ -79,7 +79,7 @@ _BODY: Final = {
 async def create_message_batch(
     request: Request, idempotency_key: IdempotencyKey = None, x_stainless_retry_count: RetryCount = None
 ) -> Response:
-    """Create a batch of messages. An invalid request rejects the batch, with its custom_id, field and fix."""
+    """Create a batch of messages. An invalid request rejects the whole batch, with its custom_id, field and fix."""
     service, tenant = get_state(request), get_tenant(request)
     with service.message_batches.opened(tenant):
         data = await _checked_lines(await read_body(request, max_bytes=MAX_BYTES), service)
@@ -114,14 +114,14 @@ async def create_message_batch(
 async def list_message_batches(
     request: Request, after_id: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
-    """The batches of messages, newest first, a page at a time."""
+    """List the batches of messages, newest first, page by page."""
     batches, has_more = await batch_page(request, after_id, limit, param="after_id", endpoint=Endpoint.MESSAGES)
     return json_response(page_object([message_batch(batch) for batch in batches], has_more=has_more))
 
 
 @router.get("/{batch_id}", responses=JSON_OBJECT)
 async def retrieve_message_batch(request: Request, batch_id: str) -> Response:
-    """One batch of messages."""
+    """Return one batch of messages."""
     return json_response(message_batch(await _find(batch_id, get_state(request), tenant=get_tenant(request))))
 
 
@@ -140,7 +140,7 @@ async def cancel_message_batch(request: Request, batch_id: str) -> Response:
     responses={200: {"content": {"application/x-jsonl": {"schema": {"type": "string"}}}}},
 )
 async def retrieve_message_batch_results(request: Request, batch_id: str) -> Response:
-    """The result of each request, a JSON line each, once the batch has ended."""
+    """Return the result of each request, one JSON line each, once the batch has ended."""
     service, tenant = get_state(request), get_tenant(request)
     batch = await _find(batch_id, service, tenant=tenant)
     if batch.id is None or status_of(batch) not in ENDED:
@@ -150,7 +150,7 @@ async def retrieve_message_batch_results(request: Request, batch_id: str) -> Res
 
 
 async def _find(batch_id: str, service: AppState, *, tenant: str) -> ApiBatch:
-    """The batch as it is now. Raises ApiError where it is none of messages."""
+    """Return the current state of the batch. Raises ApiError if it is not a batch of messages."""
     batch = (await service.status_now(batch_id, tenant=tenant)).batch
     if batch.endpoint != Endpoint.MESSAGES:
         raise not_found("Message batch", batch_id, param="batch_id")
@@ -158,7 +158,7 @@ async def _find(batch_id: str, service: AppState, *, tenant: str) -> ApiBatch:
 
 
 def message_batch(batch: ApiBatch) -> dict[str, Any]:
-    """Anthropic's message batch object: counts are zero until the batch has ended, but for ``processing``."""
+    """Return Anthropic's message batch object. Counts are zero until the batch has ended, except ``processing``."""
     counts = batch.counts
     status = status_of(batch)
     has_ended = status in ENDED
@@ -183,9 +183,9 @@ def message_batch(batch: ApiBatch) -> dict[str, Any]:
 
 
 async def _checked_lines(raw: bytearray, service: AppState) -> bytearray:
-    """The requests in a body as batch lines. Raises ApiError for the first invalid one.
+    """Return the requests in a body as batch lines. Raises ApiError for the first invalid one.
 
-    A turn of `TURN_S` at a time, so that the checks of other tenants' queries come in between.
+    It works for `TURN_S` at a time, so that the checks of other tenants' queries run in between.
     """
     lines = _lines(raw, service)
     data = bytearray()
@@ -201,7 +201,7 @@ async def _checked_lines(raw: bytearray, service: AppState) -> bytearray:
 
 
 def _add_some(lines: Iterator[bytes], data: bytearray) -> bool:
-    """Adds lines to ``data`` for `TURN_S`. Returns whether it was the last of them. Raises ApiError."""
+    """Add lines to ``data`` for `TURN_S`. Return whether it was the last of them. Raises ApiError."""
     until = time.monotonic() + TURN_S
     try:
         for line in lines:
@@ -217,7 +217,7 @@ def _add_some(lines: Iterator[bytes], data: bytearray) -> bool:
 
 
 def _lines(raw: bytearray, service: AppState) -> Iterator[bytes]:
-    """The requests as lines that are checked. Raises ApiError, InvalidInput."""
+    """Yield the requests as checked lines. Raises ApiError, InvalidInput."""
     reader = LineReader(service.fleet, InputLimits(), Endpoint.MESSAGES)
     most = service.config.max_batch_lines
     for index, each in enumerate(_requests(raw)):
@@ -230,7 +230,7 @@ def _lines(raw: bytearray, service: AppState) -> Iterator[bytes]:
             line = orjson.dumps(named | {"body": each.get("params")})
         except (orjson.JSONEncodeError, RecursionError):
             raise bad_request(
-                f"requests[{index}]: it is nested too deeply, or has half of a surrogate pair. Correct it.",
+                f"requests[{index}]: it is nested too deeply, or contains half of a surrogate pair. Correct it.",
                 param=f"requests[{index}]",
             ) from None
         found = reader.read(line, index + 1)
@@ -242,7 +242,8 @@ def _lines(raw: bytearray, service: AppState) -> Iterator[bytes]:
 
 
 def _requests(raw: bytearray) -> Iterator[Any]:
-    """What stands in the list ``requests`` of a JSON object, one by one: all at once take many times their bytes.
+    """Yield the items in the list ``requests`` of a JSON object one by one, because all at once take many times their
+    bytes.
 
     Raises ApiError, InvalidInput.
     """

@@ -17,13 +17,14 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 @router.get("", response_model=ModelList)
 async def list_models(request: Request) -> Response:
-    """``auto``, which routes; each tier and each model of the fleet, which pin; and the fleet's aliases."""
+    """List the names that a line may request: ``auto``, which routes; tiers and models of the fleet, which pin; and
+    aliases."""
     return json_response({"object": "list", "data": list(_models(get_state(request).fleet))})
 
 
 @router.get("/{model:path}", response_model=ModelObject)
 async def retrieve_model(request: Request, model: str) -> Response:
-    """One model name."""
+    """Return one model name."""
     fleet = get_state(request).fleet
     for known in _models(fleet):
         if known["id"] == model:

@@ -1,4 +1,4 @@
-"""``/v1/pointsman/routers``: the registered routers, which one serves, promote and roll back."""
+"""``/v1/pointsman/routers``: lists the registered routers and the serving one, and promotes or rolls back."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +22,7 @@ _SHIPPED: Final = "default"
 
 @router.get("", responses=JSON_OBJECT)
 async def list_routers(request: Request) -> Response:
-    """The registered routers with their held-out figures, the one that serves, and all promotions; oldest first."""
+    """List the registered routers with their held-out figures, the serving one, and all promotions, oldest first."""
     return json_response(await _routers(_fleet_state(request)))
 
 
@@ -42,7 +42,7 @@ async def roll_back_router(request: Request) -> Response:
 
 @router.post("/{name}/promote", responses=JSON_OBJECT)
 async def promote_router(request: Request, name: Name) -> Response:
-    """Make a registered router serve every fleet of which `router.classifier` is `default`."""
+    """Make a registered router serve every fleet with `router.classifier` = `default`."""
     from evaluation.data.dataset_errors import EvaluationError
     from evaluation.models.artifact_cache import ArtifactCache
     from trained_routers.promotion import promote
@@ -82,6 +82,6 @@ def _by(request: Request) -> str:
 
 def _fleet_state(request: Request) -> AppState:
     if get_tenant(request) != DEFAULT_TENANT:
-        message = "The routers of the whole fleet are for keys of the tenant `default`."
+        message = "The routers of the whole fleet need a key of the tenant `default`."
         raise ApiError(403, message, code="operators_only")
     return get_state(request)

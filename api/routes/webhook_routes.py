@@ -23,7 +23,7 @@ _SECRET_BYTES: Final = 32
 
 @router.post("", response_model=WebhookWithSecret)
 async def create_webhook(request: Request, body: WebhookCreate) -> Response:
-    """Register a URL for events. The secret that signs each message is returned only here."""
+    """Register a URL for events. Only this response contains the secret that signs each message."""
     service, tenant = get_state(request), get_tenant(request)
     _check(body.url, service)
     id_, secret = f"we_{secrets.token_hex(12)}", _new_secret()
@@ -39,7 +39,7 @@ async def create_webhook(request: Request, body: WebhookCreate) -> Response:
 async def list_webhooks(
     request: Request, after: str | None = None, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
-    """The webhooks, newest first, a page at a time."""
+    """List the webhooks, newest first, page by page."""
     webhooks, tenant = get_state(request).webhooks, get_tenant(request)
     cursor = None
     if after is not None and (cursor := await webhooks.find(strip_nul(after), tenant=tenant)) is None:
@@ -52,7 +52,7 @@ async def list_webhooks(
 
 @router.get("/{webhook_endpoint_id}", response_model=WebhookObject)
 async def retrieve_webhook(request: Request, webhook_endpoint_id: str) -> Response:
-    """One webhook."""
+    """Return one webhook."""
     return json_response(webhook_object(await _find_webhook(request, webhook_endpoint_id)))
 
 
@@ -70,7 +70,7 @@ async def change_webhook(request: Request, webhook_endpoint_id: str, body: Webho
 
 @router.post("/{webhook_endpoint_id}/rotate_secret", response_model=WebhookWithSecret)
 async def rotate_webhook_secret(request: Request, webhook_endpoint_id: str) -> Response:
-    """Replace the secret; the old one signs no further message."""
+    """Replace the secret. The old one signs no further message."""
     secret = _new_secret()
     webhooks = get_state(request).webhooks
     await webhooks.change(strip_nul(webhook_endpoint_id), tenant=get_tenant(request), secret=secret)
@@ -80,14 +80,14 @@ async def rotate_webhook_secret(request: Request, webhook_endpoint_id: str) -> R
 
 @router.delete("/{webhook_endpoint_id}", response_model=WebhookDeleted)
 async def delete_webhook(request: Request, webhook_endpoint_id: str) -> Response:
-    """Remove the webhook; it receives no further message."""
+    """Remove the webhook. It receives no further message."""
     if not await get_state(request).webhooks.remove(strip_nul(webhook_endpoint_id), tenant=get_tenant(request)):
         raise not_found("webhook", webhook_endpoint_id)
     return json_response({"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
 
 
 def webhook_object(webhook: Webhook) -> dict[str, Any]:
-    """OpenAI's webhook endpoint object."""
+    """Return OpenAI's webhook endpoint object."""
     return {
         "id": webhook.id,
         "object": "webhook_endpoint",

@@ -24,13 +24,15 @@ _SHOWN = 20
 def verify_batch(
     batch: Annotated[str, typer.Argument(metavar="BATCH")],
     head: Annotated[
-        str | None, typer.Option(metavar="HASH", help="The last hash from an earlier check; must still be the last.")
+        str | None,
+        typer.Option(metavar="HASH", help="The last hash from an earlier check. It must still be the last hash."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check every decision of BATCH against its seal. Exits with 1 if one was changed, removed, hidden or added.
+    """Check every decision of BATCH against its seal.
 
-    It seals nothing: the feeder does, after a batch has ended.
+    Exits with 1 if a decision was changed, removed, hidden or added. It creates no seals: the feeder seals a batch
+    after it has ended.
     """
 
     async def work(engine: AsyncEngine) -> AuditReport:
@@ -58,10 +60,10 @@ def _show(batch: str, audit: AuditReport) -> None:
     if audit.unsealed:
         warn(
             f"{audit.unsealed:,} decisions are not sealed yet: the feeder seals a batch once it has ended. "
-            "Until then the application's login can add others that no check finds."
+            "Until then the application's login can add decisions that no check finds."
         )
     if audit.purged:
-        warn("Retention has deleted some of this batch's decisions; for those, only the chain of hashes is checked.")
+        warn("Retention has deleted some of this batch's decisions. For those, only the hash chain is checked.")
     if not audit.findings:
         out.print(f"{batch}: {audit.decisions:,} decisions are unchanged ({plural(audit.seals, 'seal')}).")
     if audit.head is not None:
@@ -70,19 +72,19 @@ def _show(batch: str, audit: AuditReport) -> None:
 
 @audit.command()
 def login(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The login to create, or to give a new password.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The login to create, or to set a new password for.")],
 ) -> None:
     """Create a Postgres login for an auditor, and print its password.
 
-    The login reads the views, but no prompts. A statement ends after 30 s by default; a session can change that. The
-    limits of 4 connections and of 1 GB of temporary files for each are fixed.
+    The login can read the audit views, but no prompts. A statement ends after 30 s by default, which a session can
+    change. The limits of 4 connections, and of 1 GB of temporary files per connection, are fixed.
     """
     settings = read_settings()
     if settings.embeds_postgres:
         raise UsageError(
             "The embedded Postgres has no logins: only its owner can connect, through a socket.",
-            hint="Use the psql line of `pointsman up` or `doctor`; SET ROLE pointsman_auditor then shows an auditor's\n"
-            "view. For logins set DATABASE_URL to an external Postgres.",
+            hint="Use the psql line of `pointsman up` or `doctor`. SET ROLE pointsman_auditor then shows an "
+            "auditor's view. To create logins, set DATABASE_URL to an external Postgres.",
         )
 
     async def work(engine: AsyncEngine) -> str:

@@ -1,4 +1,4 @@
-"""Commands on batches: submit, status, results, cancel, pause, resume, batches."""
+"""Commands for batches: submit, status, results, cancel, pause, resume, batches."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -55,7 +55,7 @@ app = typer.Typer()
 def submit(
     *,
     file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="The same formats as for `run`; - is stdin.")
+        str | None, typer.Argument(metavar="FILE", help="Input in the same formats as for `run`. Use - for stdin.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     output: OutputOption = None,
@@ -65,7 +65,8 @@ def submit(
     fleet: FleetOption = None,
     skip_invalid: SkipInvalidOption = False,
     tenant: Annotated[
-        str, typer.Option("--tenant", metavar="TENANT", help="The owner of the batch; its keys and budget apply.")
+        str,
+        typer.Option("--tenant", metavar="TENANT", help="The tenant that owns the batch. Its keys and budget apply."),
     ] = DEFAULT_TENANT,
     is_dry_run: DryRunOption = False,
     options: BatchOptionGroup,
@@ -73,13 +74,16 @@ def submit(
 ) -> None:
     """Submit FILE for workers that run now or later.
 
-    `pointsman up` starts them. Exit codes with --wait: 0 when at least one query is answered (the summary counts
-    the others), 1 when none is, 3 when the budget left some unanswered; without it 0 once the batch is submitted.
+    `pointsman up` starts workers. Without --wait the exit code is 0 once the batch is submitted. With --wait it is 0 if
+    at least one query is answered (the summary counts the others), 1 if none is answered, and 3 if the budget left some
+    unanswered.
     """
     check_name(tenant)
     if (output is not None or into_table is not None) and not wait:
-        hint = "Add --wait; or write them later: `pointsman results BATCH -o FILE`."
-        raise UsageError("--output and --into-table write results, which are there at the end.", hint=hint)
+        hint = "Add --wait, or write the results later with `pointsman results BATCH -o FILE`."
+        raise UsageError(
+            "--output and --into-table write results, which exist only after the batch has ended.", hint=hint
+        )
     into = None if is_dry_run else read_result_table(into_table, table.database_url_env)
     results_to = ResultOutput(output, expand, into)
     console = summary_console(results_to, as_json=as_json)
@@ -180,9 +184,12 @@ def _show_progress(progress: Progress) -> None:
     stages = ", ".join(f"{stage} {count:,}" for stage, count in sorted(progress.open_by_stage.items()))
     out.print(f"open: {stages} ({progress.running:,} running, {progress.waiting:,} waiting, {progress.held:,} held)")
     if progress.held_for_account:
-        out.print(f"{plain(progress.held_for_account)}. They continue once a call there succeeds.")
+        out.print(f"{plain(progress.held_for_account)}. They continue once a call to this provider succeeds.")
     elif progress.held:
-        out.print(f"held: budget exhausted. Run `pointsman budget {progress.public_id}` to see the shortfall.")
+        out.print(
+            "some queries are held because the budget is exhausted. Run `pointsman budget "
+            f"{progress.public_id}` to see the shortfall."
+        )
 
 
 @app.command()
@@ -191,7 +198,9 @@ def results(
     output: FileOption = None,
     input_file: Annotated[
         str | None,
-        typer.Option("--input", metavar="FILE", help="In a table: the batch's input, whose columns the results join."),
+        typer.Option(
+            "--input", metavar="FILE", help="The batch's input if it is a table. Its columns are joined to the results."
+        ),
     ] = None,
     expand: ExpandOption = False,
     into_table: IntoTableOption = None,
@@ -199,12 +208,12 @@ def results(
 ) -> None:
     """Write the answers so far, in the order of the input.
 
-    A .csv, .tsv or .parquet file has a row for each query; any other, the lines of an OpenAI Batch output file.
+    A .csv, .tsv or .parquet file has a row for each query. Any other file has the lines of an OpenAI Batch output file.
     """
     path = output or STDOUT
     check_writable(path, expand=expand)
     if input_file is not None and table_format(path) is None:
-        raise UsageError("--input gives columns to a table.", hint="Give --output a .csv, .tsv or .parquet file.")
+        raise UsageError("--input adds columns only to a table.", hint="Give --output a .csv, .tsv or .parquet file.")
 
     into = read_result_table(into_table, database_url_env)
 
@@ -251,7 +260,7 @@ def resume(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: Json
 
 @app.command()
 def pause(batch: Annotated[str, typer.Argument(metavar="BATCH")], as_json: JsonOption = False) -> None:
-    """Stop starting queries of a batch. Calls in flight end as usual; `resume` continues the batch."""
+    """Stop starting queries of a batch. Calls in flight complete normally. `resume` continues the batch."""
 
     async def work(engine: AsyncEngine) -> Progress:
         found = await resolve_batch(engine, batch)
@@ -284,9 +293,9 @@ def _apply_to_batch(public_id: str, done: str, move: Callable[[Ledger, int], Awa
         cancelled = f", {progress.cancelled:,} cancelled (resume skips these)" if progress.cancelled else ""
         out.print(f"Queries: {progress.total - progress.finished:,} open, {progress.failed:,} failed{cancelled}.")
     elif done == "resumed":
-        out.print(f"Workers continue the batch; `pointsman run --batch {public_id}` waits for its end.")
+        out.print(f"Workers continue the batch. `pointsman run --batch {public_id}` waits for its end.")
         if not is_served:
-            warn("No worker is running. That command starts workers, as does `pointsman up`.")
+            warn("No worker is running. `run` starts workers, and so does `pointsman up`.")
 
 
 @app.command()
@@ -304,7 +313,7 @@ def batches(
         emit({"batches": [{"batch_id": row.pop("public_id"), **row} for row in found]})
         return
     if not found:
-        raise CommandError("There is no batch yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.OK)
+        raise CommandError("There are no batches yet.", hint="Submit one: `pointsman run FILE`.", code=ExitCode.OK)
     grid = table(("batch", "source", "submitted", "state"), ("queries", "done", "failed", "open"))
     for row in found:
         age = duration(max(0.0, (datetime.now(UTC) - row["created_at"]).total_seconds()))

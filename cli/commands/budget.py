@@ -22,13 +22,15 @@ def budget(
     batch: BatchArgument = None,
     raise_to: Annotated[
         float | None,
-        typer.Option(metavar="USD", parser=parse_usd, help="The new cap; releases held queries as far as it allows."),
+        typer.Option(
+            metavar="USD", parser=parse_usd, help="The new cap in USD. Held queries are released as far as it allows."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show or raise the budget of a batch.
 
-    Shows the cap, the settled cost, the reservations of calls in flight, and what held queries need.
+    Shows the cap, the settled cost, the reservations of calls in flight, and the amount that held queries need.
     """
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def budget(
 async def _raise(engine: AsyncEngine, batch: Batch, balance: BatchBudget, *, cap_usd: float) -> BatchBudget:
     if balance.own is not None and cap_usd < float(balance.own.cap_usd):
         raise UsageError(
-            f"The budget of {batch.public_id} is already ${balance.own.cap_usd:.6f}, and can only be raised.",
+            f"The budget of {batch.public_id} is already ${balance.own.cap_usd:.6f}, and it can only be raised.",
             hint="`pointsman cancel BATCH` stops the batch.",
         )
     ledger = Ledger(engine, give_up_s=10.0)
@@ -74,19 +76,20 @@ def _show(batch: Batch, balance: BatchBudget, *, released: int | None) -> None:
         )
         if balance.held_likely_usd is not None:
             out.print(
-                f"{'':<10} All their calls likely cost ${balance.held_likely_usd:.6f}, by what ended queries "
-                "cost from the same tier on."
+                f"{'':<10} All their calls will probably cost ${balance.held_likely_usd:.6f}, judging by ended "
+                "queries from the same tier on."
             )
         if balance.own is not None:
             _show_caps(batch, balance, balance.own)
         if balance.day is not None:
-            out.print(f"{'':<10} The daily cap is the tenant's, and resets at midnight UTC.")
+            out.print(f"{'':<10} The daily cap applies to the whole tenant, and resets at midnight UTC.")
     elif batch.ended_at is not None and released is not None:
-        out.print("The batch has ended: `pointsman resume` starts its failed queries again.")
+        out.print("The batch has ended. Run `pointsman resume` to start its failed queries again.")
 
 
 def _show_caps(batch: Batch, balance: BatchBudget, own: BudgetBalance) -> None:
-    """The smallest cap, in whole cents, with room for a held query, and the one that is likely enough for all."""
+    """Show the smallest cap, in whole cents, that releases a held query, and the cap that is probably enough for
+    all."""
     used, cents = own.settled_usd + own.reserved_usd, Decimal("0.01")
     if (first := (used + (balance.held_least_usd or 0)).quantize(cents, rounding=ROUND_UP)) > own.cap_usd:
         raised = f"`pointsman budget {batch.public_id} --raise-to {first}`"
@@ -96,8 +99,8 @@ def _show_caps(batch: Batch, balance: BatchBudget, own: BudgetBalance) -> None:
         enough = used + balance.held_likely_usd + (balance.held_most_usd or 0)
         cap_usd = max(first, enough.quantize(cents, rounding=ROUND_UP))
         by = "The budget" if cap_usd <= own.cap_usd else f"--raise-to {cap_usd}"
-        out.print(f"{'':<10} {by} likely answers all of them, as calls end and cost less than reserved.")
-    out.print(f"{'':<10} A lower `max_tokens` in the lines reserves less.")
+        out.print(f"{'':<10} {by} is probably enough for all of them, because calls usually cost less than reserved.")
+    out.print(f"{'':<10} A lower `max_tokens` in the lines reduces the reservations.")
 
 
 def _amounts(balance: BudgetBalance | None) -> str:

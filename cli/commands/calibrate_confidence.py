@@ -1,4 +1,4 @@
-"""``pointsman calibrate-confidence``: what raw confidences are worth, by labels, as tables for a fleet file."""
+"""``pointsman calibrate-confidence``: fits calibration maps on labels and prints them as tables for a fleet file."""
 
 import json
 import re
@@ -18,19 +18,19 @@ from db.reports import run_report
 app = typer.Typer()
 
 LEAST_LABELS: Final = 50
-"""Fewer would make a curve of the noise: with 50 the share of right answers is known to about ±0.14."""
+"""With fewer labels the curve would follow noise: with 50 the share of right answers is known to about ±0.14."""
 
 
 @app.command("calibrate-confidence")
 def calibrate_confidence(
     batch: Annotated[
-        str | None, typer.Argument(metavar="BATCH", help="Labels of this batch alone; all, if left out.")
+        str | None, typer.Argument(metavar="BATCH", help="Use only labels of this batch. Default: all labels.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate confidences on labels, for a fleet file.
 
-    One table for each model, source and workload with enough labels; the others are named on stderr.
+    Prints one table for each model, source and workload with enough labels. The others are listed on stderr.
     """
 
     async def work(engine: AsyncEngine) -> Sequence[Row[Any]]:
@@ -41,11 +41,12 @@ def calibrate_confidence(
     enough = [row for row in rows if len(row.raw) >= LEAST_LABELS]
     for row in rows:
         if row not in enough:
-            err.print(f"{_whose(row)}: {len(row.raw)} labels, {LEAST_LABELS} are needed.", style="yellow")
+            err.print(f"{_whose(row)}: {len(row.raw)} labels, but {LEAST_LABELS} are needed.", style="yellow")
     if not enough:
         raise CommandError(
             "No model has enough labelled answers with a confidence.",
-            hint="fix: grade answers chosen by chance, not by doubt: `pointsman label --from FILE`, or /label.",
+            hint="fix: grade randomly chosen answers, not only doubtful ones: `pointsman label --from FILE`, or "
+            "/label.",
             code=ExitCode.USAGE,
         )
     tables = [_table(row) for row in enough]

@@ -36,16 +36,19 @@ def check(
     ] = None,
     as_json: JsonOption = False,
     calls: Annotated[
-        bool, typer.Option("--call", help="Also call each deployment a few times, and say what works. Costs cents.")
+        bool,
+        typer.Option(
+            "--call", help="Also make a few calls to each deployment, and show which features work. This costs cents."
+        ),
     ] = False,
     is_confirmed: Annotated[
-        bool, typer.Option("--yes", "-y", help="With --call, make the paid calls without asking first.")
+        bool, typer.Option("--yes", "-y", help="Make the paid calls of --call without asking first.")
     ] = False,
 ) -> None:
     """Check a fleet file.
 
-    Prints each problem with its key and the fix. Exits with 2 if there is any; with --call, with 1 if something that
-    the fleet relies on does not work.
+    Prints each problem with its key and the fix. Exits with 2 if there is a problem. With --call, exits with 1 if
+    something that the fleet relies on does not work.
     """
     settings = read_settings(file)
     path = settings.fleet_path
@@ -113,17 +116,17 @@ def check(
     if not fleet.simulated:
         begins = _begins(fleet)
         others = plain(begins.pop(""))
-        named = "".join(f"those of workload {plain(name)} begin at {plain(tier)}, " for name, tier in begins.items())
-        out.print(f"Queries that nothing is known about: {named}{'all others' if named else 'all'} begin at {others}.")
+        named = "".join(f"those of workload {plain(name)} start at {plain(tier)}, " for name, tier in begins.items())
+        out.print(f"Queries without evidence for a tier: {named}{'all others' if named else 'all'} start at {others}.")
     if not all(
         threshold_action(model, fleet).is_calibrated
         for model in fleet.models.values()
         if fleet.tiers[model.tier].escalates_to is not None
     ):
         out.print(
-            "An uncalibrated confidence is a score, not a probability: it sends doubtful answers up and says nothing "
-            "of the quality of the others. Fix: grade answers, and put the output of `pointsman calibrate-confidence` "
-            "into the fleet.",
+            "An uncalibrated confidence is a score, not a probability. The threshold escalates answers with a "
+            "low score, but the score does not say how good the others are. Fix: grade answers, and put the "
+            "output of `pointsman calibrate-confidence` into the fleet.",
             style="dim",
         )
     for warning in checked.warnings:
@@ -131,14 +134,14 @@ def check(
 
 
 def _embeddings(fleet: Fleet) -> str:
-    """Where lines for /v1/embeddings go."""
+    """Return the deployment for lines of /v1/embeddings."""
     if (tier := fleet.embedding_tier) is None:
-        return 'refused; a [tiers.NAME] with endpoint = "embeddings" answers them'
+        return 'refused, because no tier has endpoint = "embeddings"'
     return f"{plain(fleet.deployments(tier)[0].model)} in tier {plain(tier)}; not judged, never escalated"
 
 
 def _lane_prices(model: Model) -> dict[str, dict[str, float]]:
-    """What a million tokens cost in each lane of a deployment, in US dollars."""
+    """Return the prices per million tokens in each lane of a deployment, in US dollars."""
     prices = {lane: model.price.at_service_tier(lane) for lane in model.lanes}
     return {
         lane.value: {
@@ -150,9 +153,9 @@ def _lane_prices(model: Model) -> dict[str, dict[str, float]]:
 
 
 def _begins(fleet: Fleet) -> dict[str, str]:
-    """The tier that queries of a workload begin at without a pin, a floor, a vote or a sign of difficulty.
+    """Return the tier at which queries of a workload start without a pin, a floor, a vote or a sign of difficulty.
 
-    By workload; "" stands for queries without one, and for all that the fleet does not name.
+    By workload. "" stands for queries without one, and for all that the fleet does not name.
     """
     workloads = sorted({"", *fleet.workloads, *(one.workload for one in fleet.calibrations)})
     unknown = replace(fleet, simulated=False, router=replace(fleet.router, stages=()))
@@ -161,17 +164,17 @@ def _begins(fleet: Fleet) -> dict[str, str]:
 
 
 def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_json: bool) -> None:
-    """Calls each deployment and says what works. Raises UsageError, typer.Exit."""
+    """Call each deployment and print what works. Raises UsageError, typer.Exit."""
     from cli.fleet_calls import call_fleet, most_usd
 
     if any(provider.base_url.startswith(SIMULATOR) for provider in fleet.providers.values()):
         raise UsageError("The simulator is not running.", hint="`pointsman up` starts it.")
     most = most_usd(fleet)
-    offer = f"{len(fleet.models)} deployments, a few calls each: at most ${most:.4f}, usually a tenth of it"
+    offer = f"{len(fleet.models)} deployments, a few calls each: cost at most ${most:.4f}, usually a tenth of that"
     if not is_confirmed:
         if as_json or not sys.stdin.isatty():
             raise UsageError(f"{offer}.", hint="Add --yes to pay for it.")
-        typer.confirm(f"{offer}. Call them?", abort=True, err=True)
+        typer.confirm(f"{offer}. Call them now?", abort=True, err=True)
     found = asyncio.run(call_fleet(fleet, environ))
     broken = {check.model.name: check.broken for check in found if check.broken}
     if as_json:
@@ -222,7 +225,7 @@ def _show_calls(found: "Sequence[DeploymentCheck]") -> None:
         for param, fix in check.refused.items():
             out.print(f"{plain(check.model.name)}: refuses {plain(param)}; fix: {plain(fix)}.")
         if check.repeated:
-            repeated = f"{plural(check.repeated, 'failed call')} retried, as they would be in a batch"
+            repeated = f"{plural(check.repeated, 'failed call')} retried, as in a batch"
             out.print(f"{plain(check.model.name)}: {repeated}.")
     out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, outside of the ledger.")
 
@@ -244,7 +247,7 @@ def _confidence_table(fleet: Fleet) -> Table:
         for model in fleet.deployments(tier.name):
             action = threshold_action(model, fleet)
             if tier.escalates_to is None:
-                grid.add_row(plain(tier.name), plain(model.name), "none", "no tier is above", "", "")
+                grid.add_row(plain(tier.name), plain(model.name), "none", "there is no higher tier", "", "")
                 continue
             workloads = ", ".join(name or "queries without a workload" for name in action.workloads)
             grid.add_row(

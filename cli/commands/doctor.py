@@ -1,4 +1,4 @@
-"""``pointsman doctor``: checks each dependency and shows the fix for each fault."""
+"""``pointsman doctor``: checks each dependency and shows the fix of each fault."""
 
 import asyncio
 import os
@@ -43,18 +43,18 @@ def doctor(
     as_json: JsonOption = False,
     start: Annotated[bool, typer.Option(help="Start the embedded Postgres and Redis to check them.")] = True,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Ask each provider for its list of models, which is free.")
+        bool, typer.Option("--probe", help="Request the list of models from each provider, which is free.")
     ] = False,
     cluster: Annotated[
         bool,
         typer.Option(
-            "--cluster", help="Check each host of Postgres and of the broker, and what one host serves alone."
+            "--cluster", help="Check each host of Postgres and of the broker, and find single points of failure."
         ),
     ] = False,
 ) -> None:
     """Check each dependency, and show how to fix it.
 
-    Connections, versions, migrations, queue depths, workers, keys. Exits with 1 on a fault.
+    Checks connections, versions, migrations, queue depths, workers and keys. Exits with 1 if it finds a fault.
     """
     results: list[CheckResult] = []
     for result in _checks(read_settings(fleet), start=start, probe=probe, cluster=cluster):
@@ -108,7 +108,7 @@ def _traces(environ: Mapping[str, str]) -> CheckResult:
     if missing := tracing.missing():
         return warn("traces", f"off: {', '.join(missing)} not installed", tracing.INSTALL)
     if not tracing.is_reachable(endpoint):
-        fix = "Check the endpoint and whether it listens. Until then spans are lost, and nothing else."
+        fix = "Check the endpoint, and whether a server listens there. Until then only spans are lost."
         return warn("traces", f"on, but {endpoint} cannot be reached from here", fix)
     return ok("traces", f"on, to {endpoint}")
 
@@ -144,11 +144,11 @@ def _postgres(settings: Settings) -> Iterator[CheckResult]:
     if revision == newest:
         yield ok("migration", f"{revision}, the newest")
     elif revision is None:
-        yield ok("migration", "none before the first `pointsman up` or `pointsman run`, which migrate")
+        yield ok("migration", "no schema yet: the first `pointsman up` or `pointsman run` creates it")
     elif migrate.is_ready(settings.database):
-        yield ok("migration", f"{revision}, of a later release; this one has {newest}")
+        yield ok("migration", f"{revision}, which is from a later release; this release has {newest}")
     else:
-        fix = "`pointsman up` and `pointsman run` migrate; or run `alembic upgrade head`."
+        fix = "`pointsman up` and `pointsman run` migrate the schema, and so does `alembic upgrade head`."
         yield warn("migration", f"{revision}; the newest is {newest}", fix)
 
 
@@ -182,17 +182,17 @@ def _redis(url: str, owner: str) -> CheckResult:
     version = str(info.get("valkey_version") or info.get("redis_version"))
     found = f"{owner}, {product} {version}, {info.get('used_memory_human')} used"
     if not _has_lua_fixes(product, version):
-        fix = "Update it: in this version a Lua script can run any code on the server (CVE-2024-46981, CVE-2025-49844)."
+        fix = "Update it. In this version a Lua script can run any code on the server (CVE-2024-46981, CVE-2025-49844)."
         return warn("redis", found, fix)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        fix = "Set maxmemory-policy noeviction: other policies drop messages, which then arrive late."
+        fix = "Set maxmemory-policy noeviction. Other policies drop messages, so that queries arrive late."
         return warn("redis", f"{found}, maxmemory-policy {policy}", fix)
     return ok("redis", found)
 
 
 def _resting(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
-    """Deployments that workers leave alone for now: after a rate limit, or with an open circuit breaker."""
+    """Return the deployments that workers avoid for now: after a rate limit, or with an open circuit breaker."""
     from providers.health.circuit_breaker import CircuitState
     from providers.health.status_report import DeploymentState, overview
     from redis_client import AWAY, connect
@@ -210,11 +210,14 @@ def _resting(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     for name, state in states.items():
         where = f"{name} at {fleet.models[name].provider}"
         if state.rest_s > 0:
-            fix = "Its provider asked for it: lower its limits in the fleet, or raise the account's."
+            fix = "The provider asked for this pause. Lower its limits in the fleet, or raise the account's."
             yield warn("deployment", f"{where} rests for {state.rest_s:,.0f} s", fix)
         if state.circuit is not CircuitState.CLOSED:
             probed = f", probed in {state.probe_in_s:,.0f} s" if state.probe_in_s else ""
-            fix = "Its calls fail: `pointsman explain` of a query shows why; `pointsman doctor --probe` asks it."
+            fix = (
+                "Its calls fail. `pointsman explain` of a query shows the reason, and `pointsman doctor --probe` "
+                "calls the provider."
+            )
             yield warn("deployment", f"{where}: circuit breaker {state.circuit.value.replace('_', ' ')}{probed}", fix)
 
 
@@ -222,7 +225,7 @@ _FIXED: Final = {
     "Redis": ((6, 2, 20), (7, 2, 11), (7, 4, 6), (8, 0, 4), (8, 2, 2)),
     "Valkey": ((7, 2, 11), (8, 0, 6), (8, 1, 4)),
 }
-"""The first release of each line that has the fixes of CVE-2024-46981 and CVE-2025-49844; newer lines have them all."""
+"""The first release of each line with the fixes of CVE-2024-46981 and CVE-2025-49844. Newer lines all have them."""
 
 
 def _has_lua_fixes(product: str, version: str) -> bool:
@@ -275,11 +278,11 @@ def _queues(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
     for stage, row in rows.items():
         stuck = row.ready + row.queued + row.running + row.held
         found = f"{stuck:,} queries are stuck at stage {str(stage)!r}, which this fleet does not define"
-        yield fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches that wait for it.")
+        yield fail(str(stage), found, "Add the tier to the fleet again, or cancel the batches with queries there.")
     for row in report_rows(settings, "batches_of_others", simulated=fleet.simulated):
         needed, offered = ("real calls", "simulates") if fleet.simulated else ("simulated answers", "makes real calls")
         found = f"{row.batches:,} open of the fleet {row.fleet!r} need {needed}, but this fleet {offered}"
-        fix = "These workers do not take them: start workers of that fleet instead, or cancel the batches."
+        fix = "These workers do not take them. Start workers of that fleet instead, or cancel the batches."
         yield warn("batches", found, fix)
 
 
@@ -296,7 +299,7 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         fix = "`pointsman up` starts them."
         pid = stack_pid(settings)
         yield (
-            fail("workers", f"none, though process {pid} runs a stack", fix) if pid else warn("workers", "none", fix)
+            fail("workers", f"none, although process {pid} runs a stack", fix) if pid else warn("workers", "none", fix)
         )
         return
     if (other := other_fleet(settings, fleet)) is not None:
@@ -310,7 +313,7 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
 
 
 def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
-    """Which trained router should serve, and whether the running workers use it."""
+    """Check which trained router should serve, and whether the running workers use it."""
     if "classifier" not in fleet.router.stages and fleet.router.scorer is None:
         yield ok("router", "no trained router (router.stages of the fleet)")
         return
@@ -334,7 +337,7 @@ def _router(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         return
     yield ok("router", f"{serving} serves")
     if others:
-        fix = "They reload within seconds; otherwise their logs have the cause: router_refused."
+        fix = "They reload it within seconds. If they do not, look for router_refused in their logs."
         yield warn("router", f"workers still use {', '.join(sorted(others))}", fix)
 
 
@@ -348,7 +351,7 @@ def _providers(settings: Settings, fleet: Fleet, *, probe: bool) -> Iterator[Che
         for found, fix in environment_ignored(provider, environ):
             yield warn(name, found, fix)
         if provider.api_key_env and not environ.get(provider.api_key_env):
-            fix = f"Set it, or {provider.api_key_env}_FILE, in the environment of the workers."
+            fix = f"Set {provider.api_key_env}, or {provider.api_key_env}_FILE, in the environment of the workers."
             yield warn(name, f"no key: {provider.api_key_env} is not set here", fix)
         elif provider.base_url.startswith(SIMULATOR):
             yield _simulator(name, settings.simulator_url)
@@ -370,4 +373,4 @@ def _simulator(name: str, url: str | None) -> CheckResult:
     parts = urlsplit(url or "")
     if url is None or accepts_connections(parts.hostname or "", parts.port or 80, timeout_s=_SIMULATOR_S):
         return ok(name, found)
-    return fail(name, f"{found} does not respond", "`pointsman down`, then `pointsman up`.")
+    return fail(name, f"{found} does not respond", "Run `pointsman down`, and then `pointsman up`.")

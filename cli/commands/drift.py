@@ -1,4 +1,4 @@
-"""``pointsman drift``: whether queries and routing still look as they did when the router was promoted."""
+"""``pointsman drift``: checks whether queries and routing have changed since the router was promoted."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -22,21 +22,22 @@ _STYLES = {Drift.SHIFTED: "bold red", Drift.WATCH: "yellow", Drift.STABLE: "gree
 @app.command()
 def drift(
     reference: Annotated[
-        int, typer.Option(min=ENOUGH, max=100_000, help="Size of the reference: first decisions of this router.")
+        int, typer.Option(min=ENOUGH, max=100_000, help="Size of the reference: the first decisions of this router.")
     ] = REFERENCE,
     recent: Annotated[int, typer.Option(min=ENOUGH, max=100_000, help="Number of newest decisions.")] = RECENT,
     last: Annotated[
-        str | None, typer.Option(metavar="SPAN", help="Compare the decisions of this last span instead, such as 24h.")
+        str | None,
+        typer.Option(metavar="SPAN", help="Compare the decisions of this most recent span instead, such as 24h."),
     ] = None,
     against: Annotated[
         str, typer.Option(metavar="SPAN", help="With --last, compare with the decisions of this span before it.")
     ] = "7d",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the newest routing with the first.
+    """Compare the newest routing decisions with the first.
 
-    The reference is the first decisions since the router was promoted. Compares each feature by its population
-    stability index; exits with 1 if one has shifted.
+    The reference is the first decisions since the router was promoted. The command compares each feature by its
+    population stability index, and exits with 1 if one has shifted.
     """
 
     now_at = datetime.now(UTC)
@@ -84,7 +85,7 @@ def drift(
 
 
 def _fix_counts(then: int, now: int, reference: int) -> str:
-    """The fix where there are too few first or newest decisions."""
+    """Return the fix if there are too few first or newest decisions."""
     minimum = 2 * ENOUGH
     if then + now < minimum:
         return f"Route at least {minimum - then - now} more queries; then add --reference {min(reference, ENOUGH)}."
@@ -92,7 +93,7 @@ def _fix_counts(then: int, now: int, reference: int) -> str:
 
 
 def _fix_spans(then: int, now: int, last: str, against: str) -> str:
-    """The fix where the spans have too few decisions: options with longer spans."""
+    """Return the fix if the spans have too few decisions: options with longer spans."""
     spans = [
         f"{option} {_four_times(span) if count < ENOUGH else span}"
         for option, span, count in (("--last", last, now), ("--against", against, then))

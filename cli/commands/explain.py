@@ -1,4 +1,4 @@
-"""``pointsman explain``: the decisions and calls of one query, with their reasons."""
+"""``pointsman explain``: shows the decisions and calls of one query, with their reasons."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

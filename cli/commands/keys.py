@@ -23,10 +23,16 @@ app.add_typer(keys, name="keys")
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A label that identifies the key in `list`.")],
     tenant: Annotated[
-        str, typer.Option(help="The tenant whose batches and files the key gives access to; created if new.")
+        str,
+        typer.Option(help="The tenant whose batches and files the key can access. It is created if it does not exist."),
     ] = DEFAULT_TENANT,
     role: Annotated[
-        Role, typer.Option(help="viewer reads, operator also submits and changes batches, admin also keys and routers.")
+        Role,
+        typer.Option(
+            help="The key's role. viewer reads, operator also submits and changes batches, and "
+            "admin also manages keys "
+            "and routers."
+        ),
     ] = Role.OPERATOR,
     identity: Annotated[
         str | None,
@@ -40,7 +46,7 @@ def create(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a key. It is shown once: only its hash is stored. Once a key exists, the API requires one."""
+    """Create a key. It is shown only once, because only its hash is stored. Once a key exists, the API requires one."""
     for text in (name, tenant, *([identity] if identity is not None else ())):
         check_name(text)
 
@@ -86,8 +92,8 @@ def list_(as_json: JsonOption = False) -> None:
         return
     if not found:
         raise CommandError(
-            "There is no key yet: on loopback the API requires none, elsewhere it rejects every request.",
-            hint="`pointsman keys create NAME` creates one; from then on every request needs a key.",
+            "There are no keys yet. On loopback the API requires none; elsewhere it rejects every request.",
+            hint="Run `pointsman keys create NAME` to create one. From then on every request needs a key.",
             code=ExitCode.OK,
         )
     grid = table(("key", "tenant", "name", "role", "created", "state", "requests/min", "USD/day"))
@@ -107,9 +113,9 @@ def list_(as_json: JsonOption = False) -> None:
 
 @keys.command()
 def revoke(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The part shown by `list`, or the whole key.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The part of the key that `list` shows, or the whole key.")],
 ) -> None:
-    """Revoke an API key. Running services reject it within a second."""
+    """Revoke an API key. Running services reject the key within one second."""
     found = re.fullmatch(r"(?:pm-)?([0-9a-f]{12})(?:-.*)?", key)
 
     async def work(engine: AsyncEngine) -> bool:

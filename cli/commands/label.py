@@ -33,7 +33,7 @@ def label_answers(
             "--from", metavar="FILE", exists=True, dir_okay=False, help="JSON lines with custom_id and correct."
         ),
     ] = None,
-    grade: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="From 0, wrong, to 1, right.")] = None,
+    grade: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="A grade from 0 (wrong) to 1 (right).")] = None,
     right: Annotated[bool, typer.Option("--right", help="The answer is right: --grade 1.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", help="The answer is wrong: --grade 0.")] = False,
     tier: Annotated[
@@ -43,8 +43,8 @@ def label_answers(
 ) -> None:
     """Label answers as right or wrong.
 
-    Quality figures, off-policy estimates and retraining use the labels. Only labels change; of several labels
-    for one answer the newest counts.
+    Quality figures, off-policy estimates and retraining use the labels. The command changes only labels. If an answer
+    has several labels, the newest counts.
     """
     grades = [value for value, is_set in ((grade, grade is not None), (1.0, right), (0.0, wrong)) if is_set]
     if source is not None:
@@ -55,7 +55,7 @@ def label_answers(
         report = _label_query(target, grade=grades[0], tier=tier)
     else:
         raise UsageError(
-            "Give a query with one of --right, --wrong and --grade; or --from FILE.",
+            "Name a query with one of --right, --wrong and --grade, or use --from FILE.",
             hint="`pointsman label greeting-01 --right`",
         )
     if as_json:

@@ -11,7 +11,7 @@ app = typer.Typer()
 
 BatchesOption = Annotated[
     list[str] | None,
-    typer.Option("--batch", metavar="BATCH", help="Only this batch; may be repeated (default: all batches)."),
+    typer.Option("--batch", metavar="BATCH", help="Use only this batch. May be repeated. Default: all batches."),
 ]
 AllLabelsOption = Annotated[
     bool, typer.Option("--all-labels", help="Include labels of answers that were selected for low confidence.")
@@ -27,10 +27,10 @@ def off_policy(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate from the log how another router would do.
+    """Estimate from the log how well another router would do.
 
-    Estimates quality, cost and loss of the router and of controls, with 95 % intervals by three estimators. Needs a
-    log written with exploration (router.exploration of the fleet): choices never tried cannot be estimated.
+    Estimates quality, cost and loss of the router and of controls, with 95 % intervals by three estimators. It needs a
+    log with exploration (router.exploration of the fleet), because choices that were never tried cannot be estimated.
     """
     from cli.training import learn_from_log
 
@@ -53,15 +53,15 @@ def retrain(
             help="Test it on these outcomes of every tier instead of on a third of the log.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the verdict; promote nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the verdict, and promote nothing.")] = False,
     fleet: FleetOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a router on labels; promote it if better.
+    """Train a router on labels, and promote it if it is better.
 
-    The new router must lose less than the incumbent and every control, with confidence, on held-out queries;
-    otherwise nothing changes, and the exit code is 1.
+    The new router must have a significantly lower loss than the incumbent and every control on held-out queries.
+    Otherwise nothing changes, and the exit code is 1.
     """
     from cli.training import learn_from_log
 

@@ -1,4 +1,4 @@
-"""``pointsman purge``: retention."""
+"""``pointsman purge``: deletes old data."""
 
 import asyncio
 from dataclasses import asdict
@@ -18,16 +18,18 @@ app = typer.Typer()
 
 @app.command()
 def purge(
-    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="For example 90d, 12w or 2y.")],
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Minimum age, such as 90d, 12w or 2y.")
+    ],
     tenant: Annotated[
-        str | None, typer.Option("--tenant", metavar="TENANT", help="Only what is of this tenant.")
+        str | None, typer.Option("--tenant", metavar="TENANT", help="Delete only data of this tenant.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete the texts and the log of old batches.
 
-    Deletes prompts, answers, calls and decisions of batches that ended before that age; their figures stay.
+    Deletes prompts, answers, calls and decisions of batches that ended before that age. Their figures are kept.
     """
     before = datetime.now(UTC) - parse_duration("--older-than", older_than, example="90d")
 

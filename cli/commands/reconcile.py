@@ -1,4 +1,4 @@
-"""``pointsman reconcile``: compares the ledger with a provider's own export, by model and day."""
+"""``pointsman reconcile``: compares the ledger with a provider's export, by model and day."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ _LEAST_USD: Final = Decimal("0.000001")
 
 @dataclass(slots=True)
 class UsageLine:
-    """One model on one UTC day, in the ledger and in the export; a figure that the export has not is not in it."""
+    """One model on one UTC day, in the ledger and in the export. Figures that the export lacks are left out."""
 
     day: date
     model: str
@@ -43,7 +43,7 @@ class UsageLine:
     """Calls without a known outcome, at their reservation in the ledger."""
 
     def share(self, figure: str) -> float | None:
-        """How far the ledger is above (below 0: below) the export; None where the export has no such figure."""
+        """Return the ledger's deviation from the export as a share, or None if the export has no such figure."""
         if figure not in self.export:
             return None
         ours, theirs = self.ledger[figure], self.export[figure]
@@ -51,7 +51,7 @@ class UsageLine:
 
     @property
     def differs(self) -> list[str]:
-        """The figures that are more than `DIFFERENCE` apart, beyond what rounding explains."""
+        """Return the figures that differ by more than `DIFFERENCE`, beyond rounding."""
         return [
             figure
             for figure in self.export
@@ -60,7 +60,7 @@ class UsageLine:
         ]
 
     def add(self, billed: BilledUsage) -> None:
-        """Adds a row of the export."""
+        """Add a row of the export."""
         for figure in FIGURES:
             if (value := getattr(billed, figure)) is not None:
                 self.export[figure] = self.export.get(figure, Decimal(0)) + value
@@ -74,18 +74,19 @@ def reconcile(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Usage or cost export of OpenAI (JSON, CSV), or CSV with day, model, tokens and cost."
+            metavar="FILE",
+            help="A usage or cost export of OpenAI (JSON, CSV), or a CSV file with day, model, tokens and cost.",
         ),
     ],
     provider: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The provider in the ledger. Default: those that have the export's models."),
+        typer.Option(metavar="NAME", help="The provider in the ledger. Default: those that serve the export's models."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the ledger with a provider's export.
 
-    Says per model and UTC day what differs. Exits with 1 where something differs by more than 1 %.
+    Shows the differences per model and UTC day. Exits with 1 if a figure differs by more than 1 %.
     """
     export = read_usage_export(file)
 
@@ -105,10 +106,10 @@ def reconcile(
 
 
 def compare(export: Sequence[BilledUsage], ledger: Iterable[Row[Any]]) -> list[UsageLine]:
-    """A line for each day and model of either, by day and model.
+    """Return a line for each day and model of either side, by day and model.
 
-    Snapshots of a model are one. A day that the export has without models is compared as a whole; what the ledger has
-    on days of the export counts as missing there.
+    Snapshots of a model count as one model. Days that the export has without models are compared as a whole. Entries of
+    the ledger on days of the export count as missing in the export if it lacks them.
     """
     whole = {billed.day for billed in export if billed.model is None}
     days = {billed.day for billed in export}
@@ -140,7 +141,7 @@ def _least(figure: str) -> Decimal:
 
 
 def _providers(export: Sequence[BilledUsage], ledger: Sequence[Row[Any]]) -> set[str]:
-    """The ledger's providers that serve a model in the export. Raises UsageError where the export has none."""
+    """Return the ledger's providers that serve a model in the export. Raises UsageError if the export names none."""
     named = {plain_name(billed.model) for billed in export if billed.model is not None}
     if named:
         return {row.provider for row in ledger if plain_name(row.model) in named}
@@ -191,7 +192,7 @@ def _show(lines: Sequence[UsageLine], providers: set[str]) -> None:
     out.print(grid)
     for line in lines:
         if line.uncertain:
-            said = f"{line.uncertain:,} calls have no known outcome; the ledger has them at their worst case."
+            said = f"{line.uncertain:,} calls have no known outcome, so the ledger counts them at their maximum cost."
             out.print(f"{line.day} {plain(line.model)}: {said}", style="dim")
     whose = ", ".join(sorted(map(plain, providers))) or "no provider of the ledger has these models"
     out.print(f"{counts[True]:,} of {len(lines):,} differ by more than {100 * DIFFERENCE:.0f} % ({whose}).")

@@ -1,4 +1,4 @@
-"""``pointsman render``: the files that run a fleet in containers."""
+"""``pointsman render``: writes the files that run a fleet in containers."""
 
 import re
 import sys
@@ -24,14 +24,19 @@ DEFAULT_IMAGE: Final = "registry.example.com/pointsman:0.1.0"
 
 FolderOption = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="DIR", help="Created if missing; files of the same names are replaced."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="The output directory. It is created if missing, and existing files of the same names are replaced.",
+    ),
 ]
 ImageOption = Annotated[str, typer.Option("--image", metavar="NAME:TAG", help="The image that the cluster pulls.")]
 
 
 @render.command()
 def compose(fleet: FleetOption = None, output: FileOption = None) -> None:
-    """Write docker-compose.yml for a fleet: one service per stage, and the keys of its providers as secrets.
+    """Write docker-compose.yml for a fleet, with one service per stage, and the keys of its providers as secrets.
 
     It mounts files of the checkout, so run it there.
     """
@@ -48,9 +53,11 @@ def compose(fleet: FleetOption = None, output: FileOption = None) -> None:
 
 @render.command()
 def kubernetes(output: FolderOption, fleet: FleetOption = None, image: ImageOption = DEFAULT_IMAGE) -> None:
-    """Write the Kubernetes objects for a fleet, with a kustomization.yaml for them."""
+    """Write the Kubernetes objects for a fleet, and a kustomization.yaml for them."""
     if not _IMAGE.fullmatch(image):
-        raise UsageError(f"{image!r} is not the name of an image with a tag.", hint=f"Such as {DEFAULT_IMAGE}.")
+        raise UsageError(
+            f"{image!r} is not the name of an image with a tag.", hint=f"Use a name such as {DEFAULT_IMAGE}."
+        )
     from cli.deployment.rendering import render_kubernetes
 
     path, plan = _plan(fleet)
@@ -65,7 +72,7 @@ def kubernetes(output: FolderOption, fleet: FleetOption = None, image: ImageOpti
 
 
 def _plan(fleet: Path | None) -> tuple[str, DeploymentPlan]:
-    """The fleet's file as seen from here, and its plan. Raises FleetError."""
+    """Return the fleet's file as seen from here, and its plan. Raises FleetError."""
     path = read_settings(fleet).fleet_path
     here = Path.cwd()
     # Without the simulator's address: which provider is simulated stays visible.
@@ -74,8 +81,8 @@ def _plan(fleet: Path | None) -> tuple[str, DeploymentPlan]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Plain files with the user's umask: they hold no secret, and others may have to read them."""
+    """Write plain files with the user's umask: they contain no secret, and others may have to read them."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.", hint="Choose another place.") from error
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", hint="Choose another directory.") from error

@@ -25,7 +25,7 @@ from routing.price_list import ListedModel, PriceList
 app = typer.Typer()
 
 _LARGE: Final = 100_000
-"""Queries of a batch whose decisions are only audited on request."""
+"""Decisions of a batch with more queries are only checked on request."""
 
 
 class ReportFormat(StrEnum):
@@ -51,19 +51,26 @@ def report(
     batch: BatchArgument = None,
     output: FileOption = None,
     form: Annotated[
-        ReportFormat | None, typer.Option("--format", help="Default: from the suffix of FILE; Markdown for stdout.")
+        ReportFormat | None, typer.Option("--format", help="Default: by the suffix of FILE, and Markdown for stdout.")
     ] = None,
     as_json: JsonOption = False,
     rows: Annotated[
-        int, typer.Option("--rows", "-n", min=1, max=1000, help="Number of most expensive and least confident queries.")
+        int,
+        typer.Option(
+            "--rows", "-n", min=1, max=1000, help="Number of most expensive and least confident queries to list."
+        ),
     ] = 10,
     with_text: Annotated[
-        bool, typer.Option("--with-text", help="Include the prompts of those queries, for every reader of the report.")
+        bool,
+        typer.Option(
+            "--with-text", help="Include the prompts of those queries. Every reader of the report can then see them."
+        ),
     ] = False,
     audit: Annotated[
         bool | None,
         typer.Option(
-            "--audit/--no-audit", help="Check every decision against its seal. Default: for up to 100,000 queries."
+            "--audit/--no-audit",
+            help="Check every decision against its seal. Default: for batches of up to 100,000 queries.",
         ),
     ] = None,
     baseline: Annotated[
@@ -71,19 +78,19 @@ def report(
         typer.Option(
             "--baseline",
             metavar="MODEL",
-            help="Also compare with this model alone. Default: its fleet's baseline.",
+            help="Also compare with this model alone. Default: the baseline of the batch's fleet.",
         ),
     ] = None,
 ) -> None:
     """Report results, cost and savings of BATCH.
 
-    Reads only the ledger, and has the prices of the batch's submission; works for open batches too. The HTML page is a
-    single file without scripts or network access, fit to be sent and archived.
+    The report reads only the ledger and uses the prices at the batch's submission. It also works for open batches. The
+    HTML page is a single file without scripts or network access, which can be sent and archived.
     """
     path = output or STDOUT
     check_writable(path)
     if as_json and form not in (None, ReportFormat.JSON):
-        raise UsageError(f"--json and --format {form} differ.", hint="Give one of them.")
+        raise UsageError(f"--json and --format {form} contradict each other.", hint="Give one of them.")
     chosen = ReportFormat.JSON if as_json else form or _format_of(path)
 
     async def work(engine: AsyncEngine) -> BatchReport:
@@ -112,7 +119,7 @@ def report(
 
 
 def _listed(model: str, prices: PriceList) -> ListedModel:
-    """``model`` at the batch's own price; one that its fleet did not have at its list price."""
+    """Return ``model`` at the batch's own price, or at its list price if the batch's fleet did not have it."""
     if (found := prices.find(model)) is not None:
         return found
     if (price := list_price(model)) is None:
@@ -125,7 +132,8 @@ def _format_of(path: Path) -> ReportFormat:
     form = ReportFormat.MD if path == STDOUT else _BY_SUFFIX.get(path.suffix.lower())
     if form is None:
         raise UsageError(
-            f"A report cannot be a {plain(path.suffix)} file.", hint="Use .html, .md or .json, or give --format."
+            f"A report cannot be written as a {plain(path.suffix)} file.",
+            hint="Use .html, .md or .json, or give --format.",
         )
     return form
 

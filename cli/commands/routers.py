@@ -28,7 +28,10 @@ def train(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the trained router.")],
     name: Annotated[
-        str | None, typer.Option(help="Register it under this name (default: not registered; the name is that of DIR).")
+        str | None,
+        typer.Option(
+            help="Register the router under this name. Default: it is not registered, and its name is that of DIR."
+        ),
     ] = None,
     workload: Annotated[
         str | None,
@@ -42,7 +45,7 @@ def train(
 ) -> None:
     """Train a router on DATA.
 
-    Trains a classifier of queries, and a scorer of answers if DATA has answers. The printed figures are for lines
+    Trains a classifier of queries, and also a scorer of answers if DATA has answers. The printed figures are for lines
     that each model did not see in training.
     """
     from cli.training import train_router
@@ -73,7 +76,8 @@ def evaluate(
 ) -> None:
     """Evaluate a router on DATA or on the log.
 
-    Default: the promoted router. Costs use the prices of --fleet; without it, those of the RouteLLM paper for DATA.
+    By default it evaluates the promoted router. Costs use the prices of --fleet. Without --fleet, costs for DATA use
+    the prices of the RouteLLM paper.
     """
     from cli.training import log_evaluation, train_router
 
@@ -81,7 +85,9 @@ def evaluate(
         raise UsageError("Give exactly one of DATA, --from-log and --replay.")
     if data is not None:
         if batch is not None or since is not None:
-            raise UsageError("--batch and --since select from the log.", hint="Add --from-log or --replay.")
+            raise UsageError(
+                "--batch and --since select from the log, but the log is not used.", hint="Add --from-log or --replay."
+            )
         options = train_router.TrainOptions(router, fleet, seed, draws)
         train_router.evaluate_router(data, options=options, plot=plot, as_json=as_json)
         return
@@ -118,8 +124,8 @@ def calibrate(
 ) -> None:
     """Propose thresholds for a target cost or quality.
 
-    Without --router, or with one trained on DATA, a router is trained by cross-validation, so that the model for
-    each line did not see it in training.
+    Without --router, or with one trained on DATA, the command trains a router by cross-validation, so that the model
+    for each line did not see it in training.
     """
     from cli.training import train_router
 
@@ -131,7 +137,7 @@ def calibrate(
 
 @routers.command("list")
 def list_routers(as_json: JsonOption = False) -> None:
-    """List the routers, the one that serves, and all promotions."""
+    """List the routers, the serving one, and all promotions."""
     from cli.training import registry
     from cli.training.train_router import usage_errors
 
@@ -143,7 +149,7 @@ def list_routers(as_json: JsonOption = False) -> None:
 def promote(name: Annotated[str, typer.Argument(metavar="NAME")], as_json: JsonOption = False) -> None:
     """Make NAME the serving router. Running workers load it within seconds.
 
-    It serves every fleet whose router.classifier is 'default'.
+    It serves every fleet with router.classifier = 'default'.
     """
     from cli.training import registry
     from cli.training.train_router import usage_errors

@@ -1,4 +1,4 @@
-"""``pointsman run``: from a file of queries to answers and a report."""
+"""``pointsman run``: turns a file of queries into answers and a report."""
 
 import asyncio
 import os
@@ -49,8 +49,9 @@ def run(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help="OpenAI Batch lines, simple JSON lines or plain text, also gzipped; a table (CSV, TSV, JSON array, "
-            "Parquet, Arrow, dataset folder); - is stdin. Also s3://, gs:// and https://.",
+            help="The queries: OpenAI Batch lines, simple JSON lines or plain text, also gzipped; or a table (CSV, "
+            "TSV, JSON array, Parquet, Arrow, dataset folder). Use - for stdin. s3://, gs:// and https:// work "
+            "too.",
         ),
     ] = None,
     output: OutputOption = None,
@@ -61,7 +62,10 @@ def run(
     skip_invalid: SkipInvalidOption = False,
     batch: Annotated[
         str | None,
-        typer.Option(metavar="BATCH", help="Continue this batch. FILE then names its input, for a table's columns."),
+        typer.Option(
+            metavar="BATCH",
+            help="Continue this batch. FILE is then its input, whose columns join the results of a table.",
+        ),
     ] = None,
     is_dry_run: DryRunOption = False,
     options: BatchOptionGroup,
@@ -70,9 +74,9 @@ def run(
 ) -> None:
     """Start the stack, submit FILE, print the report.
 
-    Exit codes: 0 when every query has ended and at least one is answered (the summary counts the others), 1 when none
-    is or the command failed, 2 for invalid input or options, 3 when the budget left some unanswered (the answers
-    that there are are written), 130 on Ctrl-C; the batch can then be continued.
+    Exit codes: 0 if every query has ended and at least one is answered (the summary counts the others); 1 if none is
+    answered or the command failed; 2 for invalid input or options; 3 if the budget left some unanswered (available
+    answers are written); 130 on Ctrl-C, after which the batch can be continued.
     """
     if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")
@@ -101,9 +105,9 @@ def run(
 def try_floor(
     *,
     file: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="The same formats as for `run`; - is stdin.")
+        str | None, typer.Argument(metavar="FILE", help="Input in the same formats as for `run`. Use - for stdin.")
     ] = None,
-    quality: Annotated[float, typer.Option(metavar="SHARE", help="The floor to certify.")] = 0.95,
+    quality: Annotated[float, typer.Option(metavar="SHARE", help="The quality floor to certify.")] = 0.95,
     confidence: ConfidenceOption = None,
     sample: Annotated[int | None, typer.Option(metavar="N", min=1, help="Sample at most N queries.")] = None,
     grader: GraderOption = None,
@@ -116,7 +120,7 @@ def try_floor(
 ) -> None:
     """Answer a random sample of FILE at every tier.
 
-    Reports what a quality floor would save. The rest of the batch is cancelled, and costs nothing.
+    The command reports how much a quality floor would save. The rest of the batch is cancelled and costs nothing.
     """
     source = table.source(file)
     mapping = table.mapping()
@@ -140,9 +144,9 @@ def _answer(
     skip_invalid: bool = False,
     is_dry_run: bool = False,
 ) -> None:
-    """Submits and waits, or continues ``batch``, whose input ``joined`` names again; prints the report.
+    """Submit and wait, or continue ``batch``, which came from the input ``joined``; print the report.
 
-    ``is_dry_run`` prints a forecast instead.
+    With ``is_dry_run``, print a forecast instead.
     """
     began = time.monotonic()
     console = summary_console(output, as_json=as_json)
@@ -152,7 +156,7 @@ def _answer(
     if is_dry_run:
         if file is None or replay is not None:
             hint = "Leave out --batch and --replay."
-            raise UsageError("--dry-run forecasts a new batch by the fleet's own models.", hint=hint)
+            raise UsageError("--dry-run forecasts a new batch with the fleet's own models.", hint=hint)
         show_forecast(file, mapping, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     _warn_of_missing_keys(checked)
@@ -183,7 +187,8 @@ def _answer(
 
 @contextmanager
 def _workers(settings: Settings, fleet: Fleet, batch: str | None, *, replay: Path | None) -> Iterator[WorkingStack]:
-    """A working stack; for a ``batch`` that has ended, its database alone. Raises UsageError for another fleet's."""
+    """Return a working stack, or only its database for a ``batch`` that has ended. Raises UsageError for another
+    fleet's batch."""
     if batch is not None:
         with running_services(settings) as running:
             if not asyncio.run(_is_open(running, fleet, batch)):
@@ -220,14 +225,17 @@ async def _run(
             rows = rows_of(batch, joined, files)
         elif table_format(output.path) is not None:
             fix = f"name the FILE that {batch.public_id} was submitted from"
-            warn(f"{output.path} gets no columns of the input: {fix}.")
+            warn(f"{output.path} does not get the columns of the input. fix: {fix}.")
         await submission.wait_and_write(engine, batch, stack.fleet, rows, check=stack.check)
         return await batch_figures(engine, batch)
 
 
 def _warn_of_missing_keys(fleet: Fleet) -> None:
-    """Warns before anything starts: a call without its key fails."""
+    """Warn before anything starts about missing keys, because a call without its key fails."""
     names = {fleet.providers[model.provider].api_key_env for model in fleet.models.values()}
     environ = EnvironWithFiles(os.environ)
     if missing := sorted(name for name in names if name and not environ.get(name)):
-        warn(f"Not set here: {', '.join(missing)}. Calls that need a missing key fail (auth).")
+        warn(
+            f"These keys are not set here: {', '.join(missing)}. Calls that need them fail with auth. fix: set "
+            "them and run the command again."
+        )

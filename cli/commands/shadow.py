@@ -1,4 +1,4 @@
-"""``pointsman shadow``: a candidate router beside the live one."""
+"""``pointsman shadow``: shows a candidate router beside the live one."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -24,9 +24,9 @@ def shadow(
 ) -> None:
     """Compare a candidate router with the live one.
 
-    The candidate is router.shadow of the fleet. Shows where each router sent how many queries, and how many live
-    answers are right where they are labelled. `pointsman off-policy` estimates what the candidate's answers would
-    have been worth.
+    The candidate is router.shadow of the fleet. The command shows how many queries each router sent to each tier, and
+    how many live answers are right according to labels. `pointsman off-policy` estimates the quality of the candidate's
+    answers.
     """
 
     async def work(engine: AsyncEngine) -> Sequence[Row[Any]]:
@@ -36,7 +36,7 @@ def shadow(
     rows = with_database(read_settings(), work)
     if not rows:
         raise UsageError(
-            "No candidate router has made a decision yet.",
+            "The log has no decision of a candidate router yet.",
             hint='Name a candidate in the fleet: shadow = "NAME" under [router]; workers load it when they start.',
         )
     candidates = [_candidate(name, rows) for name in dict.fromkeys(row.router for row in rows)]

@@ -1,4 +1,4 @@
-"""``pointsman spend``: what calls cost, by day, tenant, key, workload or tier."""
+"""``pointsman spend``: shows the cost of calls by day, tenant, key, workload or tier."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -20,15 +20,17 @@ _FIGURES: Final = ("calls", "prompt_tokens", "completion_tokens")
 
 @app.command("spend")
 def spend_by(
-    by: Annotated[SpendBy, typer.Option(help="What to split the cost by.")] = SpendBy.DAY,
-    days: Annotated[int, typer.Option(min=1, max=MAX_DAYS, metavar="N", help="UTC days, today included.")] = 30,
+    by: Annotated[SpendBy, typer.Option(help="The dimension to split the cost by.")] = SpendBy.DAY,
+    days: Annotated[
+        int, typer.Option(min=1, max=MAX_DAYS, metavar="N", help="Number of UTC days, including today.")
+    ] = 30,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant. Default: all.")] = None,
     simulated: Annotated[
         bool, typer.Option("--simulated", help="Show simulated batches, which spent no money.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what calls cost by day, key or workload."""
+    """Show the cost of calls by day, tenant, key, workload or tier."""
 
     async def work(engine: AsyncEngine) -> Mapping[str, Any]:
         await sum_spend(engine)  # the feeder does so every minute, if one is running
@@ -40,7 +42,7 @@ def spend_by(
     elif not found["data"]:
         raise CommandError(
             f"No call of a {'simulated' if simulated else 'real'} batch has ended in the last {days} days.",
-            hint="`--simulated` shows those of the simulator." if not simulated else None,
+            hint="`--simulated` shows calls of the simulator." if not simulated else None,
             code=ExitCode.OK,
         )
     else:

@@ -22,7 +22,7 @@ app = typer.Typer()
 _CHECK_S: Final = 0.5
 _POLL_S: Final = 0.1
 _RUNNING: Final = "Running."
-"""Begins the line that ends the start."""
+"""The beginning of the line that is printed once the stack runs."""
 
 
 @app.command()
@@ -31,12 +31,13 @@ def up(
     flower: Annotated[bool, typer.Option(help="Also start Flower, on loopback.")] = True,
     api: Annotated[bool, typer.Option(help="Also start the OpenAI-compatible API, on loopback.")] = True,
     is_detached: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return once it serves; `pointsman down` stops it.")
+        bool, typer.Option("--detach", "-d", help="Return once the stack serves. `pointsman down` stops it.")
     ] = False,
 ) -> None:
     """Run the whole stack here until Ctrl-C or SIGTERM.
 
-    Postgres, Redis, the workers, the feeder, Flower, the API. Both stop them cleanly.
+    The stack is Postgres, Redis, the workers, the feeder, and optionally Flower and the API. Ctrl-C and SIGTERM stop it
+    cleanly.
     """
     settings = read_settings(fleet)
     checked = settings.fleet()
@@ -58,7 +59,7 @@ def up(
                 out.print(f"export OPENAI_BASE_URL={stack.urls['api']}")
             if checked.simulated:
                 out.print("The fleet is simulated: no call leaves this machine.", style="yellow")
-            out.print(f"{_RUNNING} Submit with `pointsman submit FILE` in another terminal; Ctrl-C stops.")
+            out.print(f"{_RUNNING} Submit with `pointsman submit FILE` in another terminal. Ctrl-C stops the stack.")
             while True:
                 time.sleep(_CHECK_S)
                 stack.check()
@@ -77,7 +78,7 @@ def _already_running(pid: int) -> CommandError:
 
 
 def _start_detached(settings: Settings, options: list[str]) -> None:
-    """Run `up` in a session of its own, which no terminal ends, and print what it printed once it serves."""
+    """Run `up` in a separate session, which survives the terminal, and print its output once it serves."""
     if (pid := stack_pid(settings)) is not None:
         raise _already_running(pid)
     log = settings.home / "logs" / "up.log"
@@ -100,14 +101,14 @@ def _start_detached(settings: Settings, options: list[str]) -> None:
 
 
 def _lines_until_running(log: Path) -> list[str]:
-    """What `up` has printed; nothing until it serves."""
+    """Return what `up` has printed, or nothing until it serves."""
     before, running, _ = log.read_text(errors="replace").partition(f"\n{_RUNNING}")
     return before.splitlines() if running else []
 
 
 @app.command()
 def down() -> None:
-    """Stop the stack of `up`, embedded services included."""
+    """Stop the stack of `up`, including its embedded services."""
     settings = read_settings()
     had_services = services_running(settings)
     stopped = ["the workers"] if stack_down(settings) else []

@@ -1,4 +1,4 @@
-"""What a fleet needs where it runs in containers: its workers, the keys they hold, and the addresses they call."""
+"""What a fleet needs in containers: its workers, the keys they use, and the addresses they call."""
 
 import ipaddress
 from collections import Counter
@@ -13,10 +13,10 @@ from routing.fleet import Fleet, Provider, Tier
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 _STOP_MARGIN_S: Final = 30
-"""How much longer than the longest call a worker may take to stop: it stores the answer and signs off."""
+"""How much longer than the longest call a worker may take to stop, to store the answer and sign off."""
 _PORTS: Final = {"http": 80, "https": 443}
 _TAKEN: Final = ("api", "feeder", "migrate")
-"""Names of the other components."""
+"""The names of the other components."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,49 +28,49 @@ class StageWorkers:
     """The stage as part of a DNS label: lowercase letters, digits and ``-``."""
     calls_providers: bool
     queries_per_replica: int | None = None
-    """What one replica works on; None where the number of replicas is fixed."""
+    """The queries that one replica works on at a time. None if the number of replicas is fixed."""
     fewest: int = 1
     most: int = 1
 
     @property
     def counted(self) -> int:
-        """Queries of one state that a scaler counts at most: more would change nothing."""
+        """The number of queries in one state that a scaler counts at most, because more would not change the result."""
         return (self.queries_per_replica or 0) * self.most
 
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """Addresses that workers call, for a network policy."""
+    """The addresses that workers call, for a network policy."""
 
     public_ports: tuple[int, ...]
-    """Ports of hosts with public names: such a policy knows no names, so any public address."""
+    """Ports of hosts with public names. A network policy cannot name hosts, so it allows any public address."""
     internal_ports: tuple[int, ...]
-    """Ports of hosts with names of a private network: any pod of the cluster."""
+    """Ports of hosts with names in a private network. Any pod of the cluster is allowed."""
     addresses: tuple[tuple[str, int], ...]
     """CIDR and port of hosts that the fleet names by address."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentPlan:
-    """What the templates are rendered with."""
+    """The input of the templates."""
 
     fleet: str
     workers: tuple[StageWorkers, ...]
     key_variables: tuple[str, ...]
-    """The environment variables that the providers' keys and proxy logins are read from."""
+    """The environment variables that contain the providers' keys and proxy logins."""
     stop_grace_s: int
     is_simulated: bool
-    """Whether a provider of it is the simulator."""
+    """Whether one of its providers is the simulator."""
     egress: Egress
 
     @property
     def several(self) -> tuple[str, ...]:
-        """The names of the components that have more than one pod."""
+        """The names of the components with more than one pod."""
         return (*(each.name for each in self.workers if each.most > 1), "feeder", "api")
 
     @classmethod
     def of(cls, fleet: Fleet) -> "DeploymentPlan":
-        """The plan of ``fleet``; providers without a model count for nothing."""
+        """Return the plan of ``fleet``. Providers without a model are ignored."""
         used = {model.provider for model in fleet.models.values()}
         providers = [provider for name, provider in fleet.providers.items() if name in used]
         variables = {name for each in providers for name in (each.api_key_env, each.proxy_login_env) if name}
@@ -106,7 +106,7 @@ def _is_beside_the_ladder(tier: Tier, fleet: Fleet) -> bool:
 
 
 def _dns_names(stages: Iterable[str]) -> Mapping[str, str]:
-    """Each stage as a part of a DNS label, which has no ``_``; of stages with the same one the later get a number."""
+    """Return each stage as a part of a DNS label, which cannot contain ``_``. Duplicates get a number."""
     names: dict[str, str] = {}
     used = Counter(_TAKEN)
     for stage in sorted(stages, key=lambda stage: "_" in stage):
@@ -133,5 +133,5 @@ def _egress(providers: Iterable[Provider]) -> Egress:
 
 
 def _called(provider: Provider) -> str:
-    """The URL that a worker connects to: the proxy's, where the fleet names one."""
+    """Return the URL that a worker connects to: the proxy's if the fleet names one."""
     return provider.base_url if provider.proxy is None or provider.proxy == "env" else provider.proxy

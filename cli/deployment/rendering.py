@@ -1,4 +1,4 @@
-"""Renders docker-compose.yml and the Kubernetes manifests from a deployment plan."""
+"""Rendering of docker-compose.yml and the Kubernetes manifests from a deployment plan."""
 
 from functools import cache
 from typing import Final
@@ -12,12 +12,12 @@ KUSTOMIZATION: Final = "kustomization.yaml"
 
 
 def render_compose(plan: DeploymentPlan, *, fleet_file: str) -> str:
-    """The text of docker-compose.yml; ``fleet_file`` is a path as seen from the checkout."""
+    """Return the text of docker-compose.yml. ``fleet_file`` is a path relative to the checkout."""
     return _environment().get_template("docker-compose.yml.jinja").render(plan=plan, fleet_file=fleet_file)
 
 
 def render_kubernetes(plan: DeploymentPlan, *, fleet_file: str, image: str) -> dict[str, str]:
-    """The texts of the manifests and of the kustomization, by file name. ``image`` is ``NAME:TAG``."""
+    """Return the texts of the manifests and of the kustomization, by file name. ``image`` is ``NAME:TAG``."""
     rendered = {
         f"{name}.yaml": _environment().get_template(f"kubernetes/{name}.yaml.jinja").render(plan=plan)
         for name in _MANIFESTS

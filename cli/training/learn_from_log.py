@@ -90,7 +90,9 @@ def estimate(
         )
         return
     if left_out := len(labelled) - len(book):
-        warn(f"{left_out:,} labelled queries are left out: they were routed without exploration, or by a budget.")
+        warn(
+            f"{left_out:,} labelled queries are left out, because they were routed without exploration, or by a budget."
+        )
     _show_values(estimates, logged, book, log)
 
 
@@ -155,12 +157,12 @@ def retrain(
 
 
 def _training_overlap(artifact: Artifact) -> str | None:
-    """The warning for figures on a log that the router was trained on."""
+    """Return the warning for figures on a log that the router was trained on."""
     if artifact.manifest["data"]["kind"] != "log":
         return None
     return (
-        f"{artifact.name} was trained on this log: figures on its training queries are too good. Use --batch BATCH "
-        "with a later batch."
+        f"{artifact.name} was trained on this log, so its figures here are too good. fix: use --batch BATCH with a "
+        "later batch."
     )
 
 
@@ -185,7 +187,7 @@ def _test(
     fleet: Fleet,
     seed: int,
 ) -> PromotionVerdict:
-    """Tests on ``test_data``, or else on ``test_log``. ``known`` are the candidate's informative training rows."""
+    """Test on ``test_data``, or else on ``test_log``. ``known`` are the candidate's informative training rows."""
     weight = fleet.router.quality_weight
     test: PromotionTest
     if test_data is not None:
@@ -216,7 +218,8 @@ def _outcomes(path: Path, fleet: Fleet) -> Dataset:
 
 
 def _without(book: LabelledLog, test_data: Dataset) -> LabelledLog:
-    """The queries of the log that are not in ``test_data``. Warns of the others, raises EvaluationError if none."""
+    """Return the queries of the log that are not in ``test_data``. Warns of the others. Raises EvaluationError if none
+    is left."""
     tested = {text.strip() for text in test_data.queries}
     remaining = book.where(np.array([query.text.strip() not in tested for query in book.queries]))
     if not len(remaining):
@@ -225,15 +228,18 @@ def _without(book: LabelledLog, test_data: Dataset) -> LabelledLog:
             "other questions out, or omit --held-out to test on a third of the log"
         )
     if left_out := len(book) - len(remaining):
-        warn(f"{left_out:,} labelled queries are in {test_data.name} too: used for the test, not for training.")
+        warn(
+            f"{left_out:,} labelled queries are in {test_data.name} too, so they are used for the test and not for "
+            "training."
+        )
     return remaining
 
 
 def _split(book: LabelledLog, *, seed: int) -> tuple[LabelledLog, LabelledLog]:
-    """Two thirds to train on, one to test on.
+    """Split the log: two thirds to train on, one third to test on.
 
-    A text stays on its side as the log grows: an incumbent trained on an earlier log has not seen the test queries of
-    its successor.
+    A text stays on its side as the log grows, so an incumbent trained on an earlier log has not seen the test queries
+    of its successor.
     """
     held_out = np.array([_is_held_out(query.text, seed=seed) for query in book.queries])
     return book.where(~held_out), book.where(held_out)
@@ -249,7 +255,7 @@ def _choices(queries: Sequence[Query], fleet: Fleet, artifact: Artifact) -> Choi
 
 
 def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
-    """The labelled queries of those batches, or of all. Warns of those left out."""
+    """Return the labelled queries of those batches, or of all. Warns of those left out."""
 
     async def work(engine: AsyncEngine) -> tuple[list[LabelledDecision], int]:
         ids = None if not batches else [(await resolve_batch(engine, public_id)).id for public_id in batches]
@@ -259,8 +265,8 @@ def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDe
     rows, left_out = with_database(read_settings(), work)
     if left_out:
         warn(
-            f"{left_out:,} labelled queries are left out: they were selected for low confidence and are not random "
-            "sample. --all-labels includes them."
+            f"{left_out:,} labelled queries are left out, because they were selected for low confidence and are not "
+            "a random sample. --all-labels includes them."
         )
     return rows
 

@@ -43,7 +43,7 @@ class Span:
 
 
 def span_of(batch: str | None, since: str | None, *, now: datetime) -> Span:
-    """The span of the options. Raises UsageError."""
+    """Return the span that the options select. Raises UsageError."""
     if batch is not None and since is not None:
         raise UsageError("Give either --batch or --since.")
     return Span(batch, None if since is None else _time_since(since, now))
@@ -150,7 +150,7 @@ def _decide(rows: Sequence[Row[Any]], logged: LoggedBatch, redecided: Counterfac
 
 
 def _text(response: str) -> str:
-    """The text of a chat.completion object; empty if it has none."""
+    """Return the text of a chat.completion object, or "" if it has none."""
     choices = orjson.loads(response).get("choices") or [{}]
     content = (choices[0].get("message") or {}).get("content")
     return content if isinstance(content, str) else ""
@@ -162,7 +162,7 @@ def _time_since(text: str, now: datetime) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        hint = "Use for example 2026-01-31, 2026-01-31T08:00, 24h or 7d; UTC without an offset."
+        hint = "Use for example 2026-01-31, 2026-01-31T08:00, 24h or 7d. Times without an offset are UTC."
         raise UsageError(f"Invalid time for --since: {text!r}.", hint=hint) from error
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Evaluations of the routing log, as tables."""
+"""The evaluations of the routing log as tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from cli.console import out, plain, table
 
 
 def show_log(report: Mapping[str, Any]) -> None:
-    """The tables of ``evaluate --from-log``."""
+    """Print the tables of ``evaluate --from-log``."""
     if report["n"]:
         for heading, rows in (
             ("decided by", {**report["stages"], "all": report["routed"]}),
@@ -31,7 +31,7 @@ def show_log(report: Mapping[str, Any]) -> None:
 
 
 def show_replay(report: Mapping[str, Any]) -> None:
-    """The tables of ``evaluate --replay``."""
+    """Print the tables of ``evaluate --replay``."""
     if report["n"]:
         tiers = sorted({now for row in report["confusion"].values() for now in row} | set(report["confusion"]))
         grid = table((f"then ↓ now, by {plain(report['router'])} →",), tiers)

@@ -29,7 +29,8 @@ from workers.embedded.postgres import is_initialized
 
 
 def open_router(name: str | None) -> Artifact:
-    """The artifact of that name or folder, or the promoted one. A folder or ``default`` needs no database.
+    """Return the artifact with that name or in that folder, or the promoted one. A folder or ``default`` needs no
+    database.
 
     Raises EvaluationError.
     """
@@ -45,7 +46,7 @@ def open_router(name: str | None) -> Artifact:
 
 
 def check_free(name: str) -> None:
-    """Raises RegistryError where no router can be registered under ``name``. For use before minutes of training."""
+    """Raise RegistryError if no router can be registered under ``name``. Call it before minutes of training."""
     check_name(name)
 
     async def work(engine: AsyncEngine) -> None:
@@ -57,7 +58,7 @@ def check_free(name: str) -> None:
 
 
 def register(folder: Path) -> None:
-    """Registers the artifact in ``folder`` under its own name. Raises EvaluationError."""
+    """Register the artifact in ``folder`` under its own name. Raises EvaluationError."""
     files = bundle(folder)
 
     async def work(engine: AsyncEngine) -> bool:
@@ -108,9 +109,9 @@ def promote_router(name: str, *, as_json: bool) -> None:
 
 
 def promote(name: str, *, over: str | None = None) -> str:
-    """Makes a registered router serve; returns the name of the previous one. Raises EvaluationError.
+    """Make a registered router serve, and return the name of the previous one. Raises EvaluationError.
 
-    ``over`` is the digest of the incumbent in its promotion test: nothing changes if another router serves by now.
+    ``over`` is the digest of the incumbent in its promotion test. Nothing changes if another router serves by now.
     """
     settings = read_settings()
 
@@ -135,7 +136,9 @@ def _cache(settings: Settings) -> ArtifactCache:
 
 
 def _name_taken(name: str) -> RegistryError:
-    return RegistryError(f"{name} is promoted and cannot be replaced; choose another name, or promote another first")
+    return RegistryError(
+        f"{name} is promoted and cannot be replaced. fix: choose another name, or promote another router first"
+    )
 
 
 def _brief(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trained routers and their evaluations, as tables."""
+"""Trained routers and their evaluations as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from evaluation.training.threshold_tuning import Knob, Proposal
 
 
 def show_training(report: Mapping[str, Any]) -> None:
-    """A new router, with its figures on lines that it did not see."""
+    """Print a new router, with its figures on lines that it did not see."""
     data = report["data"]
     out.print(Text.assemble(("Router ", "bold"), (plain(report["name"]), "bold cyan"), f" in {plain(report['out'])}"))
     out.print(f"Trained on {data['lines']:,} lines of {plain(data['name'])}, tiers {', '.join(report['tiers'])}.")
@@ -36,7 +36,7 @@ def show_training(report: Mapping[str, Any]) -> None:
 
 
 def show_report(report: Mapping[str, Any]) -> None:
-    """An evaluation of a router."""
+    """Print an evaluation of a router."""
     router, data = report["router"], report["data"]
     title = Text.assemble(("Router ", "bold"), (plain(router["name"]), "bold cyan"), f" on {plain(data['name'])}")
     out.print(title + Text(f", {report['n']:,} lines"))
@@ -50,7 +50,7 @@ def show_report(report: Mapping[str, Any]) -> None:
 
 
 def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: CallCosts, n: int) -> None:
-    """The proposals of a calibration."""
+    """Print the proposals of a calibration."""
     out.print(f"{n:,} lines; predictions of {plain(source)}; {plain(tariff.source)}.")
     grid = table(("set",), ("to", "reach large", "cost", "95 %", "quality", "95 %"))
     for proposal in proposals:
@@ -65,11 +65,11 @@ def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: CallCo
             _range(None if proposal.quality_interval is None else proposal.quality_interval.as_list()),
         )
     out.print(grid)
-    out.print("Cost and quality are relative to always using the large model; every call counts.")
+    out.print("Cost and quality are relative to always using the large model. Every call counts.")
 
 
 def show_routers(entries: Sequence[RegisteredRouter], history: Sequence[Promotion], serves: Promotion | None) -> None:
-    """The registered routers and the promotions."""
+    """Print the registered routers and the promotions."""
     grid = table(("",), ("router", "trained on", "lines", "APGR", "added", "by", "version"))
     grid.add_row("→" if serves is None or serves.digest is None else "", DEFAULT, "shipped with Pointsman")
     for entry in entries:

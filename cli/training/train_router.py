@@ -144,7 +144,7 @@ def calibrate_router(
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turns errors of data, artifacts and targets into usage errors."""
+    """Turn errors of data, artifacts and targets into usage errors."""
     try:
         yield
     except EvaluationError as error:
@@ -152,7 +152,7 @@ def usage_errors() -> Iterator[None]:
 
 
 def _fleet(path: Path | None) -> Fleet | None:
-    """The fleet at ``path``; for None the default one, or None if that is invalid."""
+    """Return the fleet at ``path``. For None, return the default one, or None if that is invalid."""
     settings = read_settings(path)
     if path is not None:
         return settings.fleet()
@@ -170,7 +170,7 @@ def _ladder(fleet: Fleet | None) -> tuple[str, ...]:
 
 @contextmanager
 def training_bar(title: str) -> Iterator[Steps]:
-    """A progress bar for a training, as a callback for its steps."""
+    """Return a callback for the steps of a training that shows a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(title, total=None)
@@ -237,12 +237,12 @@ def _evaluate_labels(
 
 
 def _predict(data: Dataset, artifact: Artifact) -> Floats:
-    """P(tier answers well) for the data's tiers, shape (n, tiers)."""
+    """Return P(tier answers well) for the data's tiers, shape (n, tiers)."""
     known = artifact.classifier.tiers
     if missing := [tier for tier in data.tiers if tier not in known]:
         raise EvaluationError(
-            f"router {artifact.name} has the tiers {', '.join(known)}, but the data also has {', '.join(missing)}; "
-            "train a router on data of the same tiers"
+            f"router {artifact.name} has the tiers {', '.join(known)}, but the data also has {', '.join(missing)}. "
+            "fix: train a router on data of the same tiers"
         )
     # In chunks, as workers do: memory holds the features of a chunk only.
     chunks = [artifact.classifier(data.queries[at : at + 1000]) for at in range(0, len(data), 1000)]
@@ -250,7 +250,7 @@ def _predict(data: Dataset, artifact: Artifact) -> Floats:
 
 
 def _unseen_predictions(data: Dataset, options: TrainOptions) -> tuple[Floats, Floats | None, str]:
-    """P(ok) and P(right) by a model that did not see the line in training, and the model's origin."""
+    """Return P(ok) and P(right) by a model that did not see the line in training, and the model's origin."""
     if options.router is not None:
         artifact = open_router(options.router)
         if artifact.manifest["data"]["sha256"] != data.sha256:
@@ -277,11 +277,11 @@ def _draw(ways: Sequence[Way], data: Dataset, path: Path) -> None:
     try:
         draw(ways, title=f"{data.name} · {len(data):,} queries", path=path)
     except ValueError as error:
-        raise UsageError(f"{path}: unknown image format.", hint="Name a .png or .svg file.") from error
+        raise UsageError(f"{path}: unknown image format.", hint="Use the name of a .png or .svg file.") from error
 
 
 def _write_fleet(proposal: Proposal, options: TrainOptions, target: Path) -> None:
-    """Writes the fleet file with the proposed value and its router, once the new text is valid."""
+    """Write the fleet file with the proposed value and its router, once the new text is valid."""
     source = read_settings(options.fleet_path).fleet_path
     table = f"tiers.{proposal.tier}" if proposal.knob == Knob.CONFIDENCE else "router"
     text = with_setting(source.read_text(encoding="utf-8"), table=table, key=str(proposal.knob), value=proposal.value)
@@ -297,7 +297,7 @@ def _write_fleet(proposal: Proposal, options: TrainOptions, target: Path) -> Non
 
 
 def _check_writable(folder: Path) -> None:
-    """Creates the folder and checks it before minutes of work. Raises OSError."""
+    """Create the folder and check that it is writable, before minutes of work. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".probe"
     probe.touch()

@@ -227,7 +227,7 @@ def failover_without_loss(arena: ClusterEnvironment) -> None:
     first = f"{arena.network['postgres1'].address}:5432"
     _doctor(
         arena,
-        f"{first} takes writes; followed by 1, synchronously",
+        f"{first} accepts writes; followed by 1, synchronously",
         f"{standby.host.address}:5432 is a standby",
     )
     arena.submit(1000)
@@ -236,7 +236,9 @@ def failover_without_loss(arena: ClusterEnvironment) -> None:
     arena.strike()
     arena.fail_over(standby)
     arena.finish()
-    _doctor(arena, f"{first} cannot be reached", f"{standby.host.address}:5432 takes writes; nothing follows it")
+    _doctor(
+        arena, f"{first} cannot be reached", f"{standby.host.address}:5432 accepts writes, but no standby follows it"
+    )
 
 
 @fault("pgbouncer_killed_9", recovers_within_s=2 * LEASE_S + 10)

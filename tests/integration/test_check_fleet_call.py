@@ -111,7 +111,7 @@ def test_what_works_and_what_does_not_is_reported_with_cause_and_fix(check: Any)
     assert told["cost_usd"] == pytest.approx(11 * (10 * 1 + 5 * 2) / 1e6)
     shown = check("--yes")
     assert (
-        "bare: effort: status 400 unsupported_parameter: reasoning_effort. Leave reasoning_effort out" in shown.stdout
+        "bare: effort: status 400 unsupported_parameter: reasoning_effort. Remove reasoning_effort from" in shown.stdout
     )
     assert "secret-key" not in done.output + shown.output
 
@@ -120,7 +120,7 @@ def test_what_a_reasoning_model_refuses_and_is_sent_without_is_named_with_the_fi
     odd.refused = ["max_tokens", "temperature"]
     shown = " ".join(check("--yes").stdout.split())
     assert 'bare: refuses max_tokens; fix: none is needed; cap_field = "max_completion_tokens" in the fleet' in shown
-    assert "bare: temperature: left out: temperature (this model refuses it). Lines that ask for one" in shown
+    assert "bare: temperature: left out: temperature (this model refuses it). Lines that request an effort" in shown
     (bare,) = json.loads(check("--yes", "--json").stdout)["deployments"][1:]
     assert list(bare["refused"]) == ["max_tokens"]
     assert bare["features"]["answers"]["works"]
@@ -180,7 +180,7 @@ def test_a_batch_lane_of_a_server_without_a_batch_api_is_named(check: Any, tmp_p
     fleet.write_text(FLEET.format(url=odd.url) + 'lanes = ["batch", "standard"]\n')
     done = check("--yes", fleet=fleet)
     assert done.exit_code == ExitCode.FAILURE
-    assert 'bare: batch lane (the fleet relies on it): model: status 501. Take "batch" out of the lanes of bare' in (
+    assert 'bare: batch lane (the fleet relies on it): model: status 501. Remove "batch" from the lanes of bare' in (
         done.stdout
     )
 

@@ -91,7 +91,7 @@ def test_a_submission_that_waits_for_nothing_writes_no_results(command: Any, her
     assert isinstance(done.exception, CommandError)
     assert (done.exception.code, done.exception.hint) == (
         ExitCode.USAGE,
-        "Add --wait; or write them later: `pointsman results BATCH -o FILE`.",
+        "Add --wait, or write the results later with `pointsman results BATCH -o FILE`.",
     )
 
 

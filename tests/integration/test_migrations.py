@@ -41,7 +41,7 @@ def test_a_database_before_the_first_start_is_no_fault_to_the_doctor(databases: 
         databases.drop(name)
     (migration,) = [check for check in checks if check.thing == "migration"]
     assert migration.health is CheckStatus.OK
-    assert migration.found.startswith("none before the first")
+    assert migration.found.startswith("no schema yet: the first")
 
 
 @pytest.mark.parametrize("user", ["postgres", "pointsman_owner"])

@@ -19,7 +19,7 @@ FLEET = Path("examples/fleets/llama-cpp.toml")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--grader", "judge"], "belong to a quality floor"),
+        (["--grader", "judge"], "need --quality"),
         (["--quality", "0.9", "--grader", "somebody"], "somebody"),
         (["--quality", "0.9", "--grader", "command", "--fleet", str(FLEET)], "--grader command: the fleet names no"),
         (["--quality", "0.9", "--grader", "judge", "--fleet", str(FLEET)], "--grader judge: the fleet names no judge"),

@@ -151,7 +151,10 @@ def test_escalations_name_what_rejected_the_answers() -> None:
 
 def test_workloads_without_names_are_proposed_from_the_metadata() -> None:
     text = shown(replace(FIGURES, kinds=("kind", 3)))
-    assert "Workloads  without names, though the metadata kind has 3 values. fix: --workload kind" in text
+    assert (
+        "Workloads  the queries have no workload name, but the metadata kind has 3 values. fix: use --workload kind"
+        in text
+    )
 
 
 def test_calls_that_were_never_sent_are_counted_apart() -> None:

@@ -55,7 +55,7 @@ def _operational(message: str, state: str | None = None) -> OperationalError:
         (_operational("terminating", "57P01"), 1, "Postgres cannot be reached"),
         (_operational('role "pointsman_app" does not exist'), 1, "schema is missing or older"),
         (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42P01")), 1, "schema is missing or older"),
-        (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42501")), 1, "lacks the right"),
+        (ProgrammingError("SELECT", {"body": SECRET}, _Refused(SECRET, "42501")), 1, "lacks the permission"),
         (ProgrammingError("SET", {}, _Refused("permission denied to set role", "42501")), 1, "rejected the login"),
         (NotOurTables("postgres"), 1, "belong to postgres"),
         (NotOurSchema(), 1, "another development version"),

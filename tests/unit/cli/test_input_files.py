@@ -136,7 +136,7 @@ def test_an_address_that_is_not_there_is_named_without_its_secret(store: tuple[s
     with pytest.raises(CommandError) as caught:
         questions(address)
     assert "secret" not in f"{caught.value.message} {caught.value.hint}"
-    assert caught.value.message == f"{url}/t.csv is not there."
+    assert caught.value.message == f"{url}/t.csv does not exist."
     assert display_name("s3://bucket/a b.csv") == "s3://bucket/a b.csv"
 
 

@@ -118,7 +118,7 @@ def test_a_pilot_shows_its_own_progress_and_no_time_left() -> None:
     assert line.startswith("pilot: 44 of 148 ended · small 360")
     assert line.endswith("(simulated) · ETA known after the pilot (852 wait for the decision of the pilot)")
     deciding = progress_line(replace(pilot, pilot_state="deciding"))
-    assert deciding.startswith("pilot: 148 ended, its answers are graded · ")
+    assert deciding.startswith("pilot: 148 ended, and the answers are being graded · ")
     assert "queries/s · ETA 1" in progress_line(replace(pilot, pilot_state="decided"))
 
 
@@ -166,13 +166,13 @@ def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: p
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.progress._HELD_S", 0.3)
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0)
-    with pytest.raises(CommandError, match="100 queries held: the budget") as held_error:
+    with pytest.raises(CommandError, match="100 queries held because the budget") as held_error:
         _wait(held)
     assert held_error.value.code == ExitCode.OVER_BUDGET
     commands = LaterCommands.of("batch_a", file=" q.csv", output=" -o a.csv", fleet=" --fleet f.toml")
     assert commands.run == "pointsman run q.csv --batch batch_a -o a.csv --fleet f.toml"
     assert commands.results == "pointsman results batch_a -o a.csv --input q.csv"
-    with pytest.raises(CommandError, match="100 queries held: the budget"):
+    with pytest.raises(CommandError, match="100 queries held because the budget"):
         _wait(replace(held, done=10, waiting=890, after_pilot=890))
 
 

@@ -86,7 +86,10 @@ MISTAKES = {
     "no amount": (f"{HEAD}2026-11-28,m,1,1,1\n2026-11-28,m,1,1,abc\n", "row 3, column cost: is not an amount"),
     "a figure below 0": (f"{HEAD}2026-11-28,m,-1,1,1\n", "row 2, column input_tokens: is not an amount of 0 or more"),
     "endless decimals": (f"{HEAD}2026-11-28,m,1e-999999,1,1\n", "row 2, column input_tokens: is not an amount"),
-    "a field without an end": (HEAD + '2026-11-28,"' + "m" * 200_000 + '",1,1,1\n', "is not a CSV: field larger"),
+    "a field without an end": (
+        HEAD + '2026-11-28,"' + "m" * 200_000 + '",1,1,1\n',
+        "is not a valid CSV file: field larger",
+    ),
     "no number": (f"{HEAD}2026-11-28,m,nan,1,1\n", "row 2, column input_tokens: is not an amount"),
     "a huge one": (f"{HEAD}2026-11-28,m,1e999,1,1\n", "row 2, column input_tokens: is not an amount"),
     "no day": (f"{HEAD}yesterday,m,1,1,1\n", "row 2, column day: is not a day"),
@@ -97,12 +100,12 @@ MISTAKES = {
     "no figure": ("day,model\n2026-11-28,m\n", "row 1 names no column with tokens or costs"),
     "nothing": ("", "row 1 names no column with a day"),
     "no row": (HEAD, "has no row with a figure"),
-    "broken JSON": ('{"data": [', "is not a valid JSON at line 1, column 11"),
+    "broken JSON": ('{"data": [', "is not valid JSON at line 1, column 11"),
     "JSON of something else": ('{"data": 4}', "has no list of buckets"),
     "a bucket of something else": ('{"data": [{"results": 4}]}', "has a bucket without a list of results"),
     "a result without figures": (json.dumps({"data": [bucket(model="m")]}), "row 1, column results: has neither"),
     "a bad figure": (json.dumps({"data": [bucket(input_tokens="x")]}), "row 1, column input_tokens: is not an amount"),
-    "a part": (json.dumps({"has_more": True, "data": []}), "is not complete: has_more is true"),
+    "a part": (json.dumps({"has_more": True, "data": []}), "is not complete, because has_more is true"),
     "not UTF-8": (b"day,cost\n\xff", "is not UTF-8 at byte 10"),
 }
 
