@@ -31,13 +31,18 @@ def embedding_problems(
     providers: Mapping[str, ProviderTable],
     references: Iterable[Reference],
 ) -> Iterator[Problem]:
-    """Problems of the embedding tier, its models, and the keys that name either where a chat model is needed."""
+    """Yield problems of the embedding tier, its models, and the keys that name either where a chat model is
+    required."""
     embedding = [name for name, tier in tiers.items() if tier.endpoint == "embeddings"]
     if not embedding:
         return
     for second in embedding[1:]:
-        wrong = f"makes a second tier for embeddings beside {embedding[0]}."
-        yield Problem(key("tiers", second, "endpoint"), wrong, "Keep one: a fleet has vectors of one model.")
+        wrong = f"is a second tier for embeddings beside {embedding[0]}."
+        yield Problem(
+            key("tiers", second, "endpoint"),
+            wrong,
+            "Keep one of them, because all embeddings of a fleet come from one model.",
+        )
     if len(embedding) == len(tiers):
         yield Problem("tiers", "has no tier for chat completions.", "Add one, without endpoint.")
     for name in embedding:
@@ -47,11 +52,11 @@ def embedding_problems(
     taken = {model.model or name for name, model in own.items()}
     for name, model in models.items():
         if name not in own and (model.model or name) in taken:
-            wrong = "is a model of the embedding tier as well, so that a line could not name it."
+            wrong = "names a model that is also in the embedding tier, so a line could not name it."
             yield Problem(key("models", name, "tier"), wrong, "Remove one of the two.")
     for path, named in references:
         if named in embedding or named in own:
-            wrong = f"is {named}, which answers embeddings alone."
+            wrong = f"is {named}, which only answers embeddings."
             yield Problem(key(*path), wrong, "Name a tier or model for chat completions.")
 
 
@@ -62,14 +67,14 @@ def _model_problems(own: Mapping[str, ModelTable], providers: Mapping[str, Provi
         if (model.model or name) != (own[first].model or first):
             yield Problem(
                 key("models", name, "model"),
-                f"is a different model from {own[first].model or first}: vectors of two models cannot be mixed.",
-                "Give the embedding tier one model; it may have several deployments.",
+                f"is a different model from {own[first].model or first}. Embeddings of two models cannot be compared.",
+                "Give the embedding tier one model. It may have several deployments.",
             )
         provider = providers.get(model.provider)
         if provider is not None and provider.kind is not Protocol.OPENAI:
             yield Problem(
                 key("models", name, "provider"),
-                f"speaks the {provider.kind} protocol, which Pointsman does not use for embeddings.",
+                f"uses the {provider.kind} protocol, in which Pointsman does not support embeddings.",
                 'Use a provider with kind = "openai".',
             )
 
@@ -77,5 +82,5 @@ def _model_problems(own: Mapping[str, ModelTable], providers: Mapping[str, Provi
 def _unused(path: tuple[str, ...], given: set[str], for_chat: Iterable[str]) -> Iterator[Problem]:
     for name in for_chat:
         if name in given:
-            wrong = "is for chat completions: embeddings are neither judged, nor escalated, nor bought in lanes."
+            wrong = "is only for chat completions. Embeddings are neither judged, nor escalated, nor bought in lanes."
             yield Problem(key(*path, name), wrong, "Remove it.")

@@ -15,7 +15,7 @@ _SECRET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem, its key and its fix. Never holds a value that may be a secret."""
+    """One problem with its key and its fix. It never contains a value that may be a secret."""
 
     key: str
     wrong: str
@@ -36,12 +36,12 @@ class FleetError(ValueError):
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to a misspelt one."""
+    """Return the known name that is most similar to a misspelled one."""
     return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def choice(name: str, known: Iterable[str]) -> str:
-    """The fix for an unknown name: a similar known name, or all known names."""
+    """Return the fix for an unknown name: a similar known name, or all known names."""
     names = list(known)
     if similar := closest(name, names):
         return f"Did you mean {similar}?"
@@ -54,7 +54,7 @@ def looks_secret(value: str) -> bool:
 
 
 def key(*path: object) -> str:
-    """A key path as TOML writes it: ``models."gpt-4.1".price``. Hides a secret that was pasted as a key."""
+    """Return a key path in TOML form: ``models."gpt-4.1".price``. A secret that was pasted as a key is hidden."""
     return ".".join(_part(part) for part in path)
 
 

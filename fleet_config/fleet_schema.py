@@ -32,7 +32,7 @@ from routing.price import Price
 
 
 def _default(record: type, name: str) -> Any:
-    """The default of a field, as declared in `routing.fleet`."""
+    """Return the default of a field, as declared in `routing.fleet`."""
     (found,) = (field.default for field in fields(record) if field.name == name)
     if found is MISSING:
         raise LookupError(f"{record.__name__}.{name} has no default")
@@ -40,22 +40,22 @@ def _default(record: type, name: str) -> Any:
 
 
 def _as_number(value: object) -> object:
-    """Accepts whole numbers for floats, and rejects booleans."""
+    """Accept whole numbers for floats, and reject booleans."""
     if isinstance(value, bool):
         raise ValueError("must be a number")
     return float(value) if isinstance(value, int) else value
 
 
 def _no_number(value: object) -> object:
-    """In Python 1 is True, in TOML it is not."""
+    """Reject numbers for booleans: in Python 1 equals True, in TOML it does not."""
     if isinstance(value, int) and not isinstance(value, bool):
-        raise ValueError('true, false or "auto" is needed')
+        raise ValueError('must be true, false or "auto"')
     return value
 
 
 def _age(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,3}[hdw]", value):
-        raise ValueError('an age in hours, days or weeks is needed: "12h", "7d", "4w"')
+        raise ValueError('must be an age in hours, days or weeks, such as "12h", "7d" or "4w"')
     return value
 
 
@@ -96,7 +96,7 @@ class FleetTable(ConfigTable):
 
 
 class BatchLimitsTable(ConfigTable):
-    """``batch_limits`` of a provider or a model; what is left out is as the provider's protocol has it."""
+    """``batch_limits`` of a provider or a model. Missing keys have the values of the provider's protocol."""
 
     max_requests: Count | None = None
     max_bytes: Count | None = None
@@ -223,7 +223,7 @@ class TierTable(ConfigTable):
 
 
 class AliasesTable(ConfigTable):
-    """``[aliases]``: names of models, and what each stands for."""
+    """``[aliases]``: names of models and their meanings."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Text] = Field(init=False)
@@ -321,13 +321,14 @@ TABLES: Mapping[str, type[ConfigTable]] = {
     "workers": WorkersTable,
     "tenant_quotas": TenantQuotasTable,
 }
-"""The tables of the top level; for providers, models, tiers, calibrations and workloads the schema of each entry."""
+"""The tables of the top level. For providers, models, tiers, calibrations and workloads it is the schema of each
+entry."""
 
 T = TypeVar("T", bound=ConfigTable)
 
 
 def parse(schema: type[T], value: object, *path: str) -> T | list[Problem]:
-    """The table at ``path``, or its problems."""
+    """Return the table at ``path``, or its problems."""
     try:
         return schema.model_validate(value)
     except ValidationError as error:
@@ -348,7 +349,7 @@ def _problems(schema: type[ConfigTable], error: ValidationError, path: tuple[str
 
 
 def _correct_path(schema: type[ConfigTable], where: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
-    """The path of the known key that a misspelt one resembles."""
+    """Return the path of the known key that is most similar to a misspelled one."""
     correct = closest(str(where[-1]), _keys(schema, [part for part in where[:-1] if part != "PriceTable"]))
     return None if correct is None else (*where[:-1], correct)
 
@@ -356,7 +357,7 @@ def _correct_path(schema: type[ConfigTable], where: tuple[int | str, ...]) -> tu
 def _message(
     schema: type[ConfigTable], kind: str, message: str, where: list[Any], context: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """The problem and its fix."""
+    """Return the problem and its fix."""
     match kind:
         case "extra_forbidden":
             return "is not a key of this table.", choice(str(where[-1]), _keys(schema, where[:-1]))
@@ -374,7 +375,7 @@ def _message(
 
 
 def _keys(schema: type[ConfigTable], where: list[Any]) -> list[str]:
-    """The keys of the table at ``where`` inside ``schema``."""
+    """Return the keys of the table at ``where`` inside ``schema``."""
     if where == ["price"]:
         schema = PriceTable
     elif where[:2] == ["price", "service_tiers"]:

@@ -68,15 +68,15 @@ class CheckedFleet:
 
 
 def load_fleet(path: Path, environ: Mapping[str, str]) -> Fleet:
-    """The fleet of the file at ``path``. Raises FleetError with all problems.
+    """Return the fleet of the file at ``path``. Raises FleetError with all problems.
 
-    ``POINTSMAN_SIMULATOR_URL`` in ``environ`` resolves ``simulator:`` addresses; without it they stay unresolved.
+    ``POINTSMAN_SIMULATOR_URL`` in ``environ`` resolves ``simulator:`` addresses. Without it they stay unresolved.
     """
     return check_fleet(path, environ).fleet
 
 
 def check_fleet(path: Path, environ: Mapping[str, str]) -> CheckedFleet:
-    """The fleet of the file at ``path`` with its warnings. Raises FleetError."""
+    """Return the fleet of the file at ``path`` with its warnings. Raises FleetError."""
     content = _content(path)
     tables = _toml(path, content)
     parsed = _parse(tables)
@@ -122,7 +122,7 @@ def _toml(path: Path, content: bytes) -> Mapping[str, Any]:
         raise FleetError(path, [Problem(f"byte {error.start}", "is not UTF-8.", "Save it as UTF-8.")]) from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         # `from None`: the message has no value of the file, but a chained error may.
-        raise FleetError(path, [Problem("TOML", f"{error}.", "Correct the syntax there.")]) from None
+        raise FleetError(path, [Problem("TOML", f"{error}.", "Correct the syntax at this place.")]) from None
 
 
 @dataclass
@@ -146,12 +146,12 @@ class _Parsed:
     tenant_quotas: TenantQuotasTable | None = None
 
     def embeds(self, model: ModelTable) -> bool:
-        """Whether a model is of the embedding tier."""
+        """Whether a model belongs to the embedding tier."""
         tier = self.tiers.get(model.tier)
         return tier is not None and tier.endpoint == "embeddings"
 
     def parse(self, schema: type[T], value: object, *path: str) -> T | None:
-        """The valid table, or None; keeps its problems."""
+        """Return the valid table, or None. Problems are collected."""
         parsed = parse(schema, value, *path)
         if isinstance(parsed, list):
             self.problems.extend(parsed)
@@ -159,7 +159,7 @@ class _Parsed:
         return parsed
 
     def parse_entries(self, schema: type[T], tables: Mapping[str, Any], kind: str) -> dict[str, T]:
-        """The valid entries of a table of tables."""
+        """Return the valid entries of a table of tables."""
         entries = {name: self.parse(schema, table, kind, name) for name, table in _entries(tables, kind).items()}
         return {name: table for name, table in entries.items() if table is not None}
 
@@ -219,9 +219,9 @@ def _entries(tables: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
-    """Problems between tables.
+    """Yield problems between tables.
 
-    References may name any entry of the file, valid or not: one mistake, one message.
+    References may name any entry of the file, valid or not, so that one mistake causes one message.
     """
     providers, models, tiers = (list(_entries(tables, kind)) for kind in ("providers", "models", "tiers"))
     served = {str(model.get("tier")) for model in _entries(tables, "models").values() if isinstance(model, dict)}
@@ -262,7 +262,7 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
 def _references_to_chat(
     parsed: _Parsed, policies: Mapping[tuple[str, str], ConfidenceTable]
 ) -> Iterator[tuple[tuple[str, ...], str | None]]:
-    """The keys that name a tier or a model for chat completions, with what they name."""
+    """Yield the keys that name a tier or a model for chat completions, with the name."""
     for name, tier in parsed.tiers.items():
         yield ("tiers", name, "escalates_to"), tier.escalates_to
     for path, policy in policies.items():
@@ -280,7 +280,7 @@ def _references_to_chat(
 
 
 def _baseline(name: str, models: Mapping[str, ModelTable], prices: Mapping[str, Price]) -> Baseline | Problem:
-    """The model ``name`` at its price in this fleet, else at its list price."""
+    """Return the model ``name`` at its price in this fleet, else at its list price."""
     for deployment, table in models.items():
         if name in (deployment, table.model):
             return Baseline(table.model or deployment, prices[deployment])
@@ -301,7 +301,7 @@ def _fleet(
     digest: str,
     simulator_url: str | None,
 ) -> Fleet:
-    """The fleet of valid tables."""
+    """Return the fleet of valid tables."""
     assert parsed.fleet is not None
     assert parsed.router is not None
     assert parsed.budgets is not None
@@ -382,7 +382,7 @@ _BATCH_LIMITS: Final[Mapping[Protocol, BatchLimits]] = {
     Protocol.ANTHROPIC: BatchLimits(max_requests=100_000, max_bytes=256_000_000),
     Protocol.GOOGLE: BatchLimits(max_requests=50_000, max_bytes=2_000_000_000),
 }
-"""What the vendors' pages state; for Google bytes alone."""
+"""The limits on the vendors' pages. Google states only bytes."""
 
 
 def _model(name: str, table: ModelTable, price: Price, *, provider: ProviderTable, embeds: bool) -> Model:
@@ -411,7 +411,7 @@ def _prompt_caching(kind: Protocol, table: PromptCachingTable | None) -> PromptC
 
 
 def _batch_limits(kind: Protocol, *tables: BatchLimitsTable | None) -> BatchLimits:
-    """The limits of the protocol, replaced by those of the tables, the last before the others."""
+    """Return the limits of the protocol, overridden by those of the tables. Later tables take precedence."""
     limits = _BATCH_LIMITS[kind]
     for table in tables:
         if table is not None:

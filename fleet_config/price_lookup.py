@@ -1,4 +1,4 @@
-"""The price of a model: from the file, or looked up."""
+"""The price of a model, from the file or the price table."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,14 +12,15 @@ from routing.lanes.lane import Lane
 from routing.price import Price, PriceTier
 
 LANE_DISCOUNT: Final = 0.5
-"""What a token costs in the lanes flex and batch, of the list price, where neither the table of prices nor the fleet
-says: the discount that OpenAI, Anthropic and Google publish for their batch APIs, and OpenAI for flex."""
+"""The factor on the list price in the lanes flex and batch if neither the price table nor the fleet states a price.
+OpenAI, Anthropic and Google publish this discount for their batch APIs, and OpenAI also for flex."""
 
 
 def price_of(
     name: str, model: ModelTable, *, provider: ProviderTable | None, digest: str, embeds: bool = False
 ) -> Price | Problem | None:
-    """US dollars per million tokens; None where a look-up lacks a valid provider. ``embeds``: it gives vectors."""
+    """Return US dollars per million tokens, or None if a look-up lacks a valid provider. ``embeds``: it is an embedding
+    model."""
     match model.price:
         case PriceTable() as price:
             return _stated(price, multiplier=model.price_multiplier, version=f"fleet:{digest[:12]}")
@@ -30,14 +31,14 @@ def price_of(
 
 
 def with_lanes(price: Price, lanes: Iterable[Lane]) -> Price:
-    """``price`` with one at the service tier of each lane, by `LANE_DISCOUNT` where it has none."""
+    """Return ``price`` with a price for the service tier of each lane, by `LANE_DISCOUNT` if it has none."""
     missing = [lane for lane in lanes if not price.knows_service_tier(lane)]
     halved = replace(_scaled(price, LANE_DISCOUNT), service_tiers=(), version=f"{price.version} × {LANE_DISCOUNT:g}")
     return replace(price, service_tiers=(*price.service_tiers, *((lane.value, halved) for lane in missing)))
 
 
 def _scaled(price: Price, factor: float) -> Price:
-    """``price`` with every rate times ``factor``."""
+    """Return ``price`` with every rate times ``factor``."""
 
     def scaled(usd_per_mtok: float | None) -> float | None:
         return None if usd_per_mtok is None else usd_per_mtok * factor
@@ -64,7 +65,8 @@ def _scaled(price: Price, factor: float) -> Price:
 
 
 def list_price(model: str) -> Price | None:
-    """The list price of a model by its name alone, on the day of the call; None where no vendor is known to have it."""
+    """Return the list price of a model by its name alone, on the day of the call. None if no vendor is known to have
+    it."""
     from providers.list_prices import UnknownPrice, look_up
 
     today = datetime.now(UTC).date()

@@ -26,23 +26,24 @@ from routing.lanes.lane import Lane
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 SIMULATOR: Final = "simulator:"
-"""Prefix of a ``base_url`` that is a path of the simulator, which Pointsman starts itself."""
+"""The prefix of a ``base_url`` that is a path of the simulator, which Pointsman starts."""
 
 _RESERVED: Final = frozenset({ROUTE, FALLBACK, INGEST, "auto"})
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-"""RFC 9110, 5.6.2."""
+"""The token syntax of RFC 9110, 5.6.2."""
 _FRAMING: Final = frozenset({"host", "content-length", "transfer-encoding"})
-"""Set by each request; a second value could desynchronize the requests of a connection."""
+"""Headers that each request sets. A second value could desynchronize the requests of a connection."""
 EXPENSIVE_JUDGE: Final = 0.5
-"""A judge at this share of the top tier's price is warned of: docs/quality.md says what it costs at 100 and at 25 %."""
+"""A judge at this share of the top tier's price causes a warning. docs/quality.md states its cost at 100 % and at 25
+%."""
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) -> Iterator[Problem]:
-    """Problems of a provider's address, key and headers."""
+    """Yield problems of a provider's address, key and headers."""
     yield from _address_problems(name, provider.base_url, simulated=simulated)
     variable = provider.api_key_env
     if variable is not None and looks_secret(variable):
@@ -68,7 +69,7 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
     if provider.extra_fields and provider.kind is not Protocol.OPENAI:
         yield Problem(
             key("providers", name, "extra_fields"),
-            f"is for OpenAI-compatible servers; {provider.kind} has fields of its own.",
+            f"is for OpenAI-compatible servers only. The {provider.kind} protocol has its own fields.",
             "Remove it.",
         )
     yield from _header_problems(name, provider.headers)
@@ -76,7 +77,7 @@ def provider_problems(name: str, provider: ProviderTable, *, simulated: bool) ->
 
 
 def _connection_problems(name: str, provider: ProviderTable) -> Iterator[Problem]:
-    """Proxy and certificates, as far as the file alone shows it."""
+    """Yield problems of proxy and certificates that the file alone shows."""
     if provider.proxy is not None and provider.proxy != "env":
         yield from _proxy_problems(key("providers", name, "proxy"), provider.proxy)
     if provider.proxy_login_env is not None:
@@ -91,7 +92,7 @@ def _connection_problems(name: str, provider: ProviderTable) -> Iterator[Problem
             yield Problem(
                 where,
                 "needs the URL of a proxy.",
-                'Set proxy = "http://host:port", or leave this out: with "env", HTTPS_PROXY holds the login.',
+                'Set proxy = "http://host:port", or remove this key: with "env", HTTPS_PROXY contains the login.',
             )
     for item in ("ca_bundle", "client_certificate", "client_key"):
         path = getattr(provider, item)
@@ -99,13 +100,13 @@ def _connection_problems(name: str, provider: ProviderTable) -> Iterator[Problem
             yield Problem(
                 key("providers", name, item),
                 "is not an absolute path.",
-                "Write the whole path, as the workers see it: they may run in another folder.",
+                "Write the absolute path on the workers, which may run in another folder.",
             )
     if provider.max_connections is not None and provider.http2 is not False:
         yield Problem(
             key("providers", name, "max_connections"),
-            "is for HTTP/1.1; by HTTP/2 the calls share a connection.",
-            "Leave it out, or set http2 = false. The calls in flight are limited by the tiers' concurrency.",
+            "is for HTTP/1.1. With HTTP/2 the calls share a connection.",
+            "Remove it, or set http2 = false. The tiers' concurrency limits the calls in flight.",
         )
     if provider.client_key is not None and provider.client_certificate is None:
         yield Problem(
@@ -133,7 +134,7 @@ def _proxy_problems(where: str, proxy: str) -> Iterator[Problem]:
 
 
 def _header_problems(name: str, headers: Mapping[str, str]) -> Iterator[Problem]:
-    """Problems of headers that HTTP does not allow, or that each request sets itself."""
+    """Yield problems of headers that HTTP does not allow, or that each request sets itself."""
     for header, value in headers.items():
         where = key("providers", name, "headers", header)
         if not _TOKEN.fullmatch(header):
@@ -154,8 +155,8 @@ def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[
         if not simulated:
             yield Problem(
                 where,
-                "is the simulator's, but the fleet is not marked as simulated.",
-                "Set simulated = true under [fleet]; every report then says so.",
+                "is the simulator's address, but the fleet is not marked as simulated.",
+                "Set simulated = true under [fleet]. Every report then says that it is simulated.",
             )
         return
     try:
@@ -176,7 +177,7 @@ def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[
     if simulated and host not in _LOOPBACK:
         yield Problem(
             where,
-            "is a real provider's, but the fleet is marked as simulated.",
+            "is a real provider's address, but the fleet is marked as simulated.",
             "Set simulated = false under [fleet], or use the simulator's address.",
         )
 
@@ -184,7 +185,7 @@ def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[
 def model_problems(
     name: str, model: ModelTable, *, providers: Collection[str], tiers: Collection[str], embeds: bool
 ) -> Iterator[Problem]:
-    """Problems of a model's provider, tier, limits and name. ``embeds``: its answers have no tokens."""
+    """Yield problems of a model's provider, tier, limits and name. ``embeds``: it is an embedding model."""
     if model.provider not in providers:
         yield Problem(
             key("models", name, "provider"), "is not a provider of this fleet.", choice(model.provider, providers)
@@ -194,19 +195,19 @@ def model_problems(
     if model.max_output_tokens > model.context_tokens and not embeds:
         yield Problem(
             key("models", name, "max_output_tokens"),
-            "is more than context_tokens.",
+            "is larger than context_tokens.",
             "Lower it, or raise context_tokens.",
         )
     if name in tiers or name == "auto":
         yield Problem(
             key("models", name),
-            "has the name of a tier, or auto; a query could not be pinned to it.",
-            'Rename it; model = "…" keeps the name for the provider.',
+            "is also the name of a tier, or auto, so a query could not be pinned to this model.",
+            'Rename it. model = "…" keeps the provider\'s name for it.',
         )
 
 
 def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protocol | None) -> Iterator[Problem]:
-    """Problems of the lanes of a provider or a model; ``kind`` is None where its provider is not known."""
+    """Yield problems of the lanes of a provider or a model. ``kind`` is None if its provider is not known."""
     where = key(*path, "lanes")
     if Lane.STANDARD not in lanes:
         yield Problem(
@@ -221,14 +222,14 @@ def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protoco
 
 
 def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served: Collection[str]) -> Iterator[Problem]:
-    """Problems of a tier's name, queue, next tier and models."""
+    """Yield problems of a tier's name, queue, next tier and models."""
     if name in _RESERVED:
         yield Problem(key("tiers", name), "is a name reserved by Pointsman.", "Rename the tier.")
     elif not _NAME.fullmatch(name):
         yield Problem(
             key("tiers", name),
             "is not a valid name of a tier.",
-            "Use up to 40 lowercase letters, digits, - and _, beginning with a letter.",
+            "Use up to 40 lowercase letters, digits, - and _, starting with a letter.",
         )
     if tier.queue is not None and (tier.queue in _RESERVED or not _NAME.fullmatch(tier.queue)):
         yield Problem(
@@ -244,13 +245,13 @@ def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served:
 
 
 def ladder_problems(tiers: Mapping[str, TierTable]) -> Iterator[Problem]:
-    """Problems of escalation cycles and shared queues."""
+    """Yield problems of escalation cycles and shared queues."""
     for name in tiers:
         path = _escalation_path(name, tiers)
         if path[-1] == name and len(path) > 1:
             yield Problem(
                 key("tiers", name, "escalates_to"),
-                f"makes a cycle: {' → '.join(path)}.",
+                f"causes a cycle: {' → '.join(path)}.",
                 "Remove escalates_to from the largest tier.",
             )
             return
@@ -262,7 +263,7 @@ def ladder_problems(tiers: Mapping[str, TierTable]) -> Iterator[Problem]:
 
 
 def _escalation_path(start: str, tiers: Mapping[str, TierTable]) -> list[str]:
-    """The tiers from ``start`` up to the top, or to the first repeated one."""
+    """Return the tiers from ``start`` up to the top, or to the first repeated one."""
     path = [start]
     while (tier := tiers.get(path[-1])) is not None and tier.escalates_to is not None:
         is_cycle = tier.escalates_to in path
@@ -273,7 +274,7 @@ def _escalation_path(start: str, tiers: Mapping[str, TierTable]) -> list[str]:
 
 
 def router_problems(router: RouterTable, *, models: Collection[str]) -> Iterator[Problem]:
-    """Problems of the router's stages."""
+    """Yield problems of the router's stages."""
     if len(set(router.stages)) < len(router.stages):
         yield Problem("router.stages", "names a router twice.", "Name each router once.")
     if "llm" in router.stages and router.llm is None:
@@ -287,7 +288,7 @@ def router_problems(router: RouterTable, *, models: Collection[str]) -> Iterator
 def confidence_problems(
     path: tuple[str, str], policy: ConfidenceTable, *, models: Collection[str], router: RouterTable | None
 ) -> Iterator[Problem]:
-    """Whether a tier's or a model's source of confidence can be asked."""
+    """Yield problems of a tier's or a model's source of confidence."""
     where = (*path, "confidence")
     if policy.verifier is not None and policy.verifier not in models:
         yield Problem(key(*where, "verifier"), "is not a model of this fleet.", choice(policy.verifier, models))
@@ -298,7 +299,7 @@ def confidence_problems(
 
 
 def calibration_problems(name: str, calibration: CalibrationTable, *, models: Collection[str]) -> Iterator[Problem]:
-    """Whether a map is of a model of this fleet, and rises."""
+    """Yield problems of a calibration map: its model must belong to this fleet, and its points must rise."""
     if calibration.model not in models:
         yield Problem(
             key("calibrations", name, "model"), "is not a model of this fleet.", choice(calibration.model, models)
@@ -313,26 +314,26 @@ def calibration_problems(name: str, calibration: CalibrationTable, *, models: Co
     if any(above[0] <= below[0] or above[1] < below[1] for below, above in pairs):
         yield Problem(
             key("calibrations", name, "points"),
-            "do not rise.",
-            "Give [raw, P(right)] pairs, each raw above the one before, no P(right) below it.",
+            "must rise, but do not.",
+            "Give [raw, P(right)] pairs in rising order of raw, with P(right) never falling.",
         )
 
 
 def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Iterator[Problem]:
-    """Whether each alias is a name of its own, and stands for one of the fleet's ``names``."""
+    """Yield problems of aliases: each must be a new name, and stand for one of the fleet's ``names``."""
     for name, meaning in aliases.items():
         if name in names or name in ("", "auto"):
-            yield Problem(key("aliases", name), "is a name of this fleet itself.", "Remove the alias.")
+            yield Problem(key("aliases", name), "is already a name of this fleet.", "Remove the alias.")
         if meaning not in names and meaning != "auto":
             yield Problem(
                 key("aliases", name),
-                "stands for no tier or model of this fleet.",
+                "does not name a tier or model of this fleet.",
                 choice(meaning, ["auto", *sorted(names)]),
             )
 
 
 def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[str]) -> Iterator[Problem]:
-    """Whether a workload's table says something, and its tier is one of this fleet."""
+    """Yield problems of a workload's table: it must have a key, and its tier must belong to this fleet."""
     if not workload.model_fields_set:
         yield Problem(key("workloads", name), "is empty.", "Set tier, dedup or reuse.")
     if workload.tier is not None and workload.tier not in tiers:
@@ -340,14 +341,14 @@ def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[s
 
 
 def quality_problems(quality: QualityTable, *, models: Collection[str], tiers: Collection[str]) -> Iterator[Problem]:
-    """Problems of who grades a pilot's answers."""
+    """Yield problems of the grader of a pilot's answers."""
     if quality.judge is not None and quality.judge not in (*models, *tiers):
         where = key("quality", "judge")
         yield Problem(where, "is not a model or a tier of this fleet.", choice(quality.judge, [*tiers, *models]))
 
 
 def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:
-    """Problems of the lease: one that ends before its call lets a second worker repeat, and pay for, the call."""
+    """Yield problems of the lease. If it ends before its call, a second worker repeats, and pays for, the call."""
     longest = max(providers, key=lambda name: providers[name].deadline_s, default=None)
     if longest is not None and timing.lease_s <= providers[longest].deadline_s:
         yield Problem(
@@ -359,7 +360,7 @@ def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable])
 
 
 def warnings(fleet: Fleet, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Valid settings that are likely mistakes."""
+    """Yield valid settings that are probably mistakes."""
     yield from _ladder_warnings(fleet)
     yield from _lane_warnings(fleet)
     yield from _threshold_warnings(fleet)
@@ -381,12 +382,12 @@ def warnings(fleet: Fleet, environ: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _connection_warnings(provider: Provider, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """What cannot be used on this machine; on the workers' it may be otherwise."""
+    """Yield what cannot be used on this machine. The workers' machine may differ."""
     if provider.proxy_login_env is not None and ":" not in environ.get(provider.proxy_login_env, ""):
         yield Problem(
             key("providers", provider.name, "proxy_login_env"),
-            f"names {provider.proxy_login_env}, which does not hold user:password here.",
-            "Set it where the workers run.",
+            f"names {provider.proxy_login_env}, which does not contain user:password here.",
+            "Set it in the environment of the workers.",
         )
     if provider.ca_bundle is not None:
         try:
@@ -395,7 +396,7 @@ def _connection_warnings(provider: Provider, environ: Mapping[str, str]) -> Iter
             yield Problem(
                 key("providers", provider.name, "ca_bundle"),
                 f"cannot be used here: {_why_unusable(error)}.",
-                "Give a file of PEM certificates that the workers can read.",
+                "Use a file of PEM certificates that the workers can read.",
             )
     if provider.client_certificate is not None:
         try:
@@ -404,7 +405,7 @@ def _connection_warnings(provider: Provider, environ: Mapping[str, str]) -> Iter
             yield Problem(
                 key("providers", provider.name, "client_certificate"),
                 f"cannot be used here: {_why_unusable(error)}.",
-                "Give a PEM certificate and, there or in client_key, its key without a passphrase.",
+                "Use a PEM certificate with its key, in this file or in client_key, without a passphrase.",
             )
 
 
@@ -415,7 +416,7 @@ def _why_unusable(error: OSError) -> str:
 
 
 def _ladder_warnings(fleet: Fleet) -> Iterator[Problem]:
-    """Warns where escalating would save money: a tier should cost more than the one below."""
+    """Yield warnings of tiers that cost less than the tier below, so that escalating would save money."""
     for lower, upper in zip(fleet.ladder, fleet.ladder[1:], strict=False):
         highest = max(_usd_per_mtok(fleet, name) for name in fleet.tiers[lower].models)
         lowest = min(_usd_per_mtok(fleet, name) for name in fleet.tiers[upper].models)
@@ -428,7 +429,7 @@ def _ladder_warnings(fleet: Fleet) -> Iterator[Problem]:
 
 
 def _lane_warnings(fleet: Fleet) -> Iterator[Problem]:
-    """Warns of lanes that cost no less than standard."""
+    """Yield warnings of lanes that cost no less than standard."""
     for model in fleet.models.values():
         for lane in model.lanes:
             if lane is not Lane.STANDARD and not model.price.is_free and _lane_usd(model, lane) >= _lane_usd(model):
@@ -440,37 +441,39 @@ def _lane_warnings(fleet: Fleet) -> Iterator[Problem]:
 
 
 def _lane_usd(model: Model, lane: Lane = Lane.STANDARD) -> float:
-    """Price of three million prompt tokens and one million of the completion."""
+    """Return the price of three million prompt tokens and one million completion tokens."""
     price = model.price.at_service_tier(lane)
     return price.multiplier * (3 * price.input_usd_per_mtok + price.output_usd_per_mtok)
 
 
 def _threshold_warnings(fleet: Fleet) -> Iterator[Problem]:
-    """A threshold below which no answer can ever fall, or which none can reach."""
+    """Yield warnings of thresholds below which no answer can ever fall, or which none can reach."""
     for tier in fleet.tiers.values():
         if tier.escalates_to is None:
             continue
         for model in fleet.deployments(tier.name):
             action = threshold_action(model, fleet)
             if action.wrong is not None:
-                yield Problem(key("models", model.name), f"its threshold {action.wrong}.", action.fix)
+                yield Problem(
+                    key("models", model.name), f"has a threshold without a useful effect: {action.wrong}.", action.fix
+                )
 
 
 def _judge_warnings(fleet: Fleet) -> Iterator[Problem]:
-    """A judge whose price can eat what a quality floor saves."""
+    """Yield warnings of a judge whose price can exceed what a quality floor saves."""
     top_usd = _usd_per_mtok(fleet, fleet.deployments(fleet.top)[0].name)
     for judge in fleet.judges[:1]:
         share = _usd_per_mtok(fleet, judge.name) / top_usd if top_usd else 0.0
         if share >= EXPENSIVE_JUDGE:
             yield Problem(
                 key("quality", "judge"),
-                f"{judge.name} costs {share:.0%} of the top tier, and reads every sampled answer twice beside the "
-                "reference: on short questions that can cost more than a quality floor saves.",
-                "Name a cheaper model; a batch's certificate says how often its judge contradicts itself.",
+                f"{judge.name} costs {share:.0%} of the top tier, and reads every sampled answer twice together "
+                "with the reference. On short questions this can cost more than a quality floor saves.",
+                "Name a cheaper model. A batch's certificate shows how often its judge contradicts itself.",
             )
 
 
 def _usd_per_mtok(fleet: Fleet, model: str) -> float:
-    """Price of a million tokens, at a typical mix of three prompt tokens to one completion token."""
+    """Return the price of a million tokens, at a typical mix of three prompt tokens to one completion token."""
     price = fleet.models[model].price
     return price.multiplier * (3 * price.input_usd_per_mtok + price.output_usd_per_mtok) / 4

@@ -1,1 +1,1 @@
-"""From bytes to a batch: reads, validates and submits input."""
+"""Reads, validates and submits input as batches."""

@@ -12,26 +12,27 @@ _UNFIT = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 class ArrowTypes:
-    """The type of each column by all of its values so far; text where they have no type in common."""
+    """The type of each column by all of its values so far. Columns of mixed types are text."""
 
     def __init__(self) -> None:
         self._types: dict[str, Any] = {}
 
     def see(self, rows: Sequence[Cells]) -> None:
-        """Adds the values of ``rows``."""
+        """Add the values of ``rows``."""
         for name in dict.fromkeys(name for row in rows for name in row):
             known = self._types.get(name, pa.null())
             if known != pa.string():
                 self._types[name] = _common(known, [row.get(name) for row in rows])
 
     def of(self, names: Iterable[str]) -> dict[str, Any]:
-        """The pyarrow.DataType of each name; text where it has no value."""
+        """Return the pyarrow.DataType of each name. Columns without values are text."""
         types = ((name, self._types.get(name, pa.null())) for name in names)
         return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in types}
 
 
 def to_array(values: Sequence[Any], kind: Any) -> Any:
-    """``values`` as a pyarrow.Array of type ``kind``: as text where that is text, else null for what does not fit."""
+    """Return ``values`` as a pyarrow.Array of type ``kind``. If it is text, convert values to text; otherwise, values
+    that do not fit are null."""
     if pa.types.is_string(kind):
         return pa.array([value if value is None else cell_text(value) for value in values], kind)
     try:

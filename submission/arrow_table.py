@@ -1,4 +1,4 @@
-"""Tables in Parquet and Arrow files, read some rows at a time. Needs pyarrow: `pointsman[data]`."""
+"""Tables in Parquet and Arrow files, read a few rows at a time. Needs pyarrow: `pointsman[data]`."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -12,7 +12,7 @@ from submission.table_reader import ROWS_PER_BATCH, NumberedRow, TableFormat, ch
 _BUFFER_BYTES = 1024 * 1024
 
 ROWS_DECODED = 100
-"""Rows of a Parquet file that are decoded at a time: a dictionary makes rows of a megabyte each out of a few bytes."""
+"""Rows of a Parquet file that are decoded at a time. A dictionary can turn a few bytes into rows of a megabyte each."""
 
 
 class ArrowTable:
@@ -27,18 +27,18 @@ class ArrowTable:
 
     @property
     def schema(self) -> Any:
-        """The pyarrow.Schema of the first file. Raises InvalidInput."""
+        """Return the pyarrow.Schema of the first file. Raises InvalidInput."""
         if self._schema is None:
             with _as_input_error():
                 self._schema = self._open(self._streams[0])[0].remove_metadata()
         return self._schema
 
     def columns(self) -> tuple[str, ...]:
-        """The names of the schema."""
+        """Return the names of the schema."""
         return check_columns(self.schema.names)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its rows with the given columns only."""
+        """Yield its rows with the given columns only."""
         number = 0
         for batch in self.batches(columns):
             for cells in as_python(batch).to_pylist():
@@ -46,7 +46,8 @@ class ArrowTable:
                 yield number, cells
 
     def batches(self, columns: Collection[str] | None = None) -> Iterator[Any]:
-        """Its rows as pyarrow.RecordBatch objects of `ROWS_PER_BATCH` rows, or `ROWS_DECODED`. Raises InvalidInput."""
+        """Yield its rows as pyarrow.RecordBatch objects of `ROWS_PER_BATCH` rows, or `ROWS_DECODED`. Raises
+        InvalidInput."""
         names = [name for name in self.columns() if columns is None or name in columns]
         for stream in self._streams:
             with _as_input_error():
@@ -81,18 +82,18 @@ class ArrowTable:
 
 
 class _as_input_error:
-    """Raises what pyarrow says of a damaged file as InvalidInput."""
+    """Raise pyarrow's error about a damaged file as InvalidInput."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, pa.ArrowException | OSError):
-            raise input_error("file", "not a Parquet or Arrow file that can be read", "Write it again") from error
+            raise input_error("file", "cannot be read as a Parquet or Arrow file", "Write the file again") from error
 
 
 def as_python(batch: Any) -> Any:
-    """``batch`` with times in microseconds, the finest that Python has."""
+    """Return ``batch`` with times in microseconds, the highest resolution of Python."""
     columns = [
         column.cast(pa.timestamp("us", column.type.tz), safe=False)
         if pa.types.is_timestamp(column.type) and column.type.unit == "ns"

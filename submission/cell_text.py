@@ -1,4 +1,4 @@
-"""A table's cell as text: in prompts, in ids and in CSV files."""
+"""A table's cell as text, for prompts, ids and CSV files."""
 
 import base64
 from datetime import date, datetime, time
@@ -8,9 +8,9 @@ import orjson
 
 
 def cell_text(value: Any) -> str:
-    """``value`` as text: null is empty, true and false as in JSON, dates in ISO 8601, lists and objects as JSON.
+    """Return ``value`` as text: null is empty, true and false as in JSON, dates in ISO 8601, lists and objects as JSON.
 
-    Bytes are UTF-8 text, or base64 where they are not.
+    Bytes are UTF-8 text, or base64 otherwise.
     """
     match value:
         case str():
@@ -35,5 +35,5 @@ def cell_text(value: Any) -> str:
 
 
 def cell_json(value: Any) -> bytes:
-    """``value`` as JSON; what JSON has no type for is text. Raises orjson.JSONEncodeError."""
+    """Return ``value`` as JSON. Types that JSON lacks become text. Raises orjson.JSONEncodeError."""
     return orjson.dumps(value, default=cell_text, option=orjson.OPT_NON_STR_KEYS)

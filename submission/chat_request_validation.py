@@ -17,7 +17,7 @@ ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "f
 MAX_WORD_CHARS: Final = 40
 
 Check = Callable[[Any], str | None]
-"""Returns what is wrong with a value, or None for a valid one."""
+"""Returns the error in a value, or None for a valid one."""
 
 _EXAMPLE_MESSAGE: Final = 'Use for example {"role": "user", "content": "..."}'
 _EXAMPLE_PART: Final = 'Use for example {"type": "text", "text": "..."}'
@@ -60,7 +60,7 @@ def _check_options(body: Mapping[str, Any]) -> None:
 def _no_messages(body: Mapping[str, Any], messages: Any) -> LineError:
     fix = 'Add "messages": [{"role": "user", "content": "..."}]'
     if messages is None:
-        wrong = "missing; prompt belongs to another endpoint" if "prompt" in body else "missing"
+        wrong = "is missing, and prompt belongs to another endpoint" if "prompt" in body else "missing"
     else:
         wrong = "empty" if messages == [] else "must be a list"
     return LineError("body.messages", wrong, fix)
@@ -87,7 +87,7 @@ def _check_parts(parts: list[Any], path: str) -> None:
         raise LineError(path, "empty", "Add at least one part")
     for index, part in enumerate(parts):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise LineError(f"{path}[{index}]", "needs a type", _EXAMPLE_PART)
+            raise LineError(f"{path}[{index}]", "needs the key type", _EXAMPLE_PART)
         if part["type"] in ("text", "input_text") and not isinstance(part.get("text"), str):
             raise LineError(f"{path}[{index}].text", "must be text", _EXAMPLE_PART)
 
@@ -120,7 +120,7 @@ def _stop(value: Any) -> str | None:
 
 def _word(value: Any) -> str | None:
     # It is kept in the log, and answers are grouped by it.
-    return None if isinstance(value, str) and len(value) <= MAX_WORD_CHARS else "must be one of the provider's words"
+    return None if isinstance(value, str) and len(value) <= MAX_WORD_CHARS else "must be one of the provider's values"
 
 
 def _tools(value: Any) -> str | None:
@@ -182,7 +182,7 @@ _CHECKS: Final[dict[str, Callable[[str, Any], None]]] = {
 
 def _check_schema(schema: Mapping[str, Any], path: str) -> None:
     if wrong := find_schema_error(schema):
-        raise LineError(path, f"not a usable JSON Schema: {wrong}", "Correct or simplify the schema")
+        raise LineError(path, f"is not a usable JSON Schema: {wrong}", "Correct or simplify the schema")
 
 
 _EXPECTS: Final[dict[str, Check]] = {
@@ -193,7 +193,7 @@ _EXPECTS: Final[dict[str, Check]] = {
     "choices": lambda value: (
         None
         if isinstance(value, list) and value and all(isinstance(choice, str) for choice in value)
-        else "must be a list of texts, not empty"
+        else "must be a non-empty list of texts"
     ),
 }
 

@@ -1,4 +1,4 @@
-"""When the answers of a batch are wanted, as users say it: within a time, or by the clock."""
+"""The deadline of a batch as users state it: a time from now, or a clock time."""
 
 import re
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ LONGEST: Final = timedelta(days=30)
 
 
 def deadline_within(text: str, now: datetime) -> datetime:
-    """``now`` and a time such as 90m, 24h or 2d. Raises ValueError with the fix."""
+    """Return ``now`` plus a time such as 90m, 24h or 2d. Raises ValueError with the fix."""
     found = _WINDOW.fullmatch(text.strip())
     window = timedelta(minutes=int(found[1]) * _MINUTES[found[2]]) if found is not None else LONGEST * 2
     if window > LONGEST:
@@ -21,9 +21,9 @@ def deadline_within(text: str, now: datetime) -> datetime:
 
 
 def deadline_by(text: str, now: datetime) -> datetime:
-    """The next moment at which a clock in the zone of ``now`` shows ``text`` (06:00), or the moment that ISO 8601 says.
+    """Return the next moment at which a clock in the zone of ``now`` shows ``text`` (06:00), or the ISO 8601 moment.
 
-    ``now`` has a time zone, and a moment without one is meant in it. Raises ValueError with the fix.
+    ``now`` has a time zone, and a moment without one is in that zone. Raises ValueError with the fix.
     """
     if (found := _CLOCK.fullmatch(text.strip())) is not None:
         moment = now.replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
@@ -34,5 +34,5 @@ def deadline_by(text: str, now: datetime) -> datetime:
         raise ValueError("give a time such as 06:00, or a moment such as 2030-01-31T06:00+01:00") from None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
     if not now < moment <= now + LONGEST:
-        raise ValueError("it must be in the future, and no more than 30 days ahead")
+        raise ValueError("the deadline must be in the future, and at most 30 days ahead")
     return moment

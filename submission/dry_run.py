@@ -1,4 +1,4 @@
-"""What a dry run says of a file: forecast, budget, deadlines side by side. Writes and calls nothing."""
+"""The report of a dry run: forecast, budget, and a comparison of deadlines. It writes and calls nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from submission.reservoir_sample import ReservoirSample
 from submission.submit import refuse_unpaid_pilot
 
 MAX_REJECTIONS: Final = 100
-"""How many rejected lines are kept."""
+"""Maximum number of rejected lines that are kept."""
 
 
 @dataclass(slots=True)
@@ -25,15 +25,15 @@ class LinesRead:
 
     rejected: int = 0
     rejections: list[RejectedLine] = field(default_factory=list)
-    """The first of them."""
+    """The first rejections."""
     followers: int = 0
-    """Those that get the answer of an identical query."""
+    """The lines that get the answer of an identical query."""
 
 
 def read_sample(lines: Iterable[InputLine | RejectedLine], keys: RequestKeys, sample: ReservoirSample) -> LinesRead:
-    """Has ``sample`` see the lines that would be asked; returns what becomes of the others.
+    """Pass the lines that would be asked to ``sample``, and return the others.
 
-    Answers of earlier batches that could be reused are not looked for.
+    Reusable answers of earlier batches are not looked up.
     """
     read = LinesRead()
     seen: set[bytes] = set()
@@ -104,7 +104,7 @@ def is_covered(report: Mapping[str, Any]) -> bool:
 def compare_deadlines(
     fleet: Fleet, forecast: Mapping[str, Any], ages: Mapping[str, Sequence[BatchAge]], *, within_s: float
 ) -> list[dict[str, Any]]:
-    """A row for the deadline that is asked for, to the minute, and for usual ones, by time. ``forecast`` as JSON."""
+    """Return a row for the requested deadline, to the minute, and for usual ones, by time. ``forecast`` as JSON."""
     # numpy, which commands do without that compare no deadlines
     from routing.lanes.deadline_forecast import USUAL_DEADLINES_S, forecast_deadline
 

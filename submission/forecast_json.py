@@ -1,4 +1,4 @@
-"""A forecast as JSON: printed, sent, and stored with its batch."""
+"""A forecast as JSON, which is printed, sent, and stored with its batch."""
 
 from typing import Any, Final
 

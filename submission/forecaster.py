@@ -1,4 +1,4 @@
-"""Forecasts a batch from a sample of its lines: by the serving router, the prices and earlier batches."""
+"""Forecasts a batch from a sample of its lines, by the serving router, the prices and earlier batches."""
 
 import asyncio
 import time
@@ -29,17 +29,18 @@ from submission.reservoir_sample import ReservoirSample
 log = structlog.get_logger()
 
 DECIDED_AT_ONCE: Final = 50
-"""Chunk size: the features of a thousand long prompts take 300 MB."""
+"""The chunk size. The features of a thousand long prompts take 300 MB."""
 
 SERVED_BYTES: Final = 1024**2
-"""Limit of a sample in services: a forecast takes half a second of CPU at most."""
+"""The limit of a sample in services, where a forecast takes half a second of CPU at most."""
 
 SERVING_TTL_S: Final = 10.0
-"""How long a loaded router is used for forecasts: loading takes longer than a small forecast."""
+"""How long, in seconds, a loaded router is used for forecasts, because loading takes longer than a small forecast."""
 
 FITS: Final = 5
 SHRINK: Final = 0.99
-"""So often a degraded forecast above the budget is made anew, each time with so much less than the ratio of the two."""
+"""How often a degraded forecast above the budget is repeated, and the factor on the share each time beyond the ratio of
+the two."""
 
 _serving: dict[tuple[str, str], tuple[Predictor | None, float]] = {}
 """Database and fleet → the classifier, and its expiry on the monotonic clock."""
@@ -47,17 +48,17 @@ _serving: dict[tuple[str, str], tuple[Predictor | None, float]] = {}
 
 @dataclass(slots=True)
 class Forecaster:
-    """Samples the lines of a batch and forecasts its cost, time and tiers. Writes and calls nothing."""
+    """Samples the lines of a batch and forecasts its cost, time and tiers. It writes and calls nothing."""
 
     settings: Settings
     fleet: Fleet
     engine: AsyncEngine | None
-    """The source of history; None forecasts without history."""
+    """The source of history. None: the forecast uses no history."""
     spec: BatchSpec
     sample: ReservoirSample = field(default_factory=ReservoirSample)
 
     async def forecast(self) -> Forecast:
-        """The forecast for the lines seen so far, at least one. Raises EvaluationError."""
+        """Return the forecast for the lines seen so far, at least one. Raises EvaluationError."""
         history, load = ForecastHistory(), QueueLoad(default_slots(self.fleet))
         if self.engine is not None:
             history = await load_history(
@@ -74,7 +75,7 @@ class Forecaster:
         return await asyncio.to_thread(self._forecast, predictor, history, load)
 
     def grader_warning(self) -> str | None:
-        """What is wrong with the grader that the user names, for these lines, and the fix; None where nothing is."""
+        """Return the problem with the user's grader for these lines, and the fix. None if there is no problem."""
         pilot = self.spec.pilot
         if pilot is None or pilot.grader is not GraderChoice.EXACT or not self.sample.lines:
             return None
@@ -82,13 +83,13 @@ class Forecaster:
         if 2 * free <= len(self.sample.lines):
             return None
         return (
-            "--grader exact compares word for word: two sentences hardly ever match, and each that differs counts as a "
-            "loss. fix: for answers of more than a few words use --grader judge (or none: the grader is then chosen by "
-            "the answers)"
+            "--grader exact compares word for word. Two sentences hardly ever match, and each difference "
+            "counts as a loss. fix: for answers of more than a few words use --grader judge, or omit --grader "
+            "so that the answers decide"
         )
 
     async def plan(self) -> Mapping[str, Any] | None:
-        """The forecast as stored with the batch; None where it fails."""
+        """Return the forecast as stored with the batch. None if it fails."""
         from evaluation.data.dataset_errors import EvaluationError
 
         try:
@@ -102,7 +103,8 @@ class Forecaster:
         return None
 
     async def _predictor(self) -> Predictor | None:
-        """The serving classifier. Imported late: without a forecast neither numpy nor scipy is needed."""
+        """Return the serving classifier. It is imported late, because without a forecast neither numpy nor scipy is
+        needed."""
         if "classifier" not in self.fleet.router.stages:
             return None
         from evaluation.models.artifact_cache import open_folder
@@ -143,10 +145,10 @@ class Forecaster:
     def _degraded(
         self, decisions: Sequence[Decision], history: ForecastHistory, load: QueueLoad, *, cap_usd: float, total: int
     ) -> Forecast:
-        """The forecast of ``decisions``, lowered as the route stage does.
+        """Return the forecast of ``decisions``, lowered as the route stage does.
 
-        What escalations cost is missing from the share of the queries that are routed later: the share is shrunk until
-        they are paid.
+        The route stage has less left for later queries because escalations also cost money, so the share is reduced
+        until the budget pays for them.
         """
         share_usd, tiers = cap_usd * len(decisions) / total, list[str]()
         for _ in range(FITS):
@@ -163,9 +165,9 @@ class Forecaster:
         return result
 
     def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
-        """None where the batch is too small for one, or one tier answers.
+        """Return the pilot, or None if the batch is too small for one, or one tier answers.
 
-        A judge is counted unless the lines say what is expected.
+        A judge is assumed unless the lines state an expected answer.
         """
         from evaluation.graders.grader_choice import choose_grader
         from evaluation.graders.text_graders import GraderKind
@@ -189,12 +191,12 @@ class Forecaster:
 
 
 def default_slots(fleet: Fleet) -> dict[str, int]:
-    """Calls in flight per tier with one worker process each, as `run` starts them."""
+    """Return the calls in flight per tier with one worker process each, as `run` starts them."""
     return {name: tier.concurrency for name, tier in fleet.tiers.items()}
 
 
 def _read(line: InputLine) -> tuple[Query, QueryBudget]:
-    """The query, and its ``max_cost_usd``."""
+    """Return the query, and its ``max_cost_usd``."""
     options = orjson.loads(line.options) if line.options else {}
     query = read_line(orjson.loads(line.body), options)
     return query, QueryBudget(options.get("max_cost_usd"))

@@ -9,23 +9,24 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class InputLimits:
-    """Limits of an input file. Sizes are bytes after decompression."""
+    """The limits of an input file. Sizes are bytes after decompression."""
 
     max_bytes: int = 4 * 1024**3
     max_line_bytes: int = 4 * 1024**2
     max_depth: int = 64
-    """Nesting of JSON objects and arrays within a line."""
+    """Maximum nesting of JSON objects and arrays within a line."""
     max_custom_id_chars: int = 512
-    """As for OpenAI batches."""
+    """The same limit as for OpenAI batches."""
     max_metadata_bytes: int = 16 * 1024
     raw_bytes: int = 2048
-    """How much of a rejected line is stored."""
+    """Maximum bytes of a rejected line that are stored."""
     longest_s: float = math.inf
-    """From the first byte to the last: blank lines are none, and gigabytes of them are a few kilobytes of gzip."""
+    """Maximum seconds from the first byte to the last. Blank lines are not counted, and gigabytes of them are a few
+    kilobytes of gzip."""
 
 
 class InputLine(NamedTuple):
-    """A valid query. (A named tuple: it takes a third of the time of a frozen dataclass.)
+    """A valid query. It is a named tuple, which takes a third of the time of a frozen dataclass.
 
     ``body`` is the chat-completions body as compact JSON that jsonb accepts: UTF-8, no NUL,
     no lone surrogate, no number beyond a double. ``options`` is a compact JSON object with any of
@@ -60,11 +61,11 @@ class RejectedLine:
     fix: str
     custom_id: str | None = None
     raw: bytes = dataclasses.field(default=b"", repr=False)
-    """The line's first bytes, for the file of rejected lines; never for a message or a log."""
+    """The line's first bytes, for the file of rejected lines. They never appear in a message or a log."""
     code: str | None = None
     """As in `LineError`."""
     unit: str = "line"
-    """What the input is made of: lines, or the rows of a table."""
+    """The unit of the input: lines, or the rows of a table."""
 
     def __str__(self) -> str:
         where = f"{self.unit} {self.line_no}" if self.line_no else "input"
@@ -74,8 +75,8 @@ class RejectedLine:
 class InvalidInput(Exception):
     """The input is rejected as a whole.
 
-    ``rejections`` may be cut off at a limit of the caller; ``total_seen`` counts the lines read. `read_lines` raises
-    it only for an input that cannot be read at all, where skipping invalid lines does not help.
+    ``rejections`` may be cut off at a limit of the caller. ``total_seen`` counts the lines read. `read_lines` raises it
+    only for an input that cannot be read at all, so that skipping invalid lines does not help.
     """
 
     def __init__(self, rejections: Sequence[RejectedLine], total_seen: int = 0) -> None:
@@ -85,5 +86,5 @@ class InvalidInput(Exception):
 
 
 def input_error(field: str, message: str, fix: str, *, total_seen: int = 0, code: str | None = None) -> InvalidInput:
-    """The error for an input that cannot be read at all."""
+    """Return the error for an input that cannot be read at all."""
     return InvalidInput([RejectedLine(0, field, message, fix, code=code)], total_seen)

@@ -1,4 +1,4 @@
-"""The queries of an input: lines, or rows of a table. What it is, its name or its content says."""
+"""The queries of an input: lines, or rows of a table. Its name or its content decides which."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -12,7 +12,8 @@ from submission.table_reader import TableFormat, format_by_content, format_by_na
 
 
 def input_format(stream: BinaryIO, mapping: RowMapping, *, name: str, named: TableFormat | None) -> TableFormat | None:
-    """None for lines of queries. The content says it where ``named`` does not, and a mapping asks for a table.
+    """Return the table format, or None for lines of queries. The content decides if ``named`` does not and there is a
+    mapping.
 
     Raises InvalidInput for a mapping to columns that lines of text do not have.
     """
@@ -33,9 +34,10 @@ def input_format(stream: BinaryIO, mapping: RowMapping, *, name: str, named: Tab
 def read_upload(
     stream: BinaryIO, mapping: RowMapping | None, *, name: str, fleet: Fleet, limits: InputLimits, endpoint: Endpoint
 ) -> Iterator[InputLine | RejectedLine]:
-    """The queries of a file that came over HTTP: JSON lines, or for a ``mapping`` all that the command line reads.
+    """Return the queries of an uploaded file: JSON lines, or with a ``mapping`` everything that the command line reads.
 
-    ``stream`` can seek to its start. Raises InvalidInput; for Parquet and Arrow files, which are read out of order.
+    ``stream`` can seek to its start. Raises InvalidInput, also for Parquet and Arrow files, which are read out of
+    order.
     """
     if mapping is None:
         return read_lines(stream, fleet=fleet, limits=limits, json_only=True, endpoint=endpoint)

@@ -1,4 +1,4 @@
-"""Errors of a line as JSON and as data for Postgres."""
+"""Errors of a line as JSON, and as data for Postgres."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ _NUL_ESCAPE: Final = b"\\u0000"
 
 
 def json_error(raw: bytes, error: orjson.JSONDecodeError) -> LineError:
-    """Why ``raw`` is not JSON, with more precision than the parser's message, and the fix."""
+    """Return why ``raw`` is not JSON, with more precision than the parser's message, and the fix."""
     try:
         raw.decode()
     except UnicodeDecodeError as encoding:
@@ -38,7 +38,7 @@ def json_error(raw: bytes, error: orjson.JSONDecodeError) -> LineError:
 
 
 def encoding_error(error: UnicodeDecodeError) -> LineError:
-    """Where the bytes are not UTF-8."""
+    """Return the position at which the bytes are not UTF-8."""
     return LineError("line", f"not UTF-8 at byte {error.start + 1}", "Save the file as UTF-8")
 
 
@@ -52,7 +52,7 @@ def check_storable(raw: bytes, line: dict[str, Any], *, max_depth: int) -> None:
 
 @lru_cache(maxsize=1024)
 def closest_option_key(key: str, *, options: frozenset[str]) -> str | None:
-    """The option that ``key`` misspells; None for a key of the user's own."""
+    """Return the option that ``key`` misspells, or None for a key of the user's own."""
     if len(key) > 20:
         return None
     name = key.lower()

@@ -41,15 +41,15 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SAID_EVERYWHERE: Final = frozenset(
     {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop"}
 )
-"""No protocol refuses these."""
-_ELSEWHERE: Final = "Leave it out, or name a model that takes it"
+"""Fields that every protocol accepts."""
+_ELSEWHERE: Final = "Remove it, or name a model that accepts it"
 _SHORT_ID_CHARS: Final = 40
 _KEPT_NAMES: Final = 1000
 _MAX_COST_USD: Final = 1e6
 _EXAMPLE_LINE: Final = 'Use {"query": "..."} or an OpenAI Batch line'
 
 _line: Final[Callable[[tuple[int, str, bytes, bytes | None]], InputLine]] = partial(tuple.__new__, InputLine)
-"""``InputLine(*…)`` in two thirds of the time: the ``__new__`` of a named tuple is a Python function."""
+"""``InputLine(*…)`` in two thirds of the time, because the ``__new__`` of a named tuple is a Python function."""
 
 __all__ = [
     "InputLimits",
@@ -70,12 +70,12 @@ def read_lines(
     json_only: bool = False,
     endpoint: Endpoint | None = None,
 ) -> Iterator[InputLine | RejectedLine]:
-    """The queries of ``stream`` in order, with rejections of invalid lines. Skips blank lines.
+    """Yield the queries of ``stream`` in order, and rejections of invalid lines. Blank lines are skipped.
 
-    The first line that is not blank selects the format: a JSON object means JSON lines (both JSON forms may be
-    mixed), anything else plain text, or broken JSON for ``json_only``. Gzip is detected by its first bytes.
-    All lines are for ``endpoint``; None: for that of the first.
-    Raises InvalidInput where the input as a whole cannot be read or has no query.
+    The first line that is not blank selects the format: a JSON object means JSON lines (both JSON forms may be mixed),
+    anything else plain text, or broken JSON for ``json_only``. Gzip is detected by its first bytes. All lines are for
+    ``endpoint`` (None: for that of the first line). Raises InvalidInput if the input as a whole cannot be read or has
+    no query.
     """
     limits = limits or InputLimits()
     pieces = enumerate(split_lines(stream, limits=limits), start=1)
@@ -107,7 +107,7 @@ def read_objects(
     limits: InputLimits | None = None,
     endpoint: Endpoint | None = None,
 ) -> Iterator[InputLine | RejectedLine]:
-    """The same for parsed lines of a Celery message or a request."""
+    """Do the same for parsed lines of a Celery message or a request."""
     reader = LineReader(fleet, limits or InputLimits(), endpoint)
     for number, line in enumerate(objects, start=1):
         try:
@@ -139,7 +139,7 @@ def _text_line(
 
 
 def _is_json_object(raw: bytes) -> bool:
-    """For any keys: with misspelt ones the line would be sent as a prompt."""
+    """Whether the line is a JSON object with any keys. One with misspelled keys would otherwise be sent as a prompt."""
     try:
         return isinstance(orjson.loads(raw), dict)
     except orjson.JSONDecodeError:
@@ -151,25 +151,25 @@ def _simple_body(query: str) -> bytes:
 
 
 class LineReader:
-    """Reads JSON lines one at a time, and keeps their custom ids."""
+    """Reads JSON lines one at a time, and stores their custom ids."""
 
     def __init__(self, fleet: Fleet, limits: InputLimits, endpoint: Endpoint | None = None) -> None:
         self.limits = limits
         self._endpoint = endpoint
-        """None until the first line is read, which then decides."""
+        """None until the first line is read, which decides it."""
         self._other = None if endpoint is Endpoint.CHAT else endpoint
-        """The endpoint that lines are translated from; None for chat completions."""
+        """The endpoint that lines are translated from. None for chat completions."""
         self._fleet = fleet
         self._seen: set[str | bytes] = set()
         self._short_id_chars = min(_SHORT_ID_CHARS, limits.max_custom_id_chars)
         self._pins: dict[str, str | None] = {"": None, "auto": None}
         self._meanings: dict[str, str] = {}
-        """By name in ``model``: what it stands for."""
+        """The meaning of each name in ``model``."""
         self._answering: dict[str | None, list[tuple[Adapter, Model]]] = {}
         """By pin: the deployments that may answer."""
 
     def read(self, raw: bytes, number: int) -> InputLine | RejectedLine:
-        """The query on line ``number``; ``raw`` is stripped of white space."""
+        """Read the query on line ``number``. ``raw`` is stripped of white space."""
         try:
             fields = orjson.loads(raw)
         except orjson.JSONDecodeError as broken:
@@ -192,7 +192,7 @@ class LineReader:
         return self._reject(number, error, raw, fields)
 
     def _read_minimal(self, fields: dict[str, Any], number: int) -> InputLine | None:
-        """The most frequent simple line, a valid id and query, in one step. None for any other line."""
+        """Read the most frequent simple line, a valid id and query, in one step. Return None for any other line."""
         query, custom_id = fields.get("query"), fields.get("id")
         if (
             type(query) is str
@@ -222,7 +222,7 @@ class LineReader:
         check_request(body)
         if not self._fleet.budgets.allow_unbounded and (open_end := unbounded(body)):
             field, why = open_end
-            fix = "Leave it out, or set allow_unbounded = true under [budgets] in the fleet file"
+            fix = "Remove it, or set allow_unbounded = true under [budgets] in the fleet file"
             raise LineError(f"body.{field}", f"its cost has no bound: {why}", fix, UNBOUNDED_COST)
         name = self._unaliased(body.get("model") or "")
         if self._pins.get(name, name) is not None:
@@ -237,7 +237,7 @@ class LineReader:
         return _line((number, fields["custom_id"], orjson.dumps(body), options))
 
     def _read_embeddings(self, fields: dict[str, Any], body: dict[str, Any], number: int) -> InputLine:
-        """A line whose ``body`` is checked; it is pinned to the fleet's embedding model, whatever names that."""
+        """Read a line with a checked ``body``. It is pinned to the fleet's embedding model, whatever names that."""
         fleet = self._fleet
         if fleet.embedding_tier is None:
             raise LineError("url", NO_EMBEDDING_TIER, EMBEDDING_TIER_FIX, "no_embedding_tier")
@@ -246,7 +246,9 @@ class LineReader:
             name = fleet.aliases.get(name, name)
         self._check_pin(name, "body.model")
         if fields.get("expects") is not None:
-            raise LineError("expects", "vectors have no form that could be checked", "Leave it out")
+            raise LineError(
+                "expects", "does not apply to embeddings, which have no form that could be checked", "Leave it out"
+            )
         deployments = fleet.deployments(fleet.embedding_tier)
         pin = deployments[0].model
         self._pins[pin] = fleet.embedding_tier
@@ -359,16 +361,18 @@ class LineReader:
             self._other = None if self._endpoint is Endpoint.CHAT else self._endpoint
         if url != self._endpoint:
             fix = "Write a file for each endpoint"
-            raise LineError("url", f"the other lines are for {self._endpoint}: a batch has one endpoint", fix)
+            raise LineError(
+                "url", f"is not {self._endpoint}, the endpoint of the other lines. A batch has one endpoint", fix
+            )
 
     def _in_own_words(self, error: LineError) -> LineError:
-        """``error`` with the name that the field has at the line's endpoint."""
+        """Return ``error`` with the field's name at the line's endpoint."""
         if self._other is None or not error.field.startswith("body."):
             return error
         return replace(error, field=f"body.{field_name(self._other, error.field.removeprefix('body.'))}")
 
     def _unaliased(self, name: Any) -> Any:
-        """What a line's ``model`` stands for by the fleet's aliases."""
+        """Return the meaning of a line's ``model`` by the fleet's aliases."""
         if not self._fleet.aliases or not isinstance(name, str):
             return name
         if name not in self._meanings:
@@ -391,13 +395,17 @@ class LineReader:
             raise LineError(field, f"the fleet has no tier or model of that name{quoted(pin)}", fix) from None
         embeds = self._other is Endpoint.EMBEDDINGS
         if tier is not None and (tier == self._fleet.embedding_tier) is not embeds:
-            wrong = "it answers chat completions, no embeddings" if embeds else "it answers embeddings alone"
+            wrong = (
+                "names a model that answers chat completions, and no embeddings"
+                if embeds
+                else ("names a model that only answers embeddings")
+            )
             raise LineError(field, wrong, f"Use {self._tier_names}, or a model of such a tier")
         self._pins[pin] = tier
 
     @property
     def _tier_names(self) -> str:
-        """What ``model`` may be beside the name of a model."""
+        """The names that ``model`` may have besides the name of a model."""
         fleet = self._fleet
         embeds = self._other is Endpoint.EMBEDDINGS
         return ", ".join(["auto", *([str(fleet.embedding_tier)] if embeds else fleet.chat_tiers)])
@@ -445,7 +453,7 @@ _OPTION_CHECKS: Final[dict[str, Callable[[Any, InputLimits], None]]] = {
 
 
 def _has_parts(body: dict[str, Any]) -> bool:
-    """Whether a message is more than text: a protocol may not take all that may stand in one."""
+    """Whether a message contains more than text, some of which a protocol may not accept."""
     return not all(
         isinstance(message.get("content"), str) and message["role"] in ("user", "system")
         for message in body["messages"]
@@ -453,7 +461,9 @@ def _has_parts(body: dict[str, Any]) -> bool:
 
 
 def _oversize(number: int, piece: OversizedLine, *, limits: InputLimits) -> RejectedLine:
-    error = LineError("line", f"longer than {limits.max_line_bytes} bytes", "Shorten it; no model takes that much")
+    error = LineError(
+        "line", f"longer than {limits.max_line_bytes} bytes", "Shorten it, because no model accepts this length"
+    )
     return _reject(number, error, piece.head, limits=limits)
 
 

@@ -41,7 +41,7 @@ class OversizedLine(NamedTuple):
 
 
 def split_lines(stream: ReadStream, *, limits: InputLimits) -> Iterator[bytes | OversizedLine]:
-    """The lines of ``stream`` without ``\\n`` and without a byte order mark.
+    """Yield the lines of ``stream`` without ``\\n`` and without a byte order mark.
 
     Raises InvalidInput for known binary formats, broken gzip, and more than ``limits.max_bytes``.
     """
@@ -78,7 +78,8 @@ def _measured(line: bytes, *, limits: InputLimits) -> bytes | OversizedLine:
 
 
 def plain_chunks(stream: ReadStream, *, limits: InputLimits) -> Iterator[bytes]:
-    """The bytes of ``stream``, decompressed, without a byte order mark. Raises InvalidInput as `split_lines` does."""
+    """Yield the bytes of ``stream``, decompressed, without a byte order mark. Raises InvalidInput as `split_lines`
+    does."""
     seen, until = 0, time.monotonic() + limits.longest_s
     for chunk in _plain(stream):
         if not seen:
@@ -112,7 +113,7 @@ def _plain(stream: ReadStream) -> Iterator[bytes]:
 
 
 def _gunzipped(first: bytes, stream: ReadStream) -> Iterator[bytes]:
-    """What is in a gzip file, in pieces: an empty one for a member of it that holds nothing."""
+    """Yield the contents of a gzip file in pieces. A member without content gives an empty piece."""
     member = zlib.decompressobj(wbits=31)
     packed = first
     try:

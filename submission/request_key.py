@@ -1,4 +1,4 @@
-"""Which lines ask the same: a hash of the request where its user says that one answer is as good as another."""
+"""Hashes of requests that may share an answer, because their user accepts one answer for identical requests."""
 
 import re
 from collections.abc import Sequence
@@ -14,23 +14,23 @@ from routing.query import read_line, workload_of
 from submission.input_line import InputLine
 
 _AT_ZERO: Final = re.compile(rb'"temperature":-?0(?:\.0+)?[,}]')
-"""Matches every line at temperature 0, and some where the text is elsewhere in the line."""
+"""Matches every line with temperature 0, and also some lines with this text elsewhere."""
 
 _IRRELEVANT: Final = frozenset(
     {"metadata", "user", "safety_identifier", "store", "prompt_cache_key", "prompt_cache_retention"}
 )
-"""Fields of a body that no answer depends on."""
+"""Fields of a body that do not affect the answer."""
 
 
 class RequestKeys:
-    """Keys of the lines of one batch. ``dedup``: the user says so of all its lines."""
+    """The keys of the lines of one batch. ``dedup``: all identical lines share an answer."""
 
     def __init__(self, fleet: Fleet, *, dedup: bool = False) -> None:
         self._rules = fleet.answer_sharing
         self._dedup = dedup
 
     def of(self, lines: Sequence[InputLine]) -> list[RequestKey | None] | None:
-        """The key of each line that may take another's answer; None where there is none at all."""
+        """Return the key of each line that may share an answer. None if there is none at all."""
         # A batch has one endpoint; the same input always has the same vector.
         embeds = bool(lines) and endpoint_of(lines[0].options) is Endpoint.EMBEDDINGS
         # Nearly all lines are like this, and are not parsed again for it.
@@ -69,5 +69,5 @@ class RequestKeys:
 
 
 def _normal(value: Any) -> Any:
-    """1.0 as 1: the same number."""
+    """Return 1.0 as 1, the same number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -23,7 +23,7 @@ class ReservoirSample:
     def __init__(self, size: int = SAMPLED_LINES, *, max_bytes: int = SAMPLED_BYTES, seed: int = 0) -> None:
         self.lines: list[InputLine] = []
         self.seen = 0
-        """Valid lines so far."""
+        """The number of valid lines so far."""
         self._size = size
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -32,7 +32,7 @@ class ReservoirSample:
         self._next = size + self._gap()
 
     def see(self, line: InputLine) -> None:
-        """Counts ``line``, and may sample it."""
+        """Count ``line``, and possibly sample it."""
         self.seen += 1
         if self.seen <= self._size:
             self.lines.append(line)
@@ -49,13 +49,13 @@ class ReservoirSample:
             self._halve()
 
     def see_all(self, lines: Iterable[InputLine]) -> None:
-        """Counts ``lines``, and may sample each."""
+        """Count ``lines``, and possibly sample each."""
         for line in lines:
             self.see(line)
 
     def _halve(self) -> None:
-        """Drops a random half. Each line has a random key in (0, 1); the sample has the smallest keys, and the weight
-        is their maximum. Without the maximum, the next one is the largest of ``n - 1`` keys below it."""
+        """Drop a random half. Each line has a random key in (0, 1). The sample has the smallest keys, and the weight is
+        their maximum. Without the maximum, the next one is the largest of ``n - 1`` keys below it."""
         if len(self.lines) < self._size:  # not full: it holds every line seen
             self._size = len(self.lines)
             self._weight = self._largest_of(self._size)
@@ -66,9 +66,9 @@ class ReservoirSample:
         self._next = self.seen + self._gap()
 
     def _largest_of(self, count: int) -> float:
-        """The maximum of ``count`` random numbers in (0, 1)."""
+        """Return the maximum of ``count`` random numbers in (0, 1)."""
         return math.exp(math.log(1.0 - self._draw.random()) / count)
 
     def _gap(self) -> int:
-        """Number of lines until the next key below the weight."""
+        """Return the number of lines until the next key below the weight."""
         return math.floor(math.log(1.0 - self._draw.random()) / math.log1p(-self._weight)) + 1

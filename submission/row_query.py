@@ -26,36 +26,37 @@ MAX_PROMPT_CHARS: Final = InputLimits().max_line_bytes
 
 _SHOWN_COLUMNS: Final = 20
 _QUESTIONS: Final = frozenset({"question", "prompt", "query", "text", "input"})
-"""Names of columns that an error proposes first."""
+"""Names of columns that an error suggests first."""
 _FILTERS: Final = ("trim", "lower", "upper", "title")
-"""What a template of somebody else may use."""
+"""The filters that an untrusted template may use."""
 _DEEPEST: Final = 8
-"""Filters and keys one upon another in it: Jinja2 takes time with the fourth power of their number."""
+"""Maximum nesting of filters and keys, because Jinja2's time grows with the fourth power of their number."""
 _COMPARED_COLUMNS: Final = 100
 _COMPARED_CHARS: Final = 80
-"""Of names, to find the one that is meant: that takes time with the third power of their length."""
+"""Maximum length of names that are compared to find a similar one, because this time grows with the third power of the
+length."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowMapping:
-    """What the columns of a table mean, as the user says."""
+    """The meaning of a table's columns, as the user states it."""
 
     prompt: str | None = None
-    """A Jinja2 template; None takes ``column``."""
+    """A Jinja2 template. None: ``column`` is used."""
     column: str | None = None
     id_column: str | None = None
     tier_column: str | None = None
     metadata_columns: tuple[str, ...] = ()
     expected_column: str | None = None
-    """Holds the right answers, where they are known."""
+    """The column with the right answers, if they are known."""
     expects: Mapping[str, Any] | None = field(default=None)
-    """What every answer must be, see `routing.query.Expectation`."""
+    """The required shape of every answer, see `routing.query.Expectation`."""
     workload_column: str | None = None
-    """Names each row's workload; an empty cell names none."""
+    """The column that names each row's workload. An empty cell names none."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said."""
+        """Whether no option is set."""
         return self == RowMapping()
 
 
@@ -65,20 +66,20 @@ class RowQueries:
     def __init__(
         self, table: InputTable, mapping: RowMapping, *, name: str, is_ready: bool = False, is_trusted: bool = True
     ) -> None:
-        """``is_ready``: without a mapping, the rows are query lines as they are.
+        """``is_ready``: without a mapping, the rows are already query lines.
 
-        ``is_trusted``: the user runs this process, so a template may compute what it likes.
+        ``is_trusted``: the user runs this process, so a template may compute anything.
 
-        Raises InvalidInput where the mapping does not fit the table.
+        Raises InvalidInput if the mapping does not fit the table.
         """
         self._table = table
         self._mapping = mapping
         self._is_ready = is_ready and mapping.is_empty
         self._render: Callable[[Cells], str]
         self._question: str
-        """What holds the question, in messages."""
+        """The name of the column or template with the question, for messages."""
         self._used: set[str] | None = None
-        """The columns that are read; None for all."""
+        """The columns that are read. None: all."""
         if self._is_ready:
             return
         columns = table.columns()
@@ -110,7 +111,7 @@ class RowQueries:
     def lines(
         self, fleet: Fleet, *, limits: InputLimits | None = None, endpoint: Endpoint | None = None
     ) -> Iterator[InputLine | RejectedLine]:
-        """The queries of the rows in their order, for ``endpoint``, with rejections of invalid rows."""
+        """Yield the queries of the rows in order, for ``endpoint``, and rejections of invalid rows."""
         limits = limits or InputLimits()
         reader = LineReader(fleet, limits, endpoint)
         is_empty = True
@@ -155,7 +156,7 @@ class RowQueries:
         return line
 
     def _named(self, line: RejectedLine, cells: Cells | LineError, *, limits: InputLimits) -> RejectedLine:
-        """``line`` in terms of the table's columns."""
+        """Return ``line`` in terms of the table's columns."""
         mapping = self._mapping
         field_, message, fix = line.field, line.message, line.fix
         if not self._is_ready:
@@ -166,7 +167,7 @@ class RowQueries:
                     field_ = self._question
                 case "id" | "custom_id":
                     field_ = f"column {mapping.id_column}"
-                    fix = "Give each row a value of its own, or leave out --id"
+                    fix = "Give each row a unique value, or omit --id"
                     if line.code == DUPLICATE_CUSTOM_ID:
                         message = "an earlier row has the same value"
                 case "tier":
@@ -190,7 +191,7 @@ class RowQueries:
 
 
 def _compile(source: str, *, is_trusted: bool) -> tuple[jinja2.Template, set[str]]:
-    """The template and the columns that it needs. Raises InvalidInput."""
+    """Return the template and the columns that it needs. Raises InvalidInput."""
     environment = SandboxedEnvironment(
         undefined=jinja2.StrictUndefined,
         finalize=cell_text,
@@ -204,7 +205,7 @@ def _compile(source: str, *, is_trusted: bool) -> tuple[jinja2.Template, set[str
         variables = meta.find_undeclared_variables(parsed)
         template = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
-        what = f"not a Jinja2 template: {error.message} (line {error.lineno})"
+        what = f"is not a valid Jinja2 template: {error.message} (line {error.lineno})"
         raise input_error("--prompt", what, "Write columns as {{column}}, for example 'Classify: {{body}}'") from error
     except (RecursionError, SyntaxError):  # of Jinja2's parser, and of Python's where it reads what Jinja2 wrote
         raise _too_deep() from None
@@ -218,7 +219,7 @@ def _too_deep() -> InvalidInput:
 
 
 def _require_plain(parsed: nodes.Node, depth: int = 0) -> None:
-    """Raise InvalidInput where somebody else's template does more than name columns."""
+    """Raise InvalidInput if an untrusted template does more than name columns."""
     for node in parsed.iter_child_nodes():
         if not _is_plain(node):
             what = f"a {type(node).__name__.lower()} in line {node.lineno}: over HTTP a template only names columns"
@@ -229,7 +230,7 @@ def _require_plain(parsed: nodes.Node, depth: int = 0) -> None:
 
 
 def _is_plain(node: nodes.Node) -> bool:
-    """Whether the cells bound the time and memory that a node takes, as they do not those of ``"a" * 10**9``."""
+    """Whether the cells bound the time and memory of a node, unlike ``"a" * 10**9``."""
     if isinstance(node, nodes.Filter):
         return node.name in _FILTERS and not (node.args or node.kwargs or node.dyn_args or node.dyn_kwargs)
     return isinstance(node, (nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getitem, nodes.Const))
@@ -256,7 +257,8 @@ def _rendered(template: jinja2.Template, cells: Cells) -> str:
 
 
 def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> str:
-    """The column of questions where there is one only. Raises InvalidInput; its example has none of ``but``."""
+    """Return the column of questions if there is only one. Raises InvalidInput with an example that has none of
+    ``but``."""
     if len(columns) == 1:
         return columns[0]
     if not columns:
@@ -266,7 +268,7 @@ def _only_column(columns: Sequence[str], name: str, *, but: Collection[str]) -> 
     places = " ".join(f"{{{{{each}}}}}" if each.isidentifier() else f'{{{{row["{each}"]}}}}' for each in guess)
     raise input_error(
         name,
-        f"has {len(columns)} columns: {_listed(columns)}; no option names the one with the question",
+        f"has {len(columns)} columns: {_listed(columns)}. No option names the one with the question",
         f"""Add --column {_quoted(guess[-1])}, or a prompt: --prompt 'Classify: {places}'""",
     )
 

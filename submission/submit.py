@@ -23,11 +23,11 @@ from submission.reservoir_sample import ReservoirSample
 from telemetry.tracing import suppress_tracing_errors, traces
 
 MAX_REJECTIONS = 1000
-"""Number of invalid lines after which reading stops."""
+"""Reading stops after this number of invalid lines."""
 
 LINES_PER_WRITE = 500
 BYTES_PER_WRITE = 1024**2
-"""Limits of one write, for bounded memory. A write blocks the loop for a millisecond or two."""
+"""Limits of one write, for bounded memory. A write blocks the event loop for one or two milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SubmitResult:
 
 
 class IdempotencyConflict(ValueError):
-    """The idempotency key belongs to a batch of other lines, ``public_id``."""
+    """The idempotency key belongs to a batch with other lines, ``public_id``."""
 
     def __init__(self, public_id: str) -> None:
         super().__init__(
@@ -59,11 +59,11 @@ async def submit(
     skip_invalid: bool = False,
     forecaster: Forecaster | None = None,
 ) -> SubmitResult:
-    """Writes ``lines`` into Postgres as one batch, ready for the route stage, with the forecast of ``forecaster``.
+    """Write ``lines`` into Postgres as one batch, ready for the route stage, with the forecast of ``forecaster``.
 
-    Raises InvalidInput where a line is invalid and ``skip_invalid`` is false, where no line is valid, or where the
-    budget does not pay for the pilot; the batch then does not exist. Raises IdempotencyConflict where the key of
-    ``spec`` belongs to other lines.
+    Raises InvalidInput if a line is invalid and ``skip_invalid`` is false, if no line is valid, or if the budget does
+    not pay for the pilot. The batch then does not exist. Raises IdempotencyConflict if the key of ``spec`` belongs to
+    other lines.
     """
     if spec.pilot is not None and (problem := grader_problem(spec.pilot.grader, fleet)) is not None:
         name, _, fix = problem.partition(". fix: ")
@@ -78,7 +78,7 @@ async def submit(
         sample = None if forecaster is None else forecaster.sample
         rejected = await _write_lines(lines, writer, keys, sample, skip_invalid=skip_invalid)
         if spec.pilot is not None and writer.endpoint is Endpoint.EMBEDDINGS:
-            raise input_error("quality", "embeddings have no quality floor", "Leave it out")
+            raise input_error("quality", "does not apply to embeddings", "Leave it out")
         if forecaster is not None and forecaster.sample.seen:  # else every line has the answer of an earlier batch
             writer.plan = await forecaster.plan()
             refuse_unpaid_pilot(writer.plan, fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd)
@@ -89,9 +89,9 @@ async def submit(
 
 
 def refuse_unpaid_pilot(plan: Mapping[str, Any] | None, cap_usd: float | None) -> None:
-    """Raises InvalidInput where a pilot costs more than the budget even at the low end of the forecast.
+    """Raise InvalidInput if a pilot costs more than the budget even at the low end of the forecast.
 
-    It would be paid for and never decided: nothing is certified on a part of a sample that the budget chose.
+    The pilot would be paid for and never decided, because a sample that the budget chose certifies nothing.
     """
     if plan is None or plan["pilot"] is None or cap_usd is None:
         return
@@ -114,7 +114,7 @@ async def submit_with_retry(
     spec: BatchSpec,
     forecaster: Callable[[], Forecaster],
 ) -> SubmitResult:
-    """`submit` for a producer that receives no error: waits while Postgres is down."""
+    """Call `submit` for a producer that receives no error. It waits while Postgres is down."""
     while True:
         try:
             return await submit(lines(), engine=engine, fleet=fleet, spec=spec, forecaster=forecaster())
@@ -134,7 +134,7 @@ async def _write_lines(
     *,
     skip_invalid: bool,
 ) -> list[RejectedLine]:
-    """``sample`` sees the lines that are asked."""
+    """Write the lines. ``sample`` sees the lines that are asked."""
     rejected: list[RejectedLine] = []
     seen = 0
     for valid, invalid in _chunks(lines):
@@ -154,7 +154,7 @@ async def _write_lines(
 
 
 def _content_of(lines: Iterable[InputLine | RejectedLine], *, skip_invalid: bool) -> bytes | None:
-    """The hash of the lines as a batch would have it; None where they would not be one."""
+    """Return the hash of the lines as a batch would have it, or None if they are not one batch."""
     content = hashlib.sha256()
     for prompts, rejected in _chunks(lines):
         if rejected and not skip_invalid:

@@ -1,6 +1,6 @@
 """Reads tables row by row in bounded memory: CSV, TSV, JSON arrays, JSON lines, Parquet and Arrow files.
 
-A row has a number: 1 for the first below the header, in every format; JSON lines keep the numbers of their lines.
+Rows are numbered. The first row below the header is 1 in every format. JSON lines keep the numbers of their lines.
 """
 
 import codecs
@@ -24,7 +24,7 @@ from submission.json_line_errors import json_error
 from submission.line_splitter import OversizedLine, plain_chunks, split_lines
 
 ROWS_PER_BATCH: Final = 1000
-"""Of Arrow data that are in memory at a time."""
+"""Maximum rows of Arrow data in memory at a time."""
 
 DATA_EXTRA: Final = "pip install 'pointsman[data]'"
 
@@ -32,12 +32,12 @@ Cells = dict[str, Any]
 """A row by column."""
 
 NumberedRow = tuple[int, Cells | LineError]
-"""A row with its number, or what is wrong with it."""
+"""A row with its number, or the error in it."""
 
 _DELIMITERS: Final = ",;\t|"
 _MAX_COLUMNS: Final = 10_000
 _ROWS_FOR_COLUMNS: Final = 100
-"""Objects by which the columns of JSON are known; a later object may lack one."""
+"""The number of first objects that define the columns of JSON. A later object may lack one."""
 
 
 class TableFormat(StrEnum):
@@ -68,22 +68,24 @@ class InputTable(Protocol):
     """Rows that can be read several times."""
 
     unit: str
-    """What a row is called in messages: ``row`` or ``line``."""
+    """The name of a row in messages: ``row`` or ``line``."""
 
     def columns(self) -> tuple[str, ...]:
-        """Its columns in their order, as far as they are known without reading all of it. Raises InvalidInput."""
+        """Return the columns in order, as far as they are known without reading the whole table. Raises
+        InvalidInput."""
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its rows from the start, for None with every column. Raises InvalidInput where it cannot be read."""
+        """Yield the rows from the start, with every column for None. Raises InvalidInput if the table cannot be
+        read."""
 
 
 def format_by_name(name: str) -> TableFormat | None:
-    """The format that the suffix of a file says; None where it says none."""
+    """Return the format of a file's suffix, or None."""
     return _SUFFIXES.get(Path(name.lower().removesuffix(".gz")).suffix)
 
 
 def format_by_content(stream: BinaryIO) -> TableFormat:
-    """The format of rows without a telling name, by their first bytes; the stream is read from its start."""
+    """Return the format by the first bytes. The stream is read from its start."""
     stream.seek(0)
     first = stream.read(8)
     if first.startswith(b"PAR1"):
@@ -98,7 +100,7 @@ def format_by_content(stream: BinaryIO) -> TableFormat:
 
 
 def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputLimits | None = None) -> InputTable:
-    """The table in ``streams``, several only of Parquet or Arrow. Raises InvalidInput."""
+    """Return the table in ``streams``. Several streams are only for Parquet or Arrow. Raises InvalidInput."""
     limits = limits or InputLimits()
     match form:
         case TableFormat.CSV | TableFormat.TSV:
@@ -117,24 +119,26 @@ def open_table(streams: Sequence[BinaryIO], form: TableFormat, *, limits: InputL
 
 
 def open_lines(stream: BinaryIO) -> InputTable:
-    """Lines of queries as a table: the keys of JSON lines, or one column of plain text. Raises InvalidInput."""
+    """Return lines of queries as a table: the keys of JSON lines, or one column of plain text. Raises InvalidInput."""
     if format_by_content(stream) is TableFormat.JSONL:
         return JsonLinesTable(stream, limits=InputLimits())
     return TextTable(stream, limits=InputLimits())
 
 
 def check_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """``names`` with a name for each unnamed column, such as the index that pandas writes. Raises InvalidInput."""
+    """Return ``names`` with a name for each unnamed column, such as the index that pandas writes. Raises
+    InvalidInput."""
     named = tuple(name or f"column_{number}" for number, name in enumerate(names, start=1))
     if len(named) > _MAX_COLUMNS:
-        raise input_error("columns", f"more than {_MAX_COLUMNS}", "Leave out those that no prompt needs")
+        raise input_error("columns", f"has more than {_MAX_COLUMNS} columns", "Remove columns that no prompt needs")
     if repeated := next((name for name, times in Counter(named).items() if times > 1), None):
-        raise input_error("columns", f"two are named {repeated[:80]!r}", "Rename one of them")
+        raise input_error("columns", f"two columns are named {repeated[:80]!r}", "Rename one of them")
     return named
 
 
 def every_column(table: InputTable) -> tuple[str, ...]:
-    """All columns of ``table``: of JSON, the keys of every object, for which it is read whole. Raises InvalidInput."""
+    """Return all columns of ``table``. JSON is read completely to find the keys of every object. Raises
+    InvalidInput."""
     return table.every_column() if isinstance(table, _ObjectTable) else table.columns()
 
 
@@ -152,7 +156,7 @@ class TextTable:
         return ("query",)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its lines but blank ones; one that is not UTF-8 or too long is empty."""
+        """Yield the lines that are not blank. A line that is not UTF-8 or too long is empty."""
         self._stream.seek(0)
         for number, piece in enumerate(split_lines(self._stream, limits=self._limits), start=1):
             text = b"" if isinstance(piece, OversizedLine) else piece.strip()
@@ -166,18 +170,18 @@ class CsvTable:
     unit = "row"
 
     def __init__(self, stream: BinaryIO, *, delimiter: str | None, limits: InputLimits) -> None:
-        """``delimiter`` None: the comma, or what the header has more of: a semicolon, tab or bar."""
+        """``delimiter`` None: the comma, or the most frequent in the header of semicolon, tab and bar."""
         self._stream = stream
         self._delimiter = delimiter
         self._limits = limits
         self._cell_limit = _CellLimit(stream, limits.max_line_bytes)
 
     def columns(self) -> tuple[str, ...]:
-        """The header's names."""
+        """Return the header's names."""
         return self._start()[0]
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its rows; blank lines are not rows."""
+        """Yield the rows. Blank lines are not rows."""
         names, lines, reader = self._start()
         number = 0
         while True:
@@ -202,12 +206,12 @@ class CsvTable:
                 yield number, dict(zip(names, cells, strict=True))
 
     def _next(self, reader: Iterator[list[str]]) -> list[str] | None:
-        """The next row, empty for a blank line; None at the end."""
+        """Return the next row, empty for a blank line, or None at the end."""
         with self._cell_limit:
             return next(reader, None)
 
     def _start(self) -> tuple[tuple[str, ...], "_TextLines", Iterator[list[str]]]:
-        """The columns, and the lines and the reader of the rows below them."""
+        """Return the columns, and the lines and the reader of the rows below them."""
         self._stream.seek(0)
         lines = _TextLines(split_lines(self._cell_limit, limits=self._limits), limits=self._limits)
         delimiter = self._delimiter or _find_delimiter(lines.peek())
@@ -227,9 +231,9 @@ class CsvTable:
 
 
 class _CellLimit:
-    """A limit of the csv module, which is the whole process's, as long as a thread parses. A context manager.
+    """A limit of the csv module, which is global in the process, held while a thread parses. A context manager.
 
-    Others rely on the usual one, and the service reads tables in several threads.
+    Other code relies on the usual limit, and the service reads tables in several threads.
     """
 
     _turn: ClassVar = threading.Lock()
@@ -238,7 +242,7 @@ class _CellLimit:
         self._stream = stream
         self._most = most
         self._before: int | None = None
-        """The usual limit, while this one holds."""
+        """The usual limit while this one is active."""
 
     def __enter__(self) -> None:
         self._turn.acquire()
@@ -251,7 +255,7 @@ class _CellLimit:
             self._turn.release()
 
     def read(self, size: int) -> bytes:
-        """The next bytes of the stream, waited for without the limit: a file that is slow to come holds up no other."""
+        """Return the next bytes of the stream. The wait is outside the limit, so a slow file does not block others."""
         was_held = self._before is not None
         self.__exit__()
         try:
@@ -262,7 +266,7 @@ class _CellLimit:
 
 
 class _TextLines:
-    """Lines as text with their ends; remembers whether one was not UTF-8."""
+    """Lines as text with their line ends. It records whether one was not UTF-8."""
 
     def __init__(self, pieces: Iterator[bytes | OversizedLine], *, limits: InputLimits) -> None:
         self._pieces = pieces
@@ -272,7 +276,7 @@ class _TextLines:
         self.is_utf8 = True
 
     def peek(self) -> str:
-        """The next line, which stays."""
+        """Return the next line without consuming it."""
         self._peeked = [line for line in (next(self, None),) if line is not None]
         return self._peeked[0] if self._peeked else ""
 
@@ -329,7 +333,7 @@ def _is_unicode(text: str) -> bool:
 
 
 class _ObjectTable(ABC):
-    """Rows that are JSON objects. Its columns are the keys of its first objects."""
+    """Rows that are JSON objects. The columns are the keys of the first objects."""
 
     unit: str
 
@@ -338,16 +342,16 @@ class _ObjectTable(ABC):
         self._limits = limits
 
     def columns(self) -> tuple[str, ...]:
-        """The keys of its first objects."""
+        """Return the keys of the first objects."""
         return _keys_of(islice(self.rows(), _ROWS_FOR_COLUMNS))
 
     def every_column(self) -> tuple[str, ...]:
-        """The keys of every object, for which it is read whole. Raises InvalidInput."""
+        """Return the keys of every object, for which the file is read completely. Raises InvalidInput."""
         return _keys_of(self.rows())
 
     @abstractmethod
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its rows from the start."""
+        """Yield the rows from the start."""
 
 
 class JsonTable(_ObjectTable):
@@ -356,7 +360,7 @@ class JsonTable(_ObjectTable):
     unit = "row"
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its objects. Raises InvalidInput where the JSON is broken: nothing after it can be told apart."""
+        """Yield the objects. Raises InvalidInput if the JSON is broken, because nothing after that can be read."""
         self._stream.seek(0)
         for number, value in enumerate(self._values(), start=1):
             if isinstance(value, dict):
@@ -373,7 +377,7 @@ class JsonTable(_ObjectTable):
 
 
 class JsonText:
-    """A JSON text that is read value by value: at most one value, of ``max_chars``, and a chunk are in memory."""
+    """A JSON text that is read value by value. At most one value, of ``max_chars``, and a chunk are in memory."""
 
     def __init__(self, chunks: Iterator[bytes], *, max_chars: int) -> None:
         self._chunks = chunks
@@ -384,7 +388,7 @@ class JsonText:
         self._at = 0
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end."""
+        """Return the next character that is not white space, or "" at the end."""
         while True:
             while self._at < len(self._buffer) and self._buffer[self._at] in " \t\r\n":
                 self._at += 1
@@ -392,13 +396,13 @@ class JsonText:
                 return self._buffer[self._at : self._at + 1]
 
     def take(self) -> str:
-        """The same, and goes beyond it."""
+        """Return the same, and consume it."""
         found = self.peek()
         self._at += len(found)
         return found
 
     def items(self, unit: str) -> Iterator[Any]:
-        """The values up to the array's end; each is called a ``unit`` in messages. Raises InvalidInput."""
+        """Yield the values up to the array's end. ``unit`` is their name in messages. Raises InvalidInput."""
         if self.peek() == "]":
             self.take()
             return
@@ -412,7 +416,7 @@ class JsonText:
                 raise input_error("file", what, "Write one complete JSON array")
 
     def value(self, what: str) -> Any:
-        """The next value. ``what`` it is called in messages. Raises InvalidInput."""
+        """Return the next value. ``what`` is its name in messages. Raises InvalidInput."""
         self.peek()
         while True:
             try:
@@ -432,7 +436,7 @@ class JsonText:
                 raise input_error("file", f"{what} has a number that is too long", "Write it as text") from None
 
     def _more(self, chars: int = 1) -> bool:
-        """Reads on, until ``chars`` are there or the file ends; False at the end."""
+        """Read more until ``chars`` are available. Return False at the end of the file."""
         is_more = False
         self._buffer, self._at = self._buffer[self._at :], 0
         while len(self._buffer) < chars and (chunk := next(self._chunks, None)) is not None:
@@ -445,7 +449,7 @@ class JsonText:
 
 
 class _NotJsonNumber(Exception):
-    """Python's parser takes it for a number, JSON does not."""
+    """A number for Python's parser but not in JSON."""
 
 
 def _refuse_constant(name: str) -> float:
@@ -465,7 +469,7 @@ class JsonLinesTable(_ObjectTable):
     unit = "line"
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
-        """Its lines but blank ones."""
+        """Yield the lines that are not blank."""
         self._stream.seek(0)
         for number, piece in enumerate(split_lines(self._stream, limits=self._limits), start=1):
             if isinstance(piece, OversizedLine):

@@ -28,7 +28,7 @@ _RETRY_TIMEOUT_S: Final = 5.0
 _LEASE_S: Final = 60.0
 _MAX_CONCURRENT: Final = MOST_LOOKUPS
 _SHARE: Final = 4
-"""The maximum of concurrent deliveries for one tenant, so that its slow receivers do not block other tenants' messages."""
+"""Maximum concurrent deliveries for one tenant, so that its slow receivers do not block other tenants."""
 _GONE: Final = 410
 
 

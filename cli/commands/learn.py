@@ -27,7 +27,7 @@ def off_policy(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate from the log how well another router would do.
+    """Estimate from the log how another router would do.
 
     Estimates quality, cost and loss of the router and of controls, with 95 % intervals by three estimators. It needs a
     log with exploration (router.exploration of the fleet), because choices that were never tried cannot be estimated.
@@ -58,7 +58,7 @@ def retrain(
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a router on labels, and promote it if it is better.
+    """Train a router on labels; promote it if better.
 
     The new router must have a significantly lower loss than the incumbent and every control on held-out queries.
     Otherwise nothing changes, and the exit code is 1.

@@ -30,7 +30,7 @@ def spend_by(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the cost of calls by day, tenant, key, workload or tier."""
+    """Show the cost of calls by day, key or workload."""
 
     async def work(engine: AsyncEngine) -> Mapping[str, Any]:
         await sum_spend(engine)  # the feeder does so every minute, if one is running

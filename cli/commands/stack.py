@@ -108,7 +108,7 @@ def _lines_until_running(log: Path) -> list[str]:
 
 @app.command()
 def down() -> None:
-    """Stop the stack of `up`, including its embedded services."""
+    """Stop the stack that `up` started, with its services."""
     settings = read_settings()
     had_services = services_running(settings)
     stopped = ["the workers"] if stack_down(settings) else []

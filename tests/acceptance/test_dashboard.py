@@ -439,7 +439,7 @@ def test_a_table_is_forecast_and_then_submitted_on_the_page(stage: Stage, tmp_pa
     stage.driver.find_element("link text", "Submit").click()
     stage.until(lambda: stage.driver.find_elements("id", "check"))
     fill(stage, {"file": str(table), "budget": "5"}, check="error")
-    assert "no option names the one with the question" in stage.text("#did")
+    assert "No option names the one with the question" in stage.text("#did")
     assert not stage.driver.find_element("id", "submit").is_displayed()
     fill(stage, {"prompt": "Answer: {{subject}} {{body}}", "id-column": "id"}, check="40 queries are valid")
     told = json.loads(stage.command("submit", str(table), *options))["plan"]

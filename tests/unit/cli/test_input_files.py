@@ -159,5 +159,5 @@ def test_an_object_and_a_folder_of_s3_are_read(
     assert questions("s3://bucket/t.csv") == ["one"]
     assert questions("s3://bucket/set") == ["a", "b"]
     assert questions("s3://bucket/set/*-00001-*.parquet") == ["b"]
-    with pytest.raises(CommandError, match="is not there"):
+    with pytest.raises(CommandError, match="does not exist"):
         questions("s3://bucket/other.csv")

@@ -543,7 +543,7 @@ MISTAKES = [
         "an embedding tier of two models",
         EMBEDDINGS + SECOND_EMBEDDING.replace('model = "embed"', 'model = "other"'),
         "models.second.model",
-        "vectors of two models cannot be mixed",
+        "Embeddings of two models cannot be compared",
     ),
     (
         "an embedding model that speaks another protocol",
@@ -732,7 +732,7 @@ def test_a_cycle_of_tiers_is_reported_once(write: Any) -> None:
     text += '[tiers.big]\nconcurrency = 1\nescalates_to = "small"\n'
     text += SMALLEST.partition("[models.one]")[2].join(["[models.two]", ""]).replace('"small"', '"big"')
     assert problems(write(text)) == {
-        "tiers.small.escalates_to": "makes a cycle: small → big → small. Remove escalates_to from the largest tier."
+        "tiers.small.escalates_to": "causes a cycle: small → big → small. Remove escalates_to from the largest tier."
     }
 
 

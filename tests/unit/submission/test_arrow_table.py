@@ -78,7 +78,7 @@ def test_times_in_nanoseconds_are_read_to_the_microsecond() -> None:
 @pytest.mark.parametrize("content", [b"PAR1 and no more", b"", b"ARROW1\0\0"])
 @pytest.mark.parametrize("form", [TableFormat.PARQUET, TableFormat.ARROW])
 def test_a_damaged_file_is_an_input_error(content: bytes, form: TableFormat) -> None:
-    with pytest.raises(InvalidInput, match="not a Parquet or Arrow file"):
+    with pytest.raises(InvalidInput, match="cannot be read as a Parquet or Arrow file"):
         list(ArrowTable([io.BytesIO(content)], form).rows())
 
 

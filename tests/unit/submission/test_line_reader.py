@@ -246,7 +246,7 @@ CORPUS: list[tuple[str, str | bytes, str, str]] = [
     ("too much metadata", json.dumps({"query": "Hi", "metadata": {"a": "b" * 20_000}}), "metadata", "larger"),
     ("expects of another type", '{"query": "Hi", "expects": "yes"}', "expects", "JSON object"),
     ("an unknown expectation", '{"query": "Hi", "expects": {"choice": []}}', "expects.choice", "unknown key"),
-    ("no choices", '{"query": "Hi", "expects": {"choices": []}}', "expects.choices", "not empty"),
+    ("no choices", '{"query": "Hi", "expects": {"choices": []}}', "expects.choices", "non-empty"),
     (
         "a broken regex",
         '{"query": "Hi", "expects": {"regex": "("}}',

@@ -106,14 +106,14 @@ def test_a_json_array_of_query_lines_needs_no_mapping(shipped_fleet: Fleet) -> N
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        (RowMapping(), "t.csv: has 4 columns: id, Ticket Subject, body, tier; .* --column tier"),
+        (RowMapping(), "t.csv: has 4 columns: id, Ticket Subject, body, tier. .* --column tier"),
         (RowMapping(id_column="id", tier_column="tier"), r"Classify: \{\{row\[\"Ticket Subject\"\]\}\} \{\{body\}\}'"),
         (RowMapping(column="bodi"), "no column 'bodi'; it has id, .* Use --column body"),
         (RowMapping(column="body", id_column="ID"), "--id: the table has no column 'ID'"),
         (RowMapping(column="body", tier_column="x"), "--tier-column: the table has no column 'x'"),
         (RowMapping(column="body", metadata_columns=("body", "y")), "--metadata: the table has no column 'y'"),
         (RowMapping(prompt="{{boddy}}"), r"no column 'boddy'; .* Write \{\{body\}\}"),
-        (RowMapping(prompt="{{body"), "not a Jinja2 template"),
+        (RowMapping(prompt="{{body"), "is not a valid Jinja2 template"),
         (RowMapping(prompt="Classify this"), "names no column"),
     ],
 )
@@ -135,9 +135,7 @@ def test_a_bad_cell_is_named_by_row_and_column(shipped_fleet: Fleet) -> None:
     content = b"id,body,tier\nT1,a,huge\nT2,b,small\n"
     assert str(rejected(content, by_column, shipped_fleet)).startswith("row 1: column tier: the fleet has no tier")
     content = b"id,body,tier\nT1,a,\nT1,b,\n"
-    message = (
-        "row 2: column id: an earlier row has the same value. Give each row a value of its own, or leave out --id."
-    )
+    message = "row 2: column id: an earlier row has the same value. Give each row a unique value, or omit --id."
     assert str(rejected(content, by_column, shipped_fleet)) == message
     content = b"id,body,tier\n,a,\n"
     assert str(rejected(content, by_column, shipped_fleet)).startswith("row 1: column id: empty")

@@ -74,7 +74,7 @@ def test_a_column_without_a_name_gets_one() -> None:
     ("content", "message"),
     [
         (b"", "file: empty"),
-        (b"a,b,a\n", "two are named 'a'"),
+        (b"a,b,a\n", "two columns are named 'a'"),
         (b'"a,b\n1,2\n', "header: a quote that begins a cell is never closed"),
         (b"caf\xe9,b\n1,2\n", "header: not UTF-8"),
         (b"PK\x03\x04....", "zip"),
