@@ -14,6 +14,9 @@ from db.sql import Statements, statement
 from routing.lifecycle import ROUTE, MoveKind
 from routing.pilot import PilotSpec
 
+MOST_DECIDING: Final = 2
+"""Pilots of a tenant at a time: each takes seconds of CPU, or minutes of calls of a judge, and others wait."""
+
 RELEASED_AT_ONCE: Final = 20_000
 """Queries of one statement: it takes a quarter of a second."""
 
@@ -60,8 +63,8 @@ class Pilots(Statements):
     """The pilots of all batches. Every method raises DBAPIError."""
 
     async def take_sampled(self, *, lease_s: float, simulated: bool | None) -> list[TakenPilot]:
-        """Batches whose sample has ended, taken for a decision within ``lease_s``."""
-        rows = await self._fetch("pilots_take", lease_s=lease_s, simulated=simulated)
+        """Batches whose sample has ended, taken for a decision within ``lease_s``: `MOST_DECIDING` of a tenant."""
+        rows = await self._fetch("pilots_take", lease_s=lease_s, simulated=simulated, share=MOST_DECIDING)
         return [TakenPilot(row.batch_id, row.epoch) for row in rows]
 
     async def claim(self, taken: TakenPilot, *, lease_s: float) -> TakenPilot | None:

@@ -31,6 +31,9 @@ NEWEST_AGES: Final = 100
 BATCH_CLOSED: Final = "its batch was closed"
 """The cause of a provider batch that was never bought, as its batch ended or was cancelled."""
 
+MOST_STEPS: Final = 8
+"""Provider batches of a tenant that are worked on at a time: each step asks the provider, and others wait."""
+
 MOST_TRIES: Final = 3
 """Provider batches that a tier tries for one query."""
 
@@ -149,8 +152,8 @@ class ProviderBatches(Statements):
         return int(rows[0].id) if rows else None
 
     async def take_due(self, *, lease_s: float, simulated: bool | None) -> list[TakenBatch]:
-        """Provider batches whose next step is due, taken within ``lease_s``."""
-        rows = await self._fetch("provider_batches_take", lease_s=lease_s, simulated=simulated)
+        """Provider batches whose next step is due, taken within ``lease_s``: `MOST_STEPS` of a tenant."""
+        rows = await self._fetch("provider_batches_take", lease_s=lease_s, simulated=simulated, share=MOST_STEPS)
         return [TakenBatch(row.id, row.epoch) for row in rows]
 
     # -- the worker's ----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 ``_next`` is what the next release adds to a message: during an upgrade both are at work, and this one ignores it.
 """
 
+import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -64,13 +65,15 @@ def fallback_task(stage: str, ids: Sequence[int], **_next: object) -> None:
 @app.task(name="decide_pilot")
 def decide_pilot_task(batch_id: int, epoch: int, **_next: object) -> None:
     """Grades a batch's sample, certifies a policy on it, or samples more."""
-    WorkerState.loop.run(decide_pilot(TakenPilot(batch_id, epoch), WorkerState.context))
+    context = WorkerState.context
+    _run_beside(decide_pilot(TakenPilot(batch_id, epoch), context), context.deciding)
 
 
 @app.task(name="step_provider_batch")
 def step_provider_batch_task(id: int, epoch: int, **_next: object) -> None:
     """Does the next steps of a provider batch: forms, uploads, creates, polls, collects or cancels it."""
-    WorkerState.loop.run(step_provider_batch(TakenBatch(id, epoch), WorkerState.context))
+    context = WorkerState.context
+    _run_beside(step_provider_batch(TakenBatch(id, epoch), context), context.buying)
 
 
 @app.task(
@@ -118,6 +121,22 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
             ),
         )
     )
+
+
+def _run_beside(work: Coroutine[Any, Any, None], places: asyncio.Semaphore) -> None:
+    """Has ``work``, which may take minutes, done beside the worker's messages, by which queries of all are routed.
+
+    Its message is done with: what is lost with the worker is taken again after its lease.
+    """
+
+    async def run() -> None:
+        try:
+            async with places:
+                await work
+        except Exception as error:
+            log.exception("work_failed", error=type(error).__name__)
+
+    WorkerState.loop.call(lambda: WorkerState.context.spawn_background(run()))
 
 
 def _run_stage(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:

@@ -69,6 +69,10 @@ class WorkerContext:
     """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect is under way: a query that one more lost worker buries."""
+    buying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    """Held by a provider batch that is worked on, with megabytes of its lines."""
+    deciding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Held by a pilot that is decided on."""
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
     policies: PolicyCache = field(default_factory=PolicyCache)
     usage: UsageEstimates = field(default_factory=UsageEstimates)

@@ -1,18 +1,28 @@
 """One tenant's batches against the feeder, on which those of all others wait."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import pytest
 from sqlalchemy import text
 
+from db.pilots import MOST_DECIDING, Pilots
+from db.provider_batches import MOST_STEPS, ProviderBatches, TakenBatch
 from db.worker_registry import WorkerRegistry
 from routing.lifecycle import ROUTE
+from tasks.celery_tasks import WorkerState, step_provider_batch_task
 from tasks.feeder import feeder as feeding
 from tasks.feeder.feeder import Feeder
+from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.worker_context import EventLoopThread, WorkerContext
 from tests.attack.conftest import within
-from tests.integration.end_to_end import worker_context_of
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench
+from tests.integration.end_to_end import hand_in, worker_context_of
+from tests.integration.lane_fixtures import batching_fleet
+from tests.integration.lane_fixtures import within as soon
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench, opened
+from tests.integration.test_pilot import lines
 
 
 def test_what_is_done_for_each_of_a_neighbors_batches_holds_up_no_feeding(
@@ -82,3 +92,66 @@ def test_of_all_that_a_neighbor_holds_no_more_is_released_than_its_budget_of_the
         assert [row.n for row in freed] == [2, 1, 1, 1, 1, 1, 1, 1, 1, 4], "its batches take turns"
 
     on_bench(story)
+
+
+def test_a_neighbors_provider_batches_and_pilots_are_worked_on_a_few_at_a_time(on_bench: OnBench) -> None:
+    """Their messages stood before those of all queries that were to be routed: a thousand at once, each of seconds."""
+
+    async def story(bench: LedgerHarness) -> None:
+        for tenant, batches in (("neighbor", 20), ("other", 1)):
+            for _ in range(batches):
+                await bench.submit(1, tenant=tenant)
+        await bench.rows(
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries)"
+            " SELECT id, 'small', 'd', 'p', 'm', 'm' || id, 'x', 1 FROM batches"
+        )
+        await bench.rows(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state)"
+            " SELECT id, 0.9, 0.95, 1, 0, 'sampling' FROM batches"
+        )
+        await bench.rows_as_owner("UPDATE queries SET state = 'done', finished_at = now()")
+        of_tenants = "SELECT tenant, count(*) AS n FROM batches WHERE id = ANY(:ids) GROUP BY 1 ORDER BY 1"
+        pilots, batches_ = Pilots(bench.engine), ProviderBatches(bench.engine)
+        for most in (MOST_DECIDING, 0):
+            decided = await pilots.take_sampled(lease_s=60.0, simulated=None)
+            found = await bench.rows(of_tenants, ids=[taken.batch_id for taken in decided])
+            assert [tuple(row) for row in found] == ([("neighbor", most), ("other", 1)] if most else [])
+        for most in (MOST_STEPS, 0):
+            taken = await batches_.take_due(lease_s=60.0, simulated=None)
+            rows = await bench.rows(
+                "SELECT batch_id FROM provider_batches WHERE id = ANY(:ids)", ids=[t.id for t in taken]
+            )
+            found = await bench.rows(of_tenants, ids=[row.batch_id for row in rows])
+            assert [tuple(row) for row in found] == ([("neighbor", most), ("other", 1)] if most else [])
+
+    on_bench(story)
+
+
+def test_a_provider_that_does_not_answer_for_provider_batches_takes_no_thread_from_routing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has four of them for all its messages, and the provider has two minutes for each request."""
+    loop = EventLoopThread()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fleet = batching_fleet(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+        async def submit() -> tuple[AsyncExitStack, WorkerContext, list[TakenBatch]]:
+            stack = AsyncExitStack()
+            bench = await stack.enter_async_context(opened(database_url, fleet))
+            context = await stack.enter_async_context(worker_context_of(bench, fleet))
+            await hand_in(lines(1), soon(24), context)
+            await bench.rows("UPDATE queries SET stage = 'small', due_at = now() + interval '20 h'")
+            await WaveStarter(gather_s=0.0).begin(context)
+            return stack, context, await ProviderBatches(bench.engine).take_due(lease_s=60.0, simulated=None)
+
+        stack, context, (taken,) = loop.run(submit())
+        monkeypatch.setattr(WorkerState, "loop", loop, raising=False)
+        monkeypatch.setattr(WorkerState, "context", context, raising=False)
+        with within(5.0, "a message of a provider batch"):
+            step_provider_batch_task(taken.id, taken.epoch)
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        assert context.background_tasks, "a warm shutdown waits for it"
+        connection.close()
+        loop.run(stack.aclose())
+        loop.close()
