@@ -13,7 +13,7 @@ from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import duration
 from db.reports.batch_quality import QualityFigures, departed, outside_certificate
-from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
+from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from report.failed_calls import failures_by_cause
@@ -171,7 +171,10 @@ def _calls(figures: BatchFigures) -> str:
 
 
 def _cost(figures: BatchFigures) -> str:
-    text = f"${figures.cost_usd:.6f}, with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"
+    text = f"${figures.cost_usd:.6f}"
+    if figures.unconfirmed_usd > _TINY_USD:
+        text += f", ${figures.unconfirmed_usd:.6f} of it {UNCONFIRMED}"
+    text += f", with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"
     if figures.unanswered_usd > _TINY_USD:
         text += f" and ${figures.unanswered_usd:.6f} for queries without an answer"
     return text

@@ -7,7 +7,7 @@ from typing import Final
 
 from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
-from db.reports.batch_stats import NO_BASELINE, BatchFigures, SecondBaseline
+from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, SecondBaseline
 from db.reports.batch_warnings import batch_warnings
 from report.formatting import percent, percent_of, plain, seconds, usd
 
@@ -80,7 +80,7 @@ def cards(report: BatchReport) -> Sequence[Card]:
         escalated += f"; by {causes}"
     return (
         Card("Answered", f"{progress.done:,}", f"of {progress.total:,}{others}"),
-        Card("Cost", usd(figures.cost_usd), f"with {usd(figures.router_cost_usd)} for routing{_unanswered(figures)}"),
+        Card("Cost", usd(figures.cost_usd), _of_cost(figures)),
         *_baselines(figures),
         *(
             Card(f"Lane {lane.lane}", usd(lane.saving_usd), f"saved on {lane.calls:,} calls below the list price")
@@ -119,8 +119,11 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
     yield from _second_baseline(figures.second_baseline)
 
 
-def _unanswered(figures: BatchFigures) -> str:
-    return f" and {usd(figures.unanswered_usd)} for queries without an answer" if figures.unanswered_usd else ""
+def _of_cost(figures: BatchFigures) -> str:
+    text = f"with {usd(figures.router_cost_usd)} for routing"
+    if figures.unanswered_usd:
+        text += f" and {usd(figures.unanswered_usd)} for queries without an answer"
+    return f"{text}; {usd(figures.unconfirmed_usd)} is {UNCONFIRMED}" if figures.unconfirmed_usd else text
 
 
 def _not_paid(figures: BatchFigures) -> Iterator[Card]:

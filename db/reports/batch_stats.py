@@ -26,6 +26,11 @@ from routing.query import WORKLOAD_KEY
 NO_BASELINE: Final = "no model of another tier gives these vectors"
 """Why embeddings have none."""
 
+UNCONFIRMED: Final = "the worst case of calls whose cost no provider confirmed"
+
+LEAST_RANGE: Final = 0.01
+"""Of a saving: smaller ranges, by unconfirmed calls alone, are not shown."""
+
 _TOP: Final = "top"
 _SECOND: Final = "second"
 
@@ -353,6 +358,10 @@ class BatchFigures:
     """Between which the baseline is, as far as it counts estimated lengths; None where all are its own."""
     baseline_is_guess: bool = False
     """The top tier gave too few answers, here and before, to know how long others would be: the range allows for it."""
+    unconfirmed_usd: float = 0.0
+    """Of the cost: the worst case of calls of which no provider has said what they cost."""
+    unconfirmed_baseline_usd: float = 0.0
+    """Of the baseline: those of these that the top tier was called for."""
     unanswered_usd: float = 0.0
     """Of the cost: what queries without an answer, yet or for good, cost."""
     unanswered_baseline_usd: float = 0.0
@@ -373,11 +382,20 @@ class BatchFigures:
 
     @property
     def saving_range(self) -> tuple[float, float] | None:
-        """Between which the share is, by the range of the baseline; None where that has none."""
-        if self.saving_share is None or self.baseline_range_usd is None or not self.baseline_range_usd[0]:
+        """Between which the share is, by the range of the baseline, with unconfirmed calls billed or not.
+
+        None where the baseline has no range, and unconfirmed calls make less than `LEAST_RANGE` of a difference.
+        """
+        if self.saving_share is None:
             return None
-        low, high = (1.0 - (self.cost_usd - self.embed_cost_usd) / usd for usd in self.baseline_range_usd)
-        return low, high
+        shares = [
+            1.0 - (self.cost_usd - self.embed_cost_usd - not_billed * self.unconfirmed_usd) / baseline_usd
+            for usd in self.baseline_range_usd or (self.baseline_cost_usd,)
+            for not_billed in (0, 1)
+            if (baseline_usd := usd - not_billed * self.unconfirmed_baseline_usd) > 0
+        ]
+        least = 0.0 if self.baseline_range_usd else LEAST_RANGE
+        return (min(shares), max(shares)) if shares and max(shares) - min(shares) >= least else None
 
     @property
     def router_share_of_saving(self) -> float | None:
@@ -505,6 +523,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         embed_cost_usd=usd(costs.embed_usd),
         baseline_lengths=_lengths(costs.baselines, ratios),
         **_range(costs.baselines, ratios, prices.top),
+        unconfirmed_usd=usd(costs.unconfirmed_usd),
+        unconfirmed_baseline_usd=usd(sum(part["unconfirmed_usd"] for part in costs.baselines if part["name"] == _TOP)),
         second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd)),
     )
 

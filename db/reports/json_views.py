@@ -44,6 +44,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "baseline_cost_usd": figures.baseline_cost_usd,
         "baseline_range_usd": figures.baseline_range_usd,
         "baseline_is_guess": figures.baseline_is_guess,
+        "unconfirmed": {"cost_usd": figures.unconfirmed_usd, "baseline_usd": figures.unconfirmed_baseline_usd},
         "unanswered": {"cost_usd": figures.unanswered_usd, "baseline_usd": figures.unanswered_baseline_usd},
         "baseline": {"tier": figures.top_tier, "model": figures.baseline_model},
         "baseline_lengths": asdict(figures.baseline_lengths),

@@ -197,6 +197,8 @@ def test_what_unanswered_queries_cost_below_the_top_is_lost_if_they_came_there(
     assert figures.unanswered_usd == pytest.approx(before.unanswered_usd + 0.3)
     assert figures.saving_usd == pytest.approx(before.saving_usd - lost_usd)
     assert figures.baseline_lengths == before.baseline_lengths
+    assert figures.unconfirmed_usd == pytest.approx(0.05 + 0.3)
+    assert figures.unconfirmed_baseline_usd == pytest.approx(0.05 + 0.3 - lost_usd)
 
 
 def test_a_failed_call_to_the_top_tier_is_part_of_what_an_answer_costs_there(ask_of: Ask, database_url: str) -> None:
@@ -206,6 +208,7 @@ def test_a_failed_call_to_the_top_tier_is_part_of_what_an_answer_costs_there(ask
     figures = ask_of(_figures)
     assert figures.cost_usd == pytest.approx(before.cost_usd + 0.3)
     assert figures.saving_usd == pytest.approx(before.saving_usd), "the top tier alone would have paid it as well"
+    assert (figures.unconfirmed_usd, figures.unconfirmed_baseline_usd) == (pytest.approx(0.35), pytest.approx(0.35))
 
 
 MORE_PAIRS = """

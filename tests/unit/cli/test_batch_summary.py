@@ -20,6 +20,7 @@ from db.reports.batch_stats import (
     TierFigures,
     UnansweredLane,
 )
+from db.reports.json_views import batch_as_json
 from report.failed_calls import FIXES
 from report.headline import standing_of
 from routing.outcome import FailureKind
@@ -99,6 +100,18 @@ def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
     text = shown(replace(FIGURES, unanswered_usd=0.15, unanswered_baseline_usd=0.1))
     assert "Cost       $0.200000, with $0.010000 for routing (1.25 % of the saving) and $0.150000 for queries" in text
     assert "(lengths: none), with $0.100000 for calls of the others" in text
+
+
+def test_what_no_provider_confirmed_is_named_and_makes_the_saving_a_range_where_it_matters() -> None:
+    text = shown(replace(FIGURES, unconfirmed_usd=0.12, unconfirmed_baseline_usd=0.1))
+    assert (
+        "Cost       $0.200000, $0.120000 of it the worst case of calls whose cost no provider confirmed, with" in text
+    )
+    assert "Saving     $0.800000 (80.0 %), range 80.0 to 91.1 %" in text
+    assert "range" not in shown(replace(FIGURES, unconfirmed_usd=0.005)), "less than a hundredth of the baseline"
+    ranged = replace(FIGURES, unconfirmed_usd=0.12, unconfirmed_baseline_usd=0.1, baseline_range_usd=(0.8, 1.25))
+    assert "Saving     $0.800000 (80.0 %), range 75.0 to 93.0 %" in shown(ranged)
+    assert batch_as_json(ranged)["unconfirmed"] == {"cost_usd": 0.12, "baseline_usd": 0.1}
 
 
 def test_the_report_is_plain_about_simulation() -> None:
