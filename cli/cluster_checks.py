@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from cli.check_result import CheckResult, fail, ok, warn
@@ -56,18 +57,21 @@ def _postgres_hosts(settings: Settings) -> Iterator[CheckResult]:
     elif not primaries:
         yield fail("postgres", f"none of {', '.join(hosts)} accepts writes", f"Promote a standby; {_FAIL_OVER}")
     for host, row in primaries.items():
-        if not row.followers:
-            yield warn("postgres", f"{host} accepts writes, but no standby follows it", f"Add a standby; {_FAIL_OVER}")
-        elif row.is_synchronous:
-            yield ok("postgres", f"{host} accepts writes; followed by {row.followers}, synchronously")
-        else:
-            found = f"{host} accepts writes; followed by {row.followers}, which may miss the last moments of writes"
-            yield warn(
-                "postgres", found, "Set synchronous_standby_names, or run `pointsman reconcile` after a failover."
-            )
-        if not row.is_archived:
-            fix = "Set archive_mode and take base backups. Restoring a dump loses everything written after it."
-            yield warn("postgres", f"{host} does not archive its write-ahead log", fix)
+        yield from _primary(host, row)
+
+
+def _primary(host: str, row: Row[Any]) -> Iterator[CheckResult]:
+    """Yield what is left of the data if ``host`` is lost."""
+    if not row.followers:
+        yield warn("postgres", f"{host} accepts writes, but no standby follows it", f"Add a standby; {_FAIL_OVER}")
+    elif row.is_synchronous:
+        yield ok("postgres", f"{host} accepts writes; followed by {row.followers}, synchronously")
+    else:
+        found = f"{host} accepts writes; followed by {row.followers}, which may miss the last moments of writes"
+        yield warn("postgres", found, "Set synchronous_standby_names, or run `pointsman reconcile` after a failover.")
+    if not row.is_archived:
+        fix = "Set archive_mode and take base backups. Restoring a dump loses everything written after it."
+        yield warn("postgres", f"{host} does not archive its write-ahead log", fix)
 
 
 def _broker_hosts(url: str) -> Iterator[CheckResult]:

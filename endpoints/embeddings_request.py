@@ -39,11 +39,9 @@ def most_answer_bytes(body: Mapping[str, Any], inputs: int) -> int:
 
 
 def _check_input(said: Any) -> None:
-    if said is None:
-        raise InvalidField("input", "missing", _INPUT_FIX)
+    if said is None or said == "":
+        raise InvalidField("input", "missing" if said is None else "empty", _INPUT_FIX)
     if isinstance(said, str):
-        if not said:
-            raise InvalidField("input", "empty", _INPUT_FIX)
         return
     if not isinstance(said, list) or not said:
         raise InvalidField("input", "must be text, or a list that is not empty", _INPUT_FIX)
@@ -52,15 +50,17 @@ def _check_input(said: Any) -> None:
         return
     if len(said) > MAX_INPUTS:
         raise InvalidField("input", f"{len(said):,} inputs: a request takes {MAX_INPUTS:,}", "Split the line")
-    kind = type(said[0])
     for index, each in enumerate(said):
-        path = f"input[{index}]"
-        if type(each) is not kind:
-            raise InvalidField(path, "must be of the same kind as the first", _INPUT_FIX)
-        if not each:
-            raise InvalidField(path, "empty", "Remove it, or write its text")
-        if isinstance(each, list):
-            _check_tokens(each, path)
+        _check_one_of_many(each, f"input[{index}]", type(said[0]))
+
+
+def _check_one_of_many(each: Any, path: str, kind: type) -> None:
+    if type(each) is not kind:
+        raise InvalidField(path, "must be of the same kind as the first", _INPUT_FIX)
+    if not each:
+        raise InvalidField(path, "empty", "Remove it, or write its text")
+    if isinstance(each, list):
+        _check_tokens(each, path)
 
 
 def _check_tokens(tokens: list[Any], path: str) -> None:

@@ -1,8 +1,7 @@
 """``pointsman label``: labels answers as right or wrong, from a file or for one query."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from sqlalchemy import Row
@@ -15,6 +14,10 @@ from cli.param_types import JsonOption, current_user
 from cli.query_lookup import resolve_query
 from db.label_store import AT_ONCE, Label, answered, label
 from db.reports.batch_stats import find_batch
+
+if TYPE_CHECKING:
+    from evaluation.data.dataset_errors import DataFault
+    from evaluation.data.label_file import LabelLine
 
 app = typer.Typer()
 
@@ -70,23 +73,7 @@ def label_answers(
 
 def _label_file(public_id: str | None, path: Path) -> dict[str, Any]:
     from evaluation.data.dataset_errors import DataError, DataFault, EvaluationError
-    from evaluation.data.label_file import LabelLine, read_labels
-
-    def labels_of(
-        lines: Sequence[LabelLine], public_id: str, known: dict[str, Row[Any]]
-    ) -> Iterator[Label | DataFault | None]:
-        for line in lines:
-            row = known.get(line.custom_id)
-            if row is None:
-                yield DataFault(line.line, "custom_id", f"{public_id} has no such line", "look at `pointsman results`")
-            elif (tier := line.tier or row.stood) is None:
-                yield DataFault(line.line, "custom_id", "has no answer", "remove the line, or name a tier")
-            elif tier in row.tiers:
-                yield Label(row.query_id, tier, line.grade)
-            elif line.if_asked:
-                yield None
-            else:
-                yield DataFault(line.line, "tier", "did not answer this query", f"use {_tiers(row)}")
+    from evaluation.data.label_file import read_labels
 
     async def work(engine: AsyncEngine) -> dict[str, Any]:
         batch = await resolve_batch(engine, public_id)
@@ -94,7 +81,7 @@ def _label_file(public_id: str | None, path: Path) -> dict[str, Any]:
         known: dict[str, Row[Any]] = {}
         for at in range(0, len(ids), AT_ONCE):
             known |= await answered(engine, batch.id, ids[at : at + AT_ONCE])
-        outcomes = list(labels_of(lines, batch.public_id, known))
+        outcomes = [_label_of(line, known.get(line.custom_id), batch.public_id) for line in lines]
         if faults := tuple(outcome for outcome in outcomes if isinstance(outcome, DataFault)):
             raise DataError(str(path), faults)
         labels = [outcome for outcome in outcomes if isinstance(outcome, Label)]
@@ -106,6 +93,19 @@ def _label_file(public_id: str | None, path: Path) -> dict[str, Any]:
         return with_database(read_settings(), work)
     except EvaluationError as error:
         raise UsageError(str(error), hint="No label was stored.") from error
+
+
+def _label_of(line: "LabelLine", row: Row[Any] | None, public_id: str) -> "Label | DataFault | None":
+    """The label that ``line`` gives to the query of ``row``; None where it is skipped."""
+    from evaluation.data.dataset_errors import DataFault
+
+    if row is None:
+        return DataFault(line.line, "custom_id", f"{public_id} has no such line", "look at `pointsman results`")
+    if (tier := line.tier or row.stood) is None:
+        return DataFault(line.line, "custom_id", "has no answer", "remove the line, or name a tier")
+    if tier in row.tiers:
+        return Label(row.query_id, tier, line.grade)
+    return None if line.if_asked else DataFault(line.line, "tier", "did not answer this query", f"use {_tiers(row)}")
 
 
 def _label_query(name: str, *, grade: float, tier: str | None) -> dict[str, Any]:

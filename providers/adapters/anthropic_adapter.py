@@ -198,11 +198,19 @@ def _sampling(said: Mapping[str, Any], model: Model, notes: list[str], *, thinks
     if sent.get("temperature", 0) > 1:
         notes.append("lowered: temperature to 1, the most that Anthropic takes")
         sent["temperature"] = 1
-    if found := stop_sequences(said.get("stop")):
-        if kept := [stop for stop in found if stop.strip()]:
-            sent["stop_sequences"] = kept
-        if len(kept) < len(found):
-            notes.append(left_out("stop of white space", "Anthropic rejects it"))
+    return sent | _stops(said, notes) | _account_fields(said, notes)
+
+
+def _stops(said: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    found = stop_sequences(said.get("stop"))
+    kept = [stop for stop in found if stop.strip()]
+    if len(kept) < len(found):
+        notes.append(left_out("stop of white space", "Anthropic rejects it"))
+    return {"stop_sequences": kept} if kept else {}
+
+
+def _account_fields(said: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    sent: dict[str, Any] = {}
     if "user" in said:
         if isinstance(said["user"], str) and "@" not in said["user"] and len(said["user"]) <= 256:
             sent["metadata"] = {"user_id": said["user"]}

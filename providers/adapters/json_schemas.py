@@ -31,43 +31,49 @@ _DEPTH: Final = 64
 
 def for_anthropic(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """``schema`` with closed objects and without the keywords that Anthropic refuses, and the names of these."""
-    left_out: dict[str, None] = {}
-    return _reduced(schema, ANTHROPIC_KEYWORDS, left_out, closed=True, depth=0), tuple(left_out)
+    dialect = _SchemaDialect(ANTHROPIC_KEYWORDS, closed=True)
+    return dialect.reduced(schema), tuple(dialect.left_out)
 
 
 def for_google(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """``schema`` without the keywords that Google does not know, and the names of these."""
-    left_out: dict[str, None] = {}
-    return _reduced(schema, GOOGLE_KEYWORDS, left_out, closed=False, depth=0), tuple(left_out)
+    dialect = _SchemaDialect(GOOGLE_KEYWORDS, closed=False)
+    return dialect.reduced(schema), tuple(dialect.left_out)
 
 
-def _reduced(
-    schema: Mapping[str, Any], keywords: Collection[str], left_out: dict[str, None], *, closed: bool, depth: int
-) -> dict[str, Any]:
-    def below(value: Any) -> Any:
-        if not isinstance(value, Mapping) or depth >= _DEPTH:
-            return value
-        return _reduced(value, keywords, left_out, closed=closed, depth=depth + 1)
+class _SchemaDialect:
+    """What a provider takes. ``closed``: objects without further properties, and no ``oneOf``."""
 
-    reduced: dict[str, Any] = {}
-    for keyword, value in schema.items():
-        if closed and keyword == "oneOf" and isinstance(value, list):
-            reduced.setdefault("anyOf", [below(each) for each in value])
-        elif not closed and keyword == "const":
-            reduced.setdefault("enum", [value])
-        elif keyword not in keywords or (closed and keyword == "minItems" and value not in (0, 1)):
-            if keyword not in ("$schema", "$id", "$comment"):
-                left_out[str(keyword)[:40]] = None
-        elif keyword in _NAMED and isinstance(value, Mapping):
-            reduced[keyword] = {name: below(each) for name, each in value.items()}
-        elif keyword in _LISTS and isinstance(value, list):
-            reduced[keyword] = [below(each) for each in value]
-        elif keyword in _ONE:
-            reduced[keyword] = below(value)
-        else:
-            reduced[keyword] = value
-    if closed and (reduced.get("type") == "object" or "properties" in reduced):
-        if schema.get("additionalProperties", False) is not False:
-            left_out["additionalProperties"] = None
-        reduced["additionalProperties"] = False
-    return reduced
+    def __init__(self, keywords: Collection[str], *, closed: bool) -> None:
+        self.left_out: dict[str, None] = {}
+        self._keywords = keywords
+        self._closed = closed
+
+    def reduced(self, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+        """``schema`` without what is not taken, which is added to ``left_out``."""
+        reduced: dict[str, Any] = {}
+        for keyword, value in schema.items():
+            if self._closed and keyword == "oneOf" and isinstance(value, list):
+                reduced.setdefault("anyOf", self._inside("anyOf", value, depth))
+            elif not self._closed and keyword == "const":
+                reduced.setdefault("enum", [value])
+            elif keyword in self._keywords and not (self._closed and keyword == "minItems" and value not in (0, 1)):
+                reduced[keyword] = self._inside(keyword, value, depth)
+            elif keyword not in ("$schema", "$id", "$comment"):
+                self.left_out[str(keyword)[:40]] = None
+        if self._closed and (reduced.get("type") == "object" or "properties" in reduced):
+            if schema.get("additionalProperties", False) is not False:
+                self.left_out["additionalProperties"] = None
+            reduced["additionalProperties"] = False
+        return reduced
+
+    def _inside(self, keyword: str, value: Any, depth: int) -> Any:
+        """``value`` of ``keyword``, with the schemas in it reduced."""
+        if keyword in _NAMED and isinstance(value, Mapping):
+            return {name: self._below(each, depth) for name, each in value.items()}
+        if keyword in _LISTS and isinstance(value, list):
+            return [self._below(each, depth) for each in value]
+        return self._below(value, depth) if keyword in _ONE else value
+
+    def _below(self, value: Any, depth: int) -> Any:
+        return self.reduced(value, depth + 1) if isinstance(value, Mapping) and depth < _DEPTH else value

@@ -152,26 +152,7 @@ class BatchHttp:
 
         ``within_s``: the block has to end so long after the request.
         """
-        if url.host != self._host:
-            raise BatchCallFailed(
-                Failure(FailureKind.NEVER_SENT, "its host is not the provider's", cause="foreign host")
-            )
-        key = self._connection.key()
-        if isinstance(key, Failure):
-            raise BatchCallFailed(key)
-        headers = self._connection.headers(url.netloc.decode("ascii"), key) | dict(given or {})
-        stream: httpx.AsyncByteStream = httpx.ByteStream(b"")
-        if isinstance(body, Spool):
-            stream = body
-            headers["content-length"] = str(body.bytes)
-        elif body is not None:
-            content = orjson.dumps(body)
-            stream = httpx.ByteStream(content)
-            headers["content-length"] = str(len(content))
-        elif method == "POST":
-            headers["content-length"] = "0"
-        extensions = time_limits(self.provider, deadline_s)
-        request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
+        request = self._request(method, url, body, given, deadline_s)
         status = None
         try:
             async with asyncio.timeout(within_s):
@@ -192,6 +173,35 @@ class BatchHttp:
             raise _failed(status, cause_of(error), error) from error
         except InvalidResponse as error:
             raise BatchCallFailed(Failure(FailureKind.BROKEN_BODY, str(error), status=status)) from error
+
+    def _request(
+        self,
+        method: str,
+        url: Address,
+        body: Mapping[str, Any] | Spool | None,
+        given: Mapping[str, str] | None,
+        deadline_s: float,
+    ) -> httpx.Request:
+        """Raises BatchCallFailed where the host is not the provider's, or there is no key."""
+        if url.host != self._host:
+            raise BatchCallFailed(
+                Failure(FailureKind.NEVER_SENT, "its host is not the provider's", cause="foreign host")
+            )
+        key = self._connection.key()
+        if isinstance(key, Failure):
+            raise BatchCallFailed(key)
+        headers = self._connection.headers(url.netloc.decode("ascii"), key) | dict(given or {})
+        stream: httpx.AsyncByteStream
+        if isinstance(body, Spool):
+            stream, size = body, body.bytes
+        else:
+            content = b"" if body is None else orjson.dumps(body)
+            stream, size = httpx.ByteStream(content), len(content)
+        if body is not None or method == "POST":
+            headers["content-length"] = str(size)
+        return httpx.Request(
+            method, url, headers=headers, stream=stream, extensions=time_limits(self.provider, deadline_s)
+        )
 
     async def _refusal(self, response: httpx.Response) -> Failure:
         try:

@@ -162,8 +162,22 @@ def _only_container(text: str) -> tuple[slice, list[int]] | None:
     """
     if (first := _BRACKET.search(text)) is None or first.group() in "]}":
         return None
-    start, depth, commas, stop = first.start(), 0, [], None
-    opened: int | None = None
+    start = first.start()
+    if (scanned := _scan(text, start)) is None:
+        return None
+    stop, commas = scanned
+    before, after = text[:start], text[stop:]
+    if _BRACKET.search(after) or _PART_OF_MORE.search(before) or _GOES_ON.search(after):
+        return None
+    if any('\\"' in part or part.count('"') % 2 for part in (before, after)):
+        return None  # it may stand in a string
+    return slice(start, stop), commas
+
+
+def _scan(text: str, start: int) -> tuple[int, list[int]] | None:
+    """Return where the container at ``start`` ends, and the commas after last entries in it; None if it is broken."""
+    depth, opened = 0, None
+    commas: list[int] = []
     for token in _TOKEN.finditer(text, start):
         had, opened = opened, None
         if token["open"]:
@@ -174,22 +188,14 @@ def _only_container(text: str) -> tuple[slice, list[int]] | None:
         elif token["close"]:
             depth -= 1
             if depth == 0:
-                stop = token.end()
-                break
+                return token.end(), commas
         elif token["end"] == "":
             return None  # a string that is not closed
         elif token["end"] is None:
             if had is not None and not text[had : token.start()].strip():
                 return None  # a comma after no entry
             commas.append(token.start())
-    if stop is None:
-        return None
-    before, after = text[:start], text[stop:]
-    if _BRACKET.search(after) or _PART_OF_MORE.search(before) or _GOES_ON.search(after):
-        return None
-    if any('\\"' in part or part.count('"') % 2 for part in (before, after)):
-        return None  # it may stand in a string
-    return slice(start, stop), commas
+    return None
 
 
 def _without(text: str, places: Sequence[int]) -> str:

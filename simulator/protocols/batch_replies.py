@@ -55,6 +55,15 @@ def decoded(raw: bytes) -> dict[str, Any]:
     return value
 
 
+def decoded_line(raw: bytes) -> dict[str, Any]:
+    """A line of a file; without a field where it is no JSON object."""
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def listed(batches: SimulatedBatches, route: UrlRoute, *, after: str, show: Callable[[SimulatedBatch], Any]) -> Any:
     """A page of the account's batches, from after the one that the parameter ``after`` names."""
     asked = {name: values[0] for name, values in parse_qs(route.query).items()}

@@ -12,7 +12,7 @@ import orjson
 from simulator.batch_behavior import BatchBehavior
 from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
-from simulator.protocols.batch_replies import created, decoded, download, refused, rfc3339, shown
+from simulator.protocols.batch_replies import created, decoded, decoded_line, download, refused, rfc3339, shown
 from simulator.protocols.protocol import ErrorCase, mapping_at
 from simulator.response_plan import JSON_HEADERS, ResponsePlan
 from simulator.simulated_batch import (
@@ -129,11 +129,8 @@ def _create(
 def _read_lines(content: bytes) -> tuple[list[BatchCall], list[dict[str, Any]]]:
     calls, errors = [], []
     for number, raw in enumerate(content.splitlines(), 1):
-        try:
-            line = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            line = None
-        if not isinstance(line, dict) or not isinstance(line.get("request"), dict):
+        line = decoded_line(raw)
+        if not isinstance(line.get("request"), dict):
             errors.append({"code": 3, "message": f"[simulated] line {number} is not a request"})
         else:
             calls.append(BatchCall(str(line.get("key", "")), line["request"]))

@@ -5,6 +5,7 @@ file; what was not when it is cancelled is in neither file.
 """
 
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from simulator.batch_behavior import BatchBehavior
 from simulator.fault_rules import FaultKind
 from simulator.http1 import Head
-from simulator.protocols.batch_replies import created, decoded, download, listed, refused, shown
+from simulator.protocols.batch_replies import created, decoded, decoded_line, download, listed, refused, shown
 from simulator.protocols.protocol import ErrorCase, mapping_at
 from simulator.response_plan import ResponsePlan
 from simulator.simulated_batch import (
@@ -135,32 +136,35 @@ def _read_lines(
         errors.append({"code": code, "message": f"[simulated] {code}", "line": line, "param": param})
 
     for number, raw in enumerate(content.splitlines(), 1):
-        if not raw.strip():
-            continue
-        try:
-            line = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            line = None
-        if not isinstance(line, dict) or not isinstance(line.get("body"), dict):
-            wrong("invalid_json_line", number)
-            continue
-        key = line.get("custom_id")
-        if not isinstance(key, str) or not key:
-            wrong("missing_required_parameter", number, "custom_id")
-        elif key in keys:
-            wrong("duplicate_custom_id", number, "custom_id")
-        elif line.get("url") != endpoint or line.get("method") != "POST":
-            wrong("mismatched_endpoint", number, "url")
-        elif calls and line["body"].get("model") != calls[0].body.get("model"):
-            wrong("mismatched_model", number, "body.model")
-        else:
-            keys.add(key)
-            calls.append(BatchCall(key, line["body"]))
+        if raw.strip():
+            line = decoded_line(raw)
+            if (fault := _line_fault(line, keys, endpoint=endpoint, first=calls[0] if calls else None)) is not None:
+                wrong(fault[0], number, fault[1])
+            else:
+                keys.add(line["custom_id"])
+                calls.append(BatchCall(line["custom_id"], line["body"]))
     if not calls and not errors:
         wrong("empty_file", None)
     if len(calls) > behavior.max_requests:
         wrong("too_many_tasks", None)
     return calls, errors
+
+
+def _line_fault(
+    line: dict[str, Any], keys: Collection[str], *, endpoint: str, first: BatchCall | None
+) -> tuple[str, str | None] | None:
+    """What is wrong with ``line``: a code, and the field. ``keys`` and ``first`` are of the lines before."""
+    if not isinstance(line.get("body"), dict):
+        return "invalid_json_line", None
+    key = line.get("custom_id")
+    if not isinstance(key, str) or not key:
+        return "missing_required_parameter", "custom_id"
+    if key in keys:
+        return "duplicate_custom_id", "custom_id"
+    if line.get("url") != endpoint or line.get("method") != "POST":
+        return "mismatched_endpoint", "url"
+    is_another = first is not None and line["body"].get("model") != first.body.get("model")
+    return ("mismatched_model", "body.model") if is_another else None
 
 
 def _write_files(batches: SimulatedBatches, batch: SimulatedBatch) -> None:

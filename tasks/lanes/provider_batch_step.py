@@ -1,7 +1,7 @@
 """The steps of a provider batch: form, upload, create, poll, collect, or cancel, each committed before the next."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -124,23 +124,7 @@ class ProviderBatchStepper:
             return False
         if state is ProviderBatchState.CREATING and self._is_late:
             await self._give_up()
-        match state:
-            case ProviderBatchState.FORMING:
-                return await self._form(api)
-            case ProviderBatchState.FORMED:
-                return await self._upload(api)
-            case ProviderBatchState.UPLOADED:
-                return await self._create(api)
-            case ProviderBatchState.CREATING:
-                return await self._find_created(api)
-            case ProviderBatchState.SUBMITTED:
-                return await self._poll(api)
-            case ProviderBatchState.CANCELLING:
-                return await self._cancel(api)
-            case ProviderBatchState.COLLECTING:
-                return await self._collect(api)
-            case ProviderBatchState.DONE:
-                return False
+        return await _STEPS[state](self, api)
 
     async def _form(self, api: ProviderBatchApi) -> bool:
         if not self.row.queries:  # what had joined when a former was lost is the batch
@@ -448,3 +432,15 @@ class ProviderBatchStepper:
             outcome=outcome,
             cause=cause,
         )
+
+
+_STEPS: Final[dict[ProviderBatchState, Callable[[ProviderBatchStepper, ProviderBatchApi], Awaitable[bool]]]] = {
+    ProviderBatchState.FORMING: ProviderBatchStepper._form,
+    ProviderBatchState.FORMED: ProviderBatchStepper._upload,
+    ProviderBatchState.UPLOADED: ProviderBatchStepper._create,
+    ProviderBatchState.CREATING: ProviderBatchStepper._find_created,
+    ProviderBatchState.SUBMITTED: ProviderBatchStepper._poll,
+    ProviderBatchState.CANCELLING: ProviderBatchStepper._cancel,
+    ProviderBatchState.COLLECTING: ProviderBatchStepper._collect,
+}
+"""What is done with a provider batch in each state before `ProviderBatchState.DONE`."""
