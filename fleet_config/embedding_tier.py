@@ -5,6 +5,7 @@ from typing import Final
 
 from fleet_config.fleet_errors import Problem, key
 from fleet_config.fleet_schema import ModelTable, ProviderTable, TierTable
+from fleet_config.validation import Reference
 from routing.fleet import Protocol
 
 _OF_CHAT_TIERS: Final = ("escalates_to", "confidence_threshold", "confidence", "hedge_after_p95")
@@ -20,9 +21,6 @@ _OF_CHAT_MODELS: Final = (
     "batch_limits",
     "prompt_caching",
 )
-
-Reference = tuple[tuple[str, ...], str | None]
-"""A key that names a tier or model for chat, and its value."""
 
 
 def embedding_problems(
@@ -54,7 +52,7 @@ def embedding_problems(
         if name not in own and (model.model or name) in taken:
             wrong = "names a model that is also in the embedding tier, so a line could not name it."
             yield Problem(key("models", name, "tier"), wrong, "Remove one of the two.")
-    for path, named in references:
+    for path, named, _ in references:
         if named in embedding or named in own:
             wrong = f"is {named}, which only answers embeddings."
             yield Problem(key(*path), wrong, "Name a tier or model for chat completions.")

@@ -33,6 +33,7 @@ from fleet_config.fleet_schema import (
     parse,
 )
 from fleet_config.price_lookup import list_price, price_of, with_lanes
+from fleet_config.validation import Reference
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.fleet import (
     AnswerSharing,
@@ -233,50 +234,55 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.provider_problems(name, provider, simulated=simulated)
         yield from validation.lane_problems(("providers", name), provider.lanes, kind=provider.kind)
     for name, model in parsed.models.items():
-        yield from validation.model_problems(name, model, providers=providers, tiers=tiers, embeds=parsed.embeds(model))
+        yield from validation.model_problems(name, model, tiers=tiers, embeds=parsed.embeds(model))
         if model.lanes is not None:
             its = parsed.providers.get(model.provider)
             yield from validation.lane_problems(("models", name), model.lanes, kind=None if its is None else its.kind)
     for name, tier in parsed.tiers.items():
-        yield from validation.tier_problems(name, tier, tiers=tiers, served=served)
+        yield from validation.tier_problems(name, tier, served=served)
     yield from validation.ladder_problems(parsed.tiers)
     policies = {("tiers", name): tier.confidence for name, tier in parsed.tiers.items()}
     policies |= {("models", name): model.confidence for name, model in parsed.models.items() if model.confidence}
-    yield from embedding_problems(parsed.tiers, parsed.models, parsed.providers, _references_to_chat(parsed, policies))
+    to_chat = list(_references_to_chat(parsed, policies))
+    known = {"provider": providers, "tier": tiers, "model": models, "model or a tier": [*tiers, *models]}
+    yield from validation.reference_problems([*_references_of_models(parsed), *to_chat], known)
+    yield from embedding_problems(parsed.tiers, parsed.models, parsed.providers, to_chat)
     for path, policy in policies.items():
-        yield from validation.confidence_problems(path, policy, models=models, router=parsed.router)
+        yield from validation.confidence_problems(path, policy, router=parsed.router)
     for name, calibration in parsed.calibrations.items():
-        yield from validation.calibration_problems(name, calibration, models=models)
+        yield from validation.calibration_problems(name, calibration)
     names = {*tiers, *models, *(model.model for model in parsed.models.values() if model.model)}
     yield from validation.alias_problems(parsed.aliases, names=names)
     for name, workload in parsed.workloads.items():
-        yield from validation.workload_problems(name, workload, tiers=tiers)
+        yield from validation.workload_problems(name, workload)
     if parsed.router is not None:
-        yield from validation.router_problems(parsed.router, models=models)
-    if parsed.quality is not None:
-        yield from validation.quality_problems(parsed.quality, models=models, tiers=tiers)
+        yield from validation.router_problems(parsed.router)
     if parsed.timing is not None:
         yield from validation.timing_problems(parsed.timing, parsed.providers)
 
 
-def _references_to_chat(
-    parsed: _Parsed, policies: Mapping[tuple[str, str], ConfidenceTable]
-) -> Iterator[tuple[tuple[str, ...], str | None]]:
+def _references_of_models(parsed: _Parsed) -> Iterator[Reference]:
+    for name, model in parsed.models.items():
+        yield Reference(("models", name, "provider"), model.provider, "provider")
+        yield Reference(("models", name, "tier"), model.tier, "tier")
+
+
+def _references_to_chat(parsed: _Parsed, policies: Mapping[tuple[str, str], ConfidenceTable]) -> Iterator[Reference]:
     """Yield the keys that name a tier or a model for chat completions, with the name."""
     for name, tier in parsed.tiers.items():
-        yield ("tiers", name, "escalates_to"), tier.escalates_to
+        yield Reference(("tiers", name, "escalates_to"), tier.escalates_to, "tier")
     for path, policy in policies.items():
-        yield (*path, "confidence", "verifier"), policy.verifier
+        yield Reference((*path, "confidence", "verifier"), policy.verifier, "model")
     for name, calibration in parsed.calibrations.items():
-        yield ("calibrations", name, "model"), calibration.model
+        yield Reference(("calibrations", name, "model"), calibration.model, "model")
     for name, workload in parsed.workloads.items():
-        yield ("workloads", name, "tier"), workload.tier
+        yield Reference(("workloads", name, "tier"), workload.tier, "tier")
     if parsed.fleet is not None:
-        yield ("fleet", "baseline"), parsed.fleet.baseline
+        yield Reference(("fleet", "baseline"), parsed.fleet.baseline, None)
     if parsed.router is not None and parsed.router.llm is not None:
-        yield ("router", "llm", "model"), parsed.router.llm.model
+        yield Reference(("router", "llm", "model"), parsed.router.llm.model, "model")
     if parsed.quality is not None:
-        yield ("quality", "judge"), parsed.quality.judge
+        yield Reference(("quality", "judge"), parsed.quality.judge, "model or a tier")
 
 
 def _baseline(name: str, models: Mapping[str, ModelTable], prices: Mapping[str, Price]) -> Baseline | Problem:

@@ -2,9 +2,9 @@
 
 import re
 import ssl
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from fleet_config.fleet_errors import Problem, choice, key, looks_secret
@@ -13,7 +13,6 @@ from fleet_config.fleet_schema import (
     ConfidenceTable,
     ModelTable,
     ProviderTable,
-    QualityTable,
     RouterTable,
     TierTable,
     TimingTable,
@@ -182,16 +181,25 @@ def _address_problems(name: str, base_url: str, *, simulated: bool) -> Iterator[
         )
 
 
-def model_problems(
-    name: str, model: ModelTable, *, providers: Collection[str], tiers: Collection[str], embeds: bool
-) -> Iterator[Problem]:
+class Reference(NamedTuple):
+    """A key that names an entry of another table."""
+
+    path: tuple[str, ...]
+    named: str | None
+    """None where the key is not set."""
+    kind: str | None
+    """What it must name: a ``provider``, a ``tier``, a ``model``, a ``model or a tier``; None: also something else."""
+
+
+def reference_problems(references: Iterable[Reference], known: Mapping[str, Collection[str]]) -> Iterator[Problem]:
+    """References to what the fleet does not have; ``known`` are its entries by kind."""
+    for path, named, kind in references:
+        if kind is not None and named is not None and named not in known[kind]:
+            yield Problem(key(*path), f"is not a {kind} of this fleet.", choice(named, known[kind]))
+
+
+def model_problems(name: str, model: ModelTable, *, tiers: Collection[str], embeds: bool) -> Iterator[Problem]:
     """Yield problems of a model's provider, tier, limits and name. ``embeds``: it is an embedding model."""
-    if model.provider not in providers:
-        yield Problem(
-            key("models", name, "provider"), "is not a provider of this fleet.", choice(model.provider, providers)
-        )
-    if model.tier not in tiers:
-        yield Problem(key("models", name, "tier"), "is not a tier of this fleet.", choice(model.tier, tiers))
     if model.max_output_tokens > model.context_tokens and not embeds:
         yield Problem(
             key("models", name, "max_output_tokens"),
@@ -221,7 +229,7 @@ def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protoco
         yield Problem(where, "has flex, which the anthropic protocol does not offer.", 'Remove "flex".')
 
 
-def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served: Collection[str]) -> Iterator[Problem]:
+def tier_problems(name: str, tier: TierTable, *, served: Collection[str]) -> Iterator[Problem]:
     """Yield problems of a tier's name, queue, next tier and models."""
     if name in _RESERVED:
         yield Problem(key("tiers", name), "is a name reserved by Pointsman.", "Rename the tier.")
@@ -235,9 +243,6 @@ def tier_problems(name: str, tier: TierTable, *, tiers: Collection[str], served:
         yield Problem(
             key("tiers", name, "queue"), "is not a valid name of a queue.", f"Remove it; the default is {name}."
         )
-    above = tier.escalates_to
-    if above is not None and above not in tiers:
-        yield Problem(key("tiers", name, "escalates_to"), "is not a tier of this fleet.", choice(above, tiers))
     if name not in served:
         yield Problem(
             key("tiers", name), "has no model.", f'Set tier = "{name}" in a [models."…"], or remove the tier.'
@@ -273,7 +278,7 @@ def _escalation_path(start: str, tiers: Mapping[str, TierTable]) -> list[str]:
     return path
 
 
-def router_problems(router: RouterTable, *, models: Collection[str]) -> Iterator[Problem]:
+def router_problems(router: RouterTable) -> Iterator[Problem]:
     """Yield problems of the router's stages."""
     if len(set(router.stages)) < len(router.stages):
         yield Problem("router.stages", "names a router twice.", "Name each router once.")
@@ -281,29 +286,22 @@ def router_problems(router: RouterTable, *, models: Collection[str]) -> Iterator
         yield Problem(
             "router.stages", "has llm, but [router.llm] is missing.", 'Add it with model = "…", or remove llm.'
         )
-    if router.llm is not None and router.llm.model not in models:
-        yield Problem("router.llm.model", "is not a model of this fleet.", choice(router.llm.model, models))
 
 
 def confidence_problems(
-    path: tuple[str, str], policy: ConfidenceTable, *, models: Collection[str], router: RouterTable | None
+    path: tuple[str, str], policy: ConfidenceTable, *, router: RouterTable | None
 ) -> Iterator[Problem]:
     """Yield problems of a tier's or a model's source of confidence."""
-    where = (*path, "confidence")
-    if policy.verifier is not None and policy.verifier not in models:
-        yield Problem(key(*where, "verifier"), "is not a model of this fleet.", choice(policy.verifier, models))
     if policy.source is ConfidenceSource.SCORER and router is not None and router.scorer is None:
         yield Problem(
-            key(*where, "source"), "is the answer scorer, but [router] has no scorer.", 'Add scorer = "NAME" there.'
+            key(*path, "confidence", "source"),
+            "is the answer scorer, but [router] has no scorer.",
+            'Add scorer = "NAME" there.',
         )
 
 
-def calibration_problems(name: str, calibration: CalibrationTable, *, models: Collection[str]) -> Iterator[Problem]:
+def calibration_problems(name: str, calibration: CalibrationTable) -> Iterator[Problem]:
     """Yield problems of a calibration map: its model must belong to this fleet, and its points must rise."""
-    if calibration.model not in models:
-        yield Problem(
-            key("calibrations", name, "model"), "is not a model of this fleet.", choice(calibration.model, models)
-        )
     if calibration.source in (ConfidenceSource.AUTO, ConfidenceSource.SCORER, ConfidenceSource.NONE):
         yield Problem(
             key("calibrations", name, "source"),
@@ -332,19 +330,10 @@ def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Ite
             )
 
 
-def workload_problems(name: str, workload: WorkloadTable, *, tiers: Collection[str]) -> Iterator[Problem]:
+def workload_problems(name: str, workload: WorkloadTable) -> Iterator[Problem]:
     """Yield problems of a workload's table: it must have a key, and its tier must belong to this fleet."""
     if not workload.model_fields_set:
         yield Problem(key("workloads", name), "is empty.", "Set tier, dedup or reuse.")
-    if workload.tier is not None and workload.tier not in tiers:
-        yield Problem(key("workloads", name, "tier"), "is not a tier of this fleet.", choice(workload.tier, tiers))
-
-
-def quality_problems(quality: QualityTable, *, models: Collection[str], tiers: Collection[str]) -> Iterator[Problem]:
-    """Yield problems of the grader of a pilot's answers."""
-    if quality.judge is not None and quality.judge not in (*models, *tiers):
-        where = key("quality", "judge")
-        yield Problem(where, "is not a model or a tier of this fleet.", choice(quality.judge, [*tiers, *models]))
 
 
 def timing_problems(timing: TimingTable, providers: Mapping[str, ProviderTable]) -> Iterator[Problem]:
