@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,7 @@ from cli.param_types import (
     check_name,
 )
 from cli.progress import duration, progress_bar, progress_line, wait_for_end
-from cli.query_source import open_source, rows_of
+from cli.query_source import Source, open_source, rows_of
 from cli.result_output import ResultOutput, read_result_table, summary_console, write_result_table
 from cli.result_table import table_format
 from cli.table_options import (
@@ -107,41 +108,16 @@ def submit(
         input_name=results_to.input_name(source),
     )
 
-    async def work(engine: AsyncEngine) -> dict[str, Any]:
-        shows_id = wait or as_json  # otherwise stdout has the id, alone
-        result = await submission.submit(opened, engine, checked, shows_id=shows_id)
-        if not await WorkerRegistry(engine).alive():
-            warn("No worker is running. Start workers with `pointsman up`.")
-        if tenant != DEFAULT_TENANT and not await Tenants(engine).keys(tenant=tenant):
-            warn(f"Tenant {tenant} has no API key. Create one: `pointsman keys create NAME --tenant {tenant}`.")
-        report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
-        if not shows_id:
-            out.print(result.public_id)
-        return report | submission.rejections
-
-    async def is_open(engine: AsyncEngine) -> bool:
-        return not (await batch_progress(engine, (await resolve_batch(engine, submission.public_id)).id)).ended
-
-    async def outcome(engine: AsyncEngine) -> BatchFigures:
-        batch = await resolve_batch(engine, submission.public_id)
-        rows = results_to.rows(batch, opened)
-        await submission.wait_and_write(engine, batch, checked, rows)
-        figures = await batch_figures(engine, batch)
-        batch_summary.show(figures, console)
-        return figures
-
     figures: BatchFigures | None = None
     try:
         with open_source(source, mapping) as opened:
             if not skip_invalid:
                 opened.check(checked)
-            report = with_database(settings, work)
+            shows_id = wait or as_json  # otherwise stdout has the id, alone
+            report = with_database(settings, partial(_submit, submission, opened, shows_id=shows_id))
             if wait:
-                if settings.embedded and not stack_serves(settings) and with_database(settings, is_open):
-                    # With services of its own, this command would keep the stack that it waits for from starting.
-                    while not stack_serves(settings):
-                        time.sleep(0.5)
-                figures = with_database(settings, outcome)
+                figures = _outcome(submission, opened)
+                batch_summary.show(figures, console)
                 report |= batch_as_json(figures)
     except KeyboardInterrupt:
         raise submission.interrupted() from None
@@ -149,6 +125,40 @@ def submit(
         emit(report)
     if figures is not None:
         batch_summary.exit_by_answers(figures)
+
+
+async def _submit(submission: Submission, source: Source, engine: AsyncEngine, *, shows_id: bool) -> dict[str, Any]:
+    """Submits ``source``; returns what ``--json`` says of it."""
+    tenant = submission.spec.tenant
+    result = await submission.submit(source, engine, submission.fleet, shows_id=shows_id)
+    if not await WorkerRegistry(engine).alive():
+        warn("No worker is running. Start workers with `pointsman up`.")
+    if tenant != DEFAULT_TENANT and not await Tenants(engine).keys(tenant=tenant):
+        warn(f"Tenant {tenant} has no API key. Create one: `pointsman keys create NAME --tenant {tenant}`.")
+    if not shows_id:
+        out.print(result.public_id)
+    report = {"batch_id": result.public_id, "total": result.total, "duplicate": result.duplicate}
+    return report | submission.rejections
+
+
+def _outcome(submission: Submission, source: Source) -> BatchFigures:
+    """Waits for the end of the batch that was made of ``source``, and writes its results."""
+    settings = submission.settings
+
+    async def is_open(engine: AsyncEngine) -> bool:
+        return not (await batch_progress(engine, (await resolve_batch(engine, submission.public_id)).id)).ended
+
+    async def outcome(engine: AsyncEngine) -> BatchFigures:
+        batch = await resolve_batch(engine, submission.public_id)
+        rows = submission.output.rows(batch, source)
+        await submission.wait_and_write(engine, batch, submission.fleet, rows)
+        return await batch_figures(engine, batch)
+
+    if settings.embedded and not stack_serves(settings) and with_database(settings, is_open):
+        # With services of its own, this command would keep the stack that it waits for from starting.
+        while not stack_serves(settings):
+            time.sleep(0.5)
+    return with_database(settings, outcome)
 
 
 @app.command()
