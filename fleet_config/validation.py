@@ -199,7 +199,7 @@ def reference_problems(references: Iterable[Reference], known: Mapping[str, Coll
 
 
 def model_problems(name: str, model: ModelTable, *, tiers: Collection[str], embeds: bool) -> Iterator[Problem]:
-    """Yield problems of a model's provider, tier, limits and name. ``embeds``: it is an embedding model."""
+    """Yield problems of a model's limits and name. ``embeds``: it is an embedding model."""
     if model.max_output_tokens > model.context_tokens and not embeds:
         yield Problem(
             key("models", name, "max_output_tokens"),
@@ -230,7 +230,7 @@ def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protoco
 
 
 def tier_problems(name: str, tier: TierTable, *, served: Collection[str]) -> Iterator[Problem]:
-    """Yield problems of a tier's name, queue, next tier and models."""
+    """Yield problems of a tier's name, queue and models."""
     if name in _RESERVED:
         yield Problem(key("tiers", name), "is a name reserved by Pointsman.", "Rename the tier.")
     elif not _NAME.fullmatch(name):
@@ -301,7 +301,7 @@ def confidence_problems(
 
 
 def calibration_problems(name: str, calibration: CalibrationTable) -> Iterator[Problem]:
-    """Yield problems of a calibration map: its model must belong to this fleet, and its points must rise."""
+    """Yield problems of a calibration map: its source must have raw confidences, and its points must rise."""
     if calibration.source in (ConfidenceSource.AUTO, ConfidenceSource.SCORER, ConfidenceSource.NONE):
         yield Problem(
             key("calibrations", name, "source"),
@@ -331,7 +331,7 @@ def alias_problems(aliases: Mapping[str, str], *, names: Collection[str]) -> Ite
 
 
 def workload_problems(name: str, workload: WorkloadTable) -> Iterator[Problem]:
-    """Yield problems of a workload's table: it must have a key, and its tier must belong to this fleet."""
+    """Yield problems of a workload's table: it must have a key."""
     if not workload.model_fields_set:
         yield Problem(key("workloads", name), "is empty.", "Set tier, dedup or reuse.")
 
