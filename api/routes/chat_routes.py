@@ -24,6 +24,7 @@ from db.reports import run_report
 from db.reports.results import answer_body, is_refused
 from db.stored_bytes import NoRoomForBatch
 from endpoints.endpoint import Endpoint
+from routing.large_response import LARGE_BYTES
 from submission.line_reader import InputLine, InvalidInput, RejectedLine, read_objects
 from submission.submit import IdempotencyConflict, submit
 from telemetry.tracing import read_traceparent
@@ -124,6 +125,8 @@ async def _answered(request: Request, endpoint: Endpoint, idempotency_key: str |
         held = await run_report(service.engine, "held_for", batch_id=batch_id)
         await _cancel_if_unwatched(service, public_id, tenant=tenant, kept=kept)
         raise _account_refused(held[0].reason) if held else _budget_exhausted()
+    if len(rows[0].response or "") > LARGE_BYTES:  # it may be read and written anew, which others would wait for
+        return await asyncio.to_thread(_answer, rows[0], public_id, stream)
     return _answer(rows[0], public_id, stream)
 
 

@@ -90,7 +90,7 @@ def storable(completion: Completion, *, created: int) -> Completion:
     """``completion``, whose response can be written as JSON: where it cannot, with only what was read of it.
 
     A server may send what a parser takes and a writer does not: half a surrogate pair, or hundreds of levels.
-    A large one is kept as the JSON; not so vectors, which are counted next, and take three times their bytes at most.
+    A large one is kept as the JSON.
     """
     try:
         json = orjson.dumps(completion.response)
@@ -106,7 +106,7 @@ def storable(completion: Completion, *, created: int) -> Completion:
             raise InvalidResponse("what is not text cannot be written as JSON", usage=completion.usage) from None
         plain = write_completion(said, created=created)
         return plain._replace(mean_logprob=completion.mean_logprob)
-    if len(json) <= LARGE_BYTES or "choices" not in completion.response:
+    if len(json) <= LARGE_BYTES:
         return completion
     return completion._replace(response=LargeResponse(json))
 

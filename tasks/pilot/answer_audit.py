@@ -2,6 +2,7 @@
 
 from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
+from routing.budget.query_budget import affordable
 from routing.context_window import fitting
 from routing.outcome import Completion
 from routing.pilot import TierAnswer
@@ -16,8 +17,12 @@ from tasks.worker_context import WorkerContext
 AUDIT_DRAW = b"audit"
 
 
-async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: str, context: WorkerContext) -> None:
+async def audit_answer(
+    queued: QueuedQuery, query: Query, answer: str, *, tier: str, context: WorkerContext, left_usd: float
+) -> None:
     """Asks the top tier too, where the query is drawn for that; its answer is graded, never delivered.
+
+    ``left_usd`` is what is left of the query's ``max_cost_usd``, infinite where it has none.
 
     Best effort: a limit, a budget or a lost worker skips an audit, whatever the answer was, so that what is audited
     stays a random sample. An answer that the judge refuses, or gives no verdict on, counts as a loss, as in the pilot.
@@ -27,7 +32,7 @@ async def audit_answer(queued: QueuedQuery, query: Query, answer: str, *, tier: 
     served = (await served_policies([queued], context)).get(queued.batch_id)
     if served is None or served.grader is None or exploration_draw(queued.id, purpose=AUDIT_DRAW) >= served.audit_share:
         return
-    models = fitting(query, fleet=context.fleet, tier=context.fleet.top)
+    models = affordable(query, fitting(query, fleet=context.fleet, tier=context.fleet.top), left_usd=left_usd)
     if not models:
         return
     result = await call_for_batch(models[0], queued.body, batch_id=queued.batch_id, purpose="audit", context=context)

@@ -508,7 +508,9 @@ class QueryExecutor:
         if moved is not None and judged.verdict.accepted and not is_top and self.queued.has_policy:
             text = judged.completion.text
             self.context.spawn_background(
-                audit_answer(self.queued, self.query, text, tier=self.stage, context=self.context)
+                audit_answer(
+                    self.queued, self.query, text, tier=self.stage, context=self.context, left_usd=self.left_usd
+                )
             )
         return moved
 

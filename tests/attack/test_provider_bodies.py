@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -183,6 +184,10 @@ def test_large_answers_are_written_a_few_at_a_time() -> None:
     sent = SentCall(1, datetime.now(UTC), MODEL, 1.0)
     completion = ask(lambda request: httpx.Response(200, content=with_alternatives(300)))
     assert kept_bytes(CallResult(sent, completion, keep_response=True)) > 300_000
+    vectors = {"data": [{"index": place, "embedding": [0.125] * 100_000} for place in range(2)], "model": MODEL.model}
+    embeds = replace(MODEL, embeds=True)
+    embedded = ask(lambda _: httpx.Response(200, json=vectors), body={"input": ["a", "b"]}, model=embeds)
+    assert kept_bytes(CallResult(sent, embedded, keep_response=True)) > 1_000_000
 
 
 def test_a_prompt_above_the_limit_of_a_minute_rests_no_deployment() -> None:

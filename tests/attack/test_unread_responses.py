@@ -5,18 +5,22 @@ import json
 import socket
 import sys
 import termios
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 from unittest.mock import Mock
 
 import httpx
+import orjson
 import pytest
 
 import api.__main__
 from api import http_protocol
 from api.http_protocol import MAX_UNSENT_BYTES, BoundedHeadProtocol
 from api.tenant_shares import TenantShares
+from db.reports.results import answer_body
 from routing.fleet import Fleet
 from settings import Settings
 from tests.attack.conftest import within
@@ -86,16 +90,17 @@ def answered(served: Served, made: list[Any]) -> bytes:
         connection.sendall(asked)
         served.answer(str(wait_until(lambda: open_batch(served))))
         assert status(connection) == 200
-
-    async def story(bench: LedgerHarness) -> None:
-        async with bench.owner() as owner, owner.begin() as transaction:
-            await transaction.exec_driver_sql(
-                "UPDATE answers SET response = jsonb_set(CAST(response AS jsonb), '{id}',"
-                f" to_jsonb(repeat('x', {ANSWER_BYTES})))"
-            )
-
-    served.play(story)
+    served.play(grow)
     return asked
+
+
+async def grow(bench: LedgerHarness) -> None:
+    """Has each answer be a large one."""
+    async with bench.owner() as owner, owner.begin() as transaction:
+        await transaction.exec_driver_sql(
+            "UPDATE answers SET response = jsonb_set(CAST(response AS jsonb), '{id}',"
+            f" to_jsonb(repeat('x', {ANSWER_BYTES})))"
+        )
 
 
 def test_answers_that_are_not_read_are_few_in_memory(served: Served, made: list[Any], answered: bytes) -> None:
@@ -240,3 +245,24 @@ def test_the_schema_is_written_once(served: Served, monkeypatch: pytest.MonkeyPa
         first, second = (client.get("/openapi.json") for _ in range(2))
     assert first.content == second.content
     assert (first.status_code, write.call_count) == (200, 1)
+
+
+def test_a_large_answer_is_translated_beside_the_loop(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes of it are parsed and written anew for `/v1/messages`, as often as the request is repeated."""
+    translated: list[str] = []
+
+    def noted(row: Any) -> bytes:
+        translated.append(threading.current_thread().name)
+        return answer_body(row)
+
+    body = orjson.dumps({"messages": [{"role": "user", "content": "Is it?"}], "max_tokens": 16, "model": "auto"})
+    headers = {"idempotency-key": "k"}
+    with served.client(served.key("greedy")) as client, ThreadPoolExecutor() as pool:
+        first = pool.submit(client.post, "/v1/messages", content=body, headers=headers)
+        served.answer(str(wait_until(lambda: open_batch(served))))
+        assert first.result().status_code == 200
+        served.play(grow)
+        monkeypatch.setattr("api.routes.chat_routes.answer_body", noted)
+        assert client.post("/v1/messages", content=body, headers=headers).status_code == 200
+    (name,) = translated
+    assert not name.startswith("Thread-"), "that of the loop"

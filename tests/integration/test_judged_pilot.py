@@ -1,6 +1,7 @@
 """A pilot whose free text is graded by a model: its calls in the ledger, each verdict paid once, whatever is lost."""
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -289,7 +290,15 @@ def test_audits_are_judged_as_the_sample_was(
             ids = [row.id for row in await bench.rows("SELECT id FROM queries ORDER BY id")]
             *queued, refused = await context.ledger.waiting("route", ids)
             for one in queued:
-                await audit_answer(one, one.to_query(), "No town has that number.", tier="small", context=context)
+                for left_usd in (0.0, math.inf):  # of what the line may cost
+                    await audit_answer(
+                        one,
+                        one.to_query(),
+                        "No town has that number.",
+                        tier="small",
+                        context=context,
+                        left_usd=left_usd,
+                    )
             audits = await bench.rows("SELECT grade, reference_grade FROM audits")
             assert len(audits) == 2
             assert {row.reference_grade for row in audits} == {1.0}
@@ -301,7 +310,8 @@ def test_audits_are_judged_as_the_sample_was(
             assert cost_usd([audit]) == 0.0, "it is the batch's"
 
             simulator.control(faults=[{"kind": "safety", "model": "gpt-5-mini"}])
-            await audit_answer(refused, refused.to_query(), "Nor has this one.", tier="small", context=context)
+            nor = "Nor has this one."
+            await audit_answer(refused, refused.to_query(), nor, tier="small", context=context, left_usd=math.inf)
             found = await bench.rows("SELECT grade, reference_grade FROM audits WHERE query_id = :id", id=refused.id)
             assert [tuple(row) for row in found] == [(0.0, 1.0)], "what the judge refuses is a loss"
 

@@ -40,6 +40,7 @@ def ask(
     handler: Callable[[httpx.Request], httpx.Response],
     *,
     body: Mapping[str, Any] = BODY,
+    model: Model = MODEL,
     environ: Mapping[str, str] | None = None,
     call_id: int | None = None,
     **of_provider: Any,
@@ -50,7 +51,7 @@ def ask(
             environ={"TEST_KEY": KEY} if environ is None else environ,
             transport=httpx.MockTransport(handler),
         )
-        return await pool.complete(MODEL, body, call_id=call_id)
+        return await pool.complete(model, body, call_id=call_id)
 
     return asyncio.run(run())
 
