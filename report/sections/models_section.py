@@ -11,8 +11,8 @@ from report.charts.bars import cost_bars
 from report.document import Figure, Section, Table
 from report.formatting import PURPOSES, ms, percent_of, usd
 
-BESIDE: Final = {"route": "routing", "sample": "samples", "verify": "verification", "repair": "repairs"}
-"""Purposes of calls beside a query's first one, as the drawing calls them."""
+FIRST: Final = frozenset({"answer", "embed"})
+"""Purposes that the drawing does not name."""
 
 
 def models(report: BatchReport) -> Section:
@@ -20,8 +20,7 @@ def models(report: BatchReport) -> Section:
     costs: dict[str, float] = {}
     fills: dict[str, str] = {}
     for model in report.models:
-        beside = BESIDE.get(model.purpose)
-        name = model.deployment if beside is None else f"{model.deployment} ({beside})"
+        name = model.deployment if model.purpose in FIRST else f"{model.deployment} ({model.purpose})"
         costs[name] = costs.get(name, 0.0) + model.cost_usd
         fills.setdefault(name, colors.tier_color(model.tier, report.tiers))
     rows = [

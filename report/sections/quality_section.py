@@ -2,7 +2,7 @@
 
 from db.reports.batch_quality import QualityFigures, outside_certificate
 from db.reports.batch_report import BatchReport, labelled_right
-from db.reports.batch_stats import NO_BASELINE
+from db.reports.batch_stats import NO_BASELINE, BatchFigures
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, plain, usd
@@ -23,6 +23,10 @@ def quality(report: BatchReport) -> Section:
         "where it was called, otherwise the answer's tokens at the price of its first model, as much longer or shorter "
         f"as its answers are where that is known. Always {plain(figures.top_tier)}, {figures.baseline_lengths.words}."
     ]
+    if figures.baseline_is_guess:
+        paragraphs.append(
+            f"{plain(figures.top_tier)} gave too few answers to know how long others are: its cost is a guess."
+        )
     drawings: list[Figure] = []
     expected: dict[str, str] = {}
     if floor is not None and floor.is_top_alone:
@@ -45,7 +49,7 @@ def quality(report: BatchReport) -> Section:
         expected = {point.name: percent(point.well) for point in (chart.batch, *chart.alone, *chart.mixed)}
     costs = [("this batch", figures.cost_usd), *((policy.name, policy.cost_usd) for policy in report.controls)]
     rows = [
-        [name, usd(cost), percent_of(cost, figures.baseline_cost_usd), *([expected.get(name, "–")] if chart else [])]
+        [name, usd(cost), _of_baseline(cost, figures), *([expected.get(name, "–")] if chart else [])]
         for name, cost in costs
     ]
     if (labelled := labelled_right(report.labels)) is not None:
@@ -59,6 +63,10 @@ def quality(report: BatchReport) -> Section:
         columns.append(f"expected quality, of {chart.queries:,}")
     table = Table("This batch and its baselines", columns, rows, frozenset({"policy"}))
     return Section("quality", "Cost and quality", paragraphs, drawings, [table, *tables])
+
+
+def _of_baseline(cost_usd: float, figures: BatchFigures) -> str:
+    return "not known" if figures.baseline_is_guess else percent_of(cost_usd, figures.baseline_cost_usd)
 
 
 def _certificate(report: BatchReport) -> list[Table]:

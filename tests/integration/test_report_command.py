@@ -23,6 +23,7 @@ from report.charts.sankey import layout
 from report.formatting import usd
 from report.html_page import page
 from report.markdown import markdown
+from report.sections.models_section import models
 from tests.integration.test_report_statements import FILL
 
 HOSTILE = (
@@ -185,6 +186,21 @@ def test_the_page_is_accessible(load: LoadReport) -> None:
     assert all(cell.get("scope") for cell in read.all("th"))
     assert read.all("table")
     assert len(read.all("caption")) == len(read.all("table"))
+
+
+def test_each_purpose_of_calls_has_a_bar_of_its_cost(load: LoadReport, database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        for n, purpose in enumerate(("grade", "audit", "extend")):
+            connection.execute(
+                "INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model,"
+                " reserved_usd, price_version, outcome, cost_usd, finished_at) VALUES"
+                " (%s, 1, 11, 1, %s, 'large', 'maxi', 'sim', 'maxi-wire', 1, 'v', 'ok', %s, now())",
+                [90 + n, purpose, 0.01 * (n + 1)],
+            )
+    (figure,) = models(load()).figures
+    for purpose, cost in (("grade", 0.01), ("audit", 0.02), ("extend", 0.03)):
+        assert f"<title>maxi ({purpose}): {usd(cost)}</title>" in figure.drawing
+    assert "<title>maxi: " in figure.drawing
 
 
 @pytest.mark.parametrize("with_text", [False, True])
