@@ -6,21 +6,21 @@ from typing import Final
 _TIERS: Final = 6
 
 OUTCOMES: Final = ("accepted", "best there was", "failed", "dead", "expired", "cancelled", "open")
-"""In the order of the charts."""
+"""Outcomes in the order of the charts."""
 
 
 def rank(tier: str, tiers: Sequence[str]) -> int:
-    """The place of a tier in the fleet; unknown tiers come last."""
+    """Return the place of a tier in the fleet. Unknown tiers come last."""
     return tiers.index(tier) if tier in tiers else len(tiers)
 
 
 def tier_color(tier: str, tiers: Sequence[str]) -> str:
-    """The color of a tier, by its place in the fleet."""
+    """Return the color of a tier, by its place in the fleet."""
     return f"var(--tier-{tiers.index(tier) % _TIERS})" if tier in tiers else "var(--faint)"
 
 
 def outcome_color(outcome: str) -> str:
-    """Good, doubtful, lost, or neutral."""
+    """Return the color of an outcome: good, doubtful, lost, or neutral."""
     match outcome:
         case "accepted":
             return "var(--good)"

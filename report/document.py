@@ -10,7 +10,7 @@ from report.formatting import plain
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells. ``text_columns`` names the columns that are text, not numbers."""
+    """Rows of cells. ``text_columns`` names the columns with text, not numbers."""
 
     caption: str
     columns: Sequence[str]
@@ -18,14 +18,14 @@ class Table:
     text_columns: frozenset[str] = frozenset()
 
     def as_markdown(self) -> str:
-        """A pipe table below its caption."""
+        """Return a pipe table below its caption."""
         alignments = [":--" if name in self.text_columns else "--:" for name in self.columns]
         lines = [self.columns, alignments, *self.rows]
         return "\n".join([f"*{self.caption}*", "", *("| " + " | ".join(map(escaped, line)) + " |" for line in lines)])
 
 
 def escaped(text: str) -> str:
-    """``text`` as Markdown text, which neither ends a table nor begins a link or tag."""
+    """Return ``text`` as Markdown text, which neither ends a table nor begins a link or tag."""
     markdown = plain(text).replace("\\", "\\\\")
     for char in "|`*_[]<>":
         markdown = markdown.replace(char, f"\\{char}")
@@ -34,7 +34,7 @@ def escaped(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing with a caption. ``small`` ones stand side by side."""
+    """A drawing with a caption. ``small`` ones are placed side by side."""
 
     drawing: Markup
     caption: str

@@ -1,4 +1,4 @@
-"""Failed calls by cause, each with what to do about it."""
+"""Failed calls by cause, each with its fix."""
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
@@ -10,10 +10,10 @@ from routing.outcome import FailureKind
 
 _K = FailureKind
 _NOT_TAKEN: Final = (
-    "fix: `pointsman check-fleet --call` says what each model takes, and which setting helps (such as cap_field); or "
-    "leave the field out of the lines"
+    "fix: `pointsman check-fleet --call` shows which fields each model accepts, and which setting helps (such as "
+    "cap_field). Otherwise remove the field from the lines"
 )
-_RARE: Final = "fix: none while it is rare; otherwise add another model to the tier"
+_RARE: Final = "fix: none if it is rare; otherwise add another model to the tier"
 
 FIXES: Final[Mapping[FailureKind, str]] = {
     _K.NEVER_SENT: "not billed. fix: none if a limit delayed them; otherwise see `pointsman doctor --probe`",
@@ -21,7 +21,7 @@ FIXES: Final[Mapping[FailureKind, str]] = {
     _K.RATE_LIMITED: "not billed. fix: set requests_per_min or tokens_per_min to what the account allows",
     _K.OVERLOADED: f"not billed. {_RARE}",
     _K.SERVER_ERROR: f"not billed. {_RARE}",
-    _K.AUTH: "fix: check the provider's key, and what it may do",
+    _K.AUTH: "fix: check the provider's key and its permissions",
     _K.BILLING: "fix: add credit to the account",
     _K.NOT_FOUND: "fix: check base_url and the model's name",
     _K.UNSUPPORTED: _NOT_TAKEN,
@@ -29,22 +29,22 @@ FIXES: Final[Mapping[FailureKind, str]] = {
     _K.REJECTED: _NOT_TAKEN,
     _K.MALFORMED: _NOT_TAKEN,
     _K.SAFETY: "fix: reword the lines, or pin them to another model",
-    _K.UNKNOWN: "counted at the worst case. fix: raise deadline_s of the provider if its answers take longer",
+    _K.UNKNOWN: "counted at the maximum cost. fix: raise deadline_s of the provider if its answers take longer",
     _K.BROKEN_BODY: f"billed. {_RARE}",
     _K.BROKEN_OFF: f"billed. {_RARE}",
-    _K.NOT_RUN: "not billed. fix: none, they are asked again",
+    _K.NOT_RUN: "not billed. fix: none, because the queries are asked again",
 }
 
 
 def failure(outcome: str, status: int | None, cause: str | None, param: str | None) -> str:
-    """A failed call in words: ``rate limited (HTTP 429, rate_limit_exceeded)``."""
+    """Return a failed call in words: ``rate limited (HTTP 429, rate_limit_exceeded)``."""
     details = [f"HTTP {status}" if status else "", cause or "", f"field {param}" if param else ""]
     known = f" ({plain(', '.join(filter(None, details)))})" if any(details) else ""
     return f"{outcome.replace('_', ' ')}{known}"
 
 
 def failures_by_cause(failed: Iterable[FailedCalls]) -> list[str]:
-    """A sentence for each cause, the most frequent first: how many calls, where, and the fix."""
+    """Return a sentence for each cause, the most frequent first: how many calls, where, and the fix."""
     by_cause = sorted(
         failed, key=lambda calls: (calls.outcome, calls.status or 0, calls.cause or "", calls.param or "")
     )

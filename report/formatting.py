@@ -12,34 +12,34 @@ RULES: Final = frozenset(
         *("quality_policy", "none"),
     )
 )
-"""Deciders besides trained routers."""
+"""Deciders other than trained routers."""
 
 
 PURPOSES: Final = {
-    "audit": "asks the top tier after delivery, to check the certificate",
-    "extend": "asks again with more room, as a cap that Pointsman set cut the answer off",
+    "audit": "calls the top tier after delivery, to check the certificate",
+    "extend": "calls again with more room, because a cap that Pointsman set cut the answer off",
     "grade": "has the judge compare answers",
-    "hedge": "repeats a slow call beside it",
+    "hedge": "sends a second call beside a slow one",
     "repair": "shows the model its answer and what the validators found",
     "route": "asks the LLM router",
-    "sample": "asks again, to see whether the answers agree",
+    "sample": "calls again, to see whether the answers agree",
     "verify": "asks whether the answer is right",
 }
-"""What calls beside those for an answer are for."""
+"""The purposes of calls that are not for an answer."""
 
 
 def decider(router: str) -> str:
-    """The decider's name; trained routers are marked as such."""
+    """Return the decider's name. Trained routers are marked."""
     return router.replace("_", " ") if router in RULES else f"classifier {router}"
 
 
 def plain(text: str) -> str:
-    """``text`` without control and direction characters."""
+    """Return ``text`` without control and direction characters."""
     return "".join(char if char.isprintable() or char == NO_BREAK else " " for char in text)
 
 
 def usd(amount: float | None) -> str:
-    """Dollars, with more digits for small amounts."""
+    """Return dollars, with more digits for small amounts."""
     if amount is None:
         return _NONE
     places = 2 if abs(amount) >= 1 or amount == 0 else 4 if abs(amount) >= 0.01 else 6
@@ -47,27 +47,27 @@ def usd(amount: float | None) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share from 0 to 1 as a percentage."""
+    """Return a share from 0 to 1 as a percentage."""
     return _NONE if share is None else f"{100 * share:.{digits}f}{NO_BREAK}%"
 
 
 def percent_of(count: float, total: float) -> str:
-    """``count`` as a percentage of ``total``."""
+    """Return ``count`` as a percentage of ``total``."""
     return percent(count / total if total else None)
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds, without a unit."""
+    """Return milliseconds, without a unit."""
     return _NONE if value is None else f"{value:,.0f}"
 
 
 def confidence(value: float | None) -> str:
-    """0 to 1, two digits."""
+    """Return a confidence, 0 to 1, with two digits."""
     return _NONE if value is None else f"{value:.2f}"
 
 
 def seconds(value: float) -> str:
-    """``9.4 s``, ``12:40 min`` or ``3:05:00 h``."""
+    """Return ``9.4 s``, ``12:40 min`` or ``3:05:00 h``."""
     if value < 60:
         return f"{value:.1f}{NO_BREAK}s"
     minutes, rest = divmod(round(value), 60)

@@ -15,7 +15,7 @@ TOP_ALONE: Final = "answered by the top tier alone"
 
 
 MOST_CAUSES: Final = 6
-"""So many causes of escalations, and on the console of failed calls, are shown, the most frequent first."""
+"""Maximum causes shown for escalations, and for failed calls on the console. The most frequent come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def warnings(report: BatchReport) -> list[str]:
 
 
 def cards(report: BatchReport) -> Sequence[Card]:
-    """The main figures."""
+    """Return the main figures."""
     figures, progress = report.figures, report.figures.progress
     counts = (
         ("failed", progress.failed),
@@ -144,7 +144,7 @@ def _absolute(share: float | None) -> float | None:
 
 
 def _quality(report: BatchReport) -> Card:
-    """Quality as measured, by a floor's pilot and audits or by labels; nothing that was not measured."""
+    """Return the quality as measured, by a floor's pilot and audits or by labels, and nothing that was not measured."""
     floor = report.figures.quality
     if floor is not None and floor.standing == "departed":
         return Card("Quality", "not promised", f"floor {percent(floor.floor)}: {departed(floor.departures)}")
@@ -167,7 +167,7 @@ def _quality(report: BatchReport) -> Card:
 
 
 def standing_of(floor: QualityFigures) -> str:
-    """What became of a quality floor, in words."""
+    """Return the result of a quality floor, in words."""
     return {
         "top_tier": "not certified: the top tier answers",
         "too_small": "not certified: too few queries",

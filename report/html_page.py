@@ -15,7 +15,7 @@ from report.sections import sections
 
 
 def page(report: BatchReport) -> str:
-    """The whole document."""
+    """Return the whole document."""
     return _template().render(
         batch=report.figures.progress.public_id,
         style=Markup(_read("style.css")),  # noqa: S704  # a file of this package

@@ -11,7 +11,7 @@ _TEXT_COLUMNS: Final = frozenset({"", "note"})
 
 
 def markdown(report: BatchReport) -> str:
-    """The whole document."""
+    """Return the whole document."""
     rows = [(card.name, card.figure, card.note) for card in cards(report)]
     blocks = [
         f"# {escaped(headline(report))}",

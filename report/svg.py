@@ -1,4 +1,4 @@
-"""SVG as markup: texts are escaped when they become part of it."""
+"""SVG as markup. Texts are escaped when they become part of it."""
 
 from markupsafe import Markup
 
@@ -6,7 +6,7 @@ from report.formatting import plain
 
 
 def element(tag: str, *children: str, **attributes: str | float | None) -> Markup:
-    """An element. ``class_`` stands for ``class``, other underscores for hyphens; None omits an attribute."""
+    """Return an element. ``class_`` stands for ``class``, other underscores for hyphens. None omits an attribute."""
     written = [
         Markup(' {}="{}"').format(name.rstrip("_").replace("_", "-"), _attribute(value))
         for name, value in attributes.items()
@@ -17,14 +17,14 @@ def element(tag: str, *children: str, **attributes: str | float | None) -> Marku
 
 
 def svg(title: str, width: float, height: float, *shapes: Markup, desc: str | None = None, wide: bool = True) -> Markup:
-    """A drawing with a title for screen readers; ``wide`` ones fill the page."""
+    """Return a drawing with a title for screen readers. ``wide`` ones fill the page."""
     described = (element("title", title), *([element("desc", desc)] if desc is not None else []))
     class_ = "wide" if wide else None
     return element("svg", *described, *shapes, viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", class_=class_)
 
 
 def text(label: str, x: float, y: float, class_: str, anchor: str | None = None) -> Markup:
-    """A label; ``anchor`` is ``start``, ``middle`` or ``end``."""
+    """Return a label. ``anchor`` is ``start``, ``middle`` or ``end``."""
     return element("text", label, x=x, y=y, class_=class_, text_anchor=anchor)
 
 

@@ -1,4 +1,4 @@
-"""A call that belongs to a batch and to no query's claim: the LLM router's, an audit's, a grader's."""
+"""A call that belongs to a batch but to no query's claim: that of an LLM router, an audit or a grader."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,13 +30,13 @@ async def call_for_batch(
     epoch: int = 0,
     keeps_response: bool = False,
 ) -> CallResult | None:
-    """Asks ``model`` once; its intent is in the ledger before it is sent, its result before this returns.
+    """Call ``model`` once. The intent is in the ledger before the call is sent, and the result before this returns.
 
-    ``body`` is OpenAI's chat body, ``purpose`` one of those that the ledger knows, ``added`` the fields of ``body``
-    that may be left out where the model refuses them. It takes a slot of the model's tier. ``waits_s``: how long it
-    waits for a limit, without the slot; where the model rests after failures, `MAX_INLINE_WAIT_S` at most. None where
-    a limit or a budget has no room, or a grader's ``epoch`` no longer holds the decision of the batch's pilot: nothing
-    was sent.
+    ``body`` is OpenAI's chat body, ``purpose`` one of the ledger's purposes, and ``added`` the fields of ``body`` that
+    may be left out if the model refuses them. The call takes a slot of the model's tier. ``waits_s`` is how long it
+    waits for a limit, without the slot; while the model rests after failures it waits at most `MAX_INLINE_WAIT_S`.
+    Returns None, with nothing sent, if a limit or a budget has no room, or if a grader's ``epoch`` no longer holds the
+    decision of the batch's pilot.
     """
     query = read_body(body)
     tokens = query.measured.expected(model) + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)

@@ -1,7 +1,7 @@
-"""The Celery application: its queues, and how it is kept from losing or hoarding messages.
+"""The Celery application: its queues, and the settings that keep it from losing or hoarding messages.
 
-Each setting that is not Celery's default has its reason beside it; what is known to break is
-in docs/decisions/0003-celery-and-redis.md.
+Each setting that differs from Celery's default has its reason beside it. Known problems are in
+docs/decisions/0003-celery-and-redis.md.
 """
 
 import socket
@@ -21,20 +21,20 @@ app = Celery("pointsman", include=["tasks.celery_tasks"])
 
 
 def queue_of(stage: str, fleet: Fleet) -> str:
-    """The Celery queue of a stage: the tier's own name for it, else the stage's."""
+    """Return the Celery queue of a stage: the tier's own name for it, else the stage's."""
     tier = fleet.tiers.get(stage)
     return tier.queue if tier else stage
 
 
 def stages(fleet: Fleet) -> tuple[str, ...]:
-    """Every stage of a query: route, the tiers, fallback."""
+    """Return every stage of a query: route, the tiers, fallback."""
     return (ROUTE, *fleet.tiers, FALLBACK)
 
 
 def configure(settings: Settings, fleet: Fleet) -> Celery:
-    """Points the application at the broker and declares one queue per stage.
+    """Connect the application to the broker and declare one queue per stage.
 
-    Raises SettingsError where no broker is known.
+    Raises SettingsError if no broker is configured.
     """
     on_redis = not settings.broker_url.startswith(("amqp", "pyamqp"))
     sentinels = SentinelAddress.parse(settings.broker_url)
@@ -84,18 +84,18 @@ _KEEPALIVE = {
 
 
 _CONNECT_S = 4.0
-"""For one attempt to connect to a broker."""
+"""Maximum seconds of one attempt to connect to a broker."""
 
 
 def rabbitmq_options(settings: Settings) -> dict[str, object]:
-    """Kombu's options for RabbitMQ, at one address or at several that are separated by semicolons."""
+    """Return Kombu's options for RabbitMQ, at one address or at several that are separated by semicolons."""
     hosts = settings.broker_url.count(";") + 1
     # A publisher tries each host in turn; with less time than that it would try the one that is gone for ever.
     return {"confirm_publish": True, "socket_settings": _KEEPALIVE, "connect_retries_timeout": _CONNECT_S * hosts}
 
 
 def redis_options(settings: Settings, sentinels: SentinelAddress | None) -> dict[str, object]:
-    """Kombu's options for Redis, at an address of its own or at the primary that sentinels name."""
+    """Return Kombu's options for Redis, at its own address or at the primary that sentinels name."""
     options: dict[str, object] = {
         "visibility_timeout": 900,
         # How long a worker that shall stop may hang on a broker that does not answer, a few times in a row.

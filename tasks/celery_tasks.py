@@ -1,6 +1,6 @@
-"""The Celery tasks: what a message of each queue does. A message holds ids, never a prompt.
+"""The Celery tasks: what a message of each queue does. A message contains ids, never a prompt.
 
-``_next`` is what the next release adds to a message: during an upgrade both are at work, and this one ignores it.
+``_next`` is what the next release adds to a message. During an upgrade both releases work, and this one ignores it.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ Moved = Mapping[int, tuple[str, str]]
 
 
 class WorkerState:
-    """Where a worker process keeps its loop and context; `workers` fills it before the first message."""
+    """The loop and context of a worker process. `workers` fills it before the first message."""
 
     settings: Settings
     loop: EventLoopThread
@@ -45,33 +45,33 @@ class WorkerState:
 
 @app.task(name="route", bind=True)
 def route_task(self: Task, stage: str, ids: Sequence[int], **_next: object) -> None:
-    """Finds the tier of each query. A message that a worker gave back, or was lost with, is treated with care."""
+    """Find the tier of each query. Queries of a redelivered or lost message are claimed first."""
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
     _run_stage(stage, ids, route(ids, WorkerState.context, redelivered=redelivered))
 
 
 @app.task(name="answer")
 def answer_task(stage: str, ids: Sequence[int], **_next: object) -> None:
-    """Has each query answered by a model of tier ``stage``."""
+    """Have a model of tier ``stage`` answer each query."""
     _run_stage(stage, ids, answer(stage, ids, WorkerState.context))
 
 
 @app.task(name="fallback")
 def fallback_task(stage: str, ids: Sequence[int], **_next: object) -> None:
-    """Decides what becomes of each query whose answer was rejected."""
+    """Decide what happens to each query whose answer was rejected."""
     _run_stage(stage, ids, fall_back(ids, WorkerState.context))
 
 
 @app.task(name="decide_pilot")
 def decide_pilot_task(batch_id: int, epoch: int, **_next: object) -> None:
-    """Grades a batch's sample, certifies a policy on it, or samples more."""
+    """Grade a batch's sample and certify a policy on it, or sample more."""
     context = WorkerState.context
     _run_beside(decide_pilot(TakenPilot(batch_id, epoch), context), context.deciding)
 
 
 @app.task(name="step_provider_batch")
 def step_provider_batch_task(id: int, epoch: int, **_next: object) -> None:
-    """Does the next steps of a provider batch: forms, uploads, creates, polls, collects or cancels it."""
+    """Do the next steps of a provider batch: form, upload, create, poll, collect or cancel it."""
     context = WorkerState.context
     _run_beside(step_provider_batch(TakenBatch(id, epoch), context), context.buying)
 
@@ -140,9 +140,9 @@ def _run_beside(work: Coroutine[Any, Any, None], places: asyncio.Semaphore) -> N
 
 
 def _run_stage(stage: str, ids: Sequence[int], work: Coroutine[Any, Any, Moved]) -> None:
-    """Runs one message's work on the worker's loop, then publishes the queries that it moved to their next stage.
+    """Run one message's work on the worker's loop, then publish the moved queries to their next stage.
 
-    Those that cannot be published are ready again: the feeder publishes them later.
+    Queries that cannot be published become ready again, and the feeder publishes them later.
     """
     moved = WorkerState.loop.run(work)
     for next_stage, queued in by_stage(moved).items():

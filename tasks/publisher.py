@@ -1,4 +1,4 @@
-"""Ids into the broker: chunks of queries that are already `queued` in Postgres."""
+"""Publishes ids to the broker: chunks of queries that are already `queued` in Postgres."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,18 +15,19 @@ from tasks.celery_app import app, queue_of
 log = structlog.get_logger()
 
 MAX_CHUNK = 200
-"""Ids per message of a tier at most."""
+"""Maximum ids per message of a tier."""
 
 ROUTE_CHUNK = 400
-"""Ids per message of the route stage. A message costs its worker some 2 ms of Celery's and Redis' machinery, and each
-chunk that is routed becomes one for every tier: twice as large they are half as many."""
+"""Ids per message of the route stage. A message costs its worker some 2 ms of Celery's and Redis's overhead, and each
+routed chunk becomes a message for every tier: doubling the size halves their number."""
 
 TASK_OF = {ROUTE: "route", FALLBACK: "fallback"}
-"""The task of a stage; a tier's is ``answer``."""
+"""The task of a stage. A tier's is ``answer``."""
 
 
 def chunk_size(stage: str, fleet: Fleet) -> int:
-    """Ids per message at ``stage``: for a tier no more than its slots, so that workers share a short backlog."""
+    """Return the ids per message at ``stage``. For a tier it is at most its slots, so that workers share a short
+    backlog."""
     if stage == ROUTE:
         return ROUTE_CHUNK
     tier = fleet.tiers.get(stage)
@@ -34,7 +35,7 @@ def chunk_size(stage: str, fleet: Fleet) -> int:
 
 
 def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
-    """Sends ``ids`` to the stage's queue; returns those that could not be sent, to be given back."""
+    """Send ``ids`` to the stage's queue. Return those that could not be sent and are to be given back."""
     size = chunk_size(stage, fleet)
     if ids:
         failpoints.die_at("die_before_publish")
@@ -57,7 +58,8 @@ def publish(stage: str, ids: Sequence[int], *, fleet: Fleet) -> list[int]:
 
 
 def publish_pilot(taken: TakenPilot, *, fleet: Fleet) -> None:
-    """Has a worker of the route stage decide the batch's pilot. What is not sent is taken again after its lease."""
+    """Have a worker of the route stage decide the batch's pilot. If sending fails, the pilot is taken again after its
+    lease."""
     try:
         app.send_task("decide_pilot", kwargs=taken._asdict(), queue=queue_of(ROUTE, fleet))
     except (OperationalError, OSError) as error:
@@ -65,7 +67,7 @@ def publish_pilot(taken: TakenPilot, *, fleet: Fleet) -> None:
 
 
 def publish_provider_batch(taken: TakenBatch, *, fleet: Fleet) -> None:
-    """Has a worker of the route stage do the next step of a provider batch. What is not sent is taken again."""
+    """Have a worker of the route stage do the next step of a provider batch. If sending fails, it is taken again."""
     try:
         app.send_task("step_provider_batch", kwargs=taken._asdict(), queue=queue_of(ROUTE, fleet))
     except (OperationalError, OSError) as error:
@@ -73,15 +75,15 @@ def publish_provider_batch(taken: TakenBatch, *, fleet: Fleet) -> None:
 
 
 def shown(stage: str, ids: Sequence[int]) -> str:
-    """What Flower, events and logs show of a message: the stage, and between which ids its queries are.
+    """Return what Flower, events and logs show of a message: the stage, and the range of its query ids.
 
-    A literal, as Flower reads it to search by ``kwargs:stage=small``.
+    It is a literal, which Flower reads to search by ``kwargs:stage=small``.
     """
     return repr({"stage": stage, "ids": f"{len(ids)} from {min(ids)} to {max(ids)}"})
 
 
 def by_stage(moved: Mapping[int, tuple[str, str]]) -> dict[str, list[int]]:
-    """Of what `Ledger.transition` returned, the ids that it put into the broker's share, by stage."""
+    """Return, from the result of `Ledger.transition`, the ids that it put into the broker's share, by stage."""
     queued: dict[str, list[int]] = {}
     for query_id, (stage, state) in moved.items():
         if state == "queued":

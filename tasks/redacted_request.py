@@ -1,4 +1,4 @@
-"""Requests whose events and log lines say nothing of what they carry: a producer's message holds prompts."""
+"""Requests with events and log lines that hide their contents, because a producer's message contains prompts."""
 
 from typing import Any
 

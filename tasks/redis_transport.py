@@ -1,8 +1,8 @@
-"""Kombu's Redis transport, with one client for each channel, and without redis-py's own repetitions.
+"""Kombu's Redis transport, with one client per channel, and without redis-py's own retries.
 
-A client is only a view of the channel's connections; making one for each command took a third of what a message cost a
-worker. redis-py 8 repeats a command ten times by default, each up to the socket's timeout: while it does, a worker
-neither notices that it shall stop nor gives back what it could not send.
+A client is only a view of the channel's connections, and making one for each command took a third of the worker's cost
+of a message. redis-py 8 retries a command ten times by default, each up to the socket's timeout. Meanwhile a worker
+neither notices a stop nor gives back what it could not send.
 """
 
 from typing import Any, Final
@@ -13,11 +13,11 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.retry import Retry
 
 ONCE_MORE: Final = Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,))
-"""A connection that the server has closed is replaced at once; a server that does not answer is not asked again."""
+"""A connection that the server has closed is replaced at once. A server that does not answer is not asked again."""
 
 
 class Channel(redis.Channel):
-    """A channel that keeps its client for as long as its connections are the same."""
+    """A channel that keeps its client while its connections are the same."""
 
     _kept: Any = None
 
@@ -37,7 +37,7 @@ class SentinelChannel(Channel, redis.SentinelChannel):
 
 
 class Transport(redis.Transport):
-    """What ``redis://`` and ``rediss://`` mean once `install` was called."""
+    """The transport of ``redis://`` and ``rediss://`` after `install` was called."""
 
     Channel = Channel
 
@@ -49,6 +49,6 @@ class SentinelTransport(redis.SentinelTransport):
 
 
 def install() -> None:
-    """Has kombu take this transport for Redis from here on, in this process."""
+    """Make kombu use this transport for Redis from now on, in this process."""
     for scheme, transport in (("redis", Transport), ("rediss", Transport), ("sentinel", SentinelTransport)):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{transport.__name__}"

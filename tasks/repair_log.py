@@ -1,4 +1,4 @@
-"""What the log says of repairs, by batch, tier and workload; read where it is asked for, and kept for some seconds."""
+"""Repairs in the log, by batch, tier and workload. They are read when needed and cached for some seconds."""
 
 import asyncio
 import math
@@ -12,11 +12,11 @@ from routing.answer_checks.repair import RepairRecord
 REFRESH_S: Final = 5.0
 KEPT_RECORDS: Final = 1000
 NEWEST: Final = 500
-"""How many of a tier's newest repairs count; older ones do not."""
+"""The number of a tier's newest repairs that count. Older ones do not."""
 
 
 class RepairKey(NamedTuple):
-    """Whose repairs: those of the batch's tenant and fleet, at one tier, of one workload."""
+    """The scope of repairs: the batch's tenant and fleet, one tier, one workload."""
 
     batch_id: int
     tier: str
@@ -24,7 +24,7 @@ class RepairKey(NamedTuple):
 
 
 class RepairLog:
-    """Of one process."""
+    """The repairs that one process has read."""
 
     def __init__(self, *, refresh_s: float = REFRESH_S) -> None:
         self._refresh_s = refresh_s
@@ -32,7 +32,7 @@ class RepairLog:
         self._reading = asyncio.Lock()
 
     async def record_of(self, key: RepairKey, ledger: Ledger) -> RepairRecord:
-        """The repairs of ``key``, some seconds old at most. Raises DBAPIError."""
+        """Return the repairs of ``key``, at most some seconds old. Raises DBAPIError."""
         async with self._reading:
             read_at, record = self._records.get(key, (-math.inf, RepairRecord()))
             if time.monotonic() - read_at >= self._refresh_s:

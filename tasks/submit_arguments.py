@@ -1,4 +1,4 @@
-"""What a producer that only speaks Celery says of a batch, checked."""
+"""Checks what a producer that only uses Celery says about a batch."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ _WRONG: Final[Mapping[str, tuple[str, str]]] = {
     "pilot": ("it must be a whole number of queries", "Give e.g. 300, or leave it out"),
     "grader": ("it is not known", f"Give one of {', '.join(GraderChoice)}, or leave it out"),
 }
-"""By argument: what is wrong with a value of another form, and the fix."""
+"""By argument: the error for a value of another form, and the fix."""
 
 
 def _visible(text: str) -> str:
@@ -43,7 +43,7 @@ Name = Annotated[str, Field(min_length=1, max_length=_LONGEST), AfterValidator(_
 
 
 class SubmitArguments(BaseModel):
-    """The arguments of ``submit_queries``. No value is converted, and one that is misspelt is refused."""
+    """The arguments of ``submit_queries``. No value is converted, and misspelled arguments are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -62,7 +62,7 @@ class SubmitArguments(BaseModel):
     grader: Annotated[GraderChoice, Field(strict=False)] | None = None
 
     def spec(self, *, default_key: str, traceparent: str | None) -> BatchSpec:
-        """The batch, under ``default_key`` where no idempotency key is given. Raises InvalidInput."""
+        """Return the batch, under ``default_key`` if no idempotency key is given. Raises InvalidInput."""
         return BatchSpec(
             source="celery",
             tenant=self.tenant,
@@ -90,7 +90,7 @@ class SubmitArguments(BaseModel):
         if self.quality is None:
             for name in ("confidence", "pilot", "grader"):
                 if getattr(self, name) is not None:
-                    raise input_error(name, "it belongs to a quality floor", "Give quality, e.g. 0.95, or leave it out")
+                    raise input_error(name, "it needs a quality floor", "Give quality, e.g. 0.95, or leave it out")
             return None
         confidence = DEFAULT_CONFIDENCE if self.confidence is None else self.confidence
         try:
@@ -101,7 +101,7 @@ class SubmitArguments(BaseModel):
 
 
 def read_arguments(queries: object, options: Mapping[str, object]) -> SubmitArguments:
-    """The arguments of the task. Raises InvalidInput."""
+    """Return the arguments of the task. Raises InvalidInput."""
     for name in options.keys() - SubmitArguments.model_fields.keys():
         takes = f"It takes {', '.join(SubmitArguments.model_fields)}"
         raise input_error(name[:_LONGEST], "submit_queries takes no such argument", takes)

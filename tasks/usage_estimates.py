@@ -1,7 +1,7 @@
-"""What this process has learned from the usage of its calls: how dense prompts are, and how long answers get.
+"""What this process has learned from the usage of its calls: the density of prompts, and the length of answers.
 
-Nothing here is a bound. A ratio corrects what is expected of a prompt; the learned longest answer is *asked for* as
-the cap of a call where a budget is tight, so that what is reserved for it is still the most that it can cost.
+None of this is a bound. A ratio corrects the expected tokens of a prompt. The learned maximum answer is *requested* as
+the cap of a call if a budget is tight, so its reservation is still the maximum cost.
 """
 
 import math
@@ -13,13 +13,14 @@ from routing.answer_lengths import COLD_CAP, LEAST_CAP
 from routing.outcome import Usage
 
 TYPICAL_COMPLETION_TOKENS: Final = 256
-"""What a completion without ``max_tokens`` is expected to take of a tokens-per-minute limit; reconciled after."""
+"""The expected tokens of a completion without ``max_tokens``, for a tokens-per-minute limit. It is corrected
+afterwards."""
 
 LEAST_ANSWERS: Final = 16
-"""Of fewer answers nothing is concluded."""
+"""With fewer answers nothing is concluded."""
 
 LONGER_BY: Final = 4
-"""An answer that was cut off is asked again with so many times the room, up to all that there is."""
+"""The factor on the room for an answer that was cut off, up to all available room."""
 
 KEPT_ANSWERS: Final = 512
 KEPT_GROUPS: Final = 1000
@@ -28,10 +29,10 @@ QUANTILE: Final = 0.99
 MARGIN: Final = 1.25
 EARLY_MARGIN: Final = 2.0
 MANY_ANSWERS: Final = 64
-"""Above the longest of 99 in 100: an answer that is cut off is paid, and asked again."""
+"""Enough answers to use a limit above 99 in 100 of them. An answer that is cut off is paid, and requested again."""
 
 _WEIGHT: Final = 0.05
-"""How much one call moves the ratio of a deployment."""
+"""The weight of one call in the ratio of a deployment."""
 
 _RATIOS: Final = (0.2, 5.0)
 
@@ -44,18 +45,18 @@ class LearnedCap:
     total: int = 0
     _cap: int | None = None
     _cap_of: int = 0
-    """How many answers there were when the cap was computed."""
+    """The number of answers when the cap was computed."""
 
     def note(self, tokens: int) -> None:
-        """Counts one answer that ended by itself."""
+        """Count one answer that ended by itself."""
         self.tokens.append(tokens)
         self.total += 1
 
     @property
     def cap(self) -> int | None:
-        """Tokens within which 99 of 100 answers stay, with a margin; None while too few are known.
+        """Return the tokens within which 99 of 100 answers stay, with a margin. None while too few are known.
 
-        Computed where it is asked for, which only a batch with a budget does, and anew after `LEAST_ANSWERS` more.
+        It is computed on demand, only for a batch with a budget, and again after `LEAST_ANSWERS` more answers.
         """
         if self.total >= self._cap_of + LEAST_ANSWERS:
             ordered = sorted(self.tokens)
@@ -66,7 +67,7 @@ class LearnedCap:
 
 
 class UsageEstimates:
-    """Of one process; of so many batches the one that was not asked for longest is forgotten."""
+    """The estimates of one process. If there are too many batches, the least recently used one is forgotten."""
 
     def __init__(self) -> None:
         self._ratios: dict[str, float] = {}
@@ -74,7 +75,7 @@ class UsageEstimates:
         self._lengths: OrderedDict[tuple[int, str], LearnedCap] = OrderedDict()
 
     def note(self, batch_id: int, deployment: str, usage: Usage, *, expected_prompt: int) -> None:
-        """Learns from an answer that ended by itself."""
+        """Learn from an answer that ended by itself."""
         if usage.prompt_tokens > 0:
             low, high = _RATIOS
             seen = min(max(usage.prompt_tokens / max(expected_prompt, 1), low), high)
@@ -86,18 +87,18 @@ class UsageEstimates:
             self._of(batch_id, deployment).note(usage.completion_tokens)
 
     def prompt_tokens(self, deployment: str, expected: int) -> int:
-        """``expected`` prompt tokens, set right by what the deployment has counted so far."""
+        """Return ``expected`` prompt tokens, corrected by the deployment's counts so far."""
         return max(1, round(expected * self._ratios.get(deployment, 1.0)))
 
     def completion_tokens(self, deployment: str) -> float | None:
-        """The usual length of its answers; None while none is known."""
+        """Return the usual length of its answers, or None while it is unknown."""
         return self._completions.get(deployment)
 
     def learned_cap(self, batch_id: int, deployment: str, *, cold_cap: int = COLD_CAP) -> int:
-        """A cap that 99 of 100 answers of this batch there stay below.
+        """Return a cap that 99 of 100 answers of this batch there stay below.
 
-        While too few are known, ``cold_cap``: what earlier batches of its tenant say of such answers. By those of
-        another tenant, who asks for single words, the first answers would be cut off, and paid again.
+        While too few are known, it is ``cold_cap``, from earlier batches of the same tenant. With a cap from another
+        tenant, who asks for single words, the first answers would be cut off, and paid again.
         """
         own = self._lengths.get((batch_id, deployment))
         return cold_cap if own is None or own.cap is None else own.cap

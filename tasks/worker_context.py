@@ -1,4 +1,4 @@
-"""A worker's context: what its tasks need, on one event loop, for as long as the process lives."""
+"""A worker's context: what its tasks need, on one event loop, for the life of the process."""
 
 import asyncio
 import os
@@ -42,12 +42,12 @@ log = structlog.get_logger()
 Value = TypeVar("Value")
 
 QUERY_OVERCOMMIT = 0.5
-"""How many more queries than slots are on their way, as a share of the slots."""
+"""How many more queries than slots are in progress, as a share of the slots."""
 
 
 @dataclass(slots=True)
 class WorkerContext:
-    """Everything a task touches. Made and used on one loop."""
+    """Everything that a task uses. Created and used on one loop."""
 
     fleet: Fleet
     engine: AsyncEngine
@@ -56,19 +56,19 @@ class WorkerContext:
     admission: AdmissionController
     redis: Redis | None = None
     key_prefix: str = "pointsman:"
-    """Of keys in Redis."""
+    """The prefix of keys in Redis."""
     trained: LoadedRouters = field(default_factory=LoadedRouters)
     """The routers that decide and judge now."""
     succession: RouterReloader | None = None
     slots: dict[str, asyncio.Semaphore] = field(default_factory=dict)
-    """Per tier: calls that this process may have in flight. `slot` has those of tiers that it does not serve, too."""
+    """Per tier: maximum calls in flight of this process. `slot` also has those of tiers that it does not serve."""
     claims: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
-    """Per tier: queries that may be on their way, from claim to conclusion: some more than slots, so that a
-    slot never waits for a commit."""
+    """Per tier: maximum queries in progress, from claim to conclusion. It exceeds the slots, so that a slot never waits
+    for a commit."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set at a warm shutdown: nothing more is claimed, what is claimed is finished."""
+    """Set at a warm shutdown: nothing more is claimed, and claimed queries are finished."""
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a suspect is under way: a query that one more lost worker buries."""
+    """Held while a suspect runs: a query that another lost worker would bury."""
     buying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     """Held by a provider batch that is worked on, with megabytes of its lines."""
     deciding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
@@ -78,36 +78,37 @@ class WorkerContext:
     usage: UsageEstimates = field(default_factory=UsageEstimates)
     repairs: RepairLog = field(default_factory=RepairLog)
     prefixes: PrefixWriters = field(init=False)
-    """Prompts in work that begin alike."""
+    """The shared prefixes of active prompts."""
     accounts: AccountCircuits = field(default_factory=AccountCircuits)
-    """Deployments whose account was at fault a moment ago."""
+    """Deployments with a recent account fault."""
     draw: random.Random = field(default_factory=random.Random)
     background_tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
-    """Work that nobody waits for, such as the result of a call that lost its race; done before the process ends."""
+    """Work that nothing waits for, such as the result of a call that lost its race. It is finished before the process
+    ends."""
 
     def __post_init__(self) -> None:
         leases = PrefixLeases(self.redis, key_prefix=self.key_prefix, spawn=self.spawn_background)
         self.prefixes = PrefixWriters(self.fleet, leases)
 
     def spawn_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Has ``work`` done on the loop; a warm shutdown waits for it."""
+        """Run ``work`` on the loop. A warm shutdown waits for it."""
         task = asyncio.get_running_loop().create_task(work)
         self.background_tasks.add(task)
         task.add_done_callback(self.background_tasks.discard)
 
     def slot(self, tier: str) -> asyncio.Semaphore:
-        """A place among this process' calls to ``tier``: of its own queries, or for a call beside them."""
+        """Return a place among this process's calls to ``tier``."""
         if tier not in self.slots:
             self.slots[tier] = asyncio.Semaphore(self.fleet.tiers[tier].concurrency)
         return self.slots[tier]
 
     @property
     def in_flight(self) -> int:
-        """Calls under way in this process."""
+        """Return the number of this process's calls in flight."""
         return sum(self.fleet.tiers[tier].concurrency - slots._value for tier, slots in self.slots.items())
 
     async def beat(self, presence: WorkerRegistry) -> None:
-        """Says, for as long as it runs, that this worker lives."""
+        """Report, while it runs, that this worker is alive."""
         while self.ledger.worker_id is not None:
             try:
                 await presence.heartbeat(self.ledger.worker_id, in_flight=self.in_flight, router=self.trained.label)
@@ -116,13 +117,13 @@ class WorkerContext:
             await asyncio.sleep(ALIVE_S / 3)
 
     async def watch_promotions(self) -> None:
-        """Has what is promoted decide here some seconds later, for as long as it runs."""
+        """Load promoted routers within some seconds, while it runs."""
         while self.succession is not None:
             await asyncio.sleep(LOOK_S)
             self.trained = await self.succession.after(self.trained)
 
     async def close(self, presence: WorkerRegistry) -> None:
-        """Ties up loose ends, signs off and closes every connection."""
+        """Finish background work, sign off and close every connection."""
         if self.background_tasks:
             await asyncio.wait(self.background_tasks, timeout=self.fleet.timing.lease_s)
         if self.ledger.worker_id is not None:
@@ -136,7 +137,7 @@ class WorkerContext:
 
 
 class EventLoopThread:
-    """A thread with an event loop; Celery's own threads hand it coroutines and wait."""
+    """A thread with an event loop. Celery's threads pass it coroutines and wait."""
 
     def __init__(self) -> None:
         self._loop = uvloop.new_event_loop()
@@ -144,19 +145,19 @@ class EventLoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
-        """Runs ``coroutine`` on the loop; returns its value or raises its error here."""
+        """Run ``coroutine`` on the loop. Return its value or raise its error here."""
         return self.start(coroutine).result()
 
     def start(self, coroutine: Coroutine[Any, Any, Value]) -> "Future[Value]":
-        """Starts ``coroutine`` on the loop without waiting for it."""
+        """Start ``coroutine`` on the loop without waiting for it."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def call(self, callback: Callable[[], object]) -> None:
-        """Schedules a plain call on the loop; safe in a signal handler."""
+        """Schedule a plain call on the loop. Safe in a signal handler."""
         self._loop.call_soon_threadsafe(callback)
 
     def close(self) -> None:
-        """Stops the loop; what still runs on it is abandoned."""
+        """Stop the loop. What still runs on it is abandoned."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
 
@@ -202,7 +203,7 @@ async def open_worker_context(
 def _ledger_and_pool(
     engine: AsyncEngine, fleet: Fleet, roles: Sequence[str], *, worker_id: int
 ) -> tuple[Ledger, ProviderClient]:
-    """Plain ones, or watched ones where traces are on and there is a stage to trace."""
+    """Return plain objects, or traced ones if tracing is on and there is a stage to trace."""
     lease_s = fleet.timing.lease_s
     serves = any(role in (ROUTE, FALLBACK, *fleet.tiers) for role in roles)
     if not serves or (tracing := traces()) is None:

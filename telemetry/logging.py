@@ -1,4 +1,4 @@
-"""JSON logs on stderr: an event name and fields; never a prompt, an answer or a key."""
+"""JSON logs on stderr: an event name and fields, but never a prompt, an answer or a key."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ def configure_logging(level: str) -> None:
 
 
 def configure_command_logging() -> None:
-    """Send warnings and errors of structlog to what stderr is at that time: a command's stdout is its output."""
+    """Send warnings and errors of structlog to the current stderr, because a command's stdout is its output."""
     structlog.configure(
         processors=[_only_warnings, *_processors()],
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
@@ -54,7 +54,7 @@ def _only_warnings(_: object, method: str, event: MutableMapping[str, Any]) -> M
 
 
 def _format_exception(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An exception's type and frames. Never its message or locals: they may quote a prompt or a key."""
+    """Return an exception's type and frames, but never its message or locals, which may quote a prompt or a key."""
     if given := event.pop("exc_info", None):
         kind, _value, trace = given if isinstance(given, tuple) else sys.exc_info()
         event["exception"] = kind.__name__ if kind else None

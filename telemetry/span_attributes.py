@@ -16,16 +16,16 @@ from routing.reason import ReasonCode, code_of
 
 _MAX_CHARS: Final = 200
 _PRIVATE: Final = frozenset({ReasonCode.SHAPE, ReasonCode.UNCHECKED})
-"""Codes of reasons whose text may quote names of a user's schema."""
+"""Codes of reasons with a text that may quote names of a user's schema."""
 
 
 def redact_reasons(reasons: Sequence[str]) -> list[str]:
-    """The texts of reasons, or the code alone where the text may quote a user's schema."""
+    """Return the texts of reasons, or only the code if the text may quote a user's schema."""
     return [code if (code := code_of(reason)) in _PRIVATE else str(reason)[:_MAX_CHARS] for reason in reasons]
 
 
 def of_call(intent: CallIntent, fleet: Fleet, *, router: str | None, reason: str | None) -> dict[str, Any]:
-    """Attributes of a call before it is sent; ``router`` chose the tier for its query because of ``reason``."""
+    """Return attributes of a call before it is sent. ``router`` chose the tier for its query because of ``reason``."""
     provider = fleet.providers[intent.model.provider]
     address = urlsplit(provider.base_url)
     known = {
@@ -50,7 +50,7 @@ def of_call(intent: CallIntent, fleet: Fleet, *, router: str | None, reason: str
 
 
 def _provider_name(provider: Provider) -> str:
-    """``gen_ai.provider.name``: the standard name of a protocol's own provider, else the fleet's name."""
+    """Return ``gen_ai.provider.name``: the standard name of a protocol's own provider, else the fleet's name."""
     match provider.kind:
         case Protocol.ANTHROPIC:
             return "anthropic"
@@ -61,7 +61,7 @@ def _provider_name(provider: Provider) -> str:
 
 
 def of_result(result: CallResult) -> dict[str, Any]:
-    """Attributes of a finished call, as the ledger has them."""
+    """Return attributes of a finished call, as the ledger has them."""
     outcome = result.outcome
     known: dict[str, Any] = {"pointsman.cost_usd": result.cost_usd, "pointsman.latency_ms": outcome.latency_ms}
     if outcome.usage is not None:
@@ -78,7 +78,7 @@ def of_result(result: CallResult) -> dict[str, Any]:
 
 
 def of_verdict(transition: Transition) -> dict[str, Any]:
-    """The judge's verdict on an answer."""
+    """Return the judge's verdict on an answer."""
     verdict: dict[str, Any] = {
         "accepted": transition.move is MoveKind.FINISH,
         "reasons": redact_reasons(transition.why.reasons),
@@ -89,7 +89,7 @@ def of_verdict(transition: Transition) -> dict[str, Any]:
 
 
 def of_end(transition: Transition) -> dict[str, Any]:
-    """How a query ended."""
+    """Return how a query ended."""
     end: dict[str, Any] = {
         "pointsman.query_id": transition.query_id,
         "pointsman.epoch": transition.epoch,

@@ -1,10 +1,10 @@
 """The spans of a batch, of its queries and of their calls. The only module that imports OpenTelemetry.
 
-Messages between processes carry ids alone, so trace context is not propagated but derived: the ids of a batch's trace
+Messages between processes contain only ids, so trace context is derived and not propagated: the ids of a batch's trace
 are a hash of its public id, the same in every process. If a client sent a ``traceparent`` with the batch, the trace is
 the client's.
 
-A span holds ids, names of the fleet, figures and the class of a reason. Never text of a user or a model.
+A span contains ids, names of the fleet, figures and the class of a reason, but never text of a user or a model.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ from opentelemetry.util.types import AttributeValue
 from telemetry.tracing import warn
 
 STOP_S: Final = 1.5
-"""How long a stopping process waits for the export of its last spans."""
+"""How long, in seconds, a stopping process waits for the export of its last spans."""
 
 DEFAULT_QUERIES: Final = 1000
-"""Queries per batch with complete spans; larger batches are sampled, alike in every process."""
+"""Maximum queries per batch with complete spans. Larger batches are sampled, in the same way in every process."""
 
 _QUERIES: Final = "POINTSMAN_TRACED_QUERIES"
 _WARN_EVERY_S: Final = 60.0
@@ -57,13 +57,13 @@ class Trace:
     parent: SpanContext | None
     """The parent of the root span: the client's, or None."""
     root: SpanContext
-    """The batch's span, parent of all others."""
+    """The batch's span, the parent of all others."""
     created_ns: int
     sampled_share: float
-    """Of the queries, 0 to 1."""
+    """The sampled share of the queries, 0 to 1."""
 
     def is_sampled(self, query_id: int) -> bool:
-        """Whether the query has spans; every process decides alike."""
+        """Whether the query has spans. Every process decides in the same way."""
         return self.sampled_share >= 1.0 or _draw(query_id) < self.sampled_share
 
 
@@ -89,7 +89,7 @@ class Traces:
         threading.Thread(target=self._flush, name="traces", daemon=True).start()
 
     def trace(self, public_id: str, *, total: int, traceparent: str | None, created_ns: int) -> Trace | None:
-        """The trace of a batch of ``total`` queries; None if the sampler drops it."""
+        """Return the trace of a batch of ``total`` queries, or None if the sampler drops it."""
         digest = hashlib.sha256(f"pointsman {public_id}".encode()).digest()
         trace_id, span_id = int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
         parent, context = None, Context()
@@ -105,14 +105,14 @@ class Traces:
         return Trace(public_id, parent, _context(trace_id, span_id), created_ns, share)
 
     def submitted(self, public_id: str, *, total: int, traceparent: str | None, began_ns: int) -> None:
-        """A batch is accepted: the root span of its trace."""
+        """Record that a batch is accepted: the root span of its trace."""
         trace = self.trace(public_id, total=total, traceparent=traceparent, created_ns=began_ns)
         if trace is not None:
             attributes = {"pointsman.queries": total, "pointsman.sampled_share": trace.sampled_share}
             self._emit(_SUBMIT, trace, trace.root, trace.parent, attributes, began_ns=began_ns, kind=SpanKind.PRODUCER)
 
     def chunk(self, name: str, trace: Trace, attributes: Attributes, *, began_ns: int) -> None:
-        """Work on several queries of a batch together, which ends now."""
+        """Record work on several queries of a batch together, which ends now."""
         self._emit(name, trace, self._new_span(trace), trace.root, attributes, began_ns=began_ns)
 
     def query(self, trace: Trace, query_id: int, attributes: Attributes) -> None:

@@ -26,7 +26,7 @@ FEEDER = "feeder"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM. Returns 0, or 2 where the roles, the environment or the fleet are invalid."""
+    """Run until SIGTERM. Return 0, or 2 if the roles, the environment or the fleet are invalid."""
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("roles", nargs="+", metavar="STAGE", help="stages to serve, or 'feeder' alone")
     parser.add_argument("--name", help="the worker's name (default: its stages, joined)")
@@ -58,7 +58,7 @@ def _valid_roles(roles: Sequence[str], fleet: Fleet) -> list[str]:
         if role not in known:
             raise ValueError(f"no stage {role!r} in this fleet; it has {', '.join(known)}")
     if FEEDER in roles and len(roles) > 1:
-        raise ValueError("the feeder needs a process of its own: start it without other stages")
+        raise ValueError("the feeder needs its own process: start it without other stages")
     return list(dict.fromkeys(roles))
 
 

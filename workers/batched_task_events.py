@@ -1,6 +1,6 @@
 """Sends task events to Flower in lists: once a second instead of three times per message.
 
-Celery buffers events too, but only until the next turn of its loop, which with few, large tasks is after each event.
+Celery also buffers events, but only until the next turn of its loop, which for few, large tasks is after each event.
 """
 
 from functools import partial
@@ -10,14 +10,14 @@ from celery import bootsteps
 from celery.worker.consumer.events import Events
 
 FLUSH_S: Final = 1.0
-"""The longest delay until Flower sees an event."""
+"""The maximum delay until Flower sees an event."""
 
 MOST_AT_ONCE: Final = 200
-"""Events in one list; a full one is sent before the second is over."""
+"""The maximum events in one list. A full list is sent before the second is over."""
 
 
 class BatchedTaskEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-    """Bootstep of a worker's consumer: makes its event dispatcher buffer, and flushes it while it runs."""
+    """A bootstep of a worker's consumer: makes its event dispatcher buffer, and flushes it while it runs."""
 
     requires = (Events,)
 
@@ -26,7 +26,7 @@ class BatchedTaskEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Called again after each loss of the broker, with the dispatcher of the new connection."""
+        """Start again after each loss of the broker, with the dispatcher of the new connection."""
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_group, dispatcher.buffer_limit = frozenset({"task"}), MOST_AT_ONCE
         dispatcher.on_send_buffered = None
@@ -36,7 +36,7 @@ class BatchedTaskEvents(bootsteps.StartStopStep):  # type: ignore[misc]  # Celer
         self._timer = consumer.timer.call_repeatedly(FLUSH_S, dispatcher.flush)
 
     def stop(self, consumer: Any) -> None:
-        """Flush the rest; without a broker Celery keeps it for the next connection."""
+        """Flush the rest. Without a broker Celery keeps it for the next connection."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

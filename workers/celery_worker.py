@@ -20,9 +20,9 @@ _DELAYS = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 
 
 class UndelayedConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
-    """Without what serves messages with a delay, of which Pointsman sends none.
+    """A consumer without support for delayed messages, which Pointsman does not send.
 
-    With quorum queues Celery declares 28 more at each start, and waits 20 s for each broker that is away.
+    With quorum queues Celery declares 28 more queues at each start, and waits 20 s for each broker that is away.
     """
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
@@ -32,7 +32,7 @@ class UndelayedConsumer(Consumer):  # type: ignore[misc]  # Celery ships no type
 
 
 def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Sequence[str]) -> None:
-    """Serve the queues of ``roles`` until SIGTERM; then finish claimed queries and release the rest."""
+    """Serve the queues of ``roles`` until SIGTERM. Then finish claimed queries and release the rest."""
     loop = EventLoopThread()
     context, registry = loop.run(open_worker_context(settings, fleet, name=name, roles=roles))
     WorkerState.settings, WorkerState.loop, WorkerState.context = settings, loop, context

@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent, not even after its ``kill -9`` (on Linux)."""
+"""Child processes that never outlive their parent, even after its ``kill -9`` (on Linux)."""
 
 import ctypes
 import os
@@ -36,10 +36,11 @@ def spawn(
     death_signal: signal.Signals = signal.SIGKILL,
     account: OsUser | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start ``argv`` in a session of its own, with its output appended to ``log``.
+    """Start ``argv`` in a new session, with its output appended to ``log``.
 
     ``environ`` is its whole environment. On Linux the kernel sends ``death_signal`` when the *thread* that called this
-    ends, so call it from one that lives as long as the child; elsewhere a ``kill -9`` of the parent leaves the child.
+    ends, so call it from one that lives as long as the child. On other systems a ``kill -9`` of the parent leaves the
+    child running.
     """
     descriptor = open_log(log)
     try:
@@ -61,7 +62,7 @@ def spawn(
 
 
 def open_log(log: Path) -> int:
-    """A file descriptor that appends to ``log``; one that has grown large is kept aside."""
+    """Return a file descriptor that appends to ``log``. A large log is renamed first."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _KEPT_LOG_BYTES:
         log.replace(log.with_suffix(".old.log"))
@@ -69,9 +70,9 @@ def open_log(log: Path) -> int:
 
 
 def end_with_parent(parent: int, death_signal: signal.Signals, *, name: str = "") -> None:
-    """In a new child of the process ``parent``: have the kernel send this signal when that ends (on Linux).
+    """In a new child of the process ``parent``: make the kernel send this signal when the parent ends (on Linux).
 
-    ``name`` is what `top` and ``ps -o comm`` show. After a change of user, which would undo it.
+    ``name`` is what `top` and ``ps -o comm`` show. Call it after a change of user, which would undo it.
     """
     if _LIBC is None:
         return
@@ -83,7 +84,7 @@ def end_with_parent(parent: int, death_signal: signal.Signals, *, name: str = ""
 
 
 def stop(child: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM, grace_s: float = 10.0) -> bool:
-    """End ``child`` by a signal, and by SIGKILL after ``grace_s``. Whether SIGKILL was not needed."""
+    """End ``child`` by a signal, and by SIGKILL after ``grace_s``. Return whether SIGKILL was not needed."""
     if child.poll() is not None:
         return True
     child.send_signal(by)
@@ -97,7 +98,7 @@ def stop(child: subprocess.Popen[bytes], *, by: signal.Signals = signal.SIGTERM,
 
 
 def tail(log: Path, *, lines: int = 15) -> str:
-    """The last ``lines`` of a log, for an error message about a child."""
+    """Return the last ``lines`` of a log, for an error message about a child."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)

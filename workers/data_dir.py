@@ -1,6 +1,6 @@
 """The data directory of Pointsman: its contents, its permissions, and the place of its sockets.
 
-``postgres/`` the cluster, ``redis/`` its working directory, ``logs/``, ``run/`` sockets and locks.
+``postgres/`` is the cluster, ``redis/`` its working directory; ``logs/``; ``run/`` contains sockets and locks.
 """
 
 import hashlib
@@ -18,11 +18,12 @@ _PLAIN: Final = re.compile(r"[\w./-]+", re.ASCII)
 
 
 class DataDirError(RuntimeError):
-    """The data directory cannot be used; says why and the fix."""
+    """The data directory cannot be used. The message states the cause and the fix."""
 
 
 def make_data_dir(home: Path) -> Path:
-    """Create the directory, private to its owner; as root others may pass through, as Postgres is another user."""
+    """Create the directory, private to its owner. As root, others may pass through it, because Postgres is another
+    user."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -37,9 +38,9 @@ def make_data_dir(home: Path) -> Path:
 
 
 def socket_dir(home: Path) -> Path:
-    """The directory of the unix sockets: ``run/`` inside, or a short path in the temporary directory.
+    """Return the directory of the unix sockets: ``run/`` inside, or a short path in the temporary directory.
 
-    A socket's path has at most 107 bytes (104 on macOS), special characters in URLs need escapes that Flower and
+    A socket's path has at most 107 bytes (104 on macOS). Special characters in URLs need escapes that Flower and
     Postgres's list of directories do not decode, and some mounts do not support sockets.
     """
     inside = home / "run"
@@ -55,7 +56,7 @@ def socket_dir(home: Path) -> Path:
 
 
 def clear_sockets(home: Path) -> None:
-    """Remove the short path of this data directory, if there is one and it is empty."""
+    """Remove the short path of this data directory, if it exists and is empty."""
     short = _short_path(home)
     for directory in (short / "pg", short):
         with suppress(OSError):  # not there, or in use by the other server

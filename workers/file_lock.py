@@ -1,4 +1,4 @@
-"""Locks on files of the data directory. The kernel drops them with their process, however it ends."""
+"""Locks on files of the data directory. The kernel drops them when their process ends, in any way."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ class FileLock:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def share(self) -> None:
-        """Wait for a shared lock; no process then holds it exclusively."""
+        """Wait for a shared lock. Then no process holds it exclusively."""
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def release(self) -> None:
@@ -24,9 +24,9 @@ class FileLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def take(self, *, patience_s: float = 0.0) -> bool:
-        """Lock it exclusively if that is possible within ``patience_s``; a failed try loses a shared lock.
+        """Lock it exclusively if that is possible within ``patience_s``. A failed attempt loses a shared lock.
 
-        A little patience is enough for a process that only looks at the lock (`holder_note`).
+        A short patience is enough against processes that only read the lock (`holder_note`).
         """
         deadline = time.monotonic() + patience_s
         while True:
@@ -58,7 +58,8 @@ class FileLock:
 
 
 def holder_note(path: Path) -> str | None:
-    """The text that the process with the exclusive lock has written into the file; None where it is not locked."""
+    """Return the text that the process with the exclusive lock has written into the file, or None if it is not
+    locked."""
     if not path.exists():
         return None
     with FileLock(path) as lock:

@@ -1,8 +1,8 @@
 """``python -m workers.flower``: a read-only Flower on Pointsman's queues.
 
-On loopback it needs no password, can change nothing, and answers programs of its own user and pages of its own only. On
+On loopback it needs no password, can change nothing, and answers only programs of its own user and its own pages. On
 any other address it requires a password (``FLOWER_BASIC_AUTH=user:password``, or ``FLOWER_BASIC_AUTH_FILE``), and is
-still read only: who has the password can neither send tasks nor stop workers.
+still read-only: a user with the password can neither send tasks nor stop workers.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM. Returns 0, or 2 where the environment, the fleet or the password is missing."""
+    """Run until SIGTERM. Return 0, or 2 if the environment, the fleet or the password is missing."""
     parser = argparse.ArgumentParser(prog="python -m workers.flower", description=__doc__)
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=5555)
@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"flower: FLOWER_BASIC_AUTH_FILE cannot be read: {error.strerror}", file=sys.stderr)
             return 2
     if options.address not in _LOOPBACK and not os.environ.get("FLOWER_BASIC_AUTH"):
-        print("flower: a password is required on this address: set FLOWER_BASIC_AUTH=user:password", file=sys.stderr)
+        print(
+            "flower: a password is required on this address. fix: set FLOWER_BASIC_AUTH=user:password", file=sys.stderr
+        )
         return 2
     try:
         settings = Settings.load()
@@ -53,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _keep_progress() -> None:
-    """Make the ready file once Flower's event loop runs, and touch it while that moves."""
+    """Create the ready file once Flower's event loop runs, and touch it while the loop makes progress."""
     from tornado.ioloop import IOLoop
 
     async def progress() -> None:
@@ -78,7 +80,7 @@ def _answer_local_programs_only() -> None:
             is_local_program(handler.request.headers)
             and is_own_user(connection.getsockname(), connection.getpeername())
         ):
-            raise HTTPError(403, "This Flower answers programs of its own user and its own pages only")
+            raise HTTPError(403, "This Flower answers only programs of its own user, and its own pages")
 
     BaseHandler.prepare = prepare
     BaseApiHandler.prepare = prepare

@@ -1,8 +1,8 @@
-"""Starts processes of this Python as forks of one that has loaded their modules: in milliseconds instead of seconds.
+"""Starts Python processes as forks of one that has loaded their modules, in milliseconds instead of seconds.
 
-A stack has eight processes, and each would import the same 1,600 modules. On Linux only: elsewhere the libraries of the
-system do not bear a fork without an exec. The fork server of `multiprocessing` imports its caller's main module in
-every child, hides imports that fail, and ends children without their exit handlers.
+A stack has eight processes, and each would import the same 1,600 modules. It works on Linux only, because on other
+systems the system libraries do not support a fork without an exec. The fork server of `multiprocessing` imports its
+caller's main module in every child, hides failed imports, and ends children without their exit handlers.
 """
 
 import errno
@@ -27,18 +27,18 @@ from workers.child_process import end_with_parent, open_log, spawn, tail
 
 IS_SUPPORTED: Final = sys.platform == "linux"
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""A service manager sends them to all processes of a stack. The server ends with its client alone: if it ended by them,
-its forks would be killed in the middle of their calls."""
+"""Signals that a service manager sends to all processes of a stack. The server ignores them and ends only with its
+client, because otherwise its forks would be killed in the middle of their calls."""
 _NUMBER: Final = struct.Struct("i")
-"""What the server writes about a process to its socket: its id, or a negative errno; later its exit code."""
+"""The number that the server writes to a process's socket: its id, or a negative errno; later its exit code."""
 
 
 class ForkServerError(RuntimeError):
-    """The server does not start, or cannot fork; the message says why."""
+    """The server does not start, or cannot fork. The message says why."""
 
 
 class ForkedProcess:
-    """A process that a `ForkServer` has started, with the methods of `subprocess.Popen` that a supervisor needs."""
+    """A process started by a `ForkServer`, with the methods of `subprocess.Popen` that a supervisor needs."""
 
     def __init__(self, pid: int, status: socket.socket) -> None:
         self.pid = pid
@@ -46,14 +46,14 @@ class ForkedProcess:
         self._status = status
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while it runs."""
+        """Return the exit code, negative for a signal, or None while it runs."""
         try:
             return self.wait(0.0)
         except subprocess.TimeoutExpired:
             return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once it has ended. Raises subprocess.TimeoutExpired after ``timeout`` seconds."""
+        """Return the exit code once it has ended. Raises subprocess.TimeoutExpired after ``timeout`` seconds."""
         if self.returncode is None:
             self._status.settimeout(timeout)
             try:
@@ -80,9 +80,9 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """A process that has imported ``modules`` and forks others. It ends with the thread that opens it, they with it.
+    """A process that has imported ``modules`` and forks others. They all end with the thread that opens it.
 
-    Its environment is that of this process: it holds for what modules read while they are imported.
+    Its environment is that of this process, which matters for what modules read during import.
     """
 
     def __init__(self, modules: Sequence[str], *, log: Path) -> None:
@@ -92,7 +92,7 @@ class ForkServer:
         self._control: socket.socket | None = None
 
     def open(self) -> None:
-        """Start the server where it does not run, without waiting for its imports."""
+        """Start the server if it does not run, without waiting for its imports."""
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -136,7 +136,7 @@ class ForkServer:
         return None
 
     def close(self) -> None:
-        """End the server, and what it has forked and still runs."""
+        """End the server, and the forks that still run."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -146,7 +146,7 @@ class ForkServer:
 
 
 def main() -> None:
-    """Import the modules that the command line names, then fork for each request that comes by stdin, a socket."""
+    """Import the modules on the command line, then fork for each request from stdin, which is a socket."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # before the imports, whose threads have the mask of this one
     for name in sys.argv[1:]:
         importlib.import_module(name)
@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def _serve(control: socket.socket) -> dict[str, Any] | None:
-    """Returns in each fork, with its request; in the server with None, once its client is gone."""
+    """Return in each fork, with its request; in the server return None, once its client is gone."""
     woken, wakes = socket.socketpair()
     wakes.setblocking(False)
     signal.set_wakeup_fd(wakes.fileno())
@@ -211,7 +211,7 @@ def _report(client: socket.socket, number: int) -> None:
 
 
 def _set_up(request: dict[str, Any], *, server: int, output: int) -> None:
-    """Make a fork what `child_process.spawn` makes of a new process."""
+    """Set up a fork as `child_process.spawn` sets up a new process."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()

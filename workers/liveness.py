@@ -1,6 +1,7 @@
-"""``python -m workers.liveness``: whether the process with this environment makes progress; for liveness probes.
+"""``python -m workers.liveness``: a liveness probe that checks whether the process with this environment makes
+progress.
 
-Exits with 0 where its event loop moved within `STALE_S` seconds, else with 1. It asks neither Postgres nor the broker:
+Exits with 0 if its event loop moved within `STALE_S` seconds, else with 1. It asks neither Postgres nor the broker, so
 their outage restarts no worker.
 """
 
@@ -12,10 +13,10 @@ from workers.process_setup import READY_FILE, STALE_S
 
 
 def main() -> int:
-    """Look at the ready file; returns the exit code."""
+    """Check the ready file, and return the exit code."""
     path = os.environ.get(READY_FILE)
     if not path:
-        print(f"liveness: set {READY_FILE} to the path that the process has", file=sys.stderr)
+        print(f"liveness: set {READY_FILE} to the path that the process uses", file=sys.stderr)
         return 2
     try:
         idle_s = time.time() - os.stat(path).st_mtime

@@ -1,7 +1,7 @@
-"""Whether an HTTP request comes from a program of this machine: not from a web page, and not through a proxy.
+"""Whether an HTTP request comes from a program of this machine, and not from a web page or through a proxy.
 
 A page in this machine's browser can reach a service on loopback, from its own origin or through a name that resolves to
-loopback; a reverse proxy on this machine makes the whole network local. No client of ours sends any of these headers.
+loopback. A reverse proxy on this machine makes the whole network local. None of our clients sends any of these headers.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _PROXIES: Final = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x
 
 
 def is_local_program(headers: Mapping[str, str]) -> bool:
-    """Whether ``headers``, a mapping that ignores case, are those of a local program's request."""
+    """Whether ``headers``, a case-insensitive mapping, are those of a local program's request."""
     host = headers.get("host", "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     is_foreign = headers.get("sec-fetch-site", "none") not in ("none", "same-origin")

@@ -29,23 +29,23 @@ from workers.supervised_process import SupervisedProcess, SupervisedProcessError
 FEEDER: Final = "feeder"
 STACK_LOCK: Final = "run/stack.lock"
 SIMULATOR_CALLS: Final = "simulator-calls.jsonl"
-"""In ``logs/``: every call that the simulator has received since the stack started."""
+"""The file in ``logs/`` with every call that the simulator has received since the stack started."""
 _START_S: Final = 90.0
 _STOP_S: Final = 20.0
 _BROKER_S: Final = 15.0
 _CONNECT_S: Final = 5.0
 _BATCH_CLOCK: Final = 600
-"""Seconds of the simulated batch APIs in a real one: seven minutes take 0.7 s, a day 2.4 minutes."""
+"""Seconds of the simulated batch APIs per real second: seven minutes take 0.7 s, a day 2.4 minutes."""
 _FLOWER_PORT: Final = 5555
 _API_PORT: Final = 8080
 _POLL_S: Final = 0.05
 _LOOPBACK: Final = "127.0.0.1"
 FORKED: Final = ("workers.celery_worker", "tasks.feeder.feeder")
-"""What the workers import, and most of what the API and Flower do."""
+"""The modules that the workers import, and most modules of the API and Flower."""
 
 
 class StackError(RuntimeError):
-    """The stack does not start or does not stay up; says why and the fix."""
+    """The stack does not start or does not stay up. The message states the cause and the fix."""
 
 
 class StackRunning(StackError):  # not an error in itself, hence the name
@@ -60,27 +60,28 @@ class StackRunning(StackError):  # not an error in itself, hence the name
 
 
 def default_roles(fleet: Fleet) -> list[tuple[str, ...]]:
-    """One process for the quick stages (route, fallback, ingest), one per tier, one feeder."""
+    """Return one process for the quick stages (route, fallback, ingest), one per tier, and one feeder."""
     return [(ROUTE, FALLBACK, INGEST), *((tier,) for tier in fleet.tiers), (FEEDER,)]
 
 
 def stack_pid(settings: Settings) -> int | None:
-    """The process that runs the stack of this data directory, if there is one."""
+    """Return the process that runs the stack of this data directory, or None."""
     note = holder_note(settings.home / STACK_LOCK)
     return int(note) if note else None
 
 
 def stack_serves(settings: Settings) -> bool:
-    """Whether the stack of this data directory has its services up, for other commands to join."""
+    """Whether the stack of this data directory has its services up, so that other commands can join."""
     pid = stack_pid(settings)
     return pid is not None and holder_note(settings.home / SERVICES_LOCK) == str(pid)
 
 
 def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
-    """The fleet that the stack of this data directory serves, in words, if it is not ``fleet``; else None.
+    """Return, in words, the fleet of this data directory's stack if it is not ``fleet``; else None.
 
-    Queries of ``fleet`` that its workers answered would be counted as ``fleet``'s: simulated answers as real ones, or
-    real money for a simulation; of an edited file, by the prices, models and judge that it had before.
+    If its workers answered queries of ``fleet``, the results would count as ``fleet``'s: simulated answers as real
+    ones, or real money for a simulation. After an edit of the file, they would use its earlier prices, models and
+    judge.
     """
     if stack_pid(settings) is None:
         return None
@@ -98,7 +99,7 @@ def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
 
 
 def _describe_fleet(settings: Settings, fleet: Fleet) -> dict[str, str]:
-    """What a stack leaves of its fleet for other commands."""
+    """Write what other commands need to know of the stack's fleet."""
     return {
         "stack_fleet": fleet.name,
         "stack_calls": "simulated" if fleet.simulated else "real calls",
@@ -108,7 +109,7 @@ def _describe_fleet(settings: Settings, fleet: Fleet) -> dict[str, str]:
 
 
 def stack_down(settings: Settings, *, timeout_s: float = 60.0) -> bool:
-    """Stop the stack of this data directory and wait for its end. Whether there was one."""
+    """Stop the stack of this data directory and wait for its end. Return whether there was one."""
     pid = stack_pid(settings)
     if pid is None:
         return False
@@ -124,15 +125,15 @@ def stack_down(settings: Settings, *, timeout_s: float = 60.0) -> bool:
 class LocalStack:
     """``with LocalStack(…) as stack:`` runs everything inside the block, and leaves nothing after it.
 
-    At a regular end it serves on until other commands that share its services are done; an exception ends it at once.
-    Call ``check`` now and then: it restarts what has crashed. Enter it in a thread that outlives it, for the kernel
-    ends the children with the thread that started them.
+    At a regular end it continues until other commands that share its services are done. An exception ends it at once.
+    Call ``check`` regularly, because it restarts what has crashed. Enter it in a thread that outlives it, because the
+    kernel ends the children with the thread that started them.
     """
 
     settings: Settings
-    """Inside the block: those passed in, with the address of everything that runs."""
+    """Inside the block: the settings that were passed in, with the addresses of everything that runs."""
     fleet: Fleet
-    """Inside the block: the fleet with the simulator's address in it."""
+    """Inside the block: the fleet with the simulator's address."""
 
     def __init__(
         self,
@@ -202,13 +203,13 @@ class LocalStack:
             # Before the workers stop: a command that joins from now on waits, and then starts its own.
             if self._services.is_unshared() or kind is not None:
                 return
-            self._tell("another command uses these workers: they stop after it, or now at Ctrl-C")
+            self._tell("another command uses these workers. They stop after it, or immediately at Ctrl-C")
             while not self._services.is_unshared():
                 time.sleep(_POLL_S)
                 self.check()
 
     def check(self) -> None:
-        """Restart whatever has ended. Raises StackError or ServicesError for what ends again and again."""
+        """Restart whatever has ended. Raises StackError or ServicesError for processes that end repeatedly."""
         if (message := self._services.check()) is not None:
             self._tell(message)
         try:
@@ -236,7 +237,7 @@ class LocalStack:
         return lock
 
     def _await_broker(self) -> None:
-        """Wait for it here, with a message: workers would wait for it in their logs."""
+        """Wait for the broker here, with a message, instead of in the workers' logs."""
         where = without_password(self.settings.broker_url)
         deadline = time.monotonic() + _BROKER_S
         is_reported = False
@@ -244,7 +245,7 @@ class LocalStack:
             if time.monotonic() > deadline:
                 raise StackError(f"The broker at {where} cannot be reached. Check BROKER_URL, and that it is up.")
             if not is_reported:
-                self._tell(f"the broker at {where} cannot be reached; waiting for it, {_BROKER_S:g} s at most")
+                self._tell(f"the broker at {where} cannot be reached; waiting for it for at most {_BROKER_S:g} s")
                 is_reported = True
             time.sleep(0.5)
 
@@ -291,7 +292,7 @@ class LocalStack:
         self._launch(parts, deadline)
 
     def _start_server(self, name: str, module: str, usual_port: int, *, address_option: str, deadline: float) -> str:
-        """Start a server of this machine; returns its URL."""
+        """Start a server of this machine, and return its URL."""
         port = self._claim(usual_port)
         arguments = ["-m", module, address_option, _LOOPBACK, "--port", str(port)]
         progress = self.settings.home / "run" / f"ready-{name}"
@@ -304,7 +305,7 @@ class LocalStack:
     def _claim(self, usual: int) -> int:
         port = self._ports.claim(usual)
         if port != usual:
-            self._tell(f"{usual} is taken: using {port}")
+            self._tell(f"port {usual} is taken; using {port}")
         return port
 
     def _part(
@@ -321,7 +322,7 @@ class LocalStack:
         return SupervisedProcess(name, arguments, environ, log, is_ready, progress, forks)
 
     def _launch(self, parts: Sequence[SupervisedProcess], deadline: float) -> None:
-        """Start all, then wait for each: most of the time is spent on their imports."""
+        """Start all, and then wait for each, because most of the time is spent on their imports."""
         try:
             for part in parts:
                 part.start()
@@ -332,7 +333,7 @@ class LocalStack:
             raise StackError(str(error)) from error
 
     def _write_addresses(self) -> None:
-        """Leave the addresses for other commands of this data directory."""
+        """Write the addresses for other commands of this data directory."""
         addresses = {
             "stack_pid": str(os.getpid()),
             **_describe_fleet(self.settings, self.fleet),
@@ -348,13 +349,11 @@ class LocalStack:
         killed = stop_parts([part for part in self._parts if part not in others], grace_s=_STOP_S)
         killed += stop_parts(others, grace_s=5.0)
         for name in killed:
-            self._tell(
-                f"{name} did not stop in time and was killed; its queries are continued when their leases expire"
-            )
+            self._tell(f"{name} did not stop in time and was killed. Its queries continue when their leases expire")
         (self.settings.home / STACK_FILE).unlink(missing_ok=True)
 
     def _terminate_as_exit(self) -> Callable[[], None]:
-        """Make SIGTERM unwind the stack as an exit, instead of ending this process at once."""
+        """Make SIGTERM unwind the stack like an exit, instead of ending this process at once."""
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
         before = signal.getsignal(signal.SIGTERM)
@@ -374,7 +373,7 @@ class LocalStack:
 
 
 def reaches_broker(url: str) -> bool:
-    """Whether the broker accepts a connection with these credentials; takes a few seconds at most."""
+    """Whether the broker accepts a connection with these credentials. Takes a few seconds at most."""
     from amqp.exceptions import AMQPError  # with kombu, which a stack on the embedded Redis does not need
     from kombu.connection import Connection
     from kombu.exceptions import OperationalError

@@ -1,6 +1,6 @@
-"""The user of this machine at the other end of a TCP connection over loopback, as the Linux kernel knows it.
+"""The user of this machine at the other end of a TCP connection over loopback, according to the Linux kernel.
 
-Asked by a netlink message of `sock_diag(7)`, as ``ss`` does: a tenth of a millisecond, however many sockets there are.
+It is queried by a netlink message of `sock_diag(7)`, as ``ss`` does, which takes 0.1 ms with any number of sockets.
 ``/proc/net/tcp`` takes a thousand times as long. A socket of another network namespace (a container) is not found.
 """
 
@@ -28,10 +28,10 @@ _ESTABLISHED: Final = 1
 
 
 def is_own_user(own: tuple[Any, ...] | None, peer: tuple[Any, ...] | None) -> bool:
-    """Whether this process' user opened the socket at ``peer`` that is connected to ``own``: (host, port, …) each.
+    """Whether this process's user opened the socket at ``peer`` that is connected to ``own``: (host, port, …) each.
 
-    False where that cannot be known: on a system other than Linux, for a socket that is closed already (None), that is
-    on another machine or in another network namespace.
+    False if that cannot be determined: on a system other than Linux, and for a socket that is closed already (None), on
+    another machine or in another network namespace.
     """
     if sys.platform != "linux" or not own or not peer:
         return False
@@ -39,7 +39,7 @@ def is_own_user(own: tuple[Any, ...] | None, peer: tuple[Any, ...] | None) -> bo
 
 
 def _user_id(*, local: tuple[Any, ...], remote: tuple[Any, ...]) -> int | None:
-    """The user of the established TCP socket with these addresses."""
+    """Return the user of the established TCP socket with these addresses."""
     source, destination = ip_address(local[0]), ip_address(remote[0])
     family = socket.AF_INET if isinstance(source, IPv4Address) else socket.AF_INET6
     request = _SOCKET_ID.pack(

@@ -24,15 +24,15 @@ class NoFreePort(RuntimeError):
 class PortAllocator:
     """``with PortAllocator() as ports:`` reserves the ports that it allocates until the end of the block.
 
-    A child listens only seconds after its port was chosen; without the reservation another program could take the port,
-    and of two stacks one would talk to the other's API.
+    A child listens only seconds after its port was chosen. Without the reservation another program could take the port,
+    and one stack could talk to another stack's API.
     """
 
     def __init__(self) -> None:
         self._held = ExitStack()
 
     def claim(self, usual: int) -> int:
-        """``usual`` if it is free and no other stack of this user reserves it; else any free port.
+        """Return ``usual`` if it is free and no other stack of this user reserves it, else any free port.
 
         Raises NoFreePort.
         """
@@ -43,7 +43,7 @@ class PortAllocator:
         return self._hold(usual if lock.take() else 0)
 
     def any(self) -> int:
-        """Any free port. Raises NoFreePort."""
+        """Return any free port. Raises NoFreePort."""
         return self._hold(0)
 
     def __enter__(self) -> "PortAllocator":
@@ -63,19 +63,19 @@ class PortAllocator:
 
 
 def _lock_dir() -> Path:
-    """A directory of this user alone; common to its data directories. Raises OSError."""
+    """Return a directory of this user alone, shared by its data directories. Raises OSError."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     directory = Path(runtime) if runtime else Path.home() / ".cache"
     directory = directory / "pointsman"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise PermissionError(f"{directory} is not this user's alone")
+        raise PermissionError(f"{directory} is not private to this user")
     return directory
 
 
 def _bound(*, prefer: int) -> socket.socket:
-    """A socket bound to ``prefer`` if it is free, else to another port; it never listens."""
+    """Return a socket bound to ``prefer`` if it is free, else to another port. It never listens."""
     for port in (prefer, 0):
         bound = socket.socket()
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

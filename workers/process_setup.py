@@ -1,4 +1,4 @@
-"""What every process does: report that it is ready and makes progress, and tune the garbage collector."""
+"""Set-up of every process: reports that it is ready and makes progress, and tunes the garbage collector."""
 
 import asyncio
 import gc
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 _YOUNG_OBJECTS: Final = 100_000
-"""The collector's threshold: more than all objects of the queries that a process has in work. Below that it runs for
-them (at 20,000 for 25 µs per query, at Python's 700 several times per query) and finds nothing: a query leaves no
-cycles behind."""
+"""The collector's threshold. It exceeds all objects of a process's active queries. Below that, the collector runs for
+them (at 20,000 for 25 µs per query, at Python's 700 several times per query) and finds nothing, because a query leaves
+no cycles."""
 
 
 def tune_gc() -> None:
@@ -21,22 +21,22 @@ def tune_gc() -> None:
 
 
 READY_FILE: Final = "POINTSMAN_READY_FILE"
-"""The environment variable with the path of the ready file: it is there once the process takes work, and its time of
-change is the last time that the event loop made progress."""
+"""The environment variable with the path of the ready file. The file exists once the process takes work, and its
+modification time is the last progress of the event loop."""
 PROGRESS_S: Final = 5.0
 STALE_S: Final = 60.0
-"""An event loop that has stood still for so long is taken to hang: its process is ended and started again."""
+"""An event loop without progress for this many seconds is considered hung: its process is ended and restarted."""
 
 
 def announce_ready() -> None:
-    """Create the ready file, if the parent process named one."""
+    """Create the ready file if the parent process named one."""
     name = os.environ.get(READY_FILE)
     if name:
         Path(name).touch()
 
 
 async def keep_progress() -> None:
-    """Touch the ready file, if it is there, for as long as the event loop runs. It asks no service for anything."""
+    """Touch the ready file, if it exists, while the event loop runs. It calls no service."""
     path = os.environ.get(READY_FILE)
     while path:
         with suppress(FileNotFoundError):  # not ready yet

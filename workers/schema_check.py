@@ -1,7 +1,7 @@
-"""``python -m workers.schema_check``: whether the schema is that of this release or of a later one; else exits with 1.
+"""``python -m workers.schema_check``: exits with 0 if the schema is that of this release or a later one, else with 1.
 
-A pod waits by it for the migrations of its image. During an upgrade, and after a roll back, pods of the release before
-start on the schema of the next one.
+A pod waits with it for the migrations of its image. During an upgrade, and after a rollback, pods of the earlier
+release start on the later schema.
 """
 
 import sys
@@ -11,7 +11,7 @@ from settings import Settings
 
 
 def main() -> int:
-    """Look at the database of the environment; returns the exit code."""
+    """Check the database of the environment, and return the exit code."""
     if migrate.is_ready(Settings.load().database_url):
         return 0
     print("schema_check: the schema is missing or older. fix: run `alembic upgrade head`", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What the simulator bills: a fleet's prices, for an account of its own that the ledger can be compared with."""
+"""The simulator's prices: those of a fleet, kept separately so that the ledger can be compared with them."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -12,7 +12,7 @@ _MTOK: Final = 1_000_000
 
 
 def simulated_prices(models: Iterable[Model]) -> dict[str, Any]:
-    """Keys of the simulator's configuration."""
+    """Return keys of the simulator's configuration."""
     by_name = {model.model: model for model in models}
     return {
         "prices": {name: _rates(model.price) for name, model in by_name.items()},
@@ -39,7 +39,7 @@ def _rates(price: Price) -> list[float]:
 
 
 def _cache(model: Model) -> dict[str, Any]:
-    """A prompt cache as the fleet says that ``model`` has one."""
+    """Return ``model``'s prompt cache by the fleet."""
     caching, price = model.prompt_caching, model.price
     assert caching is not None
     plain_usd = price.cost_usd(Usage(_MTOK))

@@ -18,11 +18,11 @@ _STABLE_AFTER_S: Final = 30.0
 """A child that ran this long before it ended is restarted at once."""
 _MAX_CRASHES: Final = 8
 _PAUSE_S: Final = 10.0
-"""From one look to the next, of a supervisor that was itself stopped for a time."""
+"""Seconds between two checks that show that the supervisor itself was stopped for a time."""
 
 
 class SupervisedProcessError(RuntimeError):
-    """A child does not start or does not stay up; the message has the end of its log."""
+    """A child does not start or does not stay up. The message has the end of its log."""
 
 
 @dataclass
@@ -37,17 +37,18 @@ class SupervisedProcess:
     progress: Path | None = None
     """The file that its event loop touches while it makes progress (see `workers.process_setup`)."""
     forks: ForkServer | None = field(default=None, repr=False)
-    """What starts it, if not an interpreter of its own."""
+    """The fork server that starts it, or None for a separate interpreter."""
     process: subprocess.Popen[bytes] | ForkedProcess | None = field(default=None, init=False, repr=False)
     crashes: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False, repr=False)
     _due: float | None = field(default=None, init=False, repr=False)
     _touched: float = field(default=0.0, init=False, repr=False)
-    """The file's time of change when it was last looked at."""
+    """The file's modification time at the last check."""
     _moved: float = field(default=0.0, init=False, repr=False)
-    """When that changed last, by the monotonic clock: a wall clock that jumps does not count as a standstill."""
+    """The last time that it changed, by the monotonic clock, so that a jump of the wall clock does not count as a
+    standstill."""
     _looked: float = field(default=0.0, init=False, repr=False)
-    """When it was last looked at."""
+    """The time of the last check."""
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready. Raises SupervisedProcessError."""
@@ -73,9 +74,9 @@ class SupervisedProcess:
             time.sleep(0.02)
 
     def check(self, now: float) -> str | None:
-        """Kill it if its event loop stands still; restart it if it has ended, after a growing delay.
+        """Kill it if its event loop makes no progress, and restart it after a growing delay if it has ended.
 
-        Returns what happened. Raises SupervisedProcessError.
+        Return what happened. Raises SupervisedProcessError.
         """
         if self._due is not None:
             if now < self._due:
@@ -97,7 +98,7 @@ class SupervisedProcess:
         return self._restart_later(now, f"{self.name} has ended (exit code {self.process.returncode})")
 
     def _restart_later(self, now: float, what: str) -> str:
-        """Plans the next start, after a growing delay. Returns ``what`` happened. Raises SupervisedProcessError."""
+        """Plan the next start, after a growing delay. Return ``what`` happened. Raises SupervisedProcessError."""
         self.crashes += 1
         if self.crashes >= _MAX_CRASHES:
             raise SupervisedProcessError(f"{self.name} has ended {self.crashes} times in a row. {self.log_tail()}")
@@ -118,12 +119,12 @@ class SupervisedProcess:
         return now - max(self._moved, self._started) > STALE_S
 
     def log_tail(self) -> str:
-        """The end of its log, as a sentence of a message."""
+        """Return the end of its log, as a sentence of a message."""
         return f"The end of {self.log}:\n{tail(self.log)}"
 
 
 def stop_parts(parts: Sequence[SupervisedProcess], *, grace_s: float) -> list[str]:
-    """Stop all of them together; returns the names of those that were killed after ``grace_s``."""
+    """Stop all of them together. Return the names of those that were killed after ``grace_s``."""
     running = [part for part in parts if part.process is not None and part.process.poll() is None]
     for part in running:
         if part.process is not None:

@@ -22,7 +22,7 @@ def latency_histogram(
     color: str,
     percentiles: tuple[float, float, float],
 ) -> Markup:
-    """Latencies of the calls of one tier, on the logarithmic scale of ``span``, in ms, that all tiers share."""
+    """Draw latencies of the calls of one tier, on the logarithmic scale of ``span``, in ms, that all tiers share."""
     height, base = 120.0, 96.0
     peak = max(bin_.calls for bin_ in bins)
     width = _SMALL / max(1, round(_octaves(span[0], span[1]) * 4))
@@ -43,7 +43,7 @@ def latency_histogram(
 
 
 def confidence_histogram(bins: Sequence[ConfidenceBin], tiers: Sequence[str]) -> Markup:
-    """The judge's confidence in tenths, tiers stacked; answers without a confidence stand apart."""
+    """Draw the judge's confidence in tenths, with tiers stacked. Answers without a confidence have their own bar."""
     base = 158.0
     tenths = (*range(10), None)
     totals = [sum(bin_.answers for bin_ in bins if bin_.tenth == tenth) for tenth in tenths]
@@ -68,12 +68,12 @@ def confidence_histogram(bins: Sequence[ConfidenceBin], tiers: Sequence[str]) ->
 
 
 def tenth_label(tenth: int | None) -> str:
-    """The range of confidence of a `ConfidenceBin`."""
+    """Return the range of confidence of a `ConfidenceBin`."""
     return "none" if tenth is None else f"{tenth / 10:.1f}–{(tenth + 1) / 10:.1f}"
 
 
 def cost_bars(costs: Mapping[str, float], fills: Mapping[str, str]) -> Markup:
-    """The cost of each deployment; a name may stand in two tiers."""
+    """Draw the cost of each deployment. A name may occur in two tiers."""
     row = 30.0
     peak = max(costs.values(), default=0.0) or 1.0
     total = sum(costs.values())
@@ -88,7 +88,7 @@ def cost_bars(costs: Mapping[str, float], fills: Mapping[str, str]) -> Markup:
 
 
 def health_strip(provider: str, slots: Sequence[HealthSlot], peak: int) -> Markup:
-    """Calls of a provider over the time of the batch: answered calls above the line, failed ones below."""
+    """Draw calls of a provider over the time of the batch: answered calls above the line, failed ones below."""
     base, height = 46.0, 42.0
     width = _WIDE / SLOTS - 2
     shapes = []

@@ -1,4 +1,4 @@
-"""A batch between cost and quality, beside policies that ignore the query."""
+"""A chart of a batch's cost and quality, with policies that ignore the query for comparison."""
 
 import math
 from typing import Final
@@ -20,7 +20,7 @@ _MIN_DISTANCE: Final = 20.0
 
 
 def cost_quality(chart: CostQualityChart, tiers: tuple[str, ...]) -> Markup:
-    """Cost to the right, expected quality upwards; up and left is better."""
+    """Draw cost to the right and expected quality upwards. Up and left is better."""
     points = [chart.batch, *chart.alone, *chart.mixed]
     x_step = _step(max(point.cost_usd for point in points) / 5)
     x_end = x_step * math.ceil(max(point.cost_usd for point in points) * 1.04 / x_step)
@@ -88,7 +88,7 @@ def _point(point: ChartPoint, x: float, y: float, style: str, *, flip: bool = Fa
 
 
 def _step(minimum: float) -> float:
-    """1, 2 or 5 times a power of ten, at least ``minimum``."""
+    """Return 1, 2 or 5 times a power of ten, at least ``minimum``."""
     if minimum <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(minimum))

@@ -32,7 +32,7 @@ COLUMNS: Final = ("Decided by", "First tier", "Ended at", "Outcome")
 
 @dataclass(slots=True)
 class Node:
-    """A box; ``entered`` and ``left`` are the parts of its sides, from ``y``, taken by bands."""
+    """A box. ``entered`` and ``left`` are the parts of its sides, from ``y``, taken by bands."""
 
     column: int
     name: str
@@ -63,7 +63,7 @@ class Layout:
 
 
 def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
-    """Places nodes and bands. The queries of each column add up to all queries."""
+    """Place nodes and bands. The queries of each column add up to all queries."""
     nodes: dict[tuple[int, str], Node] = {}
     bands: Counter[tuple[int, str, str]] = Counter()
     for route in routes:
@@ -91,7 +91,7 @@ def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
 
 
 def sankey(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Markup:
-    """The diagram."""
+    """Return the diagram."""
     plan = layout(routes, tiers)
     total = sum(node.queries for node in plan.columns[0])
     flows = "; ".join(

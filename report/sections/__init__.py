@@ -15,7 +15,7 @@ from report.sections.workloads_section import workloads
 
 
 def sections(report: BatchReport) -> list[Section]:
-    """All sections, in order."""
+    """Return all sections, in order."""
     all_ = (
         quality,
         query_flow,

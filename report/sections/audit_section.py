@@ -1,11 +1,11 @@
-"""Whether the routing log is unchanged."""
+"""The section on whether the routing log is unchanged."""
 
 from db.reports.batch_report import BatchReport
 from report.document import Section, Table
 
 
 def audit(report: BatchReport) -> Section:
-    """The verdict on the seals, with the first findings."""
+    """Return the verdict on the seals, with the first findings."""
     audit = report.audit
     if audit is None:
         paragraph = "Not checked. Run `pointsman report --audit` or `pointsman audit verify`."
@@ -24,12 +24,12 @@ def audit(report: BatchReport) -> Section:
             f"Sound: {audit.decisions:,} decisions are unchanged, under {seals} in an unbroken chain of hashes."
         )
     else:
-        paragraphs.append("Nothing is sealed yet.")
+        paragraphs.append("There are no seals yet.")
     if audit.unsealed:
-        paragraphs.append(f"{audit.unsealed:,} decisions are not sealed yet: a batch is sealed once it has ended.")
+        paragraphs.append(f"{audit.unsealed:,} decisions are not sealed yet. A batch is sealed once it has ended.")
     if audit.purged:
         paragraphs.append(
-            "Retention has deleted some of this batch's decisions; for those, only the chain of hashes is checked."
+            "Retention has deleted some of this batch's decisions. For those, only the hash chain is checked."
         )
     if audit.head:
         paragraphs.append(f"Last hash: {audit.head}")

@@ -1,4 +1,4 @@
-"""The forecast at submission beside the actual figures."""
+"""The forecast at submission, compared with the actual figures."""
 
 from db.reports.batch_report import BatchReport
 from report.document import Section, Table
@@ -7,13 +7,15 @@ from routing.forecast.rounding import round_to_sum
 
 
 def forecast(report: BatchReport) -> Section:
-    """Expected figures beside the actual ones; a sentence where there is no forecast."""
+    """Return expected and actual figures, or a sentence without a forecast."""
     cap_usd = report.figures.progress.cap_usd
     budget = f"Budget: {usd(cap_usd)}." if cap_usd is not None else "The batch has no budget of its own."
     title = "Forecast and actual"
     forecast = report.plan
     if forecast is None:
-        return Section("forecast", title, ["There is no forecast: the batch was submitted without one.", budget])
+        return Section(
+            "forecast", title, ["There is no forecast, because the batch was submitted without one.", budget]
+        )
     rest, unmeasured, paragraphs = forecast["rest"], forecast["cost_usd"]["unmeasured"], [budget]
     compared = {
         "cost": (forecast["cost_usd"], usd),

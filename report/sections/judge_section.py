@@ -6,7 +6,7 @@ from report.document import Figure, Section, Table
 
 
 def judge(report: BatchReport) -> Section:
-    """Answers by confidence, and the reasons of rejections; a sentence where there is no answer yet."""
+    """Return answers by confidence, and the reasons of rejections, or a sentence without answers."""
     if report.figures.embed_calls:
         return Section("judge", "The judge", ["The answers are vectors, which are not judged."])
     bins = report.confidences
@@ -18,8 +18,8 @@ def judge(report: BatchReport) -> Section:
     ]
     if any(source.calibrated < source.judged for source in report.sources if source.source != "none"):
         paragraphs.append(
-            "A confidence that is not calibrated is a score: it sends doubtful answers up, and says nothing of the "
-            "quality of the others."
+            "A confidence that is not calibrated is a score. The threshold escalates answers with a low score, "
+            "but the score does not say how good the others are."
         )
     if not answers:
         return Section("judge", "The judge", ["There is no answer yet."])
@@ -48,7 +48,7 @@ def judge(report: BatchReport) -> Section:
         tables.append(Table("Sources of the confidence", columns, rows, frozenset({"tier", "source"})))
     if report.rejections:
         rows = [[cause.tier, cause.reason.replace("_", " "), f"{cause.answers:,}"] for cause in report.rejections]
-        caption = "Reasons of rejections; an answer can have several"
+        caption = "Reasons of rejections. An answer can have several."
         tables.append(Table(caption, ["tier", "reason", "answers"], rows, frozenset({"tier", "reason"})))
     drawing = Figure(confidence_histogram(bins, report.tiers), "Answers by the judge's confidence.")
     return Section("judge", "The judge", paragraphs, [drawing], tables)

@@ -16,7 +16,7 @@ FIRST: Final = frozenset({"answer", "embed"})
 
 
 def models(report: BatchReport) -> Section:
-    """A row for each model and purpose, and a bar of its cost."""
+    """Return a row for each model and purpose, and a bar of its cost."""
     costs: dict[str, float] = {}
     fills: dict[str, str] = {}
     for model in report.models:
@@ -39,12 +39,12 @@ def models(report: BatchReport) -> Section:
         for model in report.models
     ]
     columns = ["tier", "model", "provider", "purpose", "calls", "tokens in", "tokens out", "cost", "share", "p95 ms"]
-    paragraphs = ["Colors mark tiers. A call without an outcome counts at its reservation, the worst case."]
+    paragraphs = ["Colors mark tiers. A call without an outcome counts at its reservation, the maximum cost."]
     if report.figures.open_calls:
         paragraphs.append(f"{report.figures.open_calls:,} calls have no outcome yet.")
     paragraphs += [
-        f"{model.deployment}: the provider reports {usd(model.reported_usd)}, the price table gives "
-        f"{usd(model.computed_usd)} for the same calls; the ledger holds the provider's figure."
+        f"{model.deployment}: the provider reports {usd(model.reported_usd)} and the price table gives "
+        f"{usd(model.computed_usd)} for the same calls. The ledger uses the provider's figure."
         for model in report.models
         if model.reported_usd is not None
         and model.computed_usd is not None
@@ -65,7 +65,7 @@ def models(report: BatchReport) -> Section:
 
 
 def _other_models(report: BatchReport) -> Iterator[str]:
-    """For each deployment at which other models answered: which, how often, and what follows."""
+    """Return, for each deployment at which other models answered: which, how often, and the consequences."""
     for deployment, found in groupby(report.other_models, attrgetter("deployment")):
         others = list(found)
         count, asked = sum(other.answers for other in others), others[0].model

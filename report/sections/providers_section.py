@@ -8,14 +8,14 @@ from report.formatting import seconds
 
 
 def providers(report: BatchReport) -> Section:
-    """A strip over time for each provider, and a table of failed calls."""
+    """Return a strip over time for each provider, and a table of failed calls."""
     peak = max((slot.calls for slot in report.health), default=1)
     figures = []
     for provider in sorted({slot.provider for slot in report.health}):
         slots = [slot for slot in report.health if slot.provider == provider]
         calls, failed = sum(slot.calls for slot in slots), sum(slot.failed for slot in slots)
         figures.append(Figure(health_strip(provider, slots, peak), f"{provider}: {calls:,} calls, {failed:,} failed"))
-    paragraphs = ["There was no call."]
+    paragraphs = ["There were no calls."]
     if report.health_began is not None:
         paragraphs = [
             f"The {seconds(report.health_took_s)} from the first call, {report.health_began:%Y-%m-%d %H:%M:%S} UTC, "

@@ -10,10 +10,12 @@ from report.headline import TOP_ALONE, standing_of
 
 
 def quality(report: BatchReport) -> Section:
-    """The batch beside each baseline; with a chart where the router logged its expectations."""
+    """Return the batch beside each baseline, with a chart if the router logged its expectations."""
     figures = report.figures
     if figures.embed_calls:
-        return Section("quality", "Cost and quality", [f"There is no baseline: {NO_BASELINE}. Vectors are not judged."])
+        return Section(
+            "quality", "Cost and quality", [f"There is no baseline: {NO_BASELINE}. Embeddings are not judged."]
+        )
     # What was measured stands in place of what the router expected.
     floor = figures.quality
     measured = floor is not None and floor.measured is not None
@@ -32,9 +34,9 @@ def quality(report: BatchReport) -> Section:
     if floor is not None and floor.is_top_alone:
         paragraphs.append(f"Nothing was certified: the batch is {TOP_ALONE}. See the table Quality floor.")
     elif measured:
-        paragraphs.append("Quality is measured relative to the top tier's answers: see the table Quality floor.")
+        paragraphs.append("Quality is measured relative to the top tier's answers. See the table Quality floor.")
     elif chart is None:
-        paragraphs.append("There is no chart of quality: the router logged no expectations for these queries.")
+        paragraphs.append("There is no chart of quality, because the router logged no expectations for these queries.")
     else:
         paragraphs.append(
             f"Quality in the chart is not measured. It is what the router expected of each tier, for the "
@@ -70,7 +72,7 @@ def _of_baseline(cost_usd: float, figures: BatchFigures) -> str:
 
 
 def _certificate(report: BatchReport) -> list[Table]:
-    """The quality floor, what was certified and what it cost."""
+    """Return the quality floor, the certified policy and its cost."""
     quality = report.figures.quality
     if quality is None:
         return []
@@ -95,8 +97,8 @@ def _certificate(report: BatchReport) -> list[Table]:
     ]
     if judge := certificate.get("judge"):
         rows.append(["pairs judged in both orders", f"{judge['pairs']:,}, {judge['abstained']:,} abstained"])
-        rows.append(["of which the judge contradicts itself", f"{judge['disagreeing']:,}"])
-        rows.append(["losses that this may hide, at most", percent(certificate.get("grader", {}).get("missed", 1.0))])
+        rows.append(["pairs in which the judge contradicts itself", f"{judge['disagreeing']:,}"])
+        rows.append(["maximum losses that this may hide", percent(certificate.get("grader", {}).get("missed", 1.0))])
         rows += _by_people(quality)
     if command := certificate.get("command"):
         failed = f"; {command['error']}" if command["error"] else ""
@@ -111,17 +113,17 @@ def _certificate(report: BatchReport) -> list[Table]:
 
 
 def _by_people(quality: QualityFigures) -> list[list[str]]:
-    """What labels of judged pairs say of the judge, and of the floor."""
+    """Return the results of people's labels of judged pairs on the judge and the floor."""
     found = quality.judge_agreement
     if found is None:
         return [["judged pairs labeled by people", 'none yet; label them at /label, "compared by the judge"']]
     agreed = f"{found.agreed:,} of {found.labeled:,}, {' to '.join(map(percent, found.interval))}"
     rows = [
         ["judged pairs labeled by people", f"{found.labeled:,} of {found.offered:,}"],
-        ["of which the judge agrees", agreed],
+        ["pairs in which the judge agrees", agreed],
     ]
     if found.missed is not None:
-        rows.append(["losses that people see and the judge misses, at most", percent(found.missed)])
+        rows.append(["maximum losses that people see and the judge misses", percent(found.missed)])
     if (bound := quality.labeled_bound) is not None:
-        rows.append(["quality by people's labels, at least", percent(bound)])
+        rows.append(["minimum quality by people's labels", percent(bound)])
     return rows

@@ -8,14 +8,14 @@ from report.formatting import confidence, usd
 
 
 def most_expensive(report: BatchReport) -> Section:
-    """The queries with the highest cost."""
+    """Return the queries with the highest cost."""
     return _queries(
         "most-expensive", "Most expensive queries", "The cost of all calls of a query.", report.most_expensive
     )
 
 
 def least_confident(report: BatchReport) -> Section:
-    """The queries with the least trustworthy answers."""
+    """Return the queries with the least trustworthy answers."""
     return _queries(
         "least-confident",
         "Least confident answers",
@@ -26,7 +26,7 @@ def least_confident(report: BatchReport) -> Section:
 
 def _queries(name: str, title: str, paragraph: str, queries: Sequence[QueryFigures]) -> Section:
     if not queries:
-        return Section(name, title, ["There is no such query."])
+        return Section(name, title, ["There are no such queries."])
     with_text = any(query.text is not None for query in queries)
     columns = ["query", "tier", "cost", "calls", "confidence", "outcome", "reasons"]
     rows = [

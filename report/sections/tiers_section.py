@@ -8,7 +8,7 @@ from report.formatting import confidence, ms, percent_of, usd
 
 
 def tiers(report: BatchReport) -> Section:
-    """A row and a histogram of latencies for each tier."""
+    """Return a row and a histogram of latencies for each tier."""
     figures = report.figures
     span = (
         min((bin_.from_ms for bin_ in report.latencies), default=1.0),

@@ -1,4 +1,4 @@
-"""What each workload came to."""
+"""The queries, cost and quality of each workload."""
 
 from db.reports.batch_report import BatchReport
 from report.document import Section, Table
@@ -6,7 +6,7 @@ from report.formatting import percent_of, usd
 
 
 def workloads(report: BatchReport) -> Section:
-    """A row for each workload, the most expensive first."""
+    """Return a row for each workload, the most expensive first."""
     progress = report.figures.progress
     rows = [
         [

@@ -1,1 +1,1 @@
-"""The feeder: dispatches ready queries to the broker, and rescues what a crash left."""
+"""The feeder: publishes ready queries to the broker, and rescues queries after a crash."""

@@ -1,6 +1,6 @@
-"""The feeder: keeps each stage's window in the broker full, and heals what crashes left behind.
+"""The feeder: keeps each stage's window in the broker full, and repairs what crashes left behind.
 
-Any number may run; one is active, by an advisory lock that Postgres frees when it dies.
+Any number of feeders may run. One is active, by an advisory lock that Postgres frees when the feeder dies.
 """
 
 import asyncio
@@ -40,38 +40,39 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 TICK_S = 0.1
-"""Between two looks at the windows."""
+"""Seconds between two checks of the windows."""
 
 TRICKLE_DELAY_S = 0.25
-"""Before another look at a stage that had nothing due, or little: a trickle is gathered, for each message costs
-its worker some milliseconds, however few queries are in it."""
+"""Seconds before another check of a stage that had few or no due queries, so that they gather, because each message
+costs its worker some milliseconds, however few queries it contains."""
 
 UNDELAYED = (ROUTE, FALLBACK)
-"""Stages at which no trickle is gathered while the broker holds less than a message: the workers have time for it then.
-A batch begins at the one, and the last queries of a batch climb by the other."""
+"""Stages at which queries do not gather while the broker holds less than a message, because the workers have time then.
+A batch begins at one of them, and its last queries climb by the other."""
 
 SMALL_PUBLISH = MAX_CHUNK // 4
 
 MAINTENANCE_EVERY_S = 1.0
-"""Between two rounds of rescue, and two looks whether this feeder still leads and the broker has its data."""
+"""Seconds between two rounds of rescue, which also check whether this feeder still leads and the broker has its
+data."""
 
 LOST_EVERY_S = 5.0
-"""Between two looks for lost messages, each of which reads all that is in the broker."""
+"""Seconds between two checks for lost messages, each of which reads everything in the broker."""
 
 LOOK_SHARE = 5.0
-"""After a search for followers whose leader has ended, the feeder waits this many times the search's duration."""
+"""After a search for followers with an ended leader, the feeder waits this many times the search's duration."""
 
 MONTHS_EVERY_S = 3600.0
-"""Between two looks whether the months that come have their partitions."""
+"""Seconds between two checks whether the coming months have their partitions."""
 
 ORPHANS_EVERY_S = 600.0
-"""Between two looks for orphans, of batch writers that died between their commits. No reader sees them."""
+"""Seconds between two checks for orphans of batch writers that died between their commits. No reader sees orphans."""
 
 SPEND_EVERY_S = 60.0
-"""Between two sums of what the calls of a day cost, and of what answers take."""
+"""Seconds between two sums of a day's call costs and of answer lengths."""
 
 SPEND_REST = 50.0
-"""After a sum, which reads all calls of its days, or all answers, the feeder waits this many times its duration."""
+"""After a sum, which reads all calls or answers of its days, the feeder waits this many times its duration."""
 
 CLOSED_PER_TURN = 20_000
 """Queries of a tenant, of batches that were cancelled or whose window has closed: about a second."""
@@ -80,13 +81,13 @@ FULL_QUOTAS = 2
 """Batches of a tenant that stores so many times its quota are paused."""
 
 STALL_THRESHOLD_S = 5.0
-"""A round begins so long after the last one began where Postgres, or this process, stood still."""
+"""If a round begins this long after the last one, Postgres or this process was stalled."""
 
 LOST_AFTER_S = 60.0
-"""A message is looked for no sooner than this after it was sent."""
+"""A message is checked at the earliest this long after it was sent."""
 
 LOST_AFTER_WAITS = 3.0
-"""Nor sooner than this many times the wait that the stage's backlog explains."""
+"""Nor earlier than this many times the wait that the stage's backlog explains."""
 
 
 @dataclass(slots=True)
@@ -96,7 +97,7 @@ class Feeder:
     context: WorkerContext
     presence: WorkerRegistry
     generation: BrokerSentinel | None
-    """None where the broker is not Redis."""
+    """None if the broker is not Redis."""
     paces: dict[str, DrainRate] = field(default_factory=dict)
     slots: dict[str, int] = field(default_factory=dict)
     look_again: dict[str, float] = field(default_factory=dict)
@@ -106,7 +107,7 @@ class Feeder:
     release_held_at: float = 0.0
     lost_at: float = 0.0
     doubt: str | None = "another process fed before"
-    """Why what is `queued` may have no message; then all of it goes back. A message too many is harmless."""
+    """Why messages of `queued` queries may be lost. All of them then go back. An extra message is harmless."""
     broker_was_away: bool = False
     waves: WaveStarter = field(default_factory=WaveStarter)
     sharing: PeriodicTask = field(init=False)
@@ -136,7 +137,7 @@ class Feeder:
         )
 
     async def run(self) -> None:
-        """Leads whenever no other feeder does, and feeds while it leads."""
+        """Lead whenever no other feeder does, and feed while leading."""
         leadership = LeaderElection(self.context.engine)
         while not self.context.stopping.is_set():
             wait_s = TICK_S
@@ -178,7 +179,7 @@ class Feeder:
         await self._fill_windows()
 
     async def _release_held(self) -> None:
-        """Releases held queries as settled calls leave room; while some are released, the next look comes soon."""
+        """Release held queries as settled calls leave room. While some are released, the next check comes soon."""
         freed = await self.context.ledger.release_held(deployments=list(self.context.fleet.models))
         self.release_held_at = time.monotonic() + (TICK_S if freed else MAINTENANCE_EVERY_S)
         if freed:
@@ -222,7 +223,7 @@ class Feeder:
         self.paces[stage].sent += len(ids) - len(unsent)
 
     def _window(self, stage: str) -> int:
-        """No less than twice what the stage's workers can have under way: one in work, one in reserve."""
+        """Return the window: at least twice what the stage's workers process at once, so that one half is a reserve."""
         fleet = self.context.fleet
         tier = fleet.tiers.get(stage)
         least = 4 * chunk_size(stage, fleet) if tier is None else 2 * max(self.slots.get(stage, 0), tier.concurrency)
@@ -305,7 +306,7 @@ class Feeder:
                 older_than_s = LOST_AFTER_S
             else:
                 continue
-            reason = f"no worker took it within {older_than_s:.0f} s: its message was lost"
+            reason = f"no worker took it within {older_than_s:.0f} s, so its message was lost"
             if lost := await self.context.ledger.return_lost(stage, older_than_s=older_than_s, reason=reason):
                 log.warning("returned_lost", stage=stage, queries=lost)
 
@@ -330,11 +331,11 @@ class Feeder:
         self.broker_was_away = False
 
     async def _requeue_suspect_messages(self) -> None:
-        """Queries whose message may be lost go back at once, instead of after `LOST_AFTER_S`."""
+        """Return queries with a possibly lost message at once, instead of after `LOST_AFTER_S`."""
         if self.doubt is None:
             return
         for stage in stages(self.context.fleet):
-            reason = f"{self.doubt}: its message may be lost"
+            reason = f"{self.doubt}, so its message may be lost"
             if lost := await self.context.ledger.return_lost(stage, older_than_s=0.0, reason=reason):
                 log.warning("returned_in_doubt", stage=stage, queries=lost, why=self.doubt)
         self.doubt = None

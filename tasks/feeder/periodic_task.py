@@ -1,4 +1,4 @@
-"""Work beside other work, for it may take seconds."""
+"""Work that runs beside other work, because it may take seconds."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class PeriodicTask:
-    """``work``, every so often and never twice at a time. What it raises is logged, and holds nothing up."""
+    """Runs ``work`` periodically, never twice at a time. Its errors are logged, and stop nothing."""
 
     name: str
     work: Callable[[], Awaitable[object]]
@@ -20,12 +20,12 @@ class PeriodicTask:
     rest: float = 0.0
     """After a run it waits at least this many times the run's duration."""
     due_at: float = 0.0
-    """On the monotonic clock."""
+    """The next start, on the monotonic clock."""
     task: "asyncio.Task[None] | None" = None
     """The last run."""
 
     def maybe_start(self) -> None:
-        """Begins a run where one is due, and the one before has ended."""
+        """Start a run if one is due, and the previous one has ended."""
         now = time.monotonic()
         if now >= self.due_at and (self.task is None or self.task.done()):
             self.due_at = now + self.every_s

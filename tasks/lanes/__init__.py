@@ -1,1 +1,1 @@
-"""Lanes: queries of a batch with a deadline are bought in provider batches, wave by wave."""
+"""Lanes: queries of a batch with a deadline are bought in provider batches, in waves."""

@@ -1,4 +1,4 @@
-"""The results of a provider batch, applied to its queries by the code that a direct answer goes through."""
+"""The results of a provider batch, applied to its queries by the same code as direct answers."""
 
 import asyncio
 import math
@@ -30,12 +30,12 @@ log = structlog.get_logger()
 
 APPLIED_AT_ONCE: Final = 200
 APPLIED_BYTES: Final = 32_000_000
-"""Results are applied once their lines have so many bytes."""
+"""Results are applied once their lines have this many bytes."""
 
 
 @dataclass(slots=True)
 class BatchResults:
-    """Of one provider batch."""
+    """The results of one provider batch."""
 
     row: Row[Any]
     api: ProviderBatchApi
@@ -45,9 +45,9 @@ class BatchResults:
     """Fields that the deployment refuses, learned from its failures."""
 
     async def collect(self, remote: RemoteBatch) -> None:
-        """Applies every result, in bounded memory. Raises BatchCallFailed and DBAPIError: then it is begun anew.
+        """Apply every result, in bounded memory. Raises BatchCallFailed and DBAPIError, after which it starts again.
 
-        What was applied before is left alone: a call gets its result once, and a query moves under its epoch once.
+        What was applied before is not changed: a call gets its result once, and a query moves under its epoch once.
         """
         some: dict[int, Outcome] = {}
         strays = size = 0
@@ -66,7 +66,7 @@ class BatchResults:
             log.warning("provider_batch_unknown_lines", provider_batch=self.row.id, lines=strays)
 
     async def apply(self, outcomes: Mapping[int, Outcome]) -> int:
-        """Applies outcomes by call id. Returns how many are of calls that are not of this batch."""
+        """Apply outcomes by call id. Return how many belong to calls outside this batch."""
         rest, strays = sorted(outcomes), 0
         while rest:
             some = rest[:APPLIED_AT_ONCE]
@@ -117,9 +117,9 @@ class BatchResults:
             await self.batches.note_refused(self.row.id, sorted(self.refused))
 
     def _as_sent(self, outcome: Outcome, request: Request, left_out: Sequence[str]) -> Outcome:
-        """``outcome`` with the notes on what its line left out.
+        """Return ``outcome`` with notes on what its line left out.
 
-        A refusal of a field that may be left out costs time alone: another line, or a direct call, does without it.
+        A refusal of an optional field only costs time: another line, or a direct call, omits it.
         """
         outcomes = self.api.outcomes
         if isinstance(outcome, Completion):

@@ -1,4 +1,4 @@
-"""What the feeder does for lanes: begins waves, and has the next step of each provider batch done."""
+"""The feeder's work for lanes: starts waves, and has the next step of each provider batch done."""
 
 import asyncio
 import math
@@ -22,21 +22,21 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 GATHER_S: Final = 2.0
-"""A wave starts once no query has come to its tier for this long."""
+"""A wave starts once no query has arrived at its tier for this many seconds."""
 
 LONGEST_GATHER_S: Final = 30.0
-"""A wave also starts once its oldest query has waited this long: small waves are not held up for large ones."""
+"""A wave also starts once its oldest query has waited this many seconds, so that small waves need not become large."""
 
 WAVE_GAP_S: Final = 5.0
-"""The least time between two waves of the same batch and tier that are not full."""
+"""Minimum seconds between two waves of the same batch and tier that are not full."""
 
 REVIEW_EVERY_S: Final = 10.0
-"""Between two looks at the provider batches that are under way."""
+"""Seconds between two reviews of the open provider batches."""
 
 
 @dataclass(slots=True)
 class WaveStarter:
-    """Begins waves. Of one feeder; what it remembers only keeps it from asking too often."""
+    """Starts waves for one feeder. Its memory only keeps it from asking too often."""
 
     gather_s: float = GATHER_S
     gap_s: float = WAVE_GAP_S
@@ -45,14 +45,14 @@ class WaveStarter:
     begun_at: dict[tuple[int, str], float] = field(default_factory=dict)
 
     async def advance(self, context: WorkerContext) -> None:
-        """One round: begins waves, and has a worker do each step that is due. Raises DBAPIError."""
+        """Do one round: start waves, and have a worker do each due step. Raises DBAPIError."""
         await self.begin(context)
         batches, fleet = ProviderBatches(context.engine), context.fleet
         for taken in await batches.take_due(lease_s=fleet.timing.lease_s, simulated=fleet.simulated):
             await asyncio.to_thread(publish_provider_batch, taken, fleet=fleet)
 
     async def begin(self, context: WorkerContext) -> None:
-        """Begins the waves for which it is time. Raises DBAPIError."""
+        """Start the waves that are due. Raises DBAPIError."""
         now = time.monotonic()
         self.begun_at = {key: begun_at for key, begun_at in self.begun_at.items() if now < begun_at + self.gap_s}
         if tiers := lane_tiers(context.fleet):
@@ -80,7 +80,7 @@ class WaveStarter:
         plan = await self.plans.of(row.batch_id, batches, fleet)
         choice = None if plan is None else plan.choose(row.tier)
         if choice is None or choice.lane is not Lane.BATCH or not deployments:
-            why = "no plan could be made: bought at standard" if choice is None else str(choice.reason)
+            why = "no plan was possible, so the query uses the standard lane" if choice is None else str(choice.reason)
             lane = Lane.STANDARD if choice is None else choice.lane
             moved = await batches.call_directly(row.batch_id, row.tier, lane=lane, reason=why)
             log.info(
@@ -104,10 +104,10 @@ class WaveStarter:
             )
 
     async def _review(self, tiers: Mapping[str, tuple[Model, ...]], batches: ProviderBatches, fleet: Fleet) -> None:
-        """Says of each provider batch that is under way how long it is waited for.
+        """Decide for each open provider batch how long it is waited for.
 
-        One that its provider is asked to stop is waited for until standard needs the time; one of a tier that has no
-        batch lane any more, until its deadline is near.
+        A cancelling one is waited for until the standard lane needs the time. One of a tier that no longer has a batch
+        lane is waited for until its deadline is near.
         """
         now = time.monotonic()
         if now < self.reviewed_at + REVIEW_EVERY_S:
@@ -132,10 +132,11 @@ class WaveStarter:
 async def with_room(
     row: Row[Any], deployments: Sequence[Model], waiting: Collection[str], batches: ProviderBatches
 ) -> tuple[Model, int | None] | None:
-    """The deployment for a wave, and the tokens that it has room for (None: any number); None where none has room.
+    """Return the deployment for a wave, and the tokens it has room for (None: any number). None if none has room.
 
-    The first in failover order: what is planned is its price. Those whose provider batches gave this tier nothing come
-    last. Tenants that are ``waiting`` at the tier have parts of what a deployment may have enqueued.
+    The first in failover order is preferred, because the plan uses its price. Deployments with provider batches that
+    gave this tier nothing come last. Tenants that are ``waiting`` at the tier share what a deployment may have
+    enqueued.
     """
     unanswered = await batches.unanswered(row.batch_id, row.tier)
     for model in sorted(deployments, key=lambda model: model.name in unanswered):
@@ -149,7 +150,7 @@ async def with_room(
 
 
 def lane_tiers(fleet: Fleet) -> dict[str, tuple[Model, ...]]:
-    """The tiers with a lane beside standard, each with its deployments that have a batch lane."""
+    """Return the tiers with a lane other than standard, each with its deployments that have a batch lane."""
     return {
         name: tuple(model for model in fleet.deployments(name) if Lane.BATCH in model.lanes)
         for name in fleet.tiers

@@ -1,4 +1,4 @@
-"""The plans of batches with a deadline, made anew as their queries, the time left and the log change."""
+"""The plans of batches with a deadline, which are renewed as their queries, the time left and the log change."""
 
 import asyncio
 import time
@@ -18,18 +18,18 @@ from routing.lifecycle import FALLBACK, ROUTE
 log = structlog.get_logger()
 
 PLAN_TTL_S: Final = 10.0
-"""How long a plan is used before a new one is made: making one takes some 25 ms, and a deadline is hours away."""
+"""How long, in seconds, a plan is used. Making one takes some 25 ms, and a deadline is hours away."""
 
 
 @dataclass(slots=True)
 class LanePlans:
-    """Of one feeder."""
+    """The plans of one feeder."""
 
     ttl_s: float = PLAN_TTL_S
     _plans: dict[int, tuple[float, LanePlan]] = field(default_factory=dict)
 
     async def of(self, batch_id: int, batches: ProviderBatches, fleet: Fleet) -> LanePlan | None:
-        """The plan of a batch; None where none can be made, which is logged. Raises DBAPIError."""
+        """Return the plan of a batch. If none is possible, return None and log it. Raises DBAPIError."""
         now = time.monotonic()
         made_at, plan = self._plans.get(batch_id, (-self.ttl_s, None))
         if plan is not None and now < made_at + self.ttl_s:
@@ -60,8 +60,8 @@ def _plan(
 def open_by_tier(
     fleet: Fleet, forecast_tiers: Mapping[str, Mapping[str, Any]], open_: Mapping[str, int]
 ) -> dict[str, float]:
-    """Open queries by tier: those that are not routed yet by the shares of the forecast, else at the top tier, and
-    those that climb there, too."""
+    """Return the open queries by tier. Unrouted ones count by the forecast's shares, else at the top tier; expected
+    climbs are included."""
     found = {name: float(open_.get(name, 0)) for name in fleet.tiers}
     routed = {name: float(figures.get("routed", 0.0)) for name, figures in forecast_tiers.items() if name in found}
     total = sum(routed.values())

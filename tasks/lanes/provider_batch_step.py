@@ -31,21 +31,21 @@ LINES_AT_ONCE: Final = 500
 SOONEST_POLL_S: Final = 1.0
 LATEST_POLL_S: Final = 60.0
 POLL_SHARE: Final = 0.1
-"""A provider batch is looked at again after this share of its age: a young one may be over soon."""
+"""A provider batch is polled again after this share of its age, because a young one may end soon."""
 
 PAUSED_S: Final = 5.0
-"""Between two looks at a provider batch that is not bought, for its batch is paused."""
+"""Seconds between two checks of a provider batch that is not bought because its batch is paused."""
 
 MAX_TRIES: Final = 6
-"""After this many refused uploads and creates, the queries are bought elsewhere."""
+"""After this many refused uploads and creates, the queries use another lane."""
 MAX_TURNS: Final = 4
-"""After this many workers were lost at one step, the queries go back: one of them may be what kills workers."""
+"""After this many lost workers at one step, the queries go back, because one of them may be what kills workers."""
 
 CREATE_MARGIN_S: Final = 5.0
-"""The lease covers a create and this: if noting that takes as long, nothing is sent."""
+"""The lease covers a create plus this many seconds. If committing takes as long, nothing is sent."""
 
 STANDARD_RESERVE_S: Final = 300.0
-"""With less time to the deadline, what a provider batch has not answered is bought at standard."""
+"""With fewer seconds to the deadline, the standard lane takes what a provider batch has not answered."""
 
 _REFUSALS: Final = frozenset(
     kind
@@ -57,7 +57,7 @@ _REFUSALS: Final = frozenset(
 
 
 async def step_provider_batch(taken: TakenBatch, context: WorkerContext) -> None:
-    """Does what is due for a provider batch: a message that comes again finds it claimed. Raises DBAPIError."""
+    """Do the due step of a provider batch. A repeated message finds it claimed. Raises DBAPIError."""
     batches = ProviderBatches(context.engine)
     lease_s = context.fleet.timing.lease_s
     claimed = await batches.claim(taken, lease_s=lease_s)
@@ -68,7 +68,7 @@ async def step_provider_batch(taken: TakenBatch, context: WorkerContext) -> None
 
 
 class _LeaseLostError(Exception):
-    """Another worker may have taken over: nothing is bought."""
+    """Another worker may have taken over, so nothing is bought."""
 
 
 class ProviderBatchStepper:
@@ -81,7 +81,8 @@ class ProviderBatchStepper:
         self.row: Row[Any]
 
     async def run(self) -> None:
-        """Step after step, until one has to wait. Raises DBAPIError: then another worker goes on after the lease."""
+        """Do steps until one has to wait. Raises DBAPIError, after which another worker continues when the lease
+        expires."""
         while True:
             self.row = row = await self.batches.find(self.taken.id)
             state = ProviderBatchState(row.state)
@@ -103,7 +104,8 @@ class ProviderBatchStepper:
                 return
 
     async def _without_deployment(self, state: ProviderBatchState) -> None:
-        """What the provider has is not reachable: while somebody waits for it, it may be until the deadline is near."""
+        """Handle a provider batch that the fleet can no longer reach. While queries wait for it, it may return until
+        the deadline is near."""
         why = "its deployment is not in the fleet"
         log.error("provider_batch_without_deployment", provider_batch=self.row.id, deployment=self.row.deployment)
         if state in UNSENT:
@@ -116,7 +118,7 @@ class ProviderBatchStepper:
             await self._finish(Failure(FailureKind.UNKNOWN, why, cause="no_deployment"), unreturned=None, again=False)
 
     async def _step(self, state: ProviderBatchState, api: ProviderBatchApi) -> bool:
-        """Does the step of ``state``. Returns whether the next one may follow at once."""
+        """Do the step of ``state``. Return whether the next one may follow at once."""
         if state in UNSENT and (why := self._why_unsent):
             return await self._end_unsent(why, api)
         if state in UNSENT and self.row.is_paused:
@@ -137,7 +139,7 @@ class ProviderBatchStepper:
                     if former.budget_is_full:
                         reason = "the budget has no room for its reservation in a provider batch"
                     await self.batches.call_directly(
-                        self.row.batch_id, self.row.tier, reason=f"{reason}: bought at standard"
+                        self.row.batch_id, self.row.tier, reason=f"{reason}, so it uses the standard lane"
                     )
                 await self._move(ProviderBatchState.DONE, outcome="empty")
                 return False
@@ -159,7 +161,7 @@ class ProviderBatchStepper:
         return await self._move(ProviderBatchState.UPLOADED, file_id=file_id)
 
     async def _lines(self, api: ProviderBatchApi, inexpressible: dict[int, Outcome]) -> AsyncIterator[bytes]:
-        """The lines of its open calls; those that the protocol cannot say are left out."""
+        """Return the lines of its open calls, without those that the protocol cannot express."""
         after = 0
         while rows := await self.batches.lines(self.taken.id, after=after, most=LINES_AT_ONCE):
             after = rows[-1].id
@@ -175,7 +177,8 @@ class ProviderBatchStepper:
                     )
 
     async def _create(self, api: ProviderBatchApi) -> bool:
-        """Buys. That it is about to be bought is committed first, and that the lease outlasts the request."""
+        """Buy the provider batch. First commit that it is about to be bought, and that the lease outlasts the
+        request."""
         if not await self._move(ProviderBatchState.CREATING, tries=self.row.tries):
             return False
         failpoints.die_once_at("die_before_create")
@@ -191,7 +194,7 @@ class ProviderBatchStepper:
         return await self._submitted(remote, api)
 
     async def _cover_create(self, request_s: float) -> None:
-        """Has the lease outlast a request of ``request_s`` that begins now. Raises _LeaseLostError."""
+        """Extend the lease beyond a request of ``request_s`` that begins now. Raises _LeaseLostError."""
         began = time.monotonic()
         holds = await self.batches.cover_create(self.taken, request_s=request_s, margin_s=CREATE_MARGIN_S)
         if not holds or time.monotonic() - began >= CREATE_MARGIN_S:
@@ -210,7 +213,7 @@ class ProviderBatchStepper:
         return False
 
     async def _find_created(self, api: ProviderBatchApi) -> bool:
-        """A create without a clear reply: the provider is asked before anything is sent again."""
+        """Handle a create without a clear reply: ask the provider before anything is sent again."""
         row = self.row
         open_calls = (await self.batches.count_lines(self.taken)).open_calls
         attempt = CreateAttempt(row.marker, open_calls, row.creating_unix_s, row.file_id)
@@ -233,7 +236,7 @@ class ProviderBatchStepper:
         return await self._move(ProviderBatchState.UPLOADED, tries=row.tries)  # it was not made
 
     async def _is_ours(self, remote: RemoteBatch, api: ProviderBatchApi) -> bool | None:
-        """Whether a result of ``remote`` belongs to one of our calls; None while it has none."""
+        """Return whether a result of ``remote`` belongs to one of our calls. None while it has no result."""
         async for result in api.results(remote):
             call_id = call_of(result.key, self.row.marker)
             return call_id is not None and bool(await self.batches.calls(self.taken.id, [call_id]))
@@ -253,7 +256,7 @@ class ProviderBatchStepper:
         return False
 
     async def _cancel(self, api: ProviderBatchApi) -> bool:
-        """What it has answered by now is billed, and collected once the provider has stopped it."""
+        """Cancel it. Answers up to now are billed, and collected once the provider has stopped it."""
         failpoints.die_once_at("die_before_cancel")
         remote = await api.cancel(self.row.remote_id)
         failpoints.die_once_at("die_after_cancel")
@@ -298,10 +301,10 @@ class ProviderBatchStepper:
             log.warning("provider_batch_files_not_deleted", provider_batch=self.row.id, error=error.failure.message)
 
     async def _finish(self, missing: Failure, *, unreturned: int | None, again: bool) -> None:
-        """Settles what has no result, has its queries bought elsewhere, and ends the provider batch.
+        """Settle calls without a result, send their queries to another lane, and end the provider batch.
 
-        ``missing`` is what became of it. As many as ``unreturned`` (None: all) may be billed nevertheless: those with
-        the largest reservations are charged, which is no less than the bill. ``again``: another wave may take them.
+        ``missing`` is their failure. Up to ``unreturned`` of them (None: all) may still be billed, so those with the
+        largest reservations are charged, which is at least the bill. ``again``: another wave may take the queries.
         """
         left_s = self.row.deadline_in_s
         released = await self.batches.release(
@@ -322,14 +325,18 @@ class ProviderBatchStepper:
         failpoints.die_once_at("die_before_done")
         cause = missing.message if released else None
         if charged:
-            cause = f"{missing.message}; {charged} calls without a result may be billed: charged at their reservation"
+            cause = (
+                f"{missing.message}; {charged} calls without a result may be billed, so they are charged at "
+                "their reservation"
+            )
             log.error("provider_batch_calls_unreturned", provider_batch=self.row.id, calls=charged, counted=unreturned)
         await self._move(ProviderBatchState.DONE, cause=cause)
         log.info("provider_batch_done", provider_batch=self.row.id, released=released)
 
     async def _end_unsent(self, why: str, api: ProviderBatchApi | None = None) -> bool:
-        """Ends what was not bought: its queries go back, its calls cost nothing, its file is deleted."""
-        await self.batches.release(self.taken, code="not_run", reason=f"{why}: bought at standard")
+        """End a provider batch that was not bought: its queries go back, its calls cost nothing, and its file is
+        deleted."""
+        await self.batches.release(self.taken, code="not_run", reason=f"{why}, so it uses the standard lane")
         await self.batches.settle(self.taken, outcome=FailureKind.NOT_RUN.value, cause="not sent")
         if api is not None and self.row.file_id is not None:
             await self._discard(api, self.row.file_id)
@@ -337,7 +344,7 @@ class ProviderBatchStepper:
         return False
 
     async def _failed(self, state: ProviderBatchState, error: BatchCallFailed, api: ProviderBatchApi) -> bool:
-        """What follows from a failed request to the batch API. A step that may succeed later is tried again then."""
+        """Handle a failed request to the batch API. A step that may succeed later is repeated then."""
         failure, tries = error.failure, self.row.tries + 1
         log.warning(
             "provider_batch_step_failed",
@@ -370,12 +377,12 @@ class ProviderBatchStepper:
         return False
 
     def _is_gone(self, error: BatchCallFailed) -> bool:
-        """Whether the provider has it no more: not for a moment only, for its queries would be paid twice."""
+        """Whether the provider has permanently lost it. A temporary absence would make its queries paid twice."""
         return error.is_gone and bool(self.row.tries + 1 >= MAX_TRIES)
 
     @property
     def _why_unsent(self) -> str | None:
-        """Why what is not bought yet never is; None where it is to be bought."""
+        """Return why a provider batch that is not bought yet never will be. None if it is to be bought."""
         if self.row.is_unwanted:
             return BATCH_CLOSED
         if self._kills_workers:
@@ -392,18 +399,19 @@ class ProviderBatchStepper:
 
     @property
     def _is_late(self) -> bool:
-        """Whether standard needs the time. While its batch is paused, nothing is bought there."""
+        """Whether the standard lane needs the time left. While its batch is paused, nothing is bought there."""
         left_s = self.row.deadline_in_s
         return left_s is not None and left_s < STANDARD_RESERVE_S and not self.row.is_paused
 
     async def _give_up(self) -> None:
-        """Its queries are bought at standard. Until one is claimed there, its late result still counts."""
+        """Send its queries to the standard lane. Until one is claimed there, its late result still counts."""
         if self.row.given_up_at is None:
             await self.batches.give_up(self.taken)
             released = await self.batches.release(
                 self.taken,
                 code="given_up",
-                reason="the deadline is near, and the provider batch has not ended: bought at standard",
+                reason="the deadline is near, and the provider batch has not ended, so the standard lane takes the "
+                "query",
             )
             log.warning("provider_batch_given_up", provider_batch=self.row.id, released=released)
 

@@ -1,4 +1,4 @@
-"""Queries join a provider batch, each with the intent of its call at the lane's price."""
+"""Adds queries to a provider batch, each with the intent of its call at the lane's price."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,16 +27,16 @@ JOINING_AT_ONCE: Final = 200
 
 
 class Request(NamedTuple):
-    """What a direct call would send, before its deployment's refusals are known."""
+    """The request of a direct call, before its deployment's refusals are known."""
 
     body: Mapping[str, Any]
     added: frozenset[str]
-    """Fields that are not the user's."""
+    """Fields that Pointsman added."""
 
 
 @dataclass(slots=True)
 class WaveFormer:
-    """Forms one provider batch. `form` it once."""
+    """Forms one provider batch. Call `form` once."""
 
     taken: TakenBatch
     row: Row[Any]
@@ -51,9 +51,10 @@ class WaveFormer:
     """Fields that the deployment is known to refuse."""
 
     async def form(self) -> bool:
-        """Has queries join until it is full or nothing waits. Returns whether ``taken`` still holds. Raises DBAPIError.
+        """Add queries until it is full or none waits. Return whether ``taken`` is still valid. Raises DBAPIError.
 
-        What has no place in a provider batch is due at its tier at once, where a direct call says what is wrong.
+        A query that cannot be part of a provider batch becomes due at its tier at once, where a direct call shows the
+        cause.
         """
         after: tuple[Any, int] = (None, 0)
         self.refused = self.api.outcomes.refused_fields | await self.batches.refused_fields(self.api.model)
@@ -88,7 +89,7 @@ class WaveFormer:
         return enough or self.joined >= self.row.max_queries or self.bytes >= self.api.model.batch_limits.max_bytes
 
     async def _joining(self, waiting: Sequence[tuple[QueuedQuery, Sequence[str]]]) -> list[Joining]:
-        """Those of ``waiting``, each with the fields that its earlier lines were refused for, that fit."""
+        """Return those of ``waiting`` that fit, each with the fields for which its earlier lines were refused."""
         left_usd = await remaining_per_query([queued for queued, _ in waiting], self.context)
         model = self.api.model
         joining: list[Joining] = []
@@ -124,7 +125,7 @@ class WaveFormer:
         return joining
 
     def _size(self, call_id: int, request: Request, left_out: Sequence[str]) -> int:
-        """Bytes of its line; 0 where the protocol cannot say it."""
+        """Return the bytes of its line, or 0 if the protocol cannot express it."""
         body, added = request
         try:
             return len(self.api.line(key_of(call_id, self.row.marker), body, added=added, left_out=left_out)) + 1
@@ -133,11 +134,11 @@ class WaveFormer:
 
 
 def request_of(body: Mapping[str, Any], query: Query, model: Model, context: WorkerContext) -> Request:
-    """The request of ``query``, which has this ``body``, at ``model``."""
+    """Return the request of ``query`` with this ``body`` at ``model``."""
     sent = with_logprobs(body, query, model, source=context.fleet.confidence_of(model).source)
     return Request(sent, frozenset(sent.keys() - body.keys()))
 
 
 def batch_reservation_usd(query: Query, model: Model) -> float:
-    """The most that the call of ``query`` can be billed as a line of a provider batch, in dollars."""
+    """Return the maximum bill, in USD, for the call of ``query`` as a line of a provider batch."""
     return worst_usd(query, replace(model, price=model.price.at_service_tier(BATCH_SERVICE_TIER)))

@@ -1,4 +1,4 @@
-"""How long a query waits at a tier for a wave, before standard takes it."""
+"""How long a query waits at a tier for a wave, before the standard lane takes it."""
 
 import math
 from typing import Final
@@ -11,19 +11,20 @@ from routing.query import Query
 
 RESERVE_SHARE: Final = 0.25
 LONGEST_RESERVE_S: Final = 3600.0
-"""The part of the time to the deadline that is kept for standard without a plan: a quarter, an hour at most."""
+"""The time before the deadline that is reserved for the standard lane if there is no plan: a quarter, at most an
+hour."""
 
 
 def batch_deployments(query: Query, tier: str, fleet: Fleet) -> tuple[Model, ...]:
-    """The deployments of ``tier`` that may answer ``query`` in a provider batch."""
+    """Return the deployments of ``tier`` that may answer ``query`` in a provider batch."""
     return tuple(model for model in fleet.pinned(query.pin, tier) if Lane.BATCH in model.lanes)
 
 
 def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> float:
-    """Seconds for which ``queued`` may wait at ``tier``; 0.0 where it is bought at standard at once.
+    """Return the seconds that ``queued`` may wait at ``tier``, or 0.0 if it uses the standard lane at once.
 
-    When they are over it is due there by itself, whatever became of the planner. A query of a pilot never waits, for
-    the rest of its batch waits for it; nor does one that may be what kills workers.
+    After that it is due there, whatever happened to the planner. A query of a pilot never waits, because the rest of
+    its batch waits for it. Neither does one that may be what kills workers.
     """
     if queued.deadline_in_s == math.inf or queued.is_pilot or queued.crashes:
         return 0.0
@@ -33,6 +34,6 @@ def wave_wait_s(queued: QueuedQuery, query: Query, tier: str, fleet: Fleet) -> f
 
 
 def wait_before(deadline_in_s: float) -> float:
-    """Seconds of ``deadline_in_s`` for which a query may wait for a wave; 0.0 where that is not a time."""
+    """Return the seconds, of ``deadline_in_s``, that a query may wait for a wave. 0.0 if that is not positive."""
     wait_s = deadline_in_s - min(RESERVE_SHARE * deadline_in_s, LONGEST_RESERVE_S)
     return wait_s if wait_s > 2 * WAVE_MARGIN_S else 0.0

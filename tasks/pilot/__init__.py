@@ -1,1 +1,1 @@
-"""A batch's pilot: its decision, the policy that it leads to, and the audits after it."""
+"""A batch's pilot: its decision, the policy from it, and the audits after it."""

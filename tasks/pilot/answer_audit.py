@@ -1,4 +1,5 @@
-"""Audit calls: a small share of what was accepted below is asked of the top tier after delivery, and graded."""
+"""Audit calls: after delivery, the top tier also answers a small share of the queries accepted below it, and the
+answers are graded."""
 
 from db.ledger_types import QueuedQuery
 from db.pilots import Pilots

@@ -25,14 +25,15 @@ log = structlog.get_logger()
 
 
 MOST_CHARS: Final = 50_000_000
-"""Of a sample's questions and answers, which are all in memory: twice the largest sample of ordinary texts."""
+"""Maximum characters of a sample's questions and answers, which are all in memory: twice the largest sample of ordinary
+texts."""
 
 DECISION_LEASE_S: Final = 120.0
-"""A pilot that is not decided within this is decided by another worker; the one that decides renews it meanwhile."""
+"""Another worker decides a pilot that is not decided within this time. The deciding worker renews the lease."""
 
 
 async def decide_pilot(taken: TakenPilot, context: WorkerContext) -> None:
-    """Decides the pilot, once: a message that comes again finds it claimed, or decided. Raises DBAPIError."""
+    """Decide the pilot once. A repeated message finds it claimed, or decided. Raises DBAPIError."""
     pilots = Pilots(context.engine)
     claimed = await pilots.claim(taken, lease_s=DECISION_LEASE_S)
     pilot = None if claimed is None else await pilots.find(taken.batch_id)
@@ -59,7 +60,9 @@ async def _decide(claimed: TakenPilot, pilot: Row[Any], context: WorkerContext) 
         outcome = (
             next_step(sample, pilot=pilot, ladder=ladder)
             if chars <= MOST_CHARS
-            else to_the_top(pilot, ladder, f"its texts are longer than the {MOST_CHARS:,} characters that are compared")
+            else to_the_top(
+                pilot, ladder, f"the texts of the sample are longer than the limit of {MOST_CHARS:,} characters"
+            )
         )
         if isinstance(outcome, NextLook):
             graded = await _grade(sample, claimed, pilot.grader, context)
@@ -84,7 +87,9 @@ async def _decide(claimed: TakenPilot, pilot: Row[Any], context: WorkerContext) 
     except Exception as error:
         # Tried again it would fail again, and the batch would never end.
         log.exception("pilot_failed", batch_id=batch_id, error=type(error).__name__)
-        outcome = to_the_top(pilot, ladder, f"the certification failed ({type(error).__name__}): in doubt, up")
+        outcome = to_the_top(
+            pilot, ladder, f"the certification failed ({type(error).__name__}), so the top tier answers"
+        )
     match outcome:
         case SampleMore(queries=queries, reason=reason):
             log.info("pilot_extended", batch_id=batch_id, queries=queries, reason=reason)

@@ -1,4 +1,4 @@
-"""How good a sample's answers are beside their references: one grader for a batch."""
+"""The grades of a sample's answers relative to their references, by one grader per batch."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,12 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 PAIRS_TO_LABEL: Final = 30
-"""Judged pairs of a pilot that people may label, to see how far the judge agrees with them."""
+"""The number of judged pairs of a pilot that people may label, to measure how often the judge agrees with them."""
 
 
 def grader_kind(sample: Sequence[SampledQuery], chosen: GraderChoice | None, fleet: Fleet) -> GraderKind:
-    """The kind that grades ``sample``: the chosen one, else by what is expected or how the references look."""
+    """Return the kind of grader for ``sample``: the chosen one, else by the expected answers or the form of the
+    references."""
     if chosen not in (None, GraderChoice.AGREEMENT):
         return GraderKind(str(chosen))
     has_judge = chosen is None and bool(fleet.judges)
@@ -44,11 +45,11 @@ async def grade_sample(
     epoch: int,
     context: WorkerContext,
 ) -> GradedSample:
-    """Grades each answer by ``kind`` against the line's expected answer, else against the top tier's.
+    """Grade each answer by ``kind`` against the line's expected answer, else against the top tier's.
 
-    An empty answer, which no validator passed, has 0; where a judge or a command gives no grade, in doubt the answer
-    counts as a loss. ``known``: the judge's verdicts so far; ``epoch``: of the pilot's decision, 0 for an
-    audit. Raises DBAPIError.
+    An empty answer, which no validator accepted, has grade 0. An answer without a grade from a judge or a command
+    counts as a loss. ``known``: the judge's verdicts so far; ``epoch``: of the pilot's decision, 0 for an audit. Raises
+    DBAPIError.
     """
     match kind:
         case GraderKind.JUDGE:
@@ -78,7 +79,7 @@ def _is_reference(query: SampledQuery, answer: TierAnswer) -> bool:
 
 
 def _worst(query: SampledQuery, answer: TierAnswer) -> float:
-    """The grade of an answer that has none, by which most is lost: the top tier's answer is right, another wrong."""
+    """Return the worst case for an answer without a grade: the top tier's answer is right, and any other is wrong."""
     return float(answer is query.answers[-1])
 
 
@@ -87,7 +88,7 @@ def _needs_no_judge(query: SampledQuery, answer: TierAnswer) -> bool:
 
 
 def judge_pairs_of(query: SampledQuery) -> list[JudgePair]:
-    """What the judge is asked about a query: none of its answers that say the same as the reference, or nothing."""
+    """Return what the judge is asked about a query, without answers that are equal to the reference or empty."""
     return [
         JudgePair(query.text, answer.text, query.reference, query.system)
         for answer in query.answers
@@ -96,7 +97,8 @@ def judge_pairs_of(query: SampledQuery) -> list[JudgePair]:
 
 
 def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> GradedSample:
-    """The grades that ``replies`` amount to. No answer is better than an expected one, but than another model's."""
+    """Return the grades from ``replies``. An answer can be better than another model's answer, but not than an expected
+    one."""
     verdicts = replies.verdicts
     abstained, same, unreached = 0, 0, False
     grades = []

@@ -1,4 +1,5 @@
-"""Runs the command that a fleet names for grading: a process of its own, without a shell, within time and output."""
+"""Runs the command that a fleet names for grading: in a separate process, without a shell, with limits on time and
+output."""
 
 import os
 import selectors
@@ -14,14 +15,15 @@ from evaluation.graders.command_grader import CommandItem, GraderOutputError, co
 MAX_OUTPUT_BYTES: Final = 16 * 1024**2
 
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-"""Of the environment. The rest may hold keys, and answers of a model could be made to print them."""
+"""Environment variables that the command gets. The others may contain keys, which a model's answer could make it
+print."""
 
 
 def run_command(command: Sequence[str], items: Sequence[CommandItem], *, timeout_s: float) -> dict[str, float]:
-    """The grade of each item's id. Blocks for as long as the command runs.
+    """Return the grade of each item's id. Blocks while the command runs.
 
-    Raises GraderOutputError where the command cannot be run, fails, takes too long, says too much, or says anything
-    but one grade for each id.
+    Raises GraderOutputError if the command cannot be run, fails, takes too long, prints too much, or prints anything
+    except one grade per id.
     """
     with tempfile.TemporaryFile() as asked:
         asked.write(command_input(items).encode("utf-8", "replace"))
@@ -72,7 +74,7 @@ def _read(process: "subprocess.Popen[bytes]", *, until: float, timeout_s: float)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends it, where it still runs, with all that it has started in its session."""
+    """End it if it still runs, with everything that it has started in its session."""
     if process.returncode is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

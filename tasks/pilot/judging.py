@@ -1,4 +1,5 @@
-"""Asking the LLM judge about pairs of answers: each in both orders, several to a call, each call in the ledger."""
+"""Calls to the LLM judge about pairs of answers: each pair in both orders, several pairs per call, each call in the
+ledger."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,52 +21,54 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 ATTEMPTS: Final = 3
-"""Calls for the same pairs that budgets or failures may take, before the judge abstains."""
+"""Maximum calls for the same pairs that budgets or failures may take, before the judge abstains."""
 
 WAIT_S: Final = 1.0
-"""Before the second attempt; twice as long before the third."""
+"""Seconds before the second attempt. The wait before the third is twice as long."""
 
 LIMIT_WAIT_S: Final = 900.0
-"""For a limit of the judge, before each attempt: a sample that was paid for is not given up for a minute's quota."""
+"""Maximum seconds to wait for a limit of the judge before each attempt, so that a paid sample is not lost for a
+minute's quota."""
 
 SHORT_WAIT_S: Final = 2.0
-"""The same where another judge can be asked, or an audit is graded, which may be left out."""
+"""The same if another judge can be asked, or for an audit, which may be skipped."""
 
 MOST_LIMITS: Final = 20
-"""Replies that say no more than "too many requests" and count as no attempt: the judge rests after each."""
+"""Maximum replies of "too many requests" that do not count as attempts. The judge rests after each."""
 
 MOST_UNUSABLE: Final = 8
-"""A judge is not asked again if none of its first replies, this many, has a verdict: each reply costs money."""
+"""A judge is not asked again if this many first replies have no verdict, because each reply costs money."""
 
 CHARS_PER_CONTEXT_TOKEN: Final = 1.5
-"""So many characters of pairs go into one call: they stay within the judge's context in any language."""
+"""Maximum characters of pairs per token of the judge's context, so that a call fits in any language."""
 
 
 _DUE_TO_TEXTS: Final = frozenset({FailureKind.SAFETY, FailureKind.TOO_LARGE, FailureKind.MALFORMED})
-"""Failures of a call that come from what the answers are, not from the judge's state."""
+"""Failures of a call that the texts of the answers cause, not the judge's state."""
 
 
 class AskedPair(NamedTuple):
-    """A pair, and the query that it is of."""
+    """A pair, and its query."""
 
     query_id: int
     pair: JudgePair
 
 
 Verdicts = Mapping[tuple[str, bool], JudgeVerdict]
-"""By a pair's digest, and whether the reference was shown first."""
+"""Verdicts by the pair's digest, and whether the reference was shown first."""
 
 
 class JudgeReplies(NamedTuple):
-    """What the judge said of pairs."""
+    """The judge's verdicts on pairs."""
 
     verdicts: Verdicts
     refused: frozenset[str] = frozenset()
-    """Digests of pairs that it has no room for, refuses, or gives no verdict on: because of what the answers are."""
+    """Digests of pairs that do not fit, that the judge refuses, or that get no verdict because of the answers'
+    texts."""
 
 
 async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
-    """What the batch's judge has said already. Raises DBAPIError."""
+    """Return the earlier verdicts of the batch's judge. Raises DBAPIError."""
     known: dict[tuple[str, bool], JudgeVerdict] = {}
     for row in await Pilots(context.engine).judge_replies(batch_id):
         verdicts = read_verdicts(text_of(orjson.loads(row.response)), len(row.pairs))
@@ -77,10 +80,10 @@ async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
 async def ask_judge(
     asked: Sequence[AskedPair], *, known: Verdicts, batch_id: int, epoch: int, context: WorkerContext
 ) -> JudgeReplies:
-    """The verdicts on ``asked`` in both orders; those that are ``known`` are not asked for again.
+    """Return the verdicts on ``asked`` in both orders. ``known`` verdicts are not requested again.
 
-    A pair that the judge fails on, answers with anything but a verdict, or has no room for, has none. ``epoch`` is that
-    of the pilot's decision, 0 for an audit. Raises DBAPIError.
+    A pair has no verdict if the judge fails on it, replies anything else, or has no room for it. ``epoch`` is that of
+    the pilot's decision, 0 for an audit. Raises DBAPIError.
     """
     judges = context.fleet.judges
     found = dict(known)
@@ -102,7 +105,7 @@ async def ask_judge(
 
 
 def _groups(pairs: Sequence[AskedPair], *, chars: int) -> Iterator[list[AskedPair]]:
-    """``pairs``, each once, in groups for one call each; without those that alone are longer than ``chars``."""
+    """Return ``pairs``, each once, in groups for one call each, without those that alone are longer than ``chars``."""
     group: list[AskedPair] = []
     size = 0
     for asked in {asked.pair.digest: asked for asked in pairs}.values():
@@ -120,19 +123,19 @@ def _groups(pairs: Sequence[AskedPair], *, chars: int) -> Iterator[list[AskedPai
 
 @dataclass(slots=True)
 class _Judge:
-    """The judge of one batch, while it is asked about some pairs."""
+    """The judge of one batch, during the calls about some pairs."""
 
     batch_id: int
     epoch: int
     places: asyncio.Semaphore
     context: WorkerContext
     unusable: int = 0
-    """Replies without a verdict, as long as no other reply had one."""
+    """The number of replies without a verdict, while no reply had one."""
     is_usable: bool = False
     refused: set[str] = field(default_factory=set)
 
     async def ask(self, group: Sequence[AskedPair], *, reference_first: bool, is_half: bool = False) -> Verdicts:
-        """The verdicts on ``group`` in one order; none where the judge fails or says nothing usable."""
+        """Return the verdicts on ``group`` in one order. None if the judge fails or its reply is unusable."""
         judges, context = self.context.fleet.judges, self.context
         attempt = limits = 0
         while attempt < ATTEMPTS:

@@ -1,4 +1,4 @@
-"""From a sample to a certificate and a policy: what `evaluation.quality_floor` computes, as the ledger stores it."""
+"""From a sample to a certificate and a policy: the results of `evaluation.quality_floor` in the ledger's form."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -25,27 +25,27 @@ from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
 
 DEFAULT_POLICY: Final = {"kind": "default"}
-"""The fleet's own routing: the batch is too small for a pilot."""
+"""The fleet's own routing, for a batch that is too small for a pilot."""
 
 NO_NOTES: Final[Mapping[str, Any]] = {}
 
 TOP_POLICY: Final = {"kind": "top"}
-"""Everything to the top tier."""
+"""Everything goes to the top tier."""
 
 
 MOST_MISSED: Final = 0.5
-"""A grader that may hide a larger share of the losses grades nothing."""
+"""A grader that may hide a larger share of the losses is not used."""
 
 
 class SampleMore(NamedTuple):
-    """The sample is too small, and the batch large enough for a larger one to pay."""
+    """The sample is too small, and the batch is large enough for a larger sample to pay."""
 
     queries: int
     reason: str
 
 
 class Certified(NamedTuple):
-    """The decision. ``weights`` are the policy's arrays (npz); None where the top tier answers everything."""
+    """The decision. ``weights`` are the policy's arrays (npz), or None if the top tier answers everything."""
 
     certificate: Mapping[str, Any]
     policy: Mapping[str, Any]
@@ -54,28 +54,28 @@ class Certified(NamedTuple):
 
 
 class LadderQualityPolicy:
-    """A certified `LadderPolicy` as the stages ask it."""
+    """A certified `LadderPolicy` in the form that the stages use."""
 
     def __init__(self, policy: LadderPolicy) -> None:
         self._policy = policy
 
     def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
-        """The tier that each query is asked first."""
+        """Return the tier that each query is asked at first."""
         places = self._policy.start([str(id_) for id_ in ids], texts)
         return [self._policy.tiers[place] for place in places]
 
     def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
-        """The step after ``answers``, in ladder order."""
+        """Return the step after ``answers``, which are in ladder order."""
         tiers = list(self._policy.tiers)
         known = [answer for answer in answers if answer.tier in tiers[:-1]]
         if not known:
-            return PolicyStep(None, "it is of no tier that the policy knows")
+            return PolicyStep(None, "the policy does not know its tier")
         start, last = tiers.index(known[0].tier), tiers.index(known[-1].tier)
         by_tier = {answer.tier: LadderAnswer(answer.text, answer.confidences) for answer in known}
         # A tier that was skipped, for it could not answer, has an empty answer.
         given = [[by_tier.get(tier, LadderAnswer(""))] for tier in tiers[start : last + 1]]
         (decision,) = self._policy.decide([str(query_id)], [text], start, given)
-        why = f"expected loss {decision.expected_loss:.3f}, up to {decision.accepted_loss:.3f} is accepted"
+        why = f"expected loss {decision.expected_loss:.3f}; up to {decision.accepted_loss:.3f} is accepted"
         match decision.action:
             case LadderAction.ACCEPT:
                 return PolicyStep(None, why)
@@ -86,31 +86,33 @@ class LadderQualityPolicy:
 
 
 class NextLook(NamedTuple):
-    """The sample is to be graded, and a policy to be certified on it if it is whole."""
+    """The sample is to be graded, and a policy certified on it if it is complete."""
 
     more: int
-    """How many queries are still missing from the sample; 0 where it is whole."""
+    """The number of queries still missing from the sample, 0 if it is complete."""
 
 
 def next_step(
     sample: Sequence[SampledQuery], *, pilot: Row[Any], ladder: Sequence[str]
 ) -> SampleMore | NextLook | Certified:
-    """The next step of a pilot, before anything is graded."""
+    """Return the next step of a pilot, before anything is graded."""
     if len(ladder) < 2:
-        return to_the_top(pilot, ladder, "the ladder has one tier")
+        return to_the_top(pilot, ladder, "the ladder has only one tier")
     target = QualityTarget(pilot.floor, pilot.confidence)
     most = min(pilot.total, LARGEST_SAMPLE, pilot.max_queries or pilot.total)
     plan = plan_pilot(target, pilot.total, most=most)
     if not plan.size and pilot.stops:
         plan = PilotPlan(most, most)
     if not plan.size:
-        return _undecided("too_small", DEFAULT_POLICY, pilot, ladder, f"{plan.reason}: the default policy routes it")
+        return _undecided(
+            "too_small", DEFAULT_POLICY, pilot, ladder, f"{plan.reason}, so the default policy routes the batch"
+        )
     if pilot.sampled == 0 and pilot.waiting:
         return SampleMore(plan.first, "the first part of the sample")
     if not sample:
-        return to_the_top(pilot, ladder, f"no sampled query has an answer of {ladder[-1]}")
+        return to_the_top(pilot, ladder, f"no sampled query has an answer from {ladder[-1]}")
     if not any(query.costs_usd[-1] > 0 for query in sample):
-        return to_the_top(pilot, ladder, f"answers of {ladder[-1]} cost nothing: there is nothing to save")
+        return to_the_top(pilot, ladder, f"answers from {ladder[-1]} cost nothing, so nothing can be saved")
     return NextLook(max(plan.size - pilot.sampled, 0) if pilot.waiting else 0)
 
 
@@ -125,10 +127,10 @@ def certify_sample(
     capped: int,
     grading_usd: float,
 ) -> SampleMore | Certified:
-    """The certificate and the policy of a graded sample, or more of it where that may pay for itself.
+    """Return the certificate and the policy of a graded sample, or a request for more of it if that may pay off.
 
-    ``unanswered`` sampled queries have no answer of the top tier to compare with, ``capped`` of them with a
-    max_cost_usd, which may forbid that tier: what becomes of such queries is outside the certificate.
+    ``unanswered`` sampled queries have no answer of the top tier to compare with. Of these, ``capped`` have a
+    max_cost_usd, which may exclude that tier. The certificate does not cover such queries.
     """
     if graded.failure is not None:
         return to_the_top(pilot, ladder, graded.failure, graded.notes)
@@ -137,7 +139,7 @@ def certify_sample(
     known_at = 0.5 if look.more else 1.0 - (1.0 - pilot.confidence) / 10.0
     statement = grader_statement(graded, known_at=known_at)
     if statement.missed >= MOST_MISSED:
-        reason = "asked in the other order, the judge contradicts itself too often"
+        reason = "the judge contradicts itself too often when it sees the answers in the other order"
         return to_the_top(pilot, ladder, reason, graded.notes)
     queries = [
         PilotQuery(str(query.query_id), query.text, _graded(query, grades))
@@ -191,7 +193,8 @@ def certify_sample(
 
 
 def grader_statement(graded: GradedSample, *, known_at: float) -> GraderStatement:
-    """How far the grader can be trusted; what a judge's own inconsistency may hide is bounded at ``known_at``."""
+    """Return how far the grader can be trusted. ``known_at`` is the confidence of the bound on what a judge's
+    inconsistency may hide."""
     mix = {graded.kind.value: len(graded.grades)}
     if not graded.inconsistencies:
         return GraderStatement(mix=mix)
@@ -200,7 +203,7 @@ def grader_statement(graded: GradedSample, *, known_at: float) -> GraderStatemen
 
 
 def read_policy(policy: Mapping[str, Any], weights: bytes) -> LadderQualityPolicy:
-    """A stored policy. Raises KeyError or ValueError where it is not whole."""
+    """Return a stored policy. Raises KeyError or ValueError if it is incomplete."""
     with np.load(io.BytesIO(weights), allow_pickle=False) as arrays:
         parts = {name: arrays[name] for name in arrays.files}
     return LadderQualityPolicy(LadderPolicy.from_arrays(parts, tiers=policy["tiers"], sources=policy["sources"]))
@@ -214,7 +217,7 @@ def _graded(query: SampledQuery, grades: Sequence[float]) -> list[GradedAnswer]:
 
 
 def to_the_top(pilot: Row[Any], ladder: Sequence[str], reason: str, notes: Mapping[str, Any] = NO_NOTES) -> Certified:
-    """Everything goes to the top tier, for a reason that takes no test."""
+    """Return the decision that everything goes to the top tier, for a reason that needs no test."""
     decided = _undecided("top_tier", TOP_POLICY, pilot, ladder, reason)
     return decided._replace(certificate={**decided.certificate, **notes})
 
@@ -222,7 +225,7 @@ def to_the_top(pilot: Row[Any], ladder: Sequence[str], reason: str, notes: Mappi
 def _undecided(
     outcome: str, policy: Mapping[str, Any], pilot: Row[Any], ladder: Sequence[str], reason: str
 ) -> Certified:
-    """A decision without a test."""
+    """Return a decision without a test."""
     certificate = {
         "outcome": outcome,
         "policy": "all_top" if policy is TOP_POLICY else "default",
@@ -235,9 +238,9 @@ def _undecided(
 
 
 def is_breached(audits: Row[Any]) -> bool:
-    """Whether a batch's audits show that its floor is broken; valid at any time and however often it is asked.
+    """Whether a batch's audits show that its floor is broken. Valid at any time, and however often it is called.
 
-    Only answers accepted below the top tier are audited, and only they lose anything: they may lose the whole
+    Only answers accepted below the top tier are audited, because only they can lose quality. They may use the whole
     allowance of the batch.
     """
     below = max(audits.rest_share * (1.0 - audits.accept_shares[-1]), 1e-6)

@@ -27,10 +27,10 @@ async def judge_with_pilot(
     tier: str,
     context: WorkerContext,
 ) -> tuple[Verdict, str | None]:
-    """The judge's ``verdict``, or what the pilot makes of it; and the tier to ask next where a policy names one.
+    """Return the judge's ``verdict``, changed by the pilot if needed, and the tier to ask next if a policy names one.
 
-    A sampled query goes on to every tier. What the validators reject is rejected under any policy, and off the ladder
-    or over a pin none has a say. Where a policy cannot be asked, the top tier is: the answer is paid, and never lost.
+    A sampled query goes on to every tier. What the validators reject is rejected under any policy, and no policy
+    applies off the ladder or to a pin. If a policy fails, the top tier is asked; the paid answer is kept.
     """
     if tier not in context.fleet.ladder or query.is_pinned:
         return verdict, None
@@ -47,14 +47,14 @@ async def judge_with_pilot(
         step = served.policy.next_tier(queued.id, query.text, [*earlier, answer])
     except Exception as error:
         log.warning("policy_failed", query_id=queued.id, error=type(error).__name__)
-        step = PolicyStep(context.fleet.top, f"the policy failed ({type(error).__name__}): in doubt, up")
+        step = PolicyStep(context.fleet.top, f"the policy failed ({type(error).__name__}), so the top tier answers")
     does = "accepts it" if step.tier is None else f"asks {step.tier} next"
     reason = Reason(ReasonCode.QUALITY_POLICY, f"the certificate of its batch {does}: {step.why}")
     return verdict._replace(accepted=step.tier is None, reasons=(reason, *verdict.reasons)), step.tier
 
 
 async def _earlier(queued: QueuedQuery, context: WorkerContext) -> Sequence[TierAnswer]:
-    """What the tiers below have answered; as in the sample, nothing where a validator rejected it."""
+    """Return the answers of the tiers below. As in the sample, an answer that a validator rejected is empty."""
     if not queued.escalations:
         return []
     rows = await Pilots(context.engine).answers_so_far(queued.id)
@@ -62,5 +62,5 @@ async def _earlier(queued: QueuedQuery, context: WorkerContext) -> Sequence[Tier
 
 
 def _is_rejected(verdict: Verdict) -> bool:
-    """Whether a validator rejects it, not its confidence alone."""
+    """Whether a validator rejects it, and not its confidence alone."""
     return not any(reason.code == ReasonCode.LOW_CONFIDENCE for reason in verdict.reasons)

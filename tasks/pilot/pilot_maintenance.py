@@ -1,4 +1,4 @@
-"""What the feeder does for pilots: has ended samples decided, releases the rest of a batch, heeds audits."""
+"""The feeder's work for pilots: has ended samples decided, releases the rest of a batch, acts on audits."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 async def advance_pilots(context: WorkerContext) -> None:
-    """One round. Raises DBAPIError."""
+    """Do one round. Raises DBAPIError."""
     pilots = Pilots(context.engine)
     for taken in await pilots.take_sampled(lease_s=DECISION_LEASE_S, simulated=context.fleet.simulated):
         await asyncio.to_thread(publish_pilot, taken, fleet=context.fleet)
@@ -27,7 +27,7 @@ async def advance_pilots(context: WorkerContext) -> None:
             move=MoveKind.CANCEL,
             to_state=State.CANCELLED,
             actor="user",
-            reason="only the pilot was asked for",
+            reason="only the pilot was requested",
         )
         await pilots.stop(batch_id)
     for row in await pilots.open_audits():

@@ -1,4 +1,5 @@
-"""Routing of batches with a quality floor: samples start at the lowest tier, the rest goes by the certified policy."""
+"""Routing of batches with a quality floor: samples start at the lowest tier, and the rest follows the certified
+policy."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,12 @@ from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
 
-SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot: every tier answers")
+SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot, so every tier answers")
 CERTIFIED = Reason(ReasonCode.QUALITY_POLICY, "certified for this batch")
 
 
 async def served_policies(queued: Sequence[QueuedQuery], context: WorkerContext) -> Mapping[int, ServedPolicy]:
-    """The policies of the batches of ``queued``, by batch id. Raises DBAPIError."""
+    """Return the policies of the batches of ``queued``, by batch id. Raises DBAPIError."""
     batch_ids = {query.batch_id for query in queued if query.has_policy}
     if not batch_ids:
         return {}
@@ -30,7 +31,8 @@ async def served_policies(queued: Sequence[QueuedQuery], context: WorkerContext)
 async def pilot_starts(
     queries: Mapping[int, Query], queued: Sequence[QueuedQuery], context: WorkerContext
 ) -> dict[int, PilotStart]:
-    """Where pilots and their policies have ``queued`` start, by query id; pinned queries are not in it."""
+    """Return the tiers at which pilots and their policies have ``queued`` start, by query id, without pinned
+    queries."""
     policies = await served_policies(queued, context)
     starts: dict[int, PilotStart] = {}
     by_batch: dict[int, list[int]] = {}

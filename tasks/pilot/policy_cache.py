@@ -1,4 +1,4 @@
-"""The policies of batches whose pilot is decided, as this process serves them."""
+"""The policies of batches with a decided pilot, as this process serves them."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from routing.pilot import QualityPolicy, TopTierPolicy
 from tasks.pilot.pilot_certification import read_policy
 
 REFRESH_S: Final = 2.0
-"""A breach is heeded this soon."""
+"""A breach takes effect within this many seconds."""
 
 KEPT_BATCHES: Final = 64
 
@@ -23,11 +23,11 @@ class ServedPolicy(NamedTuple):
     policy: QualityPolicy | None
     audit_share: float
     grader: GraderKind | None = None
-    """Which one graded the sample, and grades audits; None where nothing is accepted below the top tier by a policy."""
+    """The grader of the sample and of audits. None if no policy accepts anything below the top tier."""
 
 
 class PolicyCache:
-    """Policies by batch id, read again every `REFRESH_S`; a policy that was read once is not built again."""
+    """Policies by batch id, read again every `REFRESH_S`. A policy is built only once."""
 
     def __init__(self) -> None:
         self._served: OrderedDict[int, tuple[float, bool, ServedPolicy]] = OrderedDict()
@@ -37,7 +37,7 @@ class PolicyCache:
     async def get(
         self, batch_ids: Iterable[int], pilots: Pilots, *, ladder: Sequence[str]
     ) -> Mapping[int, ServedPolicy]:
-        """Those of ``batch_ids`` that have one. Raises DBAPIError."""
+        """Return the policies of those of ``batch_ids`` that have one. Raises DBAPIError."""
         wanted = set(batch_ids)
         if self._stale(wanted):
             async with self._reading:

@@ -1,4 +1,4 @@
-"""A pilot's sample as the certification reads it: each query with every tier's answer, in ladder order."""
+"""A pilot's sample for the certification: each query with every tier's answer, in ladder order."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,21 +16,21 @@ from routing.query import NO_EXPECTATION, Expectation, read_body
 
 @dataclass(frozen=True, slots=True)
 class SampledQuery:
-    """One query of the sample, answered by the top tier at least."""
+    """One query of the sample, answered at least by the top tier."""
 
     query_id: int
     custom_id: str
     text: str = field(repr=False)
-    """What the user says, cut to what policies and judges read; ``system`` is what the system message does."""
+    """The user's text, cut to what policies and judges read. ``system`` is the system message's text."""
     expects: Expectation
-    """The forms that the answer may have, no more."""
+    """The allowed forms of the answer."""
     answers: tuple[TierAnswer, ...] = field(repr=False)
-    """In ladder order; a tier that gave no usable answer has an empty text."""
+    """The answers in ladder order. A tier without a usable answer has an empty text."""
     costs_usd: tuple[float, ...]
-    """What each tier's accepted or rejected call cost; 0 where it gave none."""
+    """The cost of each tier's call, accepted or rejected. 0 without a call."""
     system: str = field(default="", repr=False)
     gold: str | None = field(default=None, repr=False)
-    """The expected answer, where the line's metadata has one."""
+    """The expected answer, if the line's metadata has one."""
 
     @property
     def chars(self) -> int:
@@ -39,12 +39,12 @@ class SampledQuery:
 
     @property
     def reference(self) -> str:
-        """What answers are compared with."""
+        """The answer that others are compared with."""
         return self.answers[-1].text if self.gold is None else self.gold
 
 
 def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> list[SampledQuery]:
-    """The sampled queries with a usable answer of the top tier."""
+    """Return the sampled queries with a usable answer of the top tier."""
     sample: list[SampledQuery] = []
     for _, group in groupby(rows, key=lambda row: row.query_id):
         by_tier = {row.tier: row for row in group}
@@ -79,7 +79,8 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
 
 
 def _form(expects: Expectation) -> Expectation:
-    """Which forms ``expects`` asks for, without what it says of them: a schema or a context may have megabytes."""
+    """Return the forms that ``expects`` requires, without their content, because a schema or a context may have
+    megabytes."""
     if expects is NO_EXPECTATION:
         return expects
     schema: Mapping[str, Any] | None = None if expects.json_schema is None else {}
@@ -87,30 +88,30 @@ def _form(expects: Expectation) -> Expectation:
 
 
 def gold_of(metadata: Any) -> str | None:
-    """The expected answer that a line's metadata names; None without one."""
+    """Return the expected answer in a line's metadata, or None."""
     gold = metadata.get(GOLD_KEY) if isinstance(metadata, Mapping) else None
     return gold if isinstance(gold, str) and gold.strip() else None
 
 
 def is_usable(row: Row[Any]) -> bool:
-    """Whether its answer can be delivered if none is better."""
+    """Whether its answer can be delivered if there is none better."""
     return bool((row.detail or {}).get("usable", True))
 
 
 def tier_answer(row: Row[Any], response: str | None) -> TierAnswer:
-    """An answer of the ledger as policies read it."""
+    """Return an answer of the ledger in the form that policies read."""
     text = "" if response is None else text_of(orjson.loads(response))
     return TierAnswer(row.tier, text, confidences(row.confidence, row.source, row.mean_logprob))
 
 
 def text_of(response: Mapping[str, Any]) -> str:
-    """The text of a stored chat.completion; empty where it has none."""
+    """Return the text of a stored chat.completion, or ""."""
     choices = response.get("choices") or [{}]
     return str((choices[0].get("message") or {}).get("content") or "")
 
 
 def confidences(confidence: float | None, source: str | None, mean_logprob: float | None) -> dict[str, float]:
-    """An answer's confidence by source; the mean probability of its tokens beside it where it is known."""
+    """Return an answer's confidence by source, with the mean probability of its tokens if it is known."""
     found: dict[str, float] = {}
     if mean_logprob is not None and math.isfinite(mean_logprob):
         found["logprob"] = math.exp(min(mean_logprob, 0.0))

@@ -1,4 +1,4 @@
-"""A tier's stage: each query of a message has an executor, as many at once as the tier has slots."""
+"""A tier's stage: each query of a message has an executor, with as many at once as the tier has slots."""
 
 import asyncio
 import math
@@ -26,10 +26,10 @@ log = structlog.get_logger()
 
 
 async def answer(stage: str, ids: Sequence[int], context: WorkerContext) -> dict[int, Moved]:
-    """Answers those of ``ids`` that wait at tier ``stage``; returns where each that moved went.
+    """Answer those of ``ids`` that wait at tier ``stage``. Return the new stage and state of each that moved.
 
-    A query is claimed only when a slot is about to be free and its limits have room for it; what a
-    stopping worker has not claimed goes back to the feeder.
+    A query is claimed only when a slot is about to be free and its limits have room for it. Queries that a stopping
+    worker has not claimed go back to the feeder.
     """
     waiting = await context.ledger.waiting(stage, ids)
     earlier = await earlier_calls(waiting, context)
@@ -90,7 +90,7 @@ async def _run_claimed(executor: QueryExecutor, claims: asyncio.Semaphore, moved
 
 
 async def earlier_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, EarlierCalls]:
-    """What came of the calls of those of ``waiting`` that were tried at their tier before, by query."""
+    """Return the outcomes of earlier calls at this tier for those of ``waiting``, by query."""
     tried = [queued for queued in waiting if queued.attempts]
     if not tried:
         return {}
@@ -99,7 +99,7 @@ async def earlier_calls(waiting: Sequence[QueuedQuery], context: WorkerContext) 
 
 
 async def recorded_answers(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, CallResult]:
-    """The paid answers of those of ``waiting`` of which a worker was lost between answer and verdict, by query."""
+    """Return, by query, the paid answers of those of ``waiting`` whose worker was lost between answer and verdict."""
     lost = [queued.id for queued in waiting if queued.crashes]
     if not lost:
         return {}
@@ -109,7 +109,8 @@ async def recorded_answers(waiting: Sequence[QueuedQuery], context: WorkerContex
 
 
 def _recorded(row: Row[Any], model: Model | None) -> CallResult | None:
-    """None where the fleet has the deployment no more, or the text cannot be read: the query is asked again."""
+    """Return the recorded answer. None if the fleet no longer has the deployment, or the text cannot be read, so that
+    the query is asked again."""
     if model is None:
         return None
     try:
@@ -122,7 +123,7 @@ def _recorded(row: Row[Any], model: Model | None) -> CallResult | None:
 
 
 def _counted(rows: Sequence[Row[Any]], *, newest: int) -> EarlierCalls:
-    """The newest calls that count as attempts: limits cost time alone, and an account's fault was waited for."""
+    """Return the newest calls that count as attempts. Limits only cost time, and an account's fault was waited for."""
     found = [
         None
         if row.outcome == "ok"
@@ -139,7 +140,7 @@ def _counted(rows: Sequence[Row[Any]], *, newest: int) -> EarlierCalls:
 
 
 def _earlier(row: Row[Any]) -> str:
-    """What an earlier call met, in the words of `providers.client`."""
+    """Return what an earlier call met, in the words of `providers.client`."""
     status = f"status {row.status}" if row.status and row.status != 200 else None
     words = " ".join(word for word in (status, row.cause) if word)
     return (words + (f": {row.param}" if row.param else "")) or "an earlier call"

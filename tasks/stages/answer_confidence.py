@@ -1,4 +1,4 @@
-"""The raw confidence of an answer by its tier's source, with the further calls that some sources take."""
+"""The raw confidence of an answer by its tier's source, with the further calls that some sources need."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,12 +16,12 @@ from routing.query import Query
 SAMPLE: Final = "sample"
 """The purpose, in the ledger, of a further answer that is only compared with the first."""
 EXTEND: Final = "extend"
-"""The purpose of asking once more, with more room, for an answer of which our own cap left nothing usable."""
+"""The purpose of a second call with more room, for an answer that our own cap made unusable."""
 VERIFY: Final = "verify"
-"""The purpose of asking whether an answer is right."""
+"""The purpose of a call that asks whether an answer is right."""
 
 Ask = Callable[[Model, Mapping[str, Any], str], Awaitable[CallResult | None]]
-"""Makes one call (model, body, purpose) and has it in the ledger; None where limits or budgets have no room."""
+"""Makes one call (model, body, purpose) and records it in the ledger. None if limits or budgets have no room."""
 
 
 async def raw_confidence(
@@ -34,7 +34,8 @@ async def raw_confidence(
     verifier: Model,
     ask: Ask,
 ) -> float | None:
-    """0 to 1, not yet calibrated; None where the source gave nothing. ``body`` is the user's."""
+    """Return the raw confidence, 0 to 1, not yet calibrated. None if the source gave nothing. ``body`` is the
+    user's."""
     source = policy.source
     match source:
         case ConfidenceSource.LOGPROB | ConfidenceSource.LOGPROB_MIN | ConfidenceSource.LOGPROB_DECISIVE:

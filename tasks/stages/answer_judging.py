@@ -1,4 +1,4 @@
-"""What becomes of a paid answer at a tier: more room where our cap cut it off, its confidence, and the verdict."""
+"""The handling of a paid answer at a tier: more room if our cap cut it off, its confidence, and the verdict."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -30,11 +30,12 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 CONTEXT_MARGIN_TOKENS = 64
-"""What a provider's template may add to a prompt."""
+"""Tokens that a provider's template may add to a prompt."""
 
 
 REPAIR_EXPLORATION = 0.02
-"""The share of repairs not expected to pay that are made anyway, so that the log shows when they start to."""
+"""The share of repairs that are made although they are not expected to pay, so that the log shows when they start to
+pay."""
 
 
 class JudgedAnswer(NamedTuple):
@@ -44,14 +45,14 @@ class JudgedAnswer(NamedTuple):
     completion: Completion
     verdict: Verdict
     next_tier: str | None = None
-    """Where its batch's certified policy sends it; None is the next tier of the ladder."""
+    """The next tier by its batch's certified policy. None is the next tier of the ladder."""
 
 
 class AnswerJudging:
     """Judges one query's answer at one tier.
 
-    ``ask`` makes a further call under the claim. ``record`` has the results so far in the ledger, before calls that
-    answer nothing themselves: it frees what the budget holds for them.
+    ``ask`` makes a further call under the claim. ``record`` writes the results so far to the ledger before calls that
+    do not answer, which frees their reservations.
     """
 
     def __init__(
@@ -71,10 +72,10 @@ class AnswerJudging:
         self.ask = ask
         self.record = record
         self.unscored: tuple[Reason, ...] = ()
-        """Why the last answer has no score, where the scorer failed on it."""
+        """Why the last answer has no score, if the scorer failed on it."""
 
     async def judge(self, sent: SentCall, completion: Completion) -> JudgedAnswer:
-        """The verdict on ``completion``, or on the answer that took its place."""
+        """Return the verdict on ``completion``, or on the answer that replaced it."""
         is_top = self.context.fleet.tiers[self.stage].escalates_to is None
         if (whole := await self._ask_with_room(sent, completion)) is not None:
             sent, completion = whole
@@ -105,7 +106,7 @@ class AnswerJudging:
     async def _verdict_in_shape(
         self, sent: SentCall, completion: Completion, *, is_top: bool, copied_from: Verdict | None = None
     ) -> tuple[Completion, Verdict]:
-        """The answer, corrected where its shape is wrong and a correction is certain, and the verdict on it."""
+        """Return the answer, corrected if its shape is wrong and a correction is certain, and the verdict on it."""
         verdict = await self._verdict(sent, completion, is_top=is_top, copied_from=copied_from)
         if not is_misshapen(verdict) or (found := self._corrected(completion)) is None:
             return completion, verdict
@@ -116,7 +117,7 @@ class AnswerJudging:
     async def _verdict(
         self, sent: SentCall, completion: Completion, *, is_top: bool, copied_from: Verdict | None = None
     ) -> Verdict:
-        """The judge's verdict. A failure of judging is a reason of it: the answer is paid, and never lost for that."""
+        """Return the judge's verdict. If judging fails, the failure is a reason and the paid answer is kept."""
         confidence = await self._confidence(sent, completion, is_top=is_top)
         if copied_from is not None:
             confidence = _least_by_logprobs(confidence or Confidence(*confidence_of(completion, None)), copied_from)
@@ -133,7 +134,7 @@ class AnswerJudging:
     async def _repair(
         self, sent: SentCall, completion: Completion, verdict: Verdict, *, is_top: bool
     ) -> tuple[SentCall, Completion] | None:
-        """The call and the answer of the same model, once more; None where it is not asked or has none."""
+        """Return the repair call and its answer from the same model. None if it is not asked or does not answer."""
         query, model = self.query, sent.model
         if not self.context.fleet.shape.repair or completion.finish_reason != "stop":
             return None
@@ -149,9 +150,9 @@ class AnswerJudging:
         return again.sent, again.outcome
 
     async def _repair_pays(self, model: Model, completion: Completion) -> bool:
-        """Whether it costs less than what it is expected to save: by the log of the workload, and both prices.
+        """Whether a repair costs less than its expected saving, by the log of the workload, and both prices.
 
-        A few are made in any case, so that the log shows where it has become worth it.
+        A few are made in any case, so that the log shows when repairs become worthwhile.
         """
         fleet, query, usage = self.context.fleet, self.query, completion.usage
         above = fitting(query, fleet=fleet, tier=str(fleet.tiers[self.stage].escalates_to))
@@ -169,10 +170,10 @@ class AnswerJudging:
         )
 
     async def _ask_with_room(self, sent: SentCall, completion: Completion) -> tuple[SentCall, Completion] | None:
-        """The call and its answer once more, where our own cap cut it off; also where no tier is above.
+        """Return a second call and its answer if our own cap cut the first answer off, even at the top tier.
 
-        It may then take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room: a second
-        call within that cap would end in the same place, and so would a more expensive tier's.
+        It may take `LONGER_BY` times the fleet's ``max_output_tokens``, as far as the context has room. A second call
+        with the same cap would end in the same place, and so would a more expensive tier's.
         """
         model = sent.model
         capped = self.query.max_tokens is not None and self.query.max_tokens <= model.max_output_tokens
@@ -192,7 +193,7 @@ class AnswerJudging:
         return again.sent, again.outcome
 
     async def _confidence(self, sent: SentCall, completion: Completion, *, is_top: bool) -> Confidence | None:
-        """What the tier's source gives for an answer that may still climb; None where the judge reads it itself."""
+        """Return the source's confidence in an answer that may still climb. None if the judge reads it itself."""
         context, query = self.context, self.query
         policy = context.fleet.confidence_of(sent.model)
         unknown = Confidence(None, ConfidenceSource.NONE)
@@ -226,7 +227,8 @@ class AnswerJudging:
         )
 
     def _p_right(self, completion: Completion) -> float | None:
-        """What the answer scorer gives; None without one, or where it fails, which is a reason of the verdict."""
+        """Return the answer scorer's probability. None without a scorer, or if it fails, which is then a reason of the
+        verdict."""
         self.unscored = ()
         if (scorer := self.context.trained.scorer) is None:
             return None
@@ -239,9 +241,9 @@ class AnswerJudging:
 
 
 def _least_by_logprobs(confidence: Confidence, copied_from: Verdict) -> Confidence:
-    """The lower confidence of a repaired answer and the first one.
+    """Return the lower confidence of a repaired answer and the first one.
 
-    A model that writes its answer again is sure of every word, whatever it was the first time.
+    A model that repeats its answer is sure of every word, whatever it was the first time.
     """
     was = copied_from.confidence
     if was is None or confidence.source not in LOGPROB_SOURCES or (confidence.value or 0.0) <= was:

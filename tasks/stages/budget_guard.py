@@ -1,4 +1,4 @@
-"""What may be spent, for the rules: what is left of a line's ``max_cost_usd``, and a chunk's share of a budget."""
+"""The budgets that the rules use: what is left of a line's ``max_cost_usd``, and a chunk's share of a budget."""
 
 import math
 import time
@@ -13,11 +13,11 @@ from tasks.budget_cache import BatchBudgetState
 from tasks.worker_context import WorkerContext
 
 OPEN_COUNT_TTL_S = 1.0
-"""For so long a count of a batch's open queries is good enough: it takes 0.1 s for a million."""
+"""How long, in seconds, a count of a batch's open queries is used. Counting a million takes 0.1 s."""
 
 
 async def remaining_per_query(waiting: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, float]:
-    """Dollars that are left of each query's ``max_cost_usd``; queries without one are not in it."""
+    """Return the dollars left of each query's ``max_cost_usd``. Queries without one are not included."""
     caps = {query.id: float(cap) for query in waiting if (cap := query.options.get("max_cost_usd")) is not None}
     if not caps:
         return {}
@@ -26,9 +26,9 @@ async def remaining_per_query(waiting: Sequence[QueuedQuery], context: WorkerCon
 
 
 async def remaining_per_batch(batch_ids: Collection[int], context: WorkerContext) -> dict[int, float]:
-    """Dollars that are not yet spent of each batch's budgets; batches without one are not in it.
+    """Return the dollars left of each batch's budgets. Batches without one are not included.
 
-    Of these the lengths that their forecasts knew are in ``context.allowances`` then.
+    For these, ``context.allowances`` then holds the lengths of their forecasts.
     """
     left = await context.ledger.unspent(list(batch_ids)) if batch_ids else {}
     if unread := [batch_id for batch_id in left if context.allowances.of(batch_id).lengths is None]:
@@ -39,7 +39,8 @@ async def remaining_per_batch(batch_ids: Collection[int], context: WorkerContext
 
 
 async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) -> dict[int, float]:
-    """The same for every batch, infinite without a budget; up to `OPEN_COUNT_TTL_S` old, so only an indication."""
+    """Return the same for every batch, infinite without a budget. It is up to `OPEN_COUNT_TTL_S` old, so only an
+    indication."""
     now = time.monotonic()
     stale = {id_ for id_ in batch_ids if now - context.allowances.of(id_).read_at > OPEN_COUNT_TTL_S}
     if stale:
@@ -51,7 +52,7 @@ async def left_of_budgets(batch_ids: Collection[int], context: WorkerContext) ->
 
 
 async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -> dict[int, QueryBudget]:
-    """What is left for each of ``queued``, by query id."""
+    """Return what is left for each of ``queued``, by query id."""
     caps = await remaining_per_query(queued, context)
     batches: dict[int, DegradingBudget] = {}
     for batch_id, unspent_usd in (await remaining_per_batch(degrading(queued), context)).items():
@@ -63,7 +64,7 @@ async def fetch_budgets(queued: Sequence[QueuedQuery], context: WorkerContext) -
 
 
 def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryBudget], context: WorkerContext) -> None:
-    """Keeps for the next chunk what ``decisions`` left of their batches' shares."""
+    """Keep what ``decisions`` did not use of their batches' shares for the next chunk."""
     expected: dict[DegradingBudget, list[float]] = {}
     for query_id, decision in decisions.items():
         batch = budgets[query_id].batch
@@ -74,12 +75,12 @@ def spare_shares(decisions: Mapping[int, Decision], budgets: Mapping[int, QueryB
 
 
 def degrading(queued: Sequence[QueuedQuery]) -> set[int]:
-    """The batches of ``queued`` that degrade where their budget is too small."""
+    """Return the batches of ``queued`` that degrade if their budget is too small."""
     return {query.batch_id for query in queued if query.budget_policy is BudgetPolicy.DEGRADE}
 
 
 async def open_per_batch(batch_ids: Collection[int], context: WorkerContext) -> dict[int, int]:
-    """How many queries of each batch have not ended; up to `OPEN_COUNT_TTL_S` old."""
+    """Return the number of open queries of each batch, up to `OPEN_COUNT_TTL_S` old."""
     return {batch_id: (await _allowance(batch_id, context)).open for batch_id in batch_ids}
 
 

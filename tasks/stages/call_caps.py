@@ -1,4 +1,4 @@
-"""How long the answers may be that a query's calls ask for: a tight budget is not held by worst cases."""
+"""Caps on the length of answers, so that a tight budget is not blocked by maximum costs."""
 
 import math
 from dataclasses import replace
@@ -15,12 +15,13 @@ from tasks.usage_estimates import LONGER_BY
 from tasks.worker_context import WorkerContext
 
 SPARE: Final = 2.0
-"""A budget is tight once all calls of a tier at their worst would take more than half of it: other tiers, and calls
-that are settled a moment later, need some as well."""
+"""A budget is tight if all calls of a tier at their maximum cost would take more than half of it, because other tiers,
+and calls that are settled a moment later, need some as well."""
 
 
 class CallCaps:
-    """The caps of one query's calls at one tier. ``budget_usd``: left of its batch's budgets; infinite without one."""
+    """The caps of one query's calls at one tier. ``budget_usd``: what is left of its batch's budgets, infinite without
+    one."""
 
     def __init__(
         self,
@@ -39,16 +40,16 @@ class CallCaps:
         self._budget_usd = budget_usd
         self._earlier_cuts = earlier_cuts
         self.by_call: dict[int, int] = {}
-        """The longest completion that each call asks for, in tokens."""
+        """The maximum completion tokens that each call requests."""
         self.cuts = 0
-        """Answers of this stay that a learned cap has cut off."""
+        """The answers of this stay that a learned cap has cut off."""
 
     def next_cap(self, model: Model) -> int:
-        """The longest completion to ask for: all that there is room for, unless that would keep a batch waiting.
+        """Return the maximum completion to request: all available room, unless that would keep a batch waiting.
 
-        Where a budget would not pay for the worst case of all calls that could be under way, 99 of 100 answers are
-        asked within a cap that they stay below. What is reserved is the worst case under *that* cap, so that no
-        budget is ever exceeded; an answer that it cuts off is asked again with more room.
+        If a budget would not pay for the maximum cost of all calls that could be in flight, the cap is one that 99 of
+        100 answers stay below. The reservation is the maximum cost under *that* cap, so no budget is exceeded. An
+        answer that it cuts off is requested again with more room.
         """
         context, query, full = self._context, self._query, completion_cap(self._query, model)
         if math.isinf(self._budget_usd):
@@ -67,7 +68,7 @@ class CallCaps:
         return learned if is_tight else full
 
     def has_cut(self, result: CallResult) -> bool:
-        """Whether a learned cap has cut the answer off, and counts it."""
+        """Whether a learned cap has cut the answer off. Counts it."""
         sent, outcome = result.sent, result.outcome
         is_cut = isinstance(outcome, Completion) and outcome.finish_reason == "length"
         if not is_cut or self.by_call[sent.call_id] >= completion_cap(self._query, sent.model):
@@ -76,6 +77,6 @@ class CallCaps:
         return True
 
     def capped(self, sent: SentCall) -> Model:
-        """The deployment of ``sent``, which is asked for no more than what is reserved."""
+        """Return the deployment of ``sent``, limited to the completion that is reserved."""
         cap, model = self.by_call[sent.call_id], sent.model
         return model if cap >= model.max_output_tokens else replace(model, max_output_tokens=cap)

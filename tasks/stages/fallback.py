@@ -1,4 +1,4 @@
-"""The fallback stage: up the ladder, or the best answer there was, or the end."""
+"""The fallback stage: escalates a query, accepts its best answer, or fails it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from tasks.worker_context import WorkerContext
 
 
 async def fall_back(ids: Sequence[int], context: WorkerContext) -> Mapping[int, tuple[str, str]]:
-    """Decides for those of ``ids`` that wait; returns the (stage, state) of each that moved."""
+    """Decide for those of ``ids`` that wait. Return the (stage, state) of each that moved."""
     waiting = await context.ledger.waiting(FALLBACK, ids)
     return await isolate_poison_suspects(waiting, context, lambda some: _fall_back(some, context))
 
@@ -70,7 +70,8 @@ async def _fall_back(waiting: Sequence[QueuedQuery], context: WorkerContext) -> 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """There is no answer yet, and the budget has no room for another call: without this it would go to and fro."""
+    """There is no answer yet, and the budget has no room for another call. Without this hold the query would go back
+    and forth."""
 
     needs_usd: float
     reasons: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Asking twice: where a call is slower than nearly all of its kind, a second one elsewhere races it.
+"""Hedging: if a call is slower than almost all similar calls, a second call elsewhere races it.
 
-Both are in the ledger and both are paid for; the first completion is the answer. The loser is
-recorded when it comes in, for its price is not known before.
+Both are in the ledger and both are paid for. The first completion is the answer. The loser is recorded when it arrives,
+because its price is not known before.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class InFlightCall:
-    """A call that is under way."""
+    """A call in flight."""
 
     sent: SentCall
     call: "asyncio.Task[Outcome]"
@@ -28,10 +28,10 @@ class InFlightCall:
 async def race_hedge(
     first: InFlightCall, *, after_s: float, second: Callable[[], Awaitable[InFlightCall | None]], context: WorkerContext
 ) -> list[CallResult]:
-    """What the race gave, the decisive result last: a completion, or the last failure where both failed.
+    """Return the results of the race, with the decisive one last: a completion, or the last failure if both failed.
 
-    ``second`` starts the other call, or returns None where it may not be made; it is asked once
-    ``first`` has given nothing for ``after_s`` seconds.
+    ``second`` starts the other call, or returns None if it may not be made. It starts once ``first`` has no result
+    after ``after_s`` seconds.
     """
     await asyncio.wait({first.call}, timeout=after_s)
     other = None

@@ -1,4 +1,4 @@
-"""Asking the LLM router: a few queries per call, a cache, one deadline, each call in the ledger."""
+"""Calls to the LLM router: a few queries per call, a cache, one deadline, each call in the ledger."""
 
 import asyncio
 from collections import OrderedDict
@@ -14,14 +14,14 @@ from tasks.worker_context import WorkerContext
 CACHE_SIZE = 50_000
 
 _cache: OrderedDict[tuple[int, str], RouterVote] = OrderedDict()
-"""By batch and text: what another text of the same call may have talked the router into holds for no other batch, nor
-does a query that is not asked tell that another tenant has sent its text."""
+"""The cache, by batch and text. If another text of the same call manipulated the router, no other batch is affected. A
+cached query also does not reveal that another tenant has sent its text."""
 
 
 async def ask_llm_router(
     uncertain: Mapping[int, Query], claimed: Sequence[QueuedQuery], context: WorkerContext
 ) -> dict[int, RouterVote]:
-    """The LLM router's opinions by query id; a query without one got none in time, or no clear one."""
+    """Return the LLM router's votes by query id. A query without a vote got none in time, or an unclear one."""
     asked = context.fleet.router.llm
     if asked is None:
         return {}
@@ -45,7 +45,7 @@ async def ask_llm_router(
 
 
 def _groups(ids: Sequence[int], batch_of: Mapping[int, int], *, size: int) -> Iterator[tuple[int, list[int]]]:
-    """Ids of one batch each, ``size`` at most: a call's cost belongs to one batch."""
+    """Yield groups of at most ``size`` ids of one batch each, because a call's cost belongs to one batch."""
     by_batch: dict[int, list[int]] = {}
     for query_id in ids:
         by_batch.setdefault(batch_of[query_id], []).append(query_id)

@@ -1,4 +1,4 @@
-"""What is sent is the user's body, and what comes back is what the user asked for."""
+"""Adds log-probabilities to requests for the judge, and removes those that the user did not request from responses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,14 @@ from routing.query import Query
 def with_logprobs(
     body: Mapping[str, Any], query: Query, model: Model, *, source: ConfidenceSource
 ) -> Mapping[str, Any]:
-    """The body to send: with log-probabilities where the judge's confidence has to come from them."""
+    """Return the body to send, with log-probabilities if the judge's confidence needs them."""
     if query.wants_logprobs or source not in LOGPROB_SOURCES or not model.logprobs:
         return body
     return {**body, "logprobs": True}
 
 
 def without_unrequested_logprobs(response: Mapping[str, Any], query: Query) -> Mapping[str, Any]:
-    """The ``chat.completion`` object without the log-probabilities that only the judge asked for."""
+    """Return the ``chat.completion`` object without log-probabilities that only the judge requested."""
     if query.wants_logprobs:
         return response
     choices = [

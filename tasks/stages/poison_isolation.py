@@ -1,4 +1,4 @@
-"""Queries that may be what kills their workers, worked on one at a time."""
+"""Queries that may be what kills their workers, which are processed one at a time."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -11,7 +11,7 @@ Moved = Mapping[int, tuple[str, str]]
 async def isolate_poison_suspects(
     waiting: Sequence[QueuedQuery], context: WorkerContext, work: Callable[[Sequence[QueuedQuery]], Awaitable[Moved]]
 ) -> Moved:
-    """``work`` on all that are not suspects together, then on each suspect alone; what moved of all."""
+    """Run ``work`` on all queries that are not suspects together, then on each suspect alone. Return all that moved."""
     others = [query for query in waiting if not query.is_poison_suspect]
     moved = dict(await work(others)) if others else {}
     for suspect in [query for query in waiting if query.is_poison_suspect]:

@@ -1,4 +1,4 @@
-"""Which process writes a shared prefix to a provider's cache: a lease in Redis, then what became of the prefix."""
+"""Which process writes a shared prefix to a provider's cache: a lease in Redis, then the result for the prefix."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,25 +14,26 @@ from redis_client import AWAY
 log = structlog.get_logger()
 
 LEASE_S: Final = 4.0
-"""The readers in other processes wait no longer for a writer in a process that was killed. A living one renews it."""
+"""Readers in other processes wait at most this many seconds for a writer in a killed process. A living one renews its
+lease."""
 
 LONGEST_S: Final = 60.0
-"""A writer's call that takes longer may hang, up to its deadline: the readers in other processes wait no more."""
+"""A longer call of a writer may hang up to its deadline, so readers in other processes stop waiting."""
 
 _AWAY_S: Final = 5.0
-"""Redis is not asked for this long after it gave no answer."""
+"""Redis is not asked for this many seconds after it did not answer."""
 
 
 class CachedPrefix(NamedTuple):
-    """What the answer to a writer says of its prefix, for ``lasts_s`` seconds."""
+    """What the answer to a writer says about its prefix, for ``lasts_s`` seconds."""
 
     deployment: str | None
-    """Where it is cached; None where the cache did not take it."""
+    """The deployment that cached it. None if the cache did not accept it."""
     lasts_s: float
 
 
 class PrefixLeases:
-    """The leases of one process. Without Redis, or while it is away, every one is granted: each process writes then."""
+    """The leases of one process. Without Redis, or while it is away, every lease is granted, so each process writes."""
 
     def __init__(
         self, redis: Redis | None, *, key_prefix: str, spawn: Callable[[Coroutine[Any, Any, None]], None]
@@ -43,9 +44,9 @@ class PrefixLeases:
         self._away_until = 0.0
 
     async def acquire(self, prefix: bytes, written: "asyncio.Future[CachedPrefix | None]") -> bool | CachedPrefix:
-        """Whether this process writes ``prefix``, and another one does not; or what another one has written.
+        """Return whether this process is the one that writes ``prefix``, or what another one has written.
 
-        The lease is held until ``written`` says what the answer said of the prefix, or that there is none.
+        The lease is held until ``written`` reports the answer's statement on the prefix, or that there is none.
         """
         now = asyncio.get_running_loop().time()
         if self._redis is None or now < self._away_until:

@@ -1,7 +1,7 @@
-"""Prompts that begin alike: one of them is sent first, the others once its answer has come.
+"""Prompts that begin alike: one of them is sent first, and the others once its answer has arrived.
 
-Only then is what it has written to the provider's cache visible to them. Where several processes have some of them in
-work, one writes (`tasks.stages.prefix_leases`).
+Only then can they see what it has written to the provider's cache. If several processes have some of them, one writes
+(`tasks.stages.prefix_leases`).
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from tasks.stages.prefix_leases import CachedPrefix, PrefixLeases
 log = structlog.get_logger()
 
 _KEPT: Final = 1000
-"""Prefixes that are remembered."""
+"""Maximum number of remembered prefixes."""
 
 _LOOK_S: Final = 0.1
-"""How often a process looks whether another one has written what its queries wait for."""
+"""How often a process checks whether another one has written what its queries wait for."""
 
 _SAFE_SHARE: Final = 0.8
-"""The share of a cache's lifetime during which a prefix counts as cached. Later it may be gone, and written again."""
+"""The share of a cache's lifetime during which a prefix counts as cached. Later it may have to be written again."""
 
 
 @dataclass(slots=True)
@@ -38,19 +38,19 @@ class _Prefix:
     """Queries that wait here, or are about to be sent."""
     writer: int | None = None
     is_writing: bool = False
-    """The writer's call that writes the prefix is under way."""
+    """Whether the writer's call that writes the prefix is in flight."""
     written: "asyncio.Future[CachedPrefix | None] | None" = None
     """Ends the writer's lease."""
     look_at: float = 0.0
-    """Another process writes it: when to look whether it still does."""
+    """The next check whether another process still writes it."""
     warm_until: dict[str, float] = field(default_factory=dict)
-    """By deployment."""
+    """The end of its lifetime in the cache, by deployment."""
     is_useless: bool = False
-    """The cache did not write it, or did not read it back: no query waits for it any more."""
+    """Whether the cache did not write it, or did not read it back, so that no query waits for it any more."""
 
 
 class PrefixWriters:
-    """The shared prefixes of the queries that this process has in work. On one event loop."""
+    """The shared prefixes of the queries that this process works on. For one event loop."""
 
     def __init__(self, fleet: Fleet, leases: PrefixLeases, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._leases = leases
@@ -61,11 +61,11 @@ class PrefixWriters:
         }
         self._prefixes: dict[bytes, _Prefix] = {}
         self._of: dict[int, tuple[SharedPrefix, str]] = {}
-        """By query in work: its prefix, and its tier."""
+        """By active query: its prefix, and its tier."""
         self._changed = asyncio.Event()
 
     def add(self, stage: str, waiting: Sequence[QueuedQuery]) -> None:
-        """Finds what ``waiting`` share; nothing where no deployment of ``stage`` has a cache that may be used."""
+        """Find what ``waiting`` share. Nothing if no deployment of ``stage`` has a usable cache."""
         if not (models := self._caching.get(stage)):
             return
         least = min(model.prompt_caching.min_tokens for model in models if model.prompt_caching is not None)
@@ -78,12 +78,12 @@ class PrefixWriters:
                 self._prefixes.setdefault(prefix.key, _Prefix(prefix.tokens)).unsent.add(query_id)
 
     def of(self, query_id: int) -> SharedPrefix | None:
-        """The prefix that a query in work shares with others."""
+        """Return the prefix that an active query shares with others."""
         known = self._of.get(query_id)
         return None if known is None else known[0]
 
     async def next(self, unclaimed: "deque[QueuedQuery]", stopping: asyncio.Event) -> QueuedQuery | None:
-        """Takes the first of ``unclaimed`` that need not wait for a writer; None where the process is to stop."""
+        """Take the first of ``unclaimed`` that need not wait for a writer. None if the process is to stop."""
         while not stopping.is_set():
             if not self._of:  # nothing is shared
                 return unclaimed.popleft()
@@ -105,7 +105,7 @@ class PrefixWriters:
         return None
 
     def warm_at(self, query_id: int) -> str | None:
-        """The deployment that has the query's prefix in its cache."""
+        """Return the deployment that has the query's prefix in its cache."""
         prefix = self._prefix(query_id)
         now = self._clock()
         return (
@@ -113,7 +113,7 @@ class PrefixWriters:
         )
 
     def marks(self, query_id: int, model: Model) -> bool:
-        """Whether a call of the query to ``model``, now, is to be cached: it reads its prefix, or writes it."""
+        """Whether a call of the query to ``model`` now is to be cached, because it reads or writes its prefix."""
         prefix = self._prefix(query_id)
         if prefix is None or prefix.is_useless or model.prompt_caching is None:
             return False
@@ -126,7 +126,7 @@ class PrefixWriters:
         return False
 
     def returned(self, query_id: int, model: Model, outcome: Outcome, *, marked: bool, sent_at: float) -> None:
-        """A call of the query, sent at ``sent_at``, has its outcome: with an answer the readers go on."""
+        """Record the outcome of the query's call, sent at ``sent_at``. After an answer the readers continue."""
         prefix, caching = self._prefix(query_id), model.prompt_caching
         if prefix is None or caching is None or not (marked or caching.by is not CachedBy.CACHE_CONTROL):
             return
@@ -145,7 +145,7 @@ class PrefixWriters:
         self._let_go(prefix, query_id, CachedPrefix(None if prefix.is_useless else model.name, left_s))
 
     def end(self, query_id: int) -> None:
-        """The query is out of work here, by whatever way."""
+        """Record that the query is no longer active here."""
         prefix = self._prefix(query_id)
         if prefix is None:
             return
@@ -161,7 +161,7 @@ class PrefixWriters:
             }
 
     def _may_go(self, query_id: int) -> bool:
-        """Whether the query need not wait; where it has to write, it is the writer from now on."""
+        """Whether the query need not wait. If it has to write, it becomes the writer."""
         known, prefix = self._of.get(query_id), self._prefix(query_id)
         if known is None or prefix is None:
             return True
@@ -188,7 +188,7 @@ class PrefixWriters:
         return prefix is not None and prefix.writer == query_id
 
     async def _acquire(self, query_id: int) -> bool:
-        """Whether the query, which is its process' writer, may go: no other process writes now, or one has written."""
+        """Whether the query, its process's writer, may start: no other process writes now, or one has written."""
         shared, _ = self._of[query_id]
         prefix = self._prefixes[shared.key]
         written: asyncio.Future[CachedPrefix | None] = asyncio.get_running_loop().create_future()
@@ -209,7 +209,7 @@ class PrefixWriters:
         return True
 
     def _let_go(self, prefix: _Prefix, query_id: int, cached: CachedPrefix | None = None) -> None:
-        """Readers of a writer that has its answer, or has none, go on."""
+        """Let the readers of a writer continue that has its answer, or has none."""
         if prefix.writer == query_id:
             prefix.writer, prefix.is_writing = None, False
             if prefix.written is not None:

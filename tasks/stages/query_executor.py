@@ -1,4 +1,5 @@
-"""One query's stay at one tier: choose, claim, call, judge, record; on a failure choose again, until it is over."""
+"""One query's stay at one tier: choose, claim, call, judge, record. After a failure it chooses again, until it is
+done."""
 
 import asyncio
 import math
@@ -42,13 +43,13 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 EMBED: Final = "embed"
-"""The purpose, in the ledger, of a call for embeddings, and the kind of the decision that takes them: no figure of
-savings, routers, judges and lengths, which are of answers and verdicts, counts them."""
+"""The purpose, in the ledger, of a call for embeddings, and the kind of their decision. Figures on savings, routers,
+judges and lengths do not count them, because they are about answers and verdicts."""
 
-_UNJUDGED_VECTORS: Final = DecisionRecord(kind=EMBED, router=ENDPOINT, reasons=("vectors are not judged",))
+_UNJUDGED_VECTORS: Final = DecisionRecord(kind=EMBED, router=ENDPOINT, reasons=("embeddings are not judged",))
 
 REPAIR_PATIENCE_S: Final = 30.0
-"""For so long at most a paid answer waits for the calls that may take its place, as the next tier costs more."""
+"""Maximum seconds that a paid answer waits for calls that may replace it, because the next tier costs more."""
 
 Moved = tuple[str, str]
 """Stage and state."""
@@ -58,16 +59,16 @@ class EarlierCalls(NamedTuple):
     """Calls of a query's earlier stays at its tier that count there."""
 
     failed: Sequence[Attempt] = ()
-    """Oldest first."""
+    """Failed calls, oldest first."""
     cuts: int = 0
-    """Those whose answer a learned cap cut off."""
+    """Calls with an answer that a learned cap cut off."""
 
 
 NO_CALLS: Final = EarlierCalls()
 
 
 class QueryExecutor:
-    """`run` it once."""
+    """Runs one query. Call `run` once."""
 
     def __init__(
         self,
@@ -92,29 +93,30 @@ class QueryExecutor:
         self.history = list(earlier.failed)
         self.earlier = len(earlier.failed)
         self.left_usd = left_usd
-        """Of its ``max_cost_usd``, calls under way counted at their reservation; infinite where it has none."""
+        """What is left of its ``max_cost_usd``. Calls in flight count at their reservation. Infinite without a
+        limit."""
         self.budget_usd = budget_usd
-        """Of its batch's budgets, a second ago; infinite where it has none."""
+        """What was left of its batch's budgets a second ago. Infinite without a budget."""
         self.caps = CallCaps(queued, self.query, stage, context, budget_usd=budget_usd, earlier_cuts=earlier.cuts)
         self.cut: CallResult | None = None
-        """The last answer of this stay that a learned cap cut off: it is delivered where nothing pays for another call,
-        for it is no fault of the query."""
+        """The last answer of this stay that a learned cap cut off. It is delivered if nothing pays for another call,
+        because the query is not at fault."""
         self.claim = claim
-        """Given where it is in a provider batch, whose lease is its own."""
+        """Set if it is in a provider batch, which has its own lease."""
         self.recorded = recorded
         """A paid answer whose worker was lost before it was judged."""
         self.leased_at = 0.0
-        """When the claim's lease was last asked for, by the monotonic clock: it runs from no earlier."""
+        """When the claim's lease was last requested, by the monotonic clock. The lease does not begin earlier."""
         self.flex_call_id: int | None = None
         """The call that is bought in the lane flex."""
         self.unrecorded: list[CallResult] = []
-        """Results that are not yet in the ledger: it gets them with the query's move, or before another call."""
+        """Results that are not in the ledger yet. They are written with the query's move, or before another call."""
 
     async def run(self) -> Moved | None:
-        """Returns the (stage, state) that it moved to.
+        """Run the query, and return its new (stage, state).
 
-        None where there is nothing more to do: another process has it, the budget refused its claim, or
-        `_commit_intent` has put it off or delivered its cut answer.
+        None if there is nothing more to do: another process has it, the budget refused its claim, or `_commit_intent`
+        has postponed it or delivered its cut-off answer.
         """
         if self.recorded is not None:
             began = time.monotonic()
@@ -142,7 +144,7 @@ class QueryExecutor:
                     return await self._answer(result.sent, result.outcome)
 
     async def _leave_tier(self, why: Wait | NoDeploymentLeft | Suspend) -> Moved | None:
-        """Moves the query on without a further call."""
+        """Move the query on without a further call."""
         match why:
             case Wait(wait_s=wait_s) if wait_s >= self.queued.expires_in_s:
                 late = f"it may be called in {wait_s:.0f} s, when its batch has expired"
@@ -168,10 +170,10 @@ class QueryExecutor:
         return last.sent.reserved_usd if last is not None and too_much else None
 
     async def conclude(self, result: CallResult) -> Moved | None:
-        """The same for a call that somebody else made under the claim: the line of a provider batch.
+        """Do the same for a call that another process made under the claim: the line of a provider batch.
 
-        Where it failed, the query goes back to `ready`, due at once for a direct call. Where it was not run, another
-        wave may take it until then.
+        If it failed, the query goes back to `ready`, due at once for a direct call. If it was not run, another wave may
+        take it until then.
         """
         await self._take(result)
         if isinstance(result.outcome, Completion):
@@ -181,7 +183,7 @@ class QueryExecutor:
         return await self._conclude(rescheduled(wait_s, result.outcome.message))
 
     async def _take(self, result: CallResult) -> None:
-        """Notes what a call gave and cost; an earlier result goes into the ledger first."""
+        """Record the result and cost of a call. An earlier result is written to the ledger first."""
         await self._record()
         self.unrecorded.append(result)
         cost_usd = result.cost_usd
@@ -202,14 +204,14 @@ class QueryExecutor:
     async def _choose(self) -> DeploymentChoice:
         deployments = self._deployments()
         if not deployments:
-            return NoDeploymentLeft(f"no deployment of {self.query.pin} is at this tier")
+            return NoDeploymentLeft(f"{self.query.pin} has no deployment at this tier")
         payable = deployments
         if math.isfinite(self.left_usd):
             payable = affordable(self.query, deployments, left_usd=self.left_usd)
             if not payable:
                 least_usd = reservation_usd(self.query, deployments) or 0.0
                 return NoDeploymentLeft(
-                    f"max_cost_usd leaves ${max(self.left_usd, 0.0):.6f}, a call reserves ${least_usd:.6f}"
+                    f"max_cost_usd has ${max(self.left_usd, 0.0):.6f} left, but a call reserves ${least_usd:.6f}"
                 )
         return await select_deployment(
             self.history,
@@ -221,15 +223,15 @@ class QueryExecutor:
         )
 
     def _deployments(self) -> tuple[Model, ...]:
-        """Those that may answer it: those of the tier that it fits, or those of the model that its user named."""
+        """Return the deployments that may answer it: those of the tier with room, or those of the pinned model."""
         named = self.context.fleet.pinned(self.query.pin, self.stage)
         # Where it fits none, the provider has the last word.
         return tuple(model for model in named if fits(self.query, model)) or named
 
     async def _commit_intent(self, choice: SelectedDeployment) -> SentCall | None:
-        """The intent is committed before anything is sent; with the first one comes the claim.
+        """Commit the intent before anything is sent. The first intent also makes the claim.
 
-        None where nothing is to be sent: the claim is lost or refused, or the query was put off or its cut answer
+        None if nothing is to be sent: the claim is lost or refused, or the query was postponed or its cut-off answer
         delivered here.
         """
         ledger, model = self.context.ledger, choice.model
@@ -257,14 +259,14 @@ class QueryExecutor:
         sent = SentCall(intent.call_id, at=committed.at, model=model, reserved_usd=intent.reserved_usd)
         if math.isfinite(self.left_usd) and self.epoch > self.queued.epoch + 1:
             # Somebody had it between our reading and our claim, and may have spent some of it. This call costs nothing.
-            why = "another worker may have spent part of its max_cost_usd; what is left is computed again"
+            why = "another worker may have spent part of its max_cost_usd, so what is left is computed again"
             self.unrecorded.append(CallResult(sent, Failure(FailureKind.NEVER_SENT, why)))
             await self._conclude(rescheduled(0.0, why))
             return None
         return sent
 
     async def _call_or_race(self, sent: SentCall, grant: Grant) -> list[CallResult]:
-        """The call's result; where the tier hedges, those of the race with a second one, the decisive last."""
+        """Return the call's result. If the tier hedges, return both results of the race, the decisive one last."""
         context, tier = self.context, self.context.fleet.tiers[self.stage]
         if not tier.hedge_after_p95:
             return [CallResult(sent, await self._call(sent, grant))]
@@ -284,7 +286,7 @@ class QueryExecutor:
         )
 
     async def _second(self, model: Model) -> InFlightCall | None:
-        """The hedge: a further call under the same claim, where its limits and the budget have room for it now."""
+        """Start the hedge: a further call under the same claim, if its limits and the budget have room for it now."""
         if not affordable(self.query, (model,), left_usd=self.left_usd):
             return None
         intent = await self._intent(model, purpose="hedge")
@@ -295,7 +297,8 @@ class QueryExecutor:
         return InFlightCall(sent, asyncio.create_task(self._call(sent, grant)))
 
     def _tokens(self, model: Model) -> int:
-        """What a call is expected to take of a tokens-per-minute limit; set right after it."""
+        """Return the tokens that a call is expected to take of a tokens-per-minute limit. It is corrected right after
+        the call."""
         learned = self.context.usage
         completion = self.query.max_tokens or TYPICAL_COMPLETION_TOKENS
         if (usual := learned.completion_tokens(model.name)) is not None:
@@ -304,14 +307,14 @@ class QueryExecutor:
         return prompt + min(completion, model.max_output_tokens)
 
     def _is_cut(self, result: CallResult) -> bool:
-        """Whether a learned cap has cut it off. Its text is kept."""
+        """Whether a learned cap has cut the answer off. Its text is kept."""
         if not self.caps.has_cut(result):
             return False
         self.cut = self._keep_text_of(result)
         return True
 
     async def _would_fail(self, intent: CallIntent) -> bool:
-        """Whether the next claim ends it for its budget, also once all calls under way are settled."""
+        """Whether the next claim would fail for its budget, even after all calls in flight are settled."""
         if self.queued.budget_policy is not BudgetPolicy.FAIL:
             return False
         left = await remaining_per_batch({self.queued.batch_id}, self.context)
@@ -337,7 +340,7 @@ class QueryExecutor:
         )
 
     async def _intent(self, model: Model, *, purpose: str, query: Query | None = None) -> CallIntent:
-        """``query``: what the call asks, where that is not the query itself."""
+        """Return the intent. ``query``: the call's question, if it is not the query itself."""
         call_id = await self.context.ledger.next_call_id()
         cap = self.caps.next_cap(model) if query is None else completion_cap(query, model)
         self.caps.by_call[call_id] = cap
@@ -354,16 +357,16 @@ class QueryExecutor:
         )
 
     def _is_flex(self, model: Model) -> bool:
-        """Whether it is called in the lane flex: its plan says so, and standard has the time that it needs.
+        """Whether it is called in the lane flex: its plan says so, and the standard lane has the time it needs.
 
-        What is reserved is the price at standard, for the answer may say that it was bought there.
+        The standard price is reserved, because the answer may say that it was bought there.
         """
         if self.queued.flex_tier != self.stage or Lane.FLEX not in model.lanes:
             return False
         return "service_tier" not in self.queued.body and wait_before(self.queued.deadline_in_s) > 0.0
 
     def _lower(self) -> str | None:
-        """Where it goes if its batch degrades: one that climbed may have an answer that can be accepted."""
+        """Return where it goes if its batch degrades. A query that climbed may have an answer to accept."""
         if self.queued.budget_policy is not BudgetPolicy.DEGRADE:
             return None
         if self.queued.escalations:
@@ -371,10 +374,9 @@ class QueryExecutor:
         return next_rung_down(self.query, self.stage, fleet=self.context.fleet)
 
     async def _ask(self, model: Model, body: Mapping[str, Any], purpose: str) -> CallResult | None:
-        """One more call under the claim, in the ledger with its result: at once, or with the move if it may answer.
+        """Make one more call under the claim. Its result is recorded at once, or with the move if it may be the answer.
 
-        None where it is not made: limits have no room within `MAX_INLINE_WAIT_S`, budgets have none, or the claim is
-        lost.
+        None if it is not made: limits have no room within `MAX_INLINE_WAIT_S`, budgets have none, or the claim is lost.
         """
         query = read_body(body)
         if purpose in (EXTEND, REPAIR):
@@ -389,10 +391,10 @@ class QueryExecutor:
     async def _ask_for_answer(
         self, model: Model, query: Query, body: Mapping[str, Any], purpose: str
     ) -> CallResult | None:
-        """The same where its answer may take the place of a paid one.
+        """Do the same for a call whose answer may replace a paid one.
 
-        A failure is met as one of a first call is: by a wait, within `REPAIR_PATIENCE_S`, and by the same model
-        elsewhere. None if no deployment gives an answer.
+        A failure is handled like that of a first call: by a wait, within `REPAIR_PATIENCE_S`, and by the same model
+        elsewhere. None if no deployment answers.
         """
         context, history = self.context, list[Attempt]()
         others = (each for each in self._deployments() if each.name != model.name)
@@ -438,7 +440,7 @@ class QueryExecutor:
         return result
 
     async def _commit_further(self, intent: CallIntent, grant: Grant) -> SentCall | None:
-        """Commits the intent of a further call under the claim, which renews its lease. None where it is not ours."""
+        """Commit the intent of a further call under the claim, which renews its lease. None if the claim is lost."""
         began = time.monotonic()
         sent = await self.context.admission.for_sending(grant, self.context.ledger.reserve_call(intent))
         if sent is not None:
@@ -481,9 +483,9 @@ class QueryExecutor:
         return outcome
 
     def _lease_covers(self, model: Model) -> bool:
-        """Whether a call that is sent now ends, at its deadline at the latest, while the claim still holds.
+        """Whether a call that is sent now ends, at the latest at its deadline, while the claim still holds.
 
-        Not so after a long wait for a slot or a commit, or where this process stood still (SIGSTOP).
+        That is not so after a long wait for a slot or a commit, or if this process was stopped (SIGSTOP).
         """
         fleet = self.context.fleet
         left_s = self.leased_at + fleet.timing.lease_s - time.monotonic()
@@ -494,7 +496,9 @@ class QueryExecutor:
             self.queued, self.query, self.stage, self.context, ask=self._ask, record=self._record_and_keep
         ).judge(sent, completion)
         if self.recorded is not None and judged.sent.call_id == self.recorded.sent.call_id:
-            known = Reason(ReasonCode.RECORDED, "not asked again: its answer was recorded when its worker was lost")
+            known = Reason(
+                ReasonCode.RECORDED, "not asked again, because its answer was recorded when its worker was lost"
+            )
             verdict = judged.verdict
             judged = judged._replace(verdict=verdict._replace(reasons=(*verdict.reasons, known)))
         if judged.verdict.accepted:
@@ -515,7 +519,7 @@ class QueryExecutor:
         return moved
 
     async def _conclude(self, move: TierMove) -> Moved | None:
-        """Writes the move, with the results that are not in the ledger yet."""
+        """Write the move, with the results that are not in the ledger yet."""
         return await self.context.ledger.transition(
             Transition(
                 query_id=self.queued.id,
@@ -539,19 +543,19 @@ class QueryExecutor:
             del self.unrecorded[0]
 
     async def _record_and_keep(self) -> None:
-        """The same for answers that are not judged yet: a result is written once, and its text may be needed."""
+        """Do the same for answers that are not judged yet. A result is written once, and its text may be needed."""
         self.unrecorded = [self._kept(result) for result in self.unrecorded]
         await self._record()
         failpoints.die_once_at("die_before_verdict")
 
     def _keep_text_of(self, result: CallResult) -> CallResult:
-        """``result`` with the text of its answer, as it will be in the ledger if it is not there yet."""
+        """Return ``result`` with the text of its answer, as it will be in the ledger."""
         kept, call_id = self._kept(result), result.sent.call_id
         self.unrecorded = [kept if one.sent.call_id == call_id else one for one in self.unrecorded]
         return kept
 
     def _kept(self, result: CallResult) -> CallResult:
-        """With the text of the answer, as the user would get it."""
+        """Return it with the text of the answer, as the user would get it."""
         outcome = result.outcome
         if not isinstance(outcome, Completion):
             return result
@@ -564,5 +568,5 @@ class QueryExecutor:
 
 
 def _usual_tokens(query: Query) -> int:
-    """What a further call is expected to take of a tokens-per-minute limit."""
+    """Return the tokens that a further call is expected to take of a tokens-per-minute limit."""
     return query.prompt_tokens + (query.max_tokens or TYPICAL_COMPLETION_TOKENS)

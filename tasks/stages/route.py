@@ -1,4 +1,4 @@
-"""The route stage: decides a whole chunk of queries at once, and sends each to its tier."""
+"""The route stage: decides a whole chunk of queries at once, and sends each query to its tier."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,20 @@ from trained_routers.hot_reload import LoadedRouters
 log = structlog.get_logger()
 
 DECIDED_AT_ONCE = 200
-"""Some 20 ms of work, in which nothing else happens on the loop."""
+"""The number of queries in about 20 ms of work, during which the loop does nothing else."""
 
 
 async def route(
     ids: Sequence[int], context: WorkerContext, *, redelivered: bool = False
 ) -> Mapping[int, tuple[str, str]]:
-    """Routes those of ``ids`` that wait; returns the (stage, state) of each that moved.
+    """Route those of ``ids`` that wait. Return the (stage, state) of each that moved.
 
-    The caller publishes those that came out as `queued`.
+    The caller publishes those that are now `queued`.
 
-    A query that is decided without a call is not claimed first: it is concluded from where it waits, once, and a claim
-    would cost half as much as all the rest. Claimed are queries about which an LLM is asked, for that costs money; and
-    queries that a worker or the broker has lost before, for such a query may be what kills workers, and only the lease
-    of a claim shows it. So are all of a message that comes again (``redelivered``).
+    A query that is decided without a call is not claimed first: one conditional move concludes it, and a claim would
+    cost half as much as all the rest. Queries that need an LLM's vote are claimed, because that costs money. So are
+    queries that a worker or the broker has lost before, because such a query may be what kills workers, and only the
+    lease of a claim shows it. All queries of a redelivered message (``redelivered``) are claimed too.
     """
     trained = context.trained  # another may be promoted while a chunk waits for an LLM's vote
     waiting = await context.ledger.waiting(ROUTE, ids)
@@ -61,7 +61,8 @@ async def route(
 
 
 async def _decide(queued: Sequence[QueuedQuery], trained: LoadedRouters, context: WorkerContext) -> dict[int, Decision]:
-    """A decision for each of ``queued``, some at a time: meanwhile the loop has answers to see to."""
+    """Return a decision for each of ``queued``. They are decided in parts, so that the loop can handle answers in
+    between."""
     if (fatal := failpoints.armed.get("die_routing_custom_id")) and fatal in [query.custom_id for query in queued]:
         failpoints.die_at("die_routing_custom_id")
     queries = {query.id: query.to_query() for query in queued}
@@ -106,7 +107,7 @@ def _decide_chunk(
 async def _with_llm_votes(
     decisions: Mapping[int, Decision], claimed: Sequence[QueuedQuery], context: WorkerContext
 ) -> Mapping[int, Decision]:
-    """``decisions``, those that want the LLM router's vote with it."""
+    """Return ``decisions`` with the LLM router's votes applied where they are needed."""
     asked = {query.id: decisions[query.id] for query in claimed if decisions[query.id].wants_vote}
     if not asked:
         return decisions

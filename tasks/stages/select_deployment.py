@@ -1,4 +1,4 @@
-"""Which deployment takes the next call: the failover rule, asked until admission agrees."""
+"""The choice of the deployment for the next call: the failover rule, repeated until admission control agrees."""
 
 import asyncio
 import math
@@ -12,14 +12,14 @@ from routing.policy.failover import Attempt, CallDeployment, NoDeploymentLeft, S
 from tasks.worker_context import WorkerContext
 
 MAX_INLINE_WAIT_S = 2.0
-"""A wait no longer than this is spent in the worker; a longer one goes back to Postgres as ``due_at``."""
+"""A shorter wait is spent in the worker. A longer one goes back to Postgres as ``due_at``."""
 
 ESTIMATED_WAIT_REASONS: Final = frozenset({"adapting", "concurrency"})
-"""Refusals whose wait is a guess: there is room as soon as any call ends."""
+"""Refusals with an estimated wait: there is room as soon as any call ends."""
 
 MAX_WAIT_MULTIPLIER: Final = 4
-"""So many times as long at most does one wait that has asked as often: hundreds may wait for the same few places of a
-slow provider, and asking ten times a second each they took a fifth of a worker."""
+"""Maximum factor on a wait that was repeated. Hundreds may wait for the same few places of a slow provider, and asking
+ten times a second each would take a fifth of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ async def select_deployment(
     was_put_off: bool = False,
     patience_s: float = MAX_INLINE_WAIT_S,
 ) -> DeploymentChoice:
-    """Which of ``deployments`` may be called now, or for how long there is none, or that there is none.
+    """Return which of ``deployments`` may be called now, how long none may be, or that there is none.
 
-    It waits for ``patience_s`` at most. ``was_put_off``: the last attempt of ``history`` was before the query came due
-    again, its backoff is over.
+    It waits at most ``patience_s``. ``was_put_off``: the last attempt of ``history`` was before the query became due
+    again, so its backoff is over.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -88,7 +88,7 @@ async def select_deployment(
 
 
 def _why(name: str, history: Sequence[Attempt], context: WorkerContext, *, denied: bool) -> str:
-    """Why the deployment ``name`` is waited for."""
+    """Return why the deployment ``name`` is waited for."""
     rests = context.admission.why_resting(name)
     last = next((attempt.outcome for attempt in reversed(history) if attempt.deployment == name), None)
     if rests == "limit" or (rests is None and (denied or (last is not None and last.is_limit))):
@@ -99,7 +99,7 @@ def _why(name: str, history: Sequence[Attempt], context: WorkerContext, *, denie
 
 
 async def reserve_patiently(model: Model, context: WorkerContext, *, tokens: int) -> Grant | Denied:
-    """A grant to call ``model``, waited for up to `MAX_INLINE_WAIT_S`; Denied where that is too short."""
+    """Return a grant to call ``model``, waiting at most `MAX_INLINE_WAIT_S`, or Denied if that is too short."""
     loop = asyncio.get_running_loop()
     until = loop.time() + MAX_INLINE_WAIT_S
     while True:

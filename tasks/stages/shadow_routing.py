@@ -1,4 +1,4 @@
-"""Shadow routing: a candidate decides beside the live router. It is logged, and nothing else comes of it."""
+"""Shadow routing: a candidate decides beside the live router. Its decisions are logged and have no effect."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 def schedule_shadow_routing(queries: Mapping[int, Query], context: WorkerContext) -> None:
-    """Has the shadow decide ``queries`` (by id) once the live decisions are through. Never raises."""
+    """Have the shadow decide ``queries`` (by id) after the live decisions. Never raises."""
     shadow = context.trained.shadow
     if shadow is not None and queries:
         context.spawn_background(_cast(dict(queries), shadow, context))
@@ -39,6 +39,7 @@ async def _cast(queries: Mapping[int, Query], shadow: Predictor, context: Worker
 
 
 def shadow_fleet(fleet: Fleet) -> Fleet:
-    """``fleet`` as a candidate decides in it: without exploring, and without asking an LLM, which would cost money."""
+    """Return ``fleet`` without exploration and without an LLM router, which would cost money, for a candidate's
+    decisions."""
     stages = tuple(stage for stage in fleet.router.stages if stage not in ("llm", "classifier"))
     return replace(fleet, router=replace(fleet.router, stages=(*stages, "classifier"), exploration=0.0))

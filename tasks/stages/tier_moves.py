@@ -16,7 +16,7 @@ _LONG_S: Final = 600.0
 
 
 class TierMove(NamedTuple):
-    """Where a query goes from its tier, and why. ``to_stage`` None: it stays at the tier."""
+    """The next stage of a query, and the reason. ``to_stage`` None: it stays at the tier."""
 
     move: MoveKind
     to_state: State
@@ -27,19 +27,19 @@ class TierMove(NamedTuple):
 
 
 def finished(sent: SentCall, response: Mapping[str, Any], *, tier: str, why: DecisionRecord) -> TierMove:
-    """Done, with the accepted answer of ``sent``."""
+    """The query is done, with the accepted answer of ``sent``."""
     answer = AnswerRecord(call_id=sent.call_id, tier=tier, model=sent.model.model, accepted=True, response=response)
     return TierMove(MoveKind.FINISH, State.DONE, why, answer=answer)
 
 
 def rejected(sent: SentCall, verdict: Verdict, *, next_tier: str | None) -> TierMove:
-    """To the fallback stage, with a rejected answer."""
+    """The query goes to the fallback stage, with a rejected answer."""
     why = explain(verdict, next_tier=next_tier)._replace(call_id=sent.call_id)
     return TierMove(MoveKind.ADVANCE, State.READY, why, FALLBACK)
 
 
 def rescheduled(wait_s: float, reason: str) -> TierMove:
-    """Back to `ready`, due later: no worker waits for a rate limit or an outage."""
+    """The query goes back to `ready`, due later, so that no worker waits for a rate limit or an outage."""
     why = DecisionRecord(
         kind="release",
         router="failover",
@@ -72,7 +72,7 @@ def suspended(
 
 
 def exhausted(reason: str, history: Sequence[Attempt]) -> TierMove:
-    """This tier has no answer for it: the fallback stage decides what becomes of it."""
+    """This tier has no answer for the query, so the fallback stage decides what follows."""
     met = [(each.outcome.kind.value, f"{each.outcome.message} at {each.deployment}") for each in history]
     why = DecisionRecord(
         kind="judge",
@@ -84,7 +84,7 @@ def exhausted(reason: str, history: Sequence[Attempt]) -> TierMove:
 
 
 def explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecord:
-    """The judge's decision."""
+    """Return the judge's decision."""
     return DecisionRecord(
         kind="judge",
         router="judge",
@@ -97,7 +97,7 @@ def explain(verdict: Verdict, *, next_tier: str | None = None) -> DecisionRecord
 
 
 def _due(wait_s: float) -> str:
-    """When that is; a wait of many minutes, as for a day's quota, by the clock."""
+    """Return the due time in words. A wait of many minutes, as for a day's quota, is given as a clock time."""
     if wait_s < _LONG_S:
         return f"due in {wait_s:.1f} s"
     return f"a limit holds it until {datetime.now(UTC) + timedelta(seconds=wait_s):%Y-%m-%d %H:%M} UTC"
@@ -113,6 +113,6 @@ def _credit_fix(provider: Provider) -> str:
 def _account_fix(provider: Provider) -> str:
     key = provider.api_key_env or "the key"
     return (
-        f"held: the account at {provider.name} is refused; fix: check {key} and the account's credit, and restart the "
-        "workers after a change of the key. Held queries then go on by themselves"
+        f"held, because {provider.name} refuses the account. fix: check {key} and the account's credit, and restart "
+        "the workers after a change of the key. Held queries then continue automatically"
     )

@@ -228,7 +228,7 @@ def test_a_judge_that_fails_abstains_and_nothing_is_certified(
             assert quality.certificate["outcome"] == "top_tier"
             assert quality.certificate["judge"]["abstained"] > 60
             assert quality.certificate["judge"]["pairs"] == 0
-            assert "fix: name a model in [quality] judge" in quality.certificate["reason"]
+            assert "fix: set judge in [quality] to a model" in quality.certificate["reason"]
 
     on_bench(story)
 

@@ -167,7 +167,7 @@ def test_flower_does_not_open_itself_to_others_without_a_password(settings: Sett
     )
     assert (ended.returncode, ended.stderr) == (
         2,
-        "flower: a password is required on this address: set FLOWER_BASIC_AUTH=user:password\n",
+        "flower: a password is required on this address. fix: set FLOWER_BASIC_AUTH=user:password\n",
     )
 
 

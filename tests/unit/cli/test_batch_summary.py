@@ -190,9 +190,7 @@ def test_failed_calls_are_counted_by_cause_with_the_fix() -> None:
     assert lines[at + 1].startswith(
         "           8 rate limited (HTTP 429, rate_limit_exceeded) at maxi 5, mini 3: not billed. fix: set "
     )
-    assert lines[at + 2].startswith(
-        "           2 overloaded (HTTP 503) at maxi: not billed. fix: none while it is rare"
-    )
+    assert lines[at + 2].startswith("           2 overloaded (HTTP 503) at maxi: not billed. fix: none if it is rare")
     assert FIXES.keys() == set(FailureKind)
 
 

@@ -58,4 +58,4 @@ def test_another_port_than_the_usual_is_reported(usual: int, tmp_path: Path, shi
     stack = LocalStack(Settings.load({"POINTSMAN_HOME": str(tmp_path)}), shipped_fleet, tell=said.append)
     with socket.create_server(("127.0.0.1", usual)), stack._ports:
         port = stack._claim(usual)
-    assert said == [f"{usual} is taken: using {port}"]
+    assert said == [f"port {usual} is taken; using {port}"]

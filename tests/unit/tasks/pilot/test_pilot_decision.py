@@ -65,7 +65,7 @@ def test_a_sample_is_never_too_large_to_be_fitted() -> None:
 def test_a_ladder_of_one_tier_is_not_sampled() -> None:
     step = next_step([], pilot=pilot(), ladder=("large",))
     assert isinstance(step, Certified)
-    assert (step.policy, step.reason) == ({"kind": "top"}, "the ladder has one tier")
+    assert (step.policy, step.reason) == ({"kind": "top"}, "the ladder has only one tier")
 
 
 def test_where_the_top_tier_costs_nothing_there_is_nothing_to_certify() -> None:
@@ -74,7 +74,7 @@ def test_where_the_top_tier_costs_nothing_there_is_nothing_to_certify() -> None:
     step = next_step(sample, pilot=pilot(sampled=206), ladder=LADDER)
     assert isinstance(step, Certified)
     assert step.policy == {"kind": "top"}
-    assert "nothing to save" in step.reason
+    assert "nothing can be saved" in step.reason
 
 
 async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
