@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, quote
 
-from fleet_config import FleetError, check_fleet, load_fleet
+from fleet_config import load_fleet
 from routing.fleet import Fleet
 
 ROOT: Final = Path(__file__).resolve().parent
@@ -353,16 +353,3 @@ def _log_level(name: str | None) -> str:
 
 def _not_running(service: str, variable: str) -> SettingsError:
     return SettingsError(f"No {service} is running. Start one with `pointsman up`, or set {variable}.")
-
-
-__all__ = [
-    "ROOT",
-    "EnvironWithFiles",
-    "FleetError",
-    "Settings",
-    "SettingsError",
-    "check_fleet",
-    "load_fleet",
-    "read_services",
-    "without_password",
-]

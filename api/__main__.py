@@ -14,7 +14,8 @@ from api.api_config import DEFAULT_HOST, DEFAULT_PORT, ApiConfig
 from api.app import create_app
 from api.http_protocol import BoundedHeadProtocol
 from api.malloc_tuning import limit_arenas
-from settings import FleetError, Settings, SettingsError
+from fleet_config import FleetError
+from settings import Settings, SettingsError
 from telemetry.logging import configure_logging
 from telemetry.tracing import traces
 from workers.process_setup import announce_ready, tune_gc

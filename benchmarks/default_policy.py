@@ -35,10 +35,11 @@ from evaluation.models.answer_scorer import AnswerScorer
 from evaluation.models.artifact_cache import DEFAULT, open_folder
 from evaluation.models.predictors import predictor_of
 from evaluation.training.fit import fit_scorer
+from fleet_config import load_fleet
 from routing.fleet import Fleet
 from routing.policy.decision import Predictor
 from routing.query import Query
-from settings import ROOT, load_fleet
+from settings import ROOT
 
 FOLDER: Final = ROOT.parent / "shared" / "data"
 PRICES: Final = {"small": 0.06, "medium": 0.24, "large": 1.0}

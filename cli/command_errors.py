@@ -12,7 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from cli.console import plain
 from db.engine import APP_ROLE, PooledLoginError
 from db.migration_errors import MigrationError
-from settings import FleetError, SettingsError
+from fleet_config import FleetError
+from settings import SettingsError
 from submission.input_line import InvalidInput, RejectedLine
 from workers.data_dir import DataDirError
 from workers.embedded.services import ServicesError

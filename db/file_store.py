@@ -213,6 +213,3 @@ def _unread(error: psycopg.Error) -> OSError:
 
 def _file(row: Row[Any]) -> File:
     return from_row(File, row, content=Content(row.content))
-
-
-__all__ = ["PIECE_BYTES", "Content", "File", "FileStore", "StoredFile"]

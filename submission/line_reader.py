@@ -23,7 +23,7 @@ from routing.embedding_input import inputs_of
 from routing.fleet import Fleet, Model
 from routing.prompt_size import unbounded
 from submission.chat_request_validation import check_expects, check_request
-from submission.input_line import InputLimits, InputLine, InvalidInput, LineError, RejectedLine, input_error
+from submission.input_line import InputLimits, InputLine, LineError, RejectedLine, input_error
 from submission.json_line_errors import check_storable, closest_option_key, encoding_error, json_error
 from submission.line_splitter import OversizedLine, split_lines
 
@@ -50,16 +50,6 @@ _EXAMPLE_LINE: Final = 'Use {"query": "..."} or an OpenAI Batch line'
 
 _line: Final[Callable[[tuple[int, str, bytes, bytes | None]], InputLine]] = partial(tuple.__new__, InputLine)
 """``InputLine(*…)`` in two thirds of the time, because the ``__new__`` of a named tuple is a Python function."""
-
-__all__ = [
-    "InputLimits",
-    "InputLine",
-    "InvalidInput",
-    "LineReader",
-    "RejectedLine",
-    "read_lines",
-    "read_objects",
-]
 
 
 def read_lines(

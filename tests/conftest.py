@@ -16,8 +16,9 @@ import pytest
 from redis import Redis
 
 from db import migrate
+from fleet_config import load_fleet
 from routing.fleet import Fleet
-from settings import ROOT, Settings, load_fleet
+from settings import ROOT, Settings
 from simulator.process import SimulatorProcess, start_simulator
 from tests.databases import Databases, ReusedDatabases
 from tests.failpoints import arm

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import uvloop
 
 from db.engine import PooledLoginError
+from fleet_config import FleetError
 from redis_client import connect
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
-from settings import FleetError, Settings, SettingsError
+from settings import Settings, SettingsError
 from tasks.broker_state import BrokerSentinel
 from tasks.celery_app import configure
 from tasks.feeder.feeder import Feeder

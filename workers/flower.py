@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from settings import FleetError, Settings, SettingsError
+from fleet_config import FleetError
+from settings import Settings, SettingsError
 from tasks.celery_app import configure
 from workers.local_requests import is_local_program
 from workers.peer_user import is_own_user

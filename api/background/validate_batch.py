@@ -31,9 +31,8 @@ from db.statement_errors import is_transient
 from db.stored_bytes import NoRoomForBatch
 from endpoints.endpoint import Endpoint
 from submission.forecaster import SERVED_BYTES, Forecaster
-from submission.input_line import input_error
+from submission.input_line import InputLimits, InputLine, InvalidInput, RejectedLine, input_error
 from submission.input_queries import read_upload
-from submission.line_reader import InputLimits, InputLine, InvalidInput, RejectedLine
 from submission.reservoir_sample import ReservoirSample
 from submission.submit import submit
 

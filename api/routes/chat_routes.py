@@ -25,7 +25,8 @@ from db.reports.results import answer_body, is_refused
 from db.stored_bytes import NoRoomForBatch
 from endpoints.endpoint import Endpoint
 from routing.large_response import LARGE_BYTES
-from submission.line_reader import InputLine, InvalidInput, RejectedLine, read_objects
+from submission.input_line import InputLine, InvalidInput, RejectedLine
+from submission.line_reader import read_objects
 from submission.submit import IdempotencyConflict, submit
 from telemetry.tracing import read_traceparent
 

@@ -16,12 +16,12 @@ from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, out, plain, plural, table, warn
 from cli.open_services import fleet_label, read_settings
 from cli.param_types import JsonOption
-from fleet_config import SIMULATOR
+from fleet_config import SIMULATOR, check_fleet
 from routing.answer_checks.threshold_action import extra_calls, threshold_action
 from routing.fleet import Fleet, Model
 from routing.policy.decision import decide
 from routing.query import Query
-from settings import EnvironWithFiles, check_fleet
+from settings import EnvironWithFiles
 
 if TYPE_CHECKING:  # cli.fleet_calls is imported late: an HTTP client would cost every other command a third of a second
     from cli.fleet_calls import DeploymentCheck, FeatureCheck

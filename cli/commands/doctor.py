@@ -19,10 +19,10 @@ from cli.console import emit, out, plain
 from cli.open_services import fleet_label, open_database, read_settings, report_rows
 from cli.param_types import FleetOption, JsonOption
 from cli.worker_stack import STOP_THEM
-from fleet_config import SIMULATOR
+from fleet_config import SIMULATOR, check_fleet
 from providers.transport.reachable import accepts_connections
 from routing.fleet import Fleet
-from settings import EnvironWithFiles, Settings, check_fleet, without_password
+from settings import EnvironWithFiles, Settings, without_password
 from telemetry import tracing
 from workers.embedded.services import services_running, services_up
 from workers.local_stack import other_fleet, stack_pid

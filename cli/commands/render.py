@@ -13,7 +13,7 @@ from cli.deployment.deployment_plan import DeploymentPlan
 from cli.open_services import read_settings
 from cli.output_files import STDOUT
 from cli.param_types import FileOption, FleetOption
-from settings import check_fleet
+from fleet_config import check_fleet
 
 app = typer.Typer()
 render = typer.Typer(help="Write the files to run a fleet in containers.", no_args_is_help=True)

@@ -13,7 +13,7 @@ def show_log(report: Mapping[str, Any]) -> None:
             ("decided by", {**report["stages"], "all": report["routed"]}),
             ("sent to", report["tiers"]),
         ):
-            columns = ("queries", "share", "stood at once", "escalated", "95 %", "doubtful", "cost")
+            columns = ("queries", "share", "stood at once", "escalated", "95 %", "unaccepted", "cost")
             grid = table((heading,), columns)
             for name, own in rows.items():
                 grid.add_row(plain(name), *_row(own, report["n"]))
@@ -94,7 +94,7 @@ def _row(own: Mapping[str, Any], n: int) -> tuple[str, ...]:
         f"{own['stood']:,}",
         f"{own['escalated']:,} ({_pct(own['escalation_rate'])})",
         _range(own["escalation_interval"]),
-        f"{own['doubtful']:,}",
+        f"{own['unaccepted']:,}",
         f"${own['cost_usd']:.4f}",
     )
 

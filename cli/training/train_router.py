@@ -31,10 +31,10 @@ from evaluation.training.fit import Progress as Steps
 from evaluation.training.threshold_tuning import Knob, Proposal, ThresholdTarget, as_dict, propose
 from evaluation.training.toml_edit import with_setting
 from evaluation.training.train import TrainedRouter, train
+from fleet_config import FleetError, check_fleet
 from routing.fleet import Fleet
 from routing.policy.decision import decide
 from routing.query import Query
-from settings import FleetError, check_fleet
 
 GATE: Final = "gate"
 

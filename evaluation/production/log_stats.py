@@ -61,7 +61,7 @@ class QueryCounts:
     escalated: int = 0
     stood: int = 0
     """Answered by the first tier, and accepted by the judge."""
-    doubtful: int = 0
+    unaccepted: int = 0
     """Answered by the best answer there was."""
     open: int = 0
     cost_usd: float = 0.0
@@ -80,7 +80,7 @@ class QueryCounts:
             "escalated": self.escalated,
             "escalation_rate": round(rate, DIGITS),
             "escalation_interval": [round(bound, DIGITS) for bound in wilson(rate, self.queries)],
-            "doubtful": self.doubtful,
+            "unaccepted": self.unaccepted,
             "open": self.open,
             "cost_usd": round(self.cost_usd, 9),
         }

@@ -16,8 +16,9 @@ import pytest
 from evaluation.metrics.policy_choices import choices
 from evaluation.models.artifact import load
 from evaluation.models.predictors import predictor_of
+from fleet_config import load_fleet
 from routing.query import Query
-from settings import ROOT, Settings, load_fleet
+from settings import ROOT, Settings
 from tests.databases import Databases
 
 DATA = ROOT.parent / "shared" / "data" / "mmlu_outcomes.jsonl"

@@ -14,8 +14,8 @@ from providers.provider_errors import UnsupportedParameter
 from routing.fleet import Fleet, Model, Price, Protocol, Provider
 from routing.prompt_caching import shared_prefixes
 from routing.query import read_line
-from submission.input_line import RejectedLine
-from submission.line_reader import InvalidInput, read_objects
+from submission.input_line import InvalidInput, RejectedLine
+from submission.line_reader import read_objects
 from tests.attack.conftest import cpu_within, with_each_value_odd
 from tests.integration.api.conftest import Served, served
 

@@ -19,9 +19,10 @@ from redis import Redis as Client
 from db.batch_writer import BatchSpec
 from db.engine import make_engine
 from db.ledger import Ledger
+from fleet_config import load_fleet
 from routing.fleet import BudgetPolicy, Fleet
 from routing.pilot import PilotSpec
-from settings import Settings, load_fleet
+from settings import Settings
 from simulator.process import SimulatorProcess, start_simulator
 from submission.submit import submit
 from tests.chaos import query_corpus

@@ -11,11 +11,12 @@ from sqlalchemy import text
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
 from db.reports.batch_stats import Batch, BatchFigures, batch_figures, find_batch
+from fleet_config import load_fleet
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
-from settings import ROOT, load_fleet
+from settings import ROOT
 from submission.input_line import InputLine
 from submission.submit import submit
 from tasks.stages.answer import answer

@@ -14,12 +14,13 @@ from db.batch_writer import BatchSpec
 from db.label_store import Label, label
 from db.reports.batch_warnings import batch_warnings
 from db.reports.results import result_lines, result_rows
+from fleet_config import load_fleet
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.budget.query_budget import worst_usd
 from routing.fleet import BudgetPolicy, Fleet
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query, read_body
-from settings import ROOT, load_fleet
+from settings import ROOT
 from simulator.process import SimulatorProcess
 from submission.input_line import InputLine
 from tests.chaos import query_corpus

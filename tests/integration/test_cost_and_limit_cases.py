@@ -12,7 +12,8 @@ import pytest
 from db.batch_writer import BatchSpec
 from routing.fleet import Fleet, Model, Protocol, Provider, RouterPolicy, Tier, Timing
 from routing.price import Price
-from submission.line_reader import RejectedLine, read_objects
+from submission.input_line import RejectedLine
+from submission.line_reader import read_objects
 from tests.fake_provider import Answer, Body, chat, refusal, serving
 from tests.integration.end_to_end import hand_in, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench

@@ -378,7 +378,8 @@ def test_a_failed_call_is_charged_by_its_class() -> None:
         sent = SentCall(1, at=None, model=model, reserved_usd=0.5)  # type: ignore[arg-type]  # no row is written
         return CallResult(sent, Failure(kind, "x")).cost_usd
 
-    from settings import ROOT, load_fleet
+    from fleet_config import load_fleet
+    from settings import ROOT
 
     model = next(iter(load_fleet(ROOT / "fleet.toml", {}).models.values()))
     charged = {kind: cost(kind, model) for kind in FailureKind}

@@ -20,7 +20,8 @@ from report.sections.models_section import models
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.fleet import Fleet, Model, Protocol, Provider, RouterPolicy, Tier, Timing
 from routing.price import Price
-from submission.line_reader import InputLine, RejectedLine, read_objects
+from submission.input_line import InputLine, RejectedLine
+from submission.line_reader import read_objects
 from tasks.worker_context import WorkerContext
 from tests.fake_provider import Answer, Body, FakeProvider, chat, refusal, serving
 from tests.integration.end_to_end import hand_in, work_off, worker_context_of

@@ -12,9 +12,11 @@ import pytest
 
 from db.batch_writer import BatchSpec
 from db.reports.results import result_lines
+from fleet_config import load_fleet
 from routing.fleet import Fleet
-from settings import ROOT, load_fleet
-from submission.line_reader import InputLine, RejectedLine, read_lines
+from settings import ROOT
+from submission.input_line import InputLine, RejectedLine
+from submission.line_reader import read_lines
 from tasks.worker_context import WorkerContext
 from tests.fake_provider import Answer, Body, FakeProvider, serving
 from tests.integration.end_to_end import hand_in, work_off, worker_context_of

@@ -17,9 +17,10 @@ from db.reports import run_report
 from db.reports.drift_samples import drift_windows
 from db.reports.routing_log import logged_batches
 from db.workload_sums import sum_workloads
+from fleet_config import load_fleet
 from routing.fleet import Fleet
 from routing.lanes.lane import Lane
-from settings import ROOT, Settings, load_fleet
+from settings import ROOT, Settings
 from simulator.process import SimulatorProcess
 from tests.integration.api.conftest import Served, line, serving, wait_until
 from tests.integration.api.test_batch_routes import content, create, until, upload

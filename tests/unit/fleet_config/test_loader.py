@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from fleet_config import FleetError, check_fleet, load_fleet
 from routing.fleet import BudgetPolicy, Budgets, Fleet, LlmRouter, Protocol, RouterPolicy, Timing, Workers
 from routing.lanes.lane import BatchLimits, Lane
 from routing.outcome import FailureKind, Usage
 from routing.price import Price
 from routing.price_list import PriceList
-from settings import ROOT, FleetError, check_fleet, load_fleet
+from settings import ROOT
 
 SMALLEST = """
 [fleet]

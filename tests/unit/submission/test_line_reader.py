@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.price import Price
-from submission.line_reader import InputLimits, InputLine, InvalidInput, RejectedLine, read_lines, read_objects
+from submission.input_line import InputLimits, InputLine, InvalidInput, RejectedLine
+from submission.line_reader import read_lines, read_objects
 
 
 def _model(name: str, tier: str) -> Model:

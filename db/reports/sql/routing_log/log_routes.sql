@@ -29,7 +29,7 @@ ended AS (
            q.state = 'done' AS answered, q.escalations > 0 AND NOT q.pilot AS escalated, q.finished_at IS NULL AS open,
            r.propensity < 1 AND NOT EXISTS (SELECT FROM lowered) AS drawn,
            q.state = 'done' AND q.escalations = 0 AND a.accepted AND a.tier = r.tier AS stood,
-           q.state = 'done' AND NOT a.accepted AS doubtful, a.tier AS answer_tier,
+           q.state = 'done' AND NOT a.accepted AS unaccepted, a.tier AS answer_tier,
            coalesce(s.usd, 0) AS usd
     FROM routed AS r
     JOIN queries AS q ON q.id = r.query_id
@@ -39,7 +39,7 @@ ended AS (
 )
 SELECT stage, tier, version, tenth, answer_tier, count(*) AS queries,
        count(*) FILTER (WHERE answered) AS answered, count(*) FILTER (WHERE escalated) AS escalated,
-       count(*) FILTER (WHERE stood) AS stood, count(*) FILTER (WHERE doubtful) AS doubtful,
+       count(*) FILTER (WHERE stood) AS stood, count(*) FILTER (WHERE unaccepted) AS unaccepted,
        count(*) FILTER (WHERE open) AS open, sum(usd)::double precision AS cost_usd,
        coalesce(sum(1 / propensity) FILTER (WHERE drawn), 0)::double precision AS weight,
        coalesce(sum(1 / propensity) FILTER (WHERE drawn AND stood), 0)::double precision AS stood_weight

@@ -14,8 +14,9 @@ from evaluation.metrics.recorded_pipeline import replay, tiers_known
 from evaluation.metrics.router_report import label_report, outcome_report
 from evaluation.models.predictors import predictor_of, scorer_of
 from evaluation.training.train import TrainedRouter
+from fleet_config import load_fleet
 from routing.fleet import Fleet
-from settings import ROOT, load_fleet
+from settings import ROOT
 from tests.unit.evaluation.synthetic_data import label_lines, written
 
 TARIFF = CallCosts({"small": 0.001, "large": 0.1}, "made up")

@@ -20,9 +20,10 @@ from evaluation.models.artifact_cache import (
     open_folder,
 )
 from evaluation.training.train import TrainedRouter
+from fleet_config import load_fleet
 from routing.policy.decision import decide
 from routing.query import Query
-from settings import ROOT, load_fleet
+from settings import ROOT
 
 
 @pytest.fixture

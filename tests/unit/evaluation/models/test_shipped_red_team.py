@@ -1,9 +1,10 @@
 """An opponent's text against the shipped classifier, which can be swayed by words that the gate does not see."""
 
 from evaluation.models.artifact_cache import load_serving_models, open_folder
+from fleet_config import load_fleet
 from routing.policy.decision import decide
 from routing.query import Query
-from settings import ROOT, load_fleet
+from settings import ROOT
 from tests.unit.routing.red_team import ATTACKS, DISGUISES, HARD, attacked
 
 BOUND = 0.05

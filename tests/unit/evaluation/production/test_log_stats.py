@@ -10,10 +10,11 @@ from evaluation.production.answer_agreement import agree
 from evaluation.production.counterfactual import CounterfactualReport, LoggedQuery
 from evaluation.production.log_report import report
 from evaluation.production.log_stats import LogStats
+from fleet_config import load_fleet
 from routing.policy.decision import decide
 from routing.policy.exploration import exploration_draw
 from routing.query import Query
-from settings import ROOT, load_fleet
+from settings import ROOT
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def _cell(stage: str, tier: str, queries: int, escalated: int, *, tenth: int, we
     stood = queries - escalated
     return Row(
         stage=stage, tier=tier, version=None, tenth=tenth, answer_tier=tier, queries=queries, answered=queries,
-        escalated=escalated, stood=stood, doubtful=0, open=0, cost_usd=0.5, weight=weight, stood_weight=weight / 2,
+        escalated=escalated, stood=stood, unaccepted=0, open=0, cost_usd=0.5, weight=weight, stood_weight=weight / 2,
     )  # fmt: skip
 
 

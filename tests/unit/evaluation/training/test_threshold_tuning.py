@@ -8,7 +8,8 @@ from evaluation.data.dataset import Dataset, Example, Kind
 from evaluation.data.dataset_errors import TargetError
 from evaluation.training.threshold_tuning import Knob, ThresholdTarget, as_dict, propose
 from evaluation.training.toml_edit import FleetTextError, with_setting
-from settings import ROOT, check_fleet
+from fleet_config import check_fleet
+from settings import ROOT
 
 TARIFF = CallCosts({"small": 0.001, "large": 0.1}, "made up")
 
