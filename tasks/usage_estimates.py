@@ -43,6 +43,8 @@ class LearnedCap:
 
     tokens: deque[int] = field(default_factory=lambda: deque(maxlen=KEPT_ANSWERS))
     total: int = 0
+    usual: float = 0.0
+    """The running mean of the lengths; each new answer has the weight `_WEIGHT`."""
     _cap: int | None = None
     _cap_of: int = 0
     """The number of answers when the cap was computed."""
@@ -51,6 +53,7 @@ class LearnedCap:
         """Count one answer that ended by itself."""
         self.tokens.append(tokens)
         self.total += 1
+        self.usual += (_WEIGHT if self.total > 1 else 1.0) * (tokens - self.usual)
 
     @property
     def cap(self) -> int | None:
@@ -90,9 +93,13 @@ class UsageEstimates:
         """Return ``expected`` prompt tokens, corrected by the deployment's counts so far."""
         return max(1, round(expected * self._ratios.get(deployment, 1.0)))
 
-    def completion_tokens(self, deployment: str) -> float | None:
-        """Return the usual length of its answers, or None while it is unknown."""
-        return self._completions.get(deployment)
+    def completion_tokens(self, batch_id: int, deployment: str) -> float | None:
+        """Return the usual length of its answers to the batch, or to all before the first; None while none is known.
+
+        With the long answers of another tenant, each call would wait for more of a tokens-per-minute limit.
+        """
+        own = self._lengths.get((batch_id, deployment))
+        return self._completions.get(deployment) if own is None else own.usual
 
     def learned_cap(self, batch_id: int, deployment: str, *, cold_cap: int = COLD_CAP) -> int:
         """Return a cap that 99 of 100 answers of this batch there stay below.

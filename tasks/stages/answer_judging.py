@@ -162,7 +162,7 @@ class AnswerJudging:
             RepairKey(self.queued.batch_id, self.stage, query.workload or query.template), self.context.ledger
         )
         prompt, said = usage.prompt_tokens, usage.completion_tokens
-        usual = self.context.usage.completion_tokens(above[0].name)
+        usual = self.context.usage.completion_tokens(self.queued.batch_id, above[0].name)
         return repair_pays(
             record,
             repair_usd=model.price.cost_usd(Usage(prompt + said + ASK_TOKENS, said)),

@@ -301,7 +301,7 @@ class QueryExecutor:
         the call."""
         learned = self.context.usage
         completion = self.query.max_tokens or TYPICAL_COMPLETION_TOKENS
-        if (usual := learned.completion_tokens(model.name)) is not None:
+        if (usual := learned.completion_tokens(self.queued.batch_id, model.name)) is not None:
             completion = min(round(usual), self.query.max_tokens or model.max_output_tokens)
         prompt = learned.prompt_tokens(model.name, self.query.measured.expected(model))
         return prompt + min(completion, model.max_output_tokens)

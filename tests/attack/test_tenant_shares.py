@@ -79,6 +79,14 @@ def test_a_neighbors_answers_of_one_word_cut_off_no_first_answers() -> None:
     assert usage.learned_cap(2, "small") == COLD_CAP
 
 
+def test_a_neighbors_long_answers_take_no_tokens_of_the_minute_from_short_ones() -> None:
+    usage = UsageEstimates()
+    for batch_id, tokens in ((1, 16_000), (2, 10)) * 20:
+        usage.note(batch_id, "small", Usage(10, tokens), expected_prompt=10)
+    assert usage.completion_tokens(2, "small") == 10
+    assert usage.completion_tokens(1, "small") == 16_000
+
+
 def test_a_long_queue_of_a_neighbors_messages_is_not_read_for_each_delivery(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         for tenant, webhooks, events in (("neighbor", 50, 5_000), ("other", 1, 1)):
