@@ -11,7 +11,7 @@ from db.reports import run_report
 from db.worker_registry import WorkerRegistry
 from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
-from routing.forecast.forecast_types import CallLatency, ForecastHistory, QueueLoad
+from routing.forecast.forecast_types import CallLatency, ForecastHistory, GradeRecord, QueueLoad
 from routing.outcome import Usage
 
 BATCHES: Final = 20
@@ -68,11 +68,10 @@ async def load_history(
     lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
     repeated: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)
     for row in rows:
-        if embeds or row.batch_id not in own:  # vectors have no length
+        if embeds or row.batch_id not in own or not row.fair_answers:  # vectors have no length
             continue
-        text_tokens = row.completion_tokens - row.reasoning_tokens
         group = LengthGroup(row.tier, row.workload, row.shape)
-        record = LengthRecord(text_tokens, row.reasoning_tokens, row.answers)
+        record = LengthRecord(row.text_tokens, row.reasoning_tokens, row.fair_answers)
         lengths[group].append(record)
         if row.batch_id in alike:
             repeated[group].append(record)
@@ -84,6 +83,7 @@ async def load_history(
         pilot_cost_ratios=await _pilot_cost_ratios(
             engine, [row for row in batches if row.id in own & alike and row.floor == floor]
         ),
+        grades={} if floor is None else await _grades(engine, fleet, [row for row in batches if row.id in own]),
         time_ratios=[
             row.wall_s / estimated_s
             for row in batches
@@ -103,6 +103,26 @@ async def _pilot_cost_ratios(engine: AsyncEngine, batches: Sequence[Row[Any]]) -
     sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}
     cut = {row.batch_id for row in await run_report(engine, "forecast_cut_batches", **sample)}
     return [row.pilot_cost_ratio for row in summed if row.id not in cut]
+
+
+async def _grades(
+    engine: AsyncEngine, fleet: Fleet, batches: Sequence[Row[Any]]
+) -> Mapping[tuple[str, str], GradeRecord]:
+    """By workload and shape: of those with a pilot."""
+    piloted = [row for row in batches if row.floor is not None]
+    if not piloted or not fleet.judges:
+        return {}
+    rows = await run_report(
+        engine,
+        "forecast_grades",
+        batch_ids=[row.id for row in piloted],
+        query_ids=[id_ for row in piloted for id_ in row.sample],
+        judges=[model.name for model in fleet.judges],
+    )
+    return {
+        (row.workload, row.shape): GradeRecord(row.queries, row.pairs, row.prompt_tokens, row.completion_tokens)
+        for row in rows
+    }
 
 
 _Key = TypeVar("_Key", bound=Hashable)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from routing.answer_lengths import ANSWER_SPREAD, UNKNOWN_REASONING, ExpectedLength
+from routing.answer_lengths import ANSWER_SPREAD, LEAST_ANSWERS, UNKNOWN_REASONING, ExpectedLength
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
 from routing.fleet import Fleet, Model
 from routing.forecast.forecast_types import (
@@ -65,6 +65,9 @@ PAIR_TOKENS: Final = 40
 """Tokens that a judge's call needs per pair beyond the question and the answers: its part of the instructions."""
 
 VERDICT_TOKENS: Final = 8
+
+PRIOR_PAIRS: Final = 40
+"""Prior: so many pairs that all needed the judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +210,7 @@ class _Estimator:
 
     def __init__(self, context: RoutingContext, past: ForecastHistory) -> None:
         self.context = context
-        self.lengths = past.lengths
+        self.lengths, self.grades = past.lengths, past.grades
         self.factors = {tier: _factor(past.prompt_ratios.get(tier, ()), PROMPT_SPREAD) for tier in context.fleet.tiers}
 
     def path(self, decision: Decision, *, climbs: bool = True) -> _ExpectedPath:
@@ -233,10 +236,22 @@ class _Estimator:
         return _ExpectedPath(tuple(rungs), self._rung(case, fleet.top, top, None, is_last=True))
 
     def grade_usd(self, case: RoutingCase, judge: Model, *, rungs: int) -> float:
-        """Return the cost of comparing each answer below the top tier with the top tier's answer, in both orders."""
+        """Return the cost of comparing each answer below the top tier with the top tier's answer, in both orders.
+
+        It is what earlier pilots' queries of the workload and shape cost. Of others as many pairs are expected to need
+        the judge as of all earlier queries: where answers say the same, or texts decide, it is not asked.
+        """
+        query, most = case.query, 2 * (rungs - 1)
+        record = self.grades.get((query.workload or query.template, query.shape))
+        if record is not None and record.queries >= LEAST_ANSWERS:
+            prompt, completion = record.prompt_tokens / record.queries, record.completion_tokens / record.queries
+            return judge.price.cost_usd(Usage(math.ceil(prompt), math.ceil(completion)))
+        pairs = sum(one.pairs for one in self.grades.values())
+        most_pairs = most * sum(one.queries for one in self.grades.values())
+        share = min(1.0, (PRIOR_PAIRS + pairs) / (PRIOR_PAIRS + most_pairs))
         usage = usual_usage(case, judge, self.lengths)
         shown = Usage(usage.prompt_tokens + 2 * usage.completion_tokens + PAIR_TOKENS, VERDICT_TOKENS)
-        return 2 * (rungs - 1) * judge.price.cost_usd(shown)
+        return share * most * judge.price.cost_usd(shown)
 
     def _rung(
         self, case: RoutingCase, tier: str, model: Model, known: ExpectedLength | None, *, is_last: bool

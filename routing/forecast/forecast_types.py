@@ -36,9 +36,22 @@ class ForecastHistory:
     """Tier → for each batch with a forecast: the mean cost of a call's prompt, divided by its estimate."""
     pilot_cost_ratios: Sequence[float] = ()
     """For each earlier batch of this file and floor that no budget cut short: its cost over its baseline."""
+    grades: Mapping[tuple[str, str], "GradeRecord"] = field(default_factory=dict)
+    """Workload and shape → what the judge was asked about queries of earlier pilots."""
     time_ratios: Sequence[float] = ()
     """For each batch of a similar size, with a forecast by measured latencies, that also has a pilot or also has none:
     its time divided by `Forecast.estimated_s`."""
+
+
+class GradeRecord(NamedTuple):
+    """What a judge was asked about the queries of earlier pilots, of one workload and shape."""
+
+    queries: int
+    """Those with no answer to compare included: answers that say the same cost no call."""
+    pairs: int
+    """Each answer below the top tier's counts twice: it is shown in both orders."""
+    prompt_tokens: float
+    completion_tokens: float
 
 
 class CallLatency(NamedTuple):

@@ -13,7 +13,7 @@ from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.fleet import BudgetPolicy
-from routing.forecast.forecast_types import CallLatency, Forecast, ForecastHistory, QueueLoad
+from routing.forecast.forecast_types import CallLatency, Forecast, ForecastHistory, GradeRecord, QueueLoad
 from routing.lifecycle import ROUTE
 from routing.outcome import Usage
 from routing.pilot import PilotSpec
@@ -303,6 +303,42 @@ def test_what_certified_batches_of_a_file_cost_is_learned_for_their_floor(
         (query,) = await bench.rows("SELECT min(id) AS id FROM queries")
         await as_owner(bench, lowered % query.id)
         assert await ratios(source="test", floor=0.9) == [], "a budget lowered queries of it"
+
+    on_bench(story)
+
+
+GRADED = """
+INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, decided_at)
+SELECT id, 0.9, 0.95, 1, 0, 'decided', now() FROM batches;
+UPDATE queries SET pilot = true WHERE id <= (SELECT min(id) + 1 FROM queries);
+UPDATE calls SET completion_tokens = 900, reasoning_tokens = 500
+WHERE query_id IN (SELECT id FROM queries WHERE NOT pilot);
+INSERT INTO calls (id, batch_id, epoch, purpose, tier, deployment, provider, model, reserved_usd, price_version,
+                   outcome, prompt_tokens, completion_tokens, cost_usd, finished_at)
+SELECT n, id, 1, 'grade', 'large', '{judge}', 'p', 'm', 1, 'v', 'ok', 300, 12, 0, now()
+FROM batches, generate_series(9001, 9002) AS n;
+INSERT INTO grades (call_id, place, batch_id, query_id, pair, reference_first)
+SELECT call_id, place, id, first_query_id, 'pair-' || place, call_id = 9001
+FROM batches, generate_series(9001, 9002) AS call_id, generate_series(0, 1) AS place
+"""
+
+
+def test_a_pilots_sample_says_how_long_answers_are_and_what_its_judge_was_asked(
+    on_bench: OnBench, settings: Settings
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await planned(bench, settings)
+        await answer_all(bench)
+        (call,) = await bench.rows("SELECT DISTINCT completion_tokens FROM calls")
+        fleet = replace(bench.fleet, quality=replace(bench.fleet.quality, judge="large"))
+        for statement in GRADED.format(judge=fleet.judges[0].name).split(";"):
+            await as_owner(bench, statement)
+        past = await load_history(bench.engine, fleet, tenant="default", total=4, floor=0.9)
+        assert past.lengths.of_shapes([""]) == [["small", "", "", call.completion_tokens, 0.0, 2]], "not what climbed"
+        assert past.grades == {("", ""): GradeRecord(2, 4, 600.0, 24.0)}
+        other = replace(fleet, quality=replace(fleet.quality, judge="medium"))
+        assert (await load_history(bench.engine, other, tenant="default", total=4, floor=0.9)).grades == {}
+        assert (await load_history(bench.engine, fleet, tenant="default", total=4)).grades == {}, "no pilot is planned"
 
     on_bench(story)
 

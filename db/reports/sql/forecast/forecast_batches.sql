@@ -2,7 +2,7 @@
 -- answers. The tenant's own come first: else a neighbor with many small batches would be all that there is to go by.
 --
 -- `sample` has a batch's part of `queries`, one query from each of as many equal stretches: lines of a kind often stand
--- together, or in turns.
+-- together, or in turns; and as many of its pilot, which is a small part of a large batch.
 WITH own AS MATERIALIZED (
     SELECT id FROM batches
     WHERE tenant = :tenant AND fleet = :fleet AND simulated = :simulated AND ended_at IS NOT NULL
@@ -23,7 +23,9 @@ SELECT b.id, b.tenant, b.source, b.plan, b.total, p.floor,
            AS pilot_cost_ratio,
        extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
        ARRAY(SELECT least(first + mod(abs(hashint8(first)::bigint), size), b.last_query_id)
-             FROM generate_series(b.first_query_id, b.last_query_id, size) AS s (first)) AS sample
+             FROM generate_series(b.first_query_id, b.last_query_id, size) AS s (first)
+             UNION
+             (SELECT id FROM queries WHERE batch_id = b.id AND pilot ORDER BY hashint8(id) LIMIT :queries / :batches)) AS sample
 FROM batches AS b
 CROSS JOIN LATERAL (
     SELECT greatest(1, ceil(

@@ -3,11 +3,15 @@
 -- A query's workload and shape are what its routing noted; a system prompt that one of them alone has is no workload.
 -- A repair is part of an answer's cost, and no answer of its own. Calls of other lanes than standard have other prices,
 -- and no latency of their own.
+--
+-- `text_tokens` and `reasoning_tokens` are the means of the `fair_answers`: in a batch with a pilot those of its random
+-- sample, for what climbed to a tier later is longer than what the tier would be asked alone. Null where there are none.
 WITH noted AS (
-    SELECT c.*, coalesce(r.workload, '') AS workload, coalesce(r.shape, '') AS shape
+    SELECT c.*, coalesce(r.workload, '') AS workload, coalesce(r.shape, '') AS shape, c.is_answer AND is_fair AS is_fair_answer
     FROM (
-        SELECT of_query.*
-        FROM unnest(CAST(:query_ids AS bigint[])) AS q (id)
+        SELECT of_query.*, q.pilot OR NOT EXISTS (SELECT FROM pilots WHERE batch_id = of_query.batch_id) AS is_fair
+        FROM unnest(CAST(:query_ids AS bigint[])) AS sampled (id)
+        JOIN queries AS q ON q.id = sampled.id
         CROSS JOIN LATERAL (
             SELECT batch_id, query_id, tier, cost_usd, latency_ms, coalesce(completion_tokens, 0) AS completion_tokens,
                    coalesce(reasoning_tokens, 0) AS reasoning_tokens, purpose <> 'repair' AS is_answer
@@ -34,7 +38,9 @@ named AS (
 SELECT batch_id, tier, of_workload AS workload, shape, count(*) FILTER (WHERE is_answer) AS answers,
        (sum(cost_usd) / nullif(count(*) FILTER (WHERE is_answer), 0))::double precision AS cost_usd,
        (avg(completion_tokens) FILTER (WHERE is_answer))::double precision AS completion_tokens,
-       (avg(reasoning_tokens) FILTER (WHERE is_answer))::double precision AS reasoning_tokens,
+       count(*) FILTER (WHERE is_fair_answer) AS fair_answers,
+       (avg(completion_tokens - reasoning_tokens) FILTER (WHERE is_fair_answer))::double precision AS text_tokens,
+       (avg(reasoning_tokens) FILTER (WHERE is_fair_answer))::double precision AS reasoning_tokens,
        (avg(latency_ms) FILTER (WHERE is_answer))::double precision AS latency_ms,
        coalesce(regr_sxx(latency_ms, completion_tokens) FILTER (WHERE is_answer), 0) AS tokens_squared,
        coalesce(regr_sxy(latency_ms, completion_tokens) FILTER (WHERE is_answer), 0) AS ms_by_tokens

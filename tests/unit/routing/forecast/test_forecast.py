@@ -9,8 +9,17 @@ import pytest
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
-from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import START_S, CallLatency, ExpectedPilot, Forecast, ForecastHistory, QueueLoad
+from routing.forecast.forecast import PRIOR_PAIRS, forecast
+from routing.forecast.forecast_types import (
+    START_S,
+    CallLatency,
+    ExpectedPilot,
+    Forecast,
+    ForecastHistory,
+    GradeRecord,
+    QueueLoad,
+)
+from routing.outcome import Usage
 from routing.policy.routing_case import Decision, RoutingContext
 from routing.query import Query
 from tests.fleets import small_fleet
@@ -256,6 +265,25 @@ def test_what_a_judge_costs_is_learned_with_the_length_of_the_answers() -> None:
     shorter = ForecastHistory(lengths=known(large=5.0))
     unknown = predict(*["small"] * 10, pilot=pilot)
     assert predict(*["small"] * 10, pilot=pilot, past=shorter).grade_usd < 0.7 * unknown.grade_usd
+
+
+def test_what_a_judge_costs_is_what_it_was_asked_before_about_such_queries() -> None:
+    judge = FLEET.deployments("large")[0]
+    pilot = ExpectedPilot(100, stops=True, judge=judge)
+    unknown = predict(*["small"] * 10, pilot=pilot).grade_usd
+
+    def graded(workload: str, record: GradeRecord) -> float:
+        past = replace(JUDGED, grades={(workload, QUERY.shape): record})
+        return predict(*["small"] * 10, pilot=pilot, past=past).grade_usd
+
+    asked = GradeRecord(200, 300, 60_000.0, 2_000.0)
+    assert graded(QUERY.workload, asked) == pytest.approx(100 * judge.price.cost_usd(Usage(300, 10)))
+    assert graded(QUERY.workload, GradeRecord(200, 0, 0.0, 0.0)) == 0.0, "its answers said the same"
+    of_others = (PRIOR_PAIRS + 300) / (PRIOR_PAIRS + 200 * 2 * 2)  # two answers below large, in both orders
+    assert graded("other", asked) == pytest.approx(of_others * unknown)
+    assert graded(QUERY.workload, GradeRecord(7, 0, 0.0, 0.0)) == pytest.approx(
+        unknown * PRIOR_PAIRS / (PRIOR_PAIRS + 28)
+    )
 
 
 def test_a_pilot_leaves_pinned_queries_where_they_are() -> None:
