@@ -225,7 +225,7 @@ class Ledger:
             {"moves": to_json(moves), **result_params(results)},
             replayed=committed_before,
         )
-        return {row.id: (row.stage, State(row.state)) for row in rows}
+        return {row.id: (row.stage, row.state) for row in rows}
 
     async def _record(self, results: Sequence[CallResult]) -> dict[int, bool]:
         await self._named("apply_transitions", moves="[]", **result_params(results))

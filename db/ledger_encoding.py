@@ -18,6 +18,8 @@ from routing.reason import code_of
 _NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*+)\\u0000")
 """Behind an even number of backslashes: else it is a backslash and five letters."""
 
+_BUDGET_POLICIES: Final = {policy.value: policy for policy in BudgetPolicy}
+
 SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
 
@@ -36,7 +38,7 @@ def read_queued(row: Any) -> QueuedQuery:
         custom_id=row.custom_id,
         body=orjson.loads(row.body),
         options=orjson.loads(row.options) if row.options else {},
-        budget_policy=BudgetPolicy(row.budget_policy),
+        budget_policy=_BUDGET_POLICIES[row.budget_policy],
         was_lost=row.was_lost,
         expires_in_s=row.expires_in_s,
         is_pilot=row.pilot,

@@ -6,7 +6,6 @@ tuple. The text of one that holds a user's words leaves these out.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -125,15 +124,18 @@ class DecisionRecord(NamedTuple):
     detail: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerRecord:
+class AnswerRecord(NamedTuple):
     """The one answer that a finished query keeps. ``accepted`` is false for a rejected answer that was the best."""
 
     call_id: int
     tier: str
     model: str
     accepted: bool
-    response: Mapping[str, Any] = field(repr=False)
+    response: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Without the model's words."""
+        return f"AnswerRecord(call_id={self.call_id}, model={self.model!r}, accepted={self.accepted})"
 
 
 class Transition(NamedTuple):

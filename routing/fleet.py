@@ -382,7 +382,7 @@ class Fleet:
 
     def verifier_of(self, model: Model) -> Model:
         """Return the deployment that verifies ``model``'s answers if the source is a verification."""
-        named = self.confidence_of(model).verifier
+        named = (model.confidence or self.tiers[model.tier].confidence).verifier
         return model if named is None else self.models.get(named, model)
 
     @property

@@ -162,10 +162,12 @@ class Price:
 
         It uses the highest rate that applies to any prompt of at most this length.
         """
-        rates: list[Price | PriceTier] = [self]
-        rates += [tier for tier in self.tiers if prompt_tokens > tier.above_prompt_tokens]
-        prompt_rate = max(max(rate.input_usd_per_mtok, rate.cached_input_usd_per_mtok) for rate in rates)
-        completion_rate = max(rate.output_usd_per_mtok for rate in rates)
+        prompt_rate = max(self.input_usd_per_mtok, self.cached_input_usd_per_mtok)
+        completion_rate = self.output_usd_per_mtok
+        for tier in self.tiers:
+            if prompt_tokens > tier.above_prompt_tokens:
+                prompt_rate = max(prompt_rate, tier.input_usd_per_mtok, tier.cached_input_usd_per_mtok)
+                completion_rate = max(completion_rate, tier.output_usd_per_mtok)
         micro = prompt_tokens * prompt_rate + completion_tokens * completion_rate
         return math.ceil(micro * self.multiplier * 1e3) / 1e9
 

@@ -169,6 +169,8 @@ def read_body(
 
 def workload_of(metadata: Any) -> str:
     """Return the workload that ``metadata`` name, or "". Longer names are cut to `MAX_WORKLOAD_CHARS`."""
+    if metadata is None:  # nearly always
+        return ""
     name = metadata.get(WORKLOAD_KEY) if isinstance(metadata, Mapping) else None
     return name[:MAX_WORKLOAD_CHARS] if isinstance(name, str) else ""
 

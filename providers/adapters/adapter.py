@@ -5,8 +5,8 @@ The canonical request is the body of OpenAI's chat completions, the canonical an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 from routing.fleet import Model, Provider
 from routing.outcome import Completion, FailureKind
@@ -25,12 +25,15 @@ class ProviderErrorDetail:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request in the words of a protocol. ``notes``: what of the user's was left out or changed."""
 
-    payload: Mapping[str, Any] = field(repr=False)
+    payload: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without the user's words."""
+        return f"Prepared(notes={self.notes})"
 
 
 class Adapter(Protocol):

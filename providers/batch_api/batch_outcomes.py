@@ -73,7 +73,7 @@ class BatchOutcomes:
         sent = _without(body, left_out)
         cap_field = next((OTHER_CAP[field] for field in left_out if field in OTHER_CAP), self.model.cap_field)
         prepared = self._adapter.prepare(sent, replace(self.model, cap_field=cap_field))
-        return replace(prepared, notes=(*refused_notes(body, sent, added), *prepared.notes))
+        return prepared._replace(notes=(*refused_notes(body, sent, added), *prepared.notes))
 
     def is_refusal(
         self, failure: Failure, body: Mapping[str, Any], added: frozenset[str], left_out: Collection[str]

@@ -7,7 +7,7 @@ second provider would repeat ends the search, unless the fleet says otherwise.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from routing.fleet import Model, Provider, Tier, Timing
 from routing.outcome import ACCOUNT, BILLED, FAILURE_RULES, Closes, Failure, FailureKind
@@ -29,8 +29,7 @@ class Attempt:
     outcome: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class CallDeployment:
+class CallDeployment(NamedTuple):
     """Call this deployment now."""
 
     deployment: Model

@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from dataclasses import replace
+from typing import Final, NamedTuple, TypeAlias
 
 from providers.limits.admission_control import Denied, Grant
 from routing.fleet import Model
@@ -22,8 +22,7 @@ MAX_WAIT_MULTIPLIER: Final = 4
 ten times a second each would take a fifth of a worker."""
 
 
-@dataclass(frozen=True, slots=True)
-class SelectedDeployment:
+class SelectedDeployment(NamedTuple):
     """Call ``model`` now."""
 
     model: Model
