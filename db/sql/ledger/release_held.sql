@@ -11,7 +11,9 @@ WITH held AS (
 faults AS (
     SELECT f.deployment, x.is_gone OR EXISTS (
                SELECT 1 FROM calls AS c
-               WHERE c.finished_at > f.failed_at AND c.created_at > f.failed_at - interval '1 day'
+               -- Not further back: a fault may stay for a day, where one query costs more than the account's credit.
+               WHERE c.finished_at > greatest(f.failed_at, now() - interval '2 minutes')
+                 AND c.created_at > f.failed_at - interval '1 day'
                  AND c.deployment = f.deployment AND c.outcome = 'ok') AS is_over,
            x.is_due,
            CASE WHEN x.is_gone THEN 'Infinity' ELSE (
