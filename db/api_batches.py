@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.api_batch_types import ApiBatch, ApiBatchRequest, ApiBatchResults, ApiBatchTask, Counts, CreatedApiBatch
-from db.engine import transaction
+from db.engine import lock_names, transaction
 from db.group_commit import GroupCommit
 from db.rows import from_row
 from db.sql import Statements, statement
@@ -116,15 +116,14 @@ class ApiBatches(Statements):
         Raises `TooManyOpenBatches` where the tenant has ``most_open``.
         """
         async with transaction(self._engine) as connection:
-            names = {"tenant": request.tenant, "print": request.idempotency_key or request.fingerprint}
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :print, 1))"), names
-            )
+            await lock_names(connection, "api batch", request.tenant, request.idempotency_key or request.fingerprint)
             given = _params(request) | {"retried_within_s": RETRY_WINDOW_S}
             before = (await connection.execute(statement("api_batch_before"), given)).first()
             if before is not None:
                 return CreatedApiBatch(before.public_id, same=before.fingerprint == request.fingerprint)
-            if (await connection.execute(statement("open_batches"), names)).scalar_one() >= most_open:
+            if (
+                await connection.execute(statement("open_batches"), {"tenant": request.tenant})
+            ).scalar_one() >= most_open:
                 raise TooManyOpenBatches
             await connection.execute(statement("api_batch_create"), given)
         return CreatedApiBatch(request.public_id)

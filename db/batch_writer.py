@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from db import failpoints
 from db.copy_stream import CopyStream, abandon, run_uncancelled
-from db.engine import fetch, to_dbapi_error, transaction
+from db.engine import fetch, lock_names, to_dbapi_error, transaction
 from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.pilots import start_pilot
@@ -425,7 +425,7 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
     if order.idempotency_key is None or failpoints.is_set("without_submit_once"):
         return None
     key = {"tenant": order.tenant, "key": order.idempotency_key}
-    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant || chr(31) || :key, 0))"), key)
+    await lock_names(connection, "batch", order.tenant, order.idempotency_key)
     # On a connection of its own: in the batch's transaction it would hold a lock of the table for as long as the
     # lines come, as of `prompts` and `queries`, and a migration would wait for that too.
     rows = await fetch(

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Row, text
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from db.engine import fetch
+from db.engine import fetch, lock_names
 from db.sql import statement
 from endpoints.embeddings_request import most_answer_bytes
 from routing.embedding_input import inputs_of
@@ -45,7 +45,7 @@ async def stored_bytes(engine: AsyncEngine, tenant: str) -> int:
 
 async def reserve_bytes(connection: AsyncConnection, tenant: str, wanted: int, *, most: int) -> None:
     """Other batches of the tenant wait for the commit. Raises NoRoomForBatch where ``wanted`` more pass ``most``."""
-    await connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:tenant, 2))"), {"tenant": tenant})
+    await lock_names(connection, "stored bytes", tenant)
     stored = int((await connection.execute(statement("stored_bytes"), _asked(tenant))).scalar_one())
     if stored + wanted > most:
         raise NoRoomForBatch(max(most - stored, 0))

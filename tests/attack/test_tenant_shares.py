@@ -28,6 +28,7 @@ from db import ledger
 from db.api_batches import CHAT_SOURCE, ApiBatches
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.engine import transaction
+from db.leader_election import LOCK, LeaderElection
 from db.ledger_types import DecisionRecord
 from db.pilots import Pilots
 from db.reports import report, results, run_report
@@ -69,6 +70,26 @@ def test_a_tenant_has_no_more_keys_than_can_be_listed(served: Served) -> None:
         assert statuses == [200, 429]
         listed = client.get("/v1/pointsman/keys").json()["data"]
         assert [key["revoked_at"] for key in listed] == [None] * MOST_KEYS
+
+
+def test_an_idempotency_key_that_is_computed_to_be_the_lock_of_the_feeders_waits_for_nobody(on_bench: OnBench) -> None:
+    """Two chats with it held half of the places at which all tenants' batches are written, for as long as a feeder led.
+
+    The key takes seconds to compute: Postgres' hash of texts can be run backwards.
+    """
+    key = "chat:kkkkkkkkkkkV9t/s$FGg(R"
+
+    async def story(bench: LedgerHarness) -> None:
+        (row,) = await bench.rows("SELECT hashtextextended('mallory' || chr(31) || :key, 0) AS hash", key=key)
+        assert row.hash == LOCK
+        leadership = LeaderElection(bench.engine)
+        assert await leadership.try_acquire()
+        async with asyncio.timeout(10):
+            assert await bench.submit(1, tenant="mallory", key=key, source=CHAT_SOURCE)
+            assert not await bench.submit(1, tenant="mallory", key=key, source=CHAT_SOURCE), "it is one batch still"
+        await leadership.release()
+
+    on_bench(story)
 
 
 def test_a_neighbors_answers_of_one_word_cut_off_no_first_answers() -> None:
