@@ -138,7 +138,10 @@ class Stand:
 
     async def _lap(self, queries: int, path: Path) -> Lap:
         with self.redis() as redis:
-            watch = ResourceMonitor(self._all_processes, lambda: int(redis.info("memory")["used_memory"]))
+            watch = ResourceMonitor(
+                lambda: self.processes() | {"submit": psutil.Process()},
+                lambda: int(redis.info("memory")["used_memory"]),
+            )
             async with self.engine() as engine:
                 with watch:
                     before = cpu_by_name(self.processes())
@@ -159,9 +162,6 @@ class Stand:
             broker_mb=watch.peak_broker_mb,
             middle_per_s=0.8 * queries / (summary.ninth_tenth - summary.first_tenth),
         )
-
-    def _all_processes(self) -> dict[str, psutil.Process]:
-        return self.processes() | {"submit": psutil.Process()}
 
     async def submit(self, path: Path, *, engine: AsyncEngine) -> str:
         """Reads, validates and stores the lines of ``path``; returns the batch's public id."""

@@ -230,7 +230,6 @@ class LanePipeline:
         self.answers = np.zeros(count, dtype=np.int64)
         self.by_lane = dict.fromkeys(Lane, 0)
         self.ages: list[BatchAge] = []
-        self._flex_s = np.full(len(TIERS), NEVER)
         self._events: list[tuple[float, int, str, object]] = []
         self._order = itertools.count()
         self._now_s = 0.0

@@ -55,8 +55,6 @@ class DayFigures:
     planned_usd: float
     clairvoyant_usd: float
     late: int
-    late_all: int
-    """By the plan, also where standard is late."""
     batch_late: int
     """Of all-batch, where standard is in time."""
     lost: int
@@ -65,7 +63,6 @@ class DayFigures:
     ledger_minus_bill: float
     miscounted: int
     finish_h: float
-    batch_finish_h: float
 
     @property
     def regret(self) -> float:
@@ -99,7 +96,6 @@ def _figures(number: int, day: LaneDay, *, standard: DayResult, batch: DayResult
         planned_usd=planned.ledger_usd,
         clairvoyant_usd=clairvoyant_usd(day),
         late=int((in_time & (planned.done_s > day.within_s)).sum()),
-        late_all=int((planned.done_s > day.within_s).sum()),
         batch_late=int((in_time & (batch.done_s > day.within_s)).sum()),
         lost=sum(int((result.done_s == NEVER).sum()) for result in results),
         twice=sum(int((result.answers > 1).sum()) for result in results),
@@ -107,7 +103,6 @@ def _figures(number: int, day: LaneDay, *, standard: DayResult, batch: DayResult
         ledger_minus_bill=sum(abs(result.ledger_usd - result.bill_usd) for result in results),
         miscounted=sum(result.miscounted for result in results),
         finish_h=float(planned.done_s.max()) / 3600,
-        batch_finish_h=float(batch.done_s.max()) / 3600,
     )
 
 

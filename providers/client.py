@@ -301,10 +301,6 @@ class ProviderClient:
             case kind:
                 assert_never(kind)
 
-    def gives_logprobs(self, model: Model) -> bool:
-        """Whether log-probabilities can be asked for in ``model``'s protocol."""
-        return self._connections[model.provider].adapter.gives_logprobs
-
     async def aclose(self) -> None:
         """Close every connection."""
         for connection in self._connections.values():

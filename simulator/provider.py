@@ -79,7 +79,12 @@ class SimulatedProvider:
         self._meters: dict[str, Meter] = {}
         self._seq = 0
         self._caches = PrefixCaches()
-        self.batches = SimulatedBatches(self.run_call, self._batch_faults, self._seed, wall_clock)
+        self.batches = SimulatedBatches(
+            self.run_call,
+            lambda target: self._faults.find_batch_faults(target, now=self._clock()),
+            self._seed,
+            wall_clock,
+        )
 
     @property
     def looks_dead(self) -> bool:
@@ -172,9 +177,6 @@ class SimulatedProvider:
         plan.call.status = plan.status
         self.end(plan.call, delivered=True)
         return plan.status, plan.body, plan.status == 200
-
-    def _batch_faults(self, target: FaultTarget) -> dict[FaultKind, Fault]:
-        return self._faults.find_batch_faults(target, now=self._clock())
 
     def _answer(
         self,

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from fleet_config import SIMULATOR
 from providers.public_host import is_public_name
-from routing.fleet import Fleet, Provider, Tier
+from routing.fleet import Fleet, Provider
 from routing.lifecycle import FALLBACK, INGEST, ROUTE
 
 _STOP_MARGIN_S: Final = 30
@@ -88,7 +88,7 @@ def _workers(fleet: Fleet) -> Iterator[StageWorkers]:
     names = _dns_names([ROUTE, *fleet.tiers, FALLBACK, INGEST])
     yield StageWorkers(ROUTE, names[ROUTE], calls_providers=True, queries_per_replica=4000, most=4)
     for name, tier in fleet.tiers.items():
-        is_beside = _is_beside_the_ladder(tier, fleet)
+        is_beside = tier.name not in fleet.ladder
         yield StageWorkers(
             name,
             names[name],
@@ -99,10 +99,6 @@ def _workers(fleet: Fleet) -> Iterator[StageWorkers]:
         )
     yield StageWorkers(FALLBACK, names[FALLBACK], calls_providers=False, fewest=2, most=2)
     yield StageWorkers(INGEST, names[INGEST], calls_providers=False)
-
-
-def _is_beside_the_ladder(tier: Tier, fleet: Fleet) -> bool:
-    return tier.name not in fleet.ladder
 
 
 def _dns_names(stages: Iterable[str]) -> Mapping[str, str]:

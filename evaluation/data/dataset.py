@@ -173,7 +173,10 @@ class _DatasetReader:
             return
         if self.kind is not None and kind != self.kind:
             yield DataFault(
-                number, kind, f"the lines before have '{_field_of(self.kind)}'", "put the two kinds in two files"
+                number,
+                kind,
+                f"the lines before have '{'outcomes' if self.kind == Kind.OUTCOMES else 'expected_tier'}'",
+                "put the two kinds in two files",
             )
             return
         yield from self._check_outcomes(number, body) if kind == Kind.OUTCOMES else self._check_label(number, body)
@@ -226,10 +229,6 @@ class _DatasetReader:
             {tier: outcome["answer"] for tier, outcome in outcomes.items() if isinstance(outcome.get("answer"), str)},
             domain=body.get("domain"),
         )
-
-
-def _field_of(kind: Kind) -> str:
-    return "outcomes" if kind == Kind.OUTCOMES else "expected_tier"
 
 
 def _check_grades(number: int, outcomes: Mapping[str, Mapping[str, Any]]) -> Iterator[DataFault]:

@@ -42,10 +42,6 @@ class Adapter(Protocol):
     @property
     def provider(self) -> Provider: ...
 
-    @property
-    def gives_logprobs(self) -> bool:
-        """Whether ``logprobs`` in a body can be expressed at all; a model may still not take it."""
-
     def path(self, model: Model) -> str:
         """What follows ``base_url``, with a leading slash."""
 
@@ -54,9 +50,6 @@ class Adapter(Protocol):
 
     def headers(self) -> Mapping[str, str]:
         """The headers that the protocol asks for besides, which the fleet may replace."""
-
-    def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        """`prepare`'s payload. Raises Inexpressible."""
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         """``body`` in this protocol, for ``model``, asking for at most ``model.max_output_tokens``.

@@ -71,7 +71,6 @@ class Anthropic:
     """`Adapter` for ``kind = "anthropic"``."""
 
     provider: Provider
-    gives_logprobs: bool = False
 
     def path(self, model: Model) -> str:
         return "/messages"
@@ -81,9 +80,6 @@ class Anthropic:
 
     def headers(self) -> Mapping[str, str]:
         return {"anthropic-version": "2023-06-01"}
-
-    def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         body = at_effort(body, model)

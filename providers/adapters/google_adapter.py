@@ -66,7 +66,6 @@ class Google:
     """`Adapter` for ``kind = "google"``."""
 
     provider: Provider
-    gives_logprobs: bool = True
 
     def path(self, model: Model) -> str:
         # Vertex AI names the publisher in front: publishers/google/models/….
@@ -78,9 +77,6 @@ class Google:
 
     def headers(self) -> Mapping[str, str]:
         return {}
-
-    def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         body = at_effort(body, model)

@@ -61,7 +61,6 @@ class OpenAICompatible:
     """`Adapter` for ``kind = "openai"``."""
 
     provider: Provider
-    gives_logprobs: bool = True
     _caps: dict[str, str] = field(default_factory=dict)
     """Deployments whose name for the cap was learned from a 400."""
 
@@ -73,9 +72,6 @@ class OpenAICompatible:
 
     def headers(self) -> Mapping[str, str]:
         return {}
-
-    def payload(self, body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-        return self.prepare(body, model).payload
 
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         if model.embeds:

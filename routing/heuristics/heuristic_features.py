@@ -1,7 +1,6 @@
 """Cheap features of a query's text. They take about ten microseconds."""
 
 import re
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from routing.heuristics import signals
@@ -109,7 +108,7 @@ def extract_features(query: Query) -> Features:
 
     words = tuple(words_of(text) if strange else latin_words_of(letters))
     own = tally(words)
-    signs = own if not query.system else _with_system(words, query.system)
+    signs = own if not query.system else tally([*words, *words_of(query.system[:SYSTEM_SCAN_CHARS])])
     numbers = sum(map(str.isdigit, words))
     parts = len(_LIST_MARK.findall(text)) if "\n" in text else 0
     code_marks = _code_marks(lower, own) if marked or own[signals.KEYWORD] else 0
@@ -145,10 +144,6 @@ def category_of(features: Features, query: Query) -> str:
 def _excerpt(text: str) -> str:
     half = SCAN_CHARS // 2
     return f"{text[:half]}\n{text[-half:]}"
-
-
-def _with_system(words: Sequence[str], system: str) -> Signs:
-    return tally([*words, *words_of(system[:SYSTEM_SCAN_CHARS])])
 
 
 def _code_marks(lower: str, signs: Signs) -> int:

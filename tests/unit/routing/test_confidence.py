@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.client import adapter_for
+from providers.provider_errors import UnsupportedParameter
 from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import CalibrationMap, ConfidencePolicy, ConfidenceSource
 from routing.answer_checks.judge import judge, passes_validators
@@ -256,6 +258,12 @@ def test_calls_for_a_confidence_are_counted(fleet: Fleet) -> None:
     assert calls(ConfidencePolicy(VERIFY, samples=3), logprobs=True) == 1
 
 
-def test_the_protocols_without_log_probabilities_are_those_whose_adapters_have_none() -> None:
-    adapters = {kind: adapter_for(Provider("p", kind, "http://127.0.0.1:1")) for kind in Protocol}
-    assert {kind for kind, adapter in adapters.items() if not adapter.gives_logprobs} == PROTOCOLS_WITHOUT_LOGPROBS
+@pytest.mark.parametrize("kind", Protocol)
+def test_the_protocols_without_log_probabilities_are_those_whose_adapters_refuse_them(
+    kind: Protocol, fleet: Fleet
+) -> None:
+    adapter = adapter_for(Provider("p", kind, "http://127.0.0.1:1"))
+    body = {"messages": [{"role": "user", "content": "Hello"}], "logprobs": True}
+    refusal = pytest.raises(UnsupportedParameter) if kind in PROTOCOLS_WITHOUT_LOGPROBS else nullcontext()
+    with refusal:
+        adapter.prepare(body, fleet.models["mini"])

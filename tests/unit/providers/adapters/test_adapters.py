@@ -375,10 +375,10 @@ def test_a_feature_is_sent_or_named_as_inexpressible(feature: str, kind: Protoco
     expected = wanted[kind]
     if isinstance(expected, Cannot):
         with pytest.raises(UnsupportedParameter) as caught:
-            ADAPTERS[kind].payload(body, MODEL)
+            ADAPTERS[kind].prepare(body, MODEL)
         assert caught.value.field == expected
         return
-    sent = orjson.loads(orjson.dumps(ADAPTERS[kind].payload(body, MODEL)))
+    sent = orjson.loads(orjson.dumps(ADAPTERS[kind].prepare(body, MODEL).payload))
     expected = body if expected is None else expected
     assert {key: sent.get(key) for key in expected} == expected
 
@@ -390,7 +390,7 @@ def test_what_says_nothing_is_left_out_everywhere(kind: Protocol) -> None:
         "logprobs": False, "frequency_penalty": 0, "presence_penalty": 0.0, "response_format": {"type": "text"},
         "store": False, "metadata": {"job": "x"}, "parallel_tool_calls": True, "tools": [],
     }  # fmt: skip
-    sent = ADAPTERS[kind].payload({"messages": [HELLO]} | neutral, MODEL)
+    sent = ADAPTERS[kind].prepare({"messages": [HELLO]} | neutral, MODEL).payload
     assert "stream" not in sent
     assert "auto" not in sent.values()
 
@@ -408,7 +408,7 @@ def test_what_says_nothing_is_left_out_everywhere(kind: Protocol) -> None:
 )
 def test_the_cap_has_the_name_that_the_host_knows(host: str, key: str) -> None:
     adapter = adapter_for(Provider("p", OPENAI, f"https://{host}/v1"))
-    sent = adapter.payload({"messages": [HELLO], "max_tokens": 3}, MODEL)
+    sent = adapter.prepare({"messages": [HELLO], "max_tokens": 3}, MODEL).payload
     assert {name: sent[name] for name in ("max_tokens", "max_completion_tokens") if name in sent} == {key: 3}
 
 
@@ -449,7 +449,7 @@ def test_googles_model_stands_in_the_path(wire: str, path: str) -> None:
 )
 def test_messages_of_no_known_shape_are_named_and_never_quoted(kind: Protocol, messages: list[Any]) -> None:
     with pytest.raises(UnsupportedParameter, match=r"^messages"):
-        ADAPTERS[kind].payload({"messages": messages}, MODEL)
+        ADAPTERS[kind].prepare({"messages": messages}, MODEL)
 
 
 @pytest.mark.parametrize("kind", [ANTHROPIC, GOOGLE])
@@ -466,7 +466,7 @@ def test_messages_of_no_known_shape_are_named_and_never_quoted(kind: Protocol, m
 )
 def test_settings_of_no_known_shape_are_named(kind: Protocol, said: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedParameter, match=rf"^{list(said)[-1]}"):
-        ADAPTERS[kind].payload({"messages": [HELLO]} | said, MODEL)
+        ADAPTERS[kind].prepare({"messages": [HELLO]} | said, MODEL)
 
 
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────
@@ -547,7 +547,7 @@ def test_a_tool_call_is_read_in_openais_form(kind: Protocol) -> None:
 
 def test_a_tool_call_of_google_comes_back_to_it_with_its_signature() -> None:
     message = ADAPTERS[GOOGLE].read(CALLS[GOOGLE], MODEL, created=1).response["choices"][0]["message"]
-    sent = ADAPTERS[GOOGLE].payload({"messages": [HELLO, message, RESULT]}, MODEL)
+    sent = ADAPTERS[GOOGLE].prepare({"messages": [HELLO, message, RESULT]}, MODEL).payload
     assert sent["contents"][1]["parts"] == [
         {"functionCall": {"name": "weather", "args": {"town": "Ulm"}}, "thoughtSignature": "CpwBAVSoXO4"}
     ]

@@ -301,15 +301,15 @@ def test_cache_control_reaches_anthropic_wherever_it_stands() -> None:
 def test_the_cap_keeps_the_users_word_but_where_the_host_is_known(base_url: str, given: str | None, field: str) -> None:
     adapter = adapter_for(Provider("p", Protocol.OPENAI, base_url))
     body = {"messages": [HELLO]} | ({} if given is None else {given: 5})
-    payload = adapter.payload(body, model(Protocol.OPENAI))
+    payload = adapter.prepare(body, model(Protocol.OPENAI)).payload
     assert {"max_tokens", "max_completion_tokens"} & payload.keys() == {field}
 
 
 def test_the_fleet_names_the_cap_for_a_provider_or_a_model() -> None:
     adapter = adapter_for(Provider("p", Protocol.OPENAI, "https://gateway.test", cap_field="max_completion_tokens"))
     body = {"messages": [HELLO], "max_tokens": 5}
-    assert "max_completion_tokens" in adapter.payload(body, model(Protocol.OPENAI))
-    assert "max_tokens" in adapter.payload(body, model(Protocol.OPENAI, cap_field="max_tokens"))
+    assert "max_completion_tokens" in adapter.prepare(body, model(Protocol.OPENAI)).payload
+    assert "max_tokens" in adapter.prepare(body, model(Protocol.OPENAI, cap_field="max_tokens")).payload
 
 
 def test_a_cap_that_is_lowered_is_said_so() -> None:
@@ -320,7 +320,7 @@ def test_a_cap_that_is_lowered_is_said_so() -> None:
 def test_the_developer_role_is_system_where_a_server_may_not_know_it() -> None:
     body = {"messages": [{"role": "developer", "content": "Be kind."}, HELLO]}
     for base, role in (("https://api.openai.com/v1", "developer"), ("http://127.0.0.1:8000/v1", "system")):
-        payload = adapter_for(Provider("p", Protocol.OPENAI, base)).payload(body, model(Protocol.OPENAI))
+        payload = adapter_for(Provider("p", Protocol.OPENAI, base)).prepare(body, model(Protocol.OPENAI)).payload
         assert payload["messages"][0]["role"] == role
 
 
