@@ -41,6 +41,15 @@ the mean of one of these data sets after batches of others; with `UNNAMED_SPREAD
 length, lines, digits, capitals and question marks, each fitted on seven sets, predicted the eighth worse than the mean
 of the seven."""
 
+REASONING_SPREAD: Final = 0.5
+"""Standard deviation of the logarithm of a tier's mean reasoning between workloads, until several are known."""
+
+LEAST_REASONING: Final = 10.0
+"""Fewer tokens are as good as none."""
+
+SHAPE_SPREAD: Final = 0.3
+"""The same between shapes of a workload: the questions are of one kind."""
+
 ANSWER_SPREAD: Final = 1.0
 """Standard deviation of one answer's length around the mean, relative to the mean: 0.99 on 784 questions of GSM8K."""
 
@@ -86,7 +95,7 @@ class LengthRecord(NamedTuple):
 
 
 class ExpectedLength(NamedTuple):
-    """The expected tokens of an answer. ``spread`` is the relative standard deviation of a batch's mean text length."""
+    """The expected tokens of an answer. ``spread`` is the relative standard deviation of their mean in a batch."""
 
     tokens: float
     reasoning_tokens: float
@@ -137,6 +146,7 @@ class AnswerLengths:
     ) -> None:
         self._by_shape: dict[str, list[_Known]] = {}
         self._by_group: dict[LengthGroup, _Known] = {}
+        self._by_workload: dict[str, list[_Known]] = {}
         self._evidence = lru_cache(maxsize=KEPT_EVIDENCE)(self._weigh)
         reasoned: dict[str, list[LengthRecord]] = {}
         self._answers: Counter[str] = Counter()
@@ -146,9 +156,12 @@ class AnswerLengths:
             if len(alike) < GROUPS_EACH:
                 alike.append(known)
                 self._by_group[known.group] = known
+                self._by_workload.setdefault(known.group.workload, []).append(known)
                 self._answers[known.group.tier] += known.answers
                 reasoned.setdefault(known.group.tier, []).extend((records or {})[known.group])
+        self._repeated = frozenset(repeated)
         self._reasoning = {tier: _mean_reasoning(some) for tier, some in reasoned.items()}
+        self._reasoning_spread = {tier: self._between_workloads(tier) for tier in reasoned}
 
     def expected(self, case: RoutingCase, model: Model) -> ExpectedLength:
         """Return the expected length of an answer of ``model``. An embedding has no completion tokens."""
@@ -162,12 +175,16 @@ class AnswerLengths:
         tokens = math.exp((evidence.total + GUESS_SPREAD**-2 * guess) / weight)
         if query.max_tokens:
             tokens = min(tokens, query.max_tokens)
-        spread = math.sqrt(math.expm1(1.0 / weight + evidence.next_variance))
+        text_spread = math.sqrt(math.expm1(1.0 / weight + evidence.next_variance))
         known = bool(own.workload) and own in self._by_group
-        return ExpectedLength(tokens, self._reasoning_tokens(own, query, model), spread, known)
+        reasoning, reasoning_spread = self._reasons(own, query, model)
+        spread = math.hypot(tokens * text_spread, reasoning * reasoning_spread) / (tokens + reasoning)
+        return ExpectedLength(tokens, reasoning, spread, known)
 
     def _weigh(self, own: LengthGroup) -> _Evidence:
-        alike = self._by_shape.get(own.shape, ())
+        alike = list(self._by_shape.get(own.shape, ()))
+        if own.workload and not any(known.group.workload == own.workload for known in alike):
+            alike += self._by_workload.get(own.workload, ())  # in other shapes: as near as other workloads in its own
         of_workload = [self._by_group.get(own._replace(tier=tier)) for tier in self._reasoning]
         means = [known.mean for known in of_workload if known is not None]
         tier_variance = max(TIER_SPREAD**2, pvariance(means) if len(means) > 1 else 0.0)
@@ -175,9 +192,9 @@ class AnswerLengths:
         weight = total = 0.0
         next_variance = _b0(own) ** 2
         for known in alike:
-            tier, workload, _ = known.group
+            tier, workload, shape = known.group
             apart, groups = (0.0, 1) if tier == own.tier else (tier_variance, other_tiers)
-            if workload == own.workload:
+            if shape == own.shape and workload == own.workload:
                 if tier == own.tier or own not in self._by_group:
                     next_variance = known.next_variance
             else:
@@ -217,12 +234,27 @@ class AnswerLengths:
         """Return the lengths stored by `of_shapes`."""
         return cls({LengthGroup(*row[:3]): [LengthRecord(*row[3:])] for row in rows})
 
-    def _reasoning_tokens(self, own: LengthGroup, query: Query, model: Model) -> float:
-        """Return the reasoning tokens by earlier answers of the group, else of the tier, else the usual number at the
-        model's effort."""
+    def _reasons(self, own: LengthGroup, query: Query, model: Model) -> tuple[float, float]:
+        """Return the reasoning tokens, and the standard deviation of their logarithm in the next batch.
+
+        They are those of the tier's earlier answers of the group, else of its workload in other shapes, else of all, or
+        the usual number at the model's effort.
+        """
+        between = self._reasoning_spread.get(own.tier, REASONING_SPREAD)
         if (known := self._by_group.get(own)) is not None:
-            return known.reasoning_tokens
-        return self._reasoning.get(own.tier, 0.0 if query.effort is not None else model.usual_reasoning_tokens)
+            is_alike = bool(own.workload) or own in self._repeated
+            return known.reasoning_tokens, BATCH_SPREAD if is_alike else between
+        others = [other for other in self._by_workload.get(own.workload, ()) if other.group.tier == own.tier]
+        if own.workload and others:
+            answers = sum(other.answers for other in others)
+            return sum(other.answers * other.reasoning_tokens for other in others) / answers, SHAPE_SPREAD
+        usual = 0.0 if query.effort is not None else model.usual_reasoning_tokens
+        return self._reasoning.get(own.tier, usual), between
+
+    def _between_workloads(self, tier: str) -> float:
+        known = [group.reasoning_tokens for group in self._by_group.values() if group.group.tier == tier]
+        logs = [math.log(max(tokens, LEAST_REASONING)) for tokens in known]
+        return math.sqrt((2 * REASONING_SPREAD**2 + len(logs) * pvariance(logs)) / (2 + len(logs)))
 
 
 UNKNOWN_LENGTHS: Final = AnswerLengths()

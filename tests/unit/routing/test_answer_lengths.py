@@ -16,6 +16,7 @@ from routing.answer_lengths import (
     LEAST_CAP,
     UNNAMED_CAP_TIMES,
     AnswerLengths,
+    ExpectedLength,
     LengthGroup,
     LengthRecord,
 )
@@ -120,6 +121,26 @@ def test_batches_of_the_same_file_narrow_it_although_no_workload_names_them() ->
 
     assert spread(*[100.0] * 15, repeated=[group]) < 0.3 < 0.9 < spread(*[100.0] * 15)
     assert spread(*[30.0, 300.0] * 7, repeated=[group]) > 0.9
+
+
+def test_a_workload_keeps_its_reasoning_in_another_shape() -> None:
+    kinds = {"arith": (100.0, 460.0), "ticket": (4.0, 150.0), "tides": (125.0, 220.0)}
+    lengths = AnswerLengths(
+        {LengthGroup("large", name, ""): [LengthRecord(*means, 200)] for name, means in kinds.items()}
+    )
+    model = FLEET.deployments("large")[0]
+
+    def expected(workload: str, max_tokens: int | None = None) -> ExpectedLength:
+        query = Query("What is 6 times 7?", workload=workload, max_tokens=max_tokens)
+        return lengths.expected(CONTEXT.analyze(query), model)
+
+    same, capped, other = expected("arith"), expected("arith", 1500), expected("another")
+    assert (same.reasoning_tokens, capped.reasoning_tokens) == (460.0, 460.0)
+    assert other.reasoning_tokens == pytest.approx((460 + 150 + 220) / 3), "that of the tier"
+    assert same.spread < capped.spread < other.spread < 0.5, (
+        "the tier's reasoning is known, the text is short beside it"
+    )
+    assert TEXT_TOKENS < capped.tokens < same.tokens, "the workload's answers count, as far as shapes are alike"
 
 
 @pytest.mark.skipif(not list(DATA.glob("*_outcomes.jsonl")), reason="set POINTSMAN_DATA to the recorded outcomes")
