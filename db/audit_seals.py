@@ -117,7 +117,7 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
         decisions += len(link.ids)
         expected = hashlib.sha256(known + ",".join(map(str, link.ids)).encode() + link.row_hashes).digest()
         if link.place != count:
-            findings.append(SealFinding(f"seal {count} is gone"))
+            findings.append(SealFinding(f"seal {count} is missing"))
             count = link.place
         elif link.hash != expected:
             findings.append(

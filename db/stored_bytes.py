@@ -33,7 +33,7 @@ class NoRoomForBatch(Exception):
     """The tenant's quota of stored bytes has no room for the batch: it needs more than the bytes ``left`` of it."""
 
     def __init__(self, left: int) -> None:
-        super().__init__(f"{left} bytes are left of the tenant's quota")
+        super().__init__(f"the tenant's quota has {left} bytes left")
         self.left = left
 
 

@@ -136,7 +136,7 @@ class Tenants(Statements):
         if not made and identity is None:
             raise TooManyKeys
         if not made:
-            raise IdentityTaken(f"{identity} has access already")
+            raise IdentityTaken(f"{identity} already has access")
         await self.renew_own_day_budgets()
         return key
 

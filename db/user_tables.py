@@ -98,7 +98,7 @@ def _libpq(url: str) -> str:
     try:
         return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     except Exception as error:  # its text quotes the URL, with the password
-        raise UserDatabaseError("its address is not a postgresql:// URL") from error
+        raise UserDatabaseError("the address is not a postgresql:// URL") from error
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _as_user_error() -> Iterator[None]:
     except psycopg.Error as error:
         state = error.sqlstate or ""
         if state.startswith(_SYNTAX_OR_NAME):
-            raise UserDatabaseError(f"it refuses a statement: {error.diag.message_primary}") from error
+            raise UserDatabaseError(f"the database refuses a statement: {error.diag.message_primary}") from error
         if isinstance(error, psycopg.OperationalError):
-            raise UserDatabaseError("it cannot be reached, or refuses the login") from error
-        raise UserDatabaseError(f"it refuses a statement (SQLSTATE {state})") from error
+            raise UserDatabaseError("the database cannot be reached, or refuses the login") from error
+        raise UserDatabaseError(f"the database refuses a statement (SQLSTATE {state})") from error

@@ -1,4 +1,4 @@
-"""A request of OpenAI's Embeddings API: checked, and kept as it is.
+"""A request of OpenAI's Embeddings API: checked, and stored unchanged.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings/create
 """
@@ -9,19 +9,19 @@ from typing import Any, Final
 from endpoints.endpoint import InvalidField
 
 MAX_INPUTS: Final = 2048
-"""Of one request, as at OpenAI."""
+"""Maximum inputs of one request, as at OpenAI."""
 MAX_DIMENSIONS: Final = 65_536
 MAX_TOKEN: Final = 2**31 - 1
 
 _USUAL_MOST_DIMENSIONS: Final = 3072
-"""Of a vector whose request names none: the most of the models in general use."""
+"""Dimensions of an embedding if the request names none: the maximum of the models in general use."""
 _BYTES_EACH: Final = {"float": 24, "base64": 16 / 3}
-"""JSON of one number at most: 17 digits, sign, point, exponent and comma; or four bytes in base64."""
+"""Maximum JSON bytes of one number: 17 digits, sign, point, exponent and comma; or four bytes in base64."""
 _INPUT_FIX: Final = 'Use text, or a list of texts: "input": ["...", "..."]'
 
 
 def check_embeddings(body: Mapping[str, Any]) -> None:
-    """Raises InvalidField for a value that no provider takes. Fields that are not OpenAI's are left to the adapter."""
+    """Raise InvalidField for a value that no provider accepts. Fields that are not OpenAI's are left to the adapter."""
     if "messages" in body:
         raise InvalidField("messages", "belongs to chat completions", _INPUT_FIX)
     _check_input(body.get("input"))
@@ -33,7 +33,7 @@ def check_embeddings(body: Mapping[str, Any]) -> None:
 
 
 def most_answer_bytes(body: Mapping[str, Any], inputs: int) -> int:
-    """How large the JSON of the answer to ``inputs`` can be; ``body`` is checked."""
+    """Return the maximum JSON bytes of the answer to ``inputs``. ``body`` is checked."""
     dimensions = body.get("dimensions") or _USUAL_MOST_DIMENSIONS
     return round(inputs * (dimensions * _BYTES_EACH[body.get("encoding_format") or "float"] + 100))
 
@@ -49,7 +49,7 @@ def _check_input(said: Any) -> None:
         _check_tokens(said, "input")
         return
     if len(said) > MAX_INPUTS:
-        raise InvalidField("input", f"{len(said):,} inputs: a request takes {MAX_INPUTS:,}", "Split the line")
+        raise InvalidField("input", f"has {len(said):,} inputs, but a request allows {MAX_INPUTS:,}", "Split the line")
     for index, each in enumerate(said):
         _check_one_of_many(each, f"input[{index}]", type(said[0]))
 
@@ -65,4 +65,4 @@ def _check_one_of_many(each: Any, path: str, kind: type) -> None:
 
 def _check_tokens(tokens: list[Any], path: str) -> None:
     if set(map(type, tokens)) != {int} or min(tokens) < 0 or max(tokens) > MAX_TOKEN:
-        raise InvalidField(path, "must hold texts, or numbers of tokens", _INPUT_FIX)
+        raise InvalidField(path, "must contain texts, or numbers of tokens", _INPUT_FIX)

@@ -1,4 +1,4 @@
-"""Which endpoints there are, and the error of what chat completions cannot express."""
+"""The supported endpoints, and the error for what chat completions cannot express."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 _WORD: Final = re.compile(r"[\w./:-]{1,30}")
-"""What a message may quote: keys of providers are longer, and so is what a prompt says."""
+"""A value that a message may quote. Keys of providers and texts of prompts are longer."""
 
 
 class Endpoint(StrEnum):
@@ -17,7 +17,7 @@ class Endpoint(StrEnum):
     RESPONSES = "/v1/responses"
     MESSAGES = "/v1/messages"
     EMBEDDINGS = "/v1/embeddings"
-    """No chat completion says the same: its requests are stored as they are, and answered by models of their own."""
+    """No chat completion is equivalent, so its requests are stored unchanged, and answered by embedding models."""
 
 
 class InvalidField(ValueError):
@@ -31,24 +31,24 @@ class InvalidField(ValueError):
 
 
 def unknown(value: Any) -> str:
-    """What is wrong with ``value``, which is none of those that are known."""
+    """Return the error in ``value``, which is not one of the known values."""
     return "missing" if value is None else f"unknown{quoted(value)}"
 
 
 def quoted(value: Any) -> str:
-    """``: "value"`` behind a message about it; "" for what is no single word."""
+    """Return ``: "value"`` for a message about it, or "" if it is not a single word."""
     return f': "{value}"' if isinstance(value, str) and _WORD.fullmatch(value) else ""
 
 
 def as_object(value: Any, field: str, fix: str) -> Mapping[str, Any]:
-    """``value``, a JSON object. Raises InvalidField."""
+    """Return ``value``, a JSON object. Raises InvalidField."""
     if not isinstance(value, dict):
         raise InvalidField(field, "must be a JSON object", fix)
     return value
 
 
 def text_at(fields: Mapping[str, Any], field: str, path: str) -> str:
-    """The text in ``field`` of the object at ``path``. Raises InvalidField."""
+    """Return the text in ``field`` of the object at ``path``. Raises InvalidField."""
     value = fields.get(field)
     if not isinstance(value, str):
         raise InvalidField(f"{path}.{field}", "missing" if value is None else "must be text", "Correct it")
@@ -56,17 +56,17 @@ def text_at(fields: Mapping[str, Any], field: str, path: str) -> str:
 
 
 def only(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Those of ``fields`` that are there and not null."""
+    """Return those of ``fields`` that are present and not null."""
     return {name: fields[name] for name in names if fields.get(name) is not None}
 
 
 def simplest(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """The content of a message of ``parts``: a single plain text as text."""
+    """Return the content of a message of ``parts``. A single plain text is returned as text."""
     return parts[0]["text"] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else parts
 
 
 def function_tools(value: Any, function: Callable[[Mapping[str, Any], str], dict[str, Any]]) -> dict[str, Any]:
-    """The field ``tools``; ``function`` reads the tool at a path. Raises InvalidField."""
+    """Return the field ``tools``. ``function`` reads the tool at a path. Raises InvalidField."""
     if not isinstance(value, list):
         raise InvalidField("tools", "must be a list of JSON objects", "Correct it, or omit it")
     tools = []
@@ -79,19 +79,19 @@ def function_tools(value: Any, function: Callable[[Mapping[str, Any], str], dict
 
 @dataclass(frozen=True, slots=True)
 class FieldTable:
-    """What becomes of each field of a request, but for those that make up its messages."""
+    """The treatment of each field of a request, except those of its messages."""
 
     in_messages: frozenset[str]
     refused: Mapping[str, tuple[str, str]]
-    """Fields that chat completions do not have: why they are refused, and the fix."""
+    """Fields that chat completions lack: why they are refused, and the fix."""
     neutral: Mapping[str, Sequence[Any]]
-    """Values of refused fields that say what holds anyway."""
+    """Values of refused fields that are equal to the default."""
     chat_names: Mapping[str, str]
-    """Fields of chat completions, the longer paths first, with their names here."""
+    """Fields of chat completions, longer paths first, with their names here."""
     translated: Mapping[str, Callable[[Any], dict[str, Any]]] = field(repr=False)
 
     def chat_body(self, body: Mapping[str, Any], messages: list[dict[str, Any]]) -> dict[str, Any]:
-        """``body`` in the words of chat completions; what is the same in both is passed on. Raises InvalidField."""
+        """Return ``body`` in the form of chat completions. Equal fields are passed on. Raises InvalidField."""
         chat: dict[str, Any] = {"messages": messages}
         for key, value in body.items():
             if value is None or key in self.in_messages or value in self.neutral.get(key, ()):

@@ -11,11 +11,12 @@ import orjson
 from endpoints.stored_answer import count_in, object_in, text_in
 
 _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
-"""By finish reason; any other is the use of a tool, or else the end of the turn: some servers say ``stop`` for both."""
+"""Stop reasons by finish reason. Any other is the use of a tool, or else the end of the turn, because some servers
+return ``stop`` for both."""
 
 
 def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """The message. ``name`` makes its id."""
+    """Return the message. ``name`` makes its id."""
     choice: Mapping[str, Any] = next(iter(completion.get("choices") or ()), {})
     said = choice.get("message") or {}
     calls = said.get("tool_calls") or ()
@@ -40,7 +41,8 @@ def message_object(completion: Mapping[str, Any], *, name: str) -> dict[str, Any
 
 
 def _arguments(function: Mapping[str, Any]) -> Any:
-    """The arguments of a call, which models write as JSON, as a rule; as text where they cannot be written again."""
+    """Return the arguments of a call, which models usually write as JSON. If they cannot be written again, return them
+    as text."""
     written = function.get("arguments") or "{}"
     try:
         given = orjson.loads(written)

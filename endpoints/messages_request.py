@@ -34,7 +34,7 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _translated(role: str, content: Any, path: str) -> list[dict[str, Any]]:
-    """The messages that one message becomes: each result of a tool is a message of its own, before the rest."""
+    """Return the messages that one message becomes: each tool result is a separate message, before the rest."""
     if isinstance(content, str):
         return [{"role": role, "content": content}]
     if not isinstance(content, list) or not content:
@@ -62,7 +62,7 @@ def _translated(role: str, content: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _plain(content: Any, path: str) -> str | list[dict[str, Any]]:
-    """The content of a system prompt or of a tool's result: text blocks alone."""
+    """Return the content of a system prompt or of a tool's result, which may contain only text blocks."""
     if isinstance(content, str):
         return content
     blocks = content if isinstance(content, list) else [None]
@@ -87,7 +87,7 @@ def _part(block: Mapping[str, Any], path: str) -> dict[str, Any]:
         case "image" | "document", _:
             raise InvalidField(f"{path}.source", "cannot be sent from there", "Send the data as base64")
         case "thinking" | "redacted_thinking", _:
-            raise InvalidField(f"{path}.type", "chat completions take no thinking blocks", "Leave the block out")
+            raise InvalidField(f"{path}.type", "chat completions take no thinking blocks", "Remove the block")
         case _:
             raise InvalidField(f"{path}.type", "chat completions have no such block", _BLOCK_FIX)
 
@@ -163,5 +163,5 @@ FIELDS: Final = FieldTable(
 
 
 def chat_body_of_messages(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` as a body of chat completions. Raises InvalidField."""
+    """Return ``body`` as a body of chat completions. Raises InvalidField."""
     return FIELDS.chat_body(body, _messages(body))

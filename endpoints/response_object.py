@@ -9,11 +9,12 @@ from typing import Any, Final
 from endpoints.stored_answer import count_in, object_in, text_in
 
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""By finish reason: why an answer is not whole."""
+"""Why an answer is incomplete, by finish reason."""
 
 
 def response_object(completion: Mapping[str, Any], asked: Mapping[str, Any], *, name: str) -> dict[str, Any]:
-    """The object. ``asked`` is the stored chat body, {} once it is purged; ``name`` makes the ids of its parts."""
+    """Return the object. ``asked`` is the stored chat body, or {} once it is purged. ``name`` makes the ids of its
+    parts."""
     choice: Mapping[str, Any] = next(iter(completion.get("choices") or ()), {})
     why = _INCOMPLETE.get(str(choice.get("finish_reason")))
     status = "completed" if why is None else "incomplete"

@@ -57,7 +57,7 @@ def _add_item(item: Mapping[str, Any], path: str, messages: list[dict[str, Any]]
 
 
 def _content(content: Any, path: str) -> str | list[dict[str, Any]]:
-    """The content of a message: text or parts."""
+    """Return the content of a message: text or parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:
@@ -177,5 +177,5 @@ FIELDS: Final = FieldTable(
 
 
 def chat_body_of_response(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` as a body of chat completions. Raises InvalidField."""
+    """Return ``body`` as a body of chat completions. Raises InvalidField."""
     return FIELDS.chat_body(body, _messages(body))

@@ -1,4 +1,5 @@
-"""From each endpoint's request to chat completions, and from the stored answer to each endpoint's object."""
+"""Translation from each endpoint's request to chat completions, and from the stored answer to each endpoint's
+object."""
 
 from collections.abc import Mapping
 from typing import Any, Final, assert_never
@@ -13,7 +14,7 @@ from endpoints.responses_request import chat_body_of_response
 
 
 def stored_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
-    """``body``, written for ``endpoint``, as it is stored: a body of chat completions, or of embeddings.
+    """Return ``body``, written for ``endpoint``, in its stored form: a body of chat completions, or of embeddings.
 
     Raises InvalidField.
     """
@@ -34,7 +35,7 @@ def stored_body(endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
 def answer_object(
     endpoint: Endpoint, completion: Mapping[str, Any], asked: Mapping[str, Any], *, name: str
 ) -> Mapping[str, Any]:
-    """The answer as ``endpoint`` returns it. ``asked`` is the stored chat body; ``name`` makes ids in the object."""
+    """Return the answer in ``endpoint``'s form. ``asked`` is the stored chat body. ``name`` makes ids in the object."""
     match endpoint:
         case Endpoint.CHAT | Endpoint.EMBEDDINGS:
             return completion
@@ -47,7 +48,7 @@ def answer_object(
 
 
 def field_name(endpoint: Endpoint, field: str) -> str:
-    """What ``endpoint`` calls a field of the chat body that its request was translated to."""
+    """Return ``endpoint``'s name for a field of the chat body that its request was translated to."""
     if endpoint is not Endpoint.CHAT and field.startswith("messages["):
         field = "messages"  # the place differs: a system prompt becomes a message, and one message can become several
     for chat, name in _CHAT_NAMES.get(endpoint, {}).items():

@@ -1,1 +1,1 @@
-"""The only HTTP clients of the project: one adapter per protocol. Imports only ``routing`` of ours."""
+"""The only HTTP clients of the project, with one adapter per protocol. Imports only ``routing`` of our packages."""

@@ -1,4 +1,4 @@
-"""What a complete answer of a provider means: a completion, or a failure with its class and its waits."""
+"""The meaning of a provider's complete response: a completion, or a failure with its class and its waits."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +21,7 @@ from routing.outcome import NO_NOTICE, Completion, Failure, FailureKind, Outcome
 from routing.price import STANDARD_SERVICE_TIERS
 
 _MOST_NAME_CHARS: Final = 200
-"""Of the name of the model that answered, which is compared and kept."""
+"""Maximum characters of the name of the answering model, which is compared and stored."""
 
 
 def read_outcome(
@@ -35,9 +35,9 @@ def read_outcome(
     asked: bytes | None,
     asked_tier: str | None = None,
 ) -> Outcome:
-    """What ``answer``, the JSON of a body that came with ``status``, is. ``now`` is in Unix seconds.
+    """Return the outcome in ``answer``, the JSON of a body that came with ``status``. ``now`` is in Unix seconds.
 
-    ``asked`` is the request, None where it is not at hand; ``asked_tier`` the service tier that it asked for.
+    ``asked`` is the request, or None if it is not available. ``asked_tier`` is the service tier that it requested.
     """
     if kind_of_status(status) is not None or is_error(answer):
         users = asked and asked.replace(b'"model":%b' % orjson.dumps(model.model), b"")
@@ -63,15 +63,15 @@ def read_outcome(
 
 
 def _named_tier(headers: Mapping[str, str]) -> str | None:
-    """The service tier in Google's header, which alone names it; None for the standard tier."""
+    """Return the service tier in Google's header, the only place that names it. None for the standard tier."""
     found = code(headers.get("x-gemini-service-tier", "").lower())
     return None if found in STANDARD_SERVICE_TIERS else found
 
 
 def _without_capacity(failure: Failure) -> Failure:
-    """``failure`` of a flex call: where the lane has no capacity, it says nothing of the deployment.
+    """Return ``failure`` of a flex call. If the lane has no capacity, it says nothing about the deployment.
 
-    OpenAI: 429 "resource unavailable", Groq: 498, Google: 503. A 429 by the account's own limits stays one.
+    OpenAI: 429 "resource unavailable", Groq: 498, Google: 503. A 429 by the account's own limits is not changed.
     """
     if failure.kind is not FailureKind.OVERLOADED and (
         failure.kind is not FailureKind.RATE_LIMITED or failure.cause in _OWN_LIMITS
@@ -81,7 +81,7 @@ def _without_capacity(failure: Failure) -> Failure:
 
 
 _OWN_LIMITS: Final = frozenset({"rate_limit_exceeded", "RateLimitReached", "RESOURCE_EXHAUSTED", "rate_limit_error"})
-"""Codes of a 429 that is about the account's requests or tokens."""
+"""Codes of a 429 about the account's requests or tokens."""
 
 
 _OF_LIMITS: Final = frozenset({FailureKind.RATE_LIMITED, FailureKind.OVERLOADED})
@@ -96,9 +96,9 @@ def read_failure(
     now: float,
     asked: bytes | None = b"",
 ) -> Failure:
-    """The failure that ``answer`` is: by its words, its ``status``, and what the ``headers`` say of a wait.
+    """Return the failure in ``answer``: by its words, its ``status``, and the wait in its ``headers``.
 
-    ``asked`` is the request, as far as a user wrote it; None where it is not at hand.
+    ``asked`` is the user's part of the request, or None if it is not available.
     """
     complaint = adapter.parse_error(status, answer, asked)
     # The prose of another error may quote the request, and a wait in it would rest the deployment for all.
@@ -124,12 +124,12 @@ def read_failure(
 
 
 def broken_body(error: InvalidResponse) -> Failure:
-    """The failure of a 200 that is not what the protocol promises."""
+    """Return the failure of a 200 that violates the protocol."""
     return Failure(FailureKind.BROKEN_BODY, str(error), usage=error.usage, cause=error.cause)
 
 
 def encode(payload: Mapping[str, Any]) -> bytes:
-    """``payload`` as JSON. Raises UnsupportedParameter."""
+    """Return ``payload`` as JSON. Raises UnsupportedParameter."""
     try:
         return orjson.dumps(payload)
     except orjson.JSONEncodeError as error:
@@ -138,7 +138,7 @@ def encode(payload: Mapping[str, Any]) -> bytes:
 
 
 def decode(content: bytes) -> Any:
-    """The JSON in ``content``. Raises InvalidResponse."""
+    """Return the JSON in ``content``. Raises InvalidResponse."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -147,7 +147,7 @@ def decode(content: bytes) -> Any:
 
 
 def _read_safely(adapter: Adapter, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
-    """What ``adapter`` reads. An answer that no reader foresaw is a broken body, never an error of a worker."""
+    """Return what ``adapter`` reads. An unforeseen answer is a broken body, never an error of a worker."""
     try:
         return adapter.read(answer, model, created=created)
     except ProviderError:

@@ -1,5 +1,5 @@
-"""What a call is billed at where the deployment's own price does not tell: another model answered, or the provider
-gives a figure of its own."""
+"""The cost of a call that the deployment's price does not give: another model answered, or the provider reports its own
+figure."""
 
 import re
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from routing.model_name import plain_name
 from routing.price import Price
 
 DIFFERENCE: Final = 0.01
-"""A provider's figure that differs by more than this share is an alert."""
+"""A provider's figure that differs by more than this share causes an alert."""
 
 MOST_USD: Final = 1e6
-"""A cost of one call above this is not believed."""
+"""A higher cost of one call is rejected as an error."""
 
 _LEAST_USD: Final = 1e-6
 
 _OWN_NAMES: Final = (".azure.com", ".azure.us", ".azure-api.net")
-"""Where the name of a deployment is the user's own, and the answer names the model behind it."""
+"""Hosts where the name of a deployment is the user's own, and the answer names the model behind it."""
 
 _SHOWN: Final = re.compile(r"[\w.:/@+-]{1,80}")
 
@@ -32,7 +32,7 @@ def differs(computed_usd: float, reported_usd: float) -> bool:
 
 
 def cost_in_headers(headers: Mapping[str, str]) -> float | None:
-    """The cost that a LiteLLM proxy states of a call, in US dollars; None where there is none above 0."""
+    """Return the cost of a call that a LiteLLM proxy states, in US dollars. None if there is none above 0."""
     try:
         usd = float(headers.get("x-litellm-response-cost", 0.0))  # not from a text: nearly no response has it
     except ValueError:
@@ -41,9 +41,9 @@ def cost_in_headers(headers: Mapping[str, str]) -> float | None:
 
 
 def answered_by_another(model: Model, answered: str, provider: Provider) -> str | None:
-    """The name of the model that answered instead of ``model``; None where it is the same, or where that is not known.
+    """Return the model that answered instead of ``model``, or None if it is the same, or unknown.
 
-    A snapshot's date, a publisher's prefix and the like do not make another model of it.
+    Differences such as a snapshot's date or a publisher's prefix do not make another model.
     """
     host = f".{urlsplit(provider.base_url).hostname or ''}"
     if answered == model.model or not answered or model.price.is_free or host.endswith(_OWN_NAMES):
@@ -54,7 +54,7 @@ def answered_by_another(model: Model, answered: str, provider: Provider) -> str 
 
 
 def price_as_answered(model: Model, answered: str, provider: Provider) -> tuple[Price, str]:
-    """The price of the model that answered where the table has one, else that of ``model``; and a note."""
+    """Return the price of the model that answered if the table has one, else that of ``model``; and a note."""
     shown = answered if _SHOWN.fullmatch(answered) else "another model"
     try:
         price = look_up(

@@ -1,4 +1,4 @@
-"""Sending: one call to one deployment, and what became of it."""
+"""Sends one call to one deployment, and returns its outcome."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ _LOG_EVERY_S: Final = 60.0
 _MOST_REMEMBERED: Final = 1000
 _REFUSING: Final = frozenset({FailureKind.UNSUPPORTED, FailureKind.REJECTED, FailureKind.MALFORMED})
 _PLAIN: Final = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "user"})
-"""Fields beside which every model takes what else it takes."""
+"""Fields that every model accepts together with anything else it accepts."""
 _BAD_VALUES: Final = frozenset(
     {
         "invalid_value",
@@ -51,9 +51,9 @@ _BAD_VALUES: Final = frozenset(
         "decimal_below_min_value",
     }
 )
-"""Codes that refuse what a user wrote into a field, not the field."""
+"""Codes that refuse a value that a user wrote into a field, not the field."""
 _BILLED_BESIDE: Final = ("tool_calls", "reasoning_content", "reasoning")
-"""What else of a message was generated, beside its text."""
+"""Parts of a message other than its text that were also generated."""
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "apim-request-id")
 _LONGEST_ID: Final = 200
 
@@ -73,20 +73,20 @@ def adapter_for(provider: Provider) -> Adapter:
 
 @dataclass(slots=True)
 class _PartialResponse:
-    """What has come of the response so far, for the case that the rest does not come."""
+    """The part of the response received so far, in case the rest does not arrive."""
 
     status: int | None = None
     request_id: str | None = None
     quota: Quota | None = None
     payload: Mapping[str, Any] | None = None
-    """What it answers."""
+    """The request that it answers."""
 
 
 class ProviderClient:
     """All connections to the providers of ``fleet``, for one event loop.
 
-    A key is read from ``environ`` when it is sent, and kept nowhere. ``transport`` is an httpx transport that all
-    providers share, instead of one for each. ``clock`` gives seconds that only go forward, ``now`` Unix seconds.
+    A key is read from ``environ`` when it is sent, and stored nowhere. ``transport`` is an httpx transport that all
+    providers share, instead of one for each. ``clock`` gives seconds that only increase, ``now`` Unix seconds.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class ProviderClient:
         }
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
         self._urls: dict[str, tuple[httpx.URL, str]] = {}
-        """By deployment: where its calls go, and the host as its header names it."""
+        """By deployment: the destination of its calls, and the host as its header names it."""
         self._others: dict[tuple[str, str], str | None] = {}
-        """By deployment and name in an answer: the model that answered instead, if one did."""
+        """By deployment and name in an answer: the model that answered instead, or None."""
         self._refused: dict[str, frozenset[str]] = {}
         """By deployment: fields that it refuses, which are left out."""
         self._logged: dict[tuple[str, FailureKind, str | None, str | None], tuple[int, float]] = {}
@@ -127,13 +127,13 @@ class ProviderClient:
         call_id: int | None = None,
         added: frozenset[str] = frozenset(),
     ) -> Outcome:
-        """Ask ``model`` once. ``body`` is OpenAI's, of a chat or of embeddings; ``added`` are not the user's fields.
+        """Call ``model`` once. ``body`` is OpenAI's, of a chat or of embeddings; ``added`` are not the user's fields.
 
-        A refusal of what is not the user's (an added field, the name of the cap) is not an answer to the user: it is
-        free, and the request is sent once more without it. So it is without a field of sampling, with a note.
+        If the provider refuses a part that is not the user's (an added field, the name of the cap), which is free, the
+        request is sent again without it. A refused field of sampling is also left out, with a note.
 
-        Raises nothing for a fault of the provider or the network: that is a `Failure`. It takes no
-        longer than the deadline (the provider's, if none is given), headers and body together.
+        A fault of the provider or the network is a `Failure` and raises nothing. The call takes no longer than the
+        deadline (the provider's, if none is given), headers and body together.
         """
         provider = self._fleet.providers[model.provider]
         started = self._clock()
@@ -154,7 +154,7 @@ class ProviderClient:
                     received = _PartialResponse()  # the refusal says nothing of what becomes of the other request
                     outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
         except TimeoutError:
-            outcome = _too_late(received, f"no whole answer within {deadline_s:g} s")
+            outcome = _too_late(received, f"no complete answer within {deadline_s:g} s")
         except TRANSPORT_ERRORS as error:
             outcome = _broken_off(received, error)
         except InvalidResponse as error:
@@ -176,25 +176,25 @@ class ProviderClient:
         return outcome
 
     async def probe(self, name: str, *, deadline_s: float = 15.0) -> Failure | None:
-        """Asks the provider ``name`` for its list of models, which costs nothing. None where it gives one.
+        """Request the list of models from the provider ``name``, which is free. Return None on success.
 
-        The way is that of the calls: proxy, certificates and key.
+        It uses the proxy, certificates and key of the calls.
         """
         received = _PartialResponse()
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._probe(self._connections[name], deadline_s=deadline_s, received=received)
         except TimeoutError:
-            return _too_late(received, f"no whole answer within {deadline_s:g} s")
+            return _too_late(received, f"no complete answer within {deadline_s:g} s")
         except TRANSPORT_ERRORS as error:
             return _broken_off(received, error)
 
     def refused_fields(self, model: Model) -> frozenset[str]:
-        """The fields that ``model`` is known to refuse."""
+        """Return the fields that ``model`` is known to refuse."""
         return self._refused.get(model.name, frozenset())
 
     def _without_refused(self, model: Model, body: Mapping[str, Any], added: frozenset[str]) -> Mapping[str, Any]:
-        """``body`` without those of the ``added`` fields, and of the fields of sampling, that ``model`` refuses."""
+        """Return ``body`` without the ``added`` fields and the fields of sampling that ``model`` refuses."""
         refused = self._refused.get(model.name)
         if refused is None or not (found := may_be_left_out(refused, body, added)):
             return body
@@ -208,11 +208,10 @@ class ProviderClient:
         added: frozenset[str],
         sent: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
-        """What to send once more, where ``failure`` refuses what may be left out of what was ``sent``; else None.
+        """Return what to send again if ``failure`` refuses an optional field of what was ``sent``, else None.
 
-        What is learned holds for other users' requests: so nothing is, where the user speaks of the field or of a
-        refusal, which the provider may have quoted; and no field is, where another field of the user may be why it is
-        refused.
+        What is learned applies to other users' requests. So nothing is learned if the user's text mentions the field or
+        a refusal, which the provider may have quoted, or if another field of the user may be the reason.
         """
         param = failure.param
         if failure.kind not in _REFUSING or param is None or (param in OTHER_CAP and failure.cause in _BAD_VALUES):
@@ -241,7 +240,7 @@ class ProviderClient:
             log.warning("parameter_refused", deployment=model.name, param=min(params), fix=fix)
 
     def as_billed(self, model: Model, completion: Completion) -> Completion:
-        """``completion`` with its cost where the deployment's price does not give it, and notes."""
+        """Return ``completion`` with its cost if the deployment's price does not apply, and notes."""
         notes = list(completion.notes)
         provider = self._fleet.providers[model.provider]
         price = model.price
@@ -258,14 +257,15 @@ class ProviderClient:
         if (reported := completion.usage.reported_usd) is not None:
             computed = price.cost_usd(completion.usage) if cost_usd is None else cost_usd
             if differs(computed, reported):
-                notes.append(f"cost: the provider says ${reported:.9f}, the price table ${computed:.9f}")
+                notes.append(f"cost: the provider reports ${reported:.9f}, and the price table gives ${computed:.9f}")
                 log.warning("cost_differs", deployment=model.name, reported_usd=reported, computed_usd=computed)
         if cost_usd is None and len(notes) == len(completion.notes):
             return completion
         return completion._replace(cost_usd=cost_usd, notes=tuple(notes))
 
     def log_failure(self, model: Model, failure: Failure) -> None:
-        """Logs a failure with its cause; one of a kind of a deployment once a minute, with how many there were."""
+        """Log a failure with its cause. Failures of one kind and deployment are logged once a minute, with their
+        number."""
         key = (model.name, failure.kind, failure.cause, failure.param)
         now = self._clock()
         count, since = self._logged.get(key, (0, float("-inf")))
@@ -287,7 +287,7 @@ class ProviderClient:
         )
 
     def batch_api(self, model: Model) -> ProviderBatchApi:
-        """The batch API of a deployment, over the connections of its calls."""
+        """Return the batch API of a deployment, over the connections of its calls."""
         connection = self._connections[model.provider]
         http = BatchHttp(connection, now=self._now)
         outcomes = BatchOutcomes(model, connection.adapter, self, now=self._now)
@@ -427,18 +427,19 @@ class ProviderClient:
 
 
 def _is_unsupported(failure: Failure) -> bool:
-    """Whether it refuses a field as such."""
+    """Whether it refuses the field itself."""
     return failure.kind is FailureKind.UNSUPPORTED and failure.cause not in _BAD_VALUES
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    """What the provider calls the request; of several names the one that is listed first."""
+    """Return the provider's id of the request. If there are several, the first listed one."""
     found = next((found for name in _REQUEST_IDS if (found := headers.get(name))), None)
     return None if found is None else found[:_LONGEST_ID]
 
 
 def _worst_usage(content: bytes, completion: Completion) -> Usage:
-    """For an answer that does not say what it took, or half of it: 2 bytes a token, more than nearly all texts take."""
+    """Return the maximum usage of an answer with an incomplete usage: 2 bytes per token, more than almost all texts
+    take."""
     usage, said = completion.usage, len(completion.text)
     message = as_dict(as_dict(next(iter(as_list(completion.response.get("choices"))), None)).get("message"))
     said += sum(len(encode({"": message[key]})) for key in _BILLED_BESIDE if message.get(key))
@@ -449,13 +450,13 @@ def _worst_usage(content: bytes, completion: Completion) -> Usage:
 
 
 def _too_late(received: _PartialResponse, message: str) -> Failure:
-    """The failure of a call that the deadline ended; an error whose status has come is that error."""
+    """Return the failure of a call that the deadline ended. If the status of an error has arrived, it is that error."""
     kind = None if received.status is None else kind_of_status(received.status)
     return Failure(kind or FailureKind.UNKNOWN, message, cause=Cause.DEADLINE.value)
 
 
 def _broken_off(received: _PartialResponse, error: BaseException) -> Failure:
-    """The failure of a call whose transport failed: before the status, or in the body that belongs to it."""
+    """Return the failure of a call with a broken connection: before the status, or in the body that belongs to it."""
     cause = cause_of(error).value
     if received.status is None:
         return Failure(kind_of(error), cause, cause=cause)

@@ -1,4 +1,4 @@
-"""Which kind of failure a status or a broken connection is."""
+"""The kind of failure of a status or a broken connection."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,7 +8,7 @@ from routing.outcome import FailureKind
 
 
 def kind_of(error: BaseException) -> FailureKind:
-    """NEVER_SENT if the request cannot have left, else UNKNOWN."""
+    """Return NEVER_SENT if the request cannot have been sent, else UNKNOWN."""
     return FailureKind.NEVER_SENT if was_never_sent(error) else FailureKind.UNKNOWN
 
 
@@ -28,13 +28,14 @@ STATUSES: Final[Mapping[int, FailureKind]] = {
     503: FailureKind.OVERLOADED,
     529: FailureKind.OVERLOADED,  # Anthropic
 }
-"""What a status says alone. Any other 3xx is not found, 4xx rejected, 5xx a server error."""
+"""Kinds by status alone. Any other 3xx is not found, 4xx rejected, 5xx a server error."""
 
 
 def kind_of_status(status: int) -> FailureKind | None:
-    """None for success. A redirect is NOT_FOUND: it is not followed, fix: correct ``base_url``.
+    """Return the kind, or None for success. A redirect is NOT_FOUND, because it is not followed. fix: correct
+    ``base_url``.
 
-    403 without a code is REJECTED: a firewall before the provider answers one prompt with it, and a key that lost its
+    A 403 without a code is REJECTED: a firewall before the provider answers one prompt with it, and a key that lost its
     rights gets a code.
     """
     if 200 <= status < 300:

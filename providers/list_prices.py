@@ -1,7 +1,7 @@
-"""The price of a model by name, from the table that the pinned release of genai-prices carries.
+"""The price of a model by name, from the table of the pinned release of genai-prices.
 
-Nothing is fetched: the same release, model and day always give the same price, and its version
-names all three where they matter.
+Nothing is fetched. The same release, model and day always give the same price, and its version names all three if they
+matter.
 """
 
 from collections.abc import Iterator
@@ -20,20 +20,19 @@ from routing.price import STANDARD_SERVICE_TIERS, Price, PriceTier
 __all__ = ["UnknownPrice", "look_up"]
 
 _BY_BATCH: Final = {"processing": "batch"}
-"""The table's condition of a price at the provider's batch API."""
+"""The table's condition for a price at the provider's batch API."""
 
-_MEND: Final = "Give it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }."
+_MEND: Final = "State it: price = { input_usd_per_mtok = 0.25, output_usd_per_mtok = 2.0 }."
 
 
 def look_up(
     kind: Protocol, model: str, *, on: date, base_url: str = "", multiplier: float = 1.0, embeds: bool = False
 ) -> Price:
-    """The list price of ``model`` on the day ``on``, times ``multiplier``.
+    """Return the list price of ``model`` on the day ``on``, times ``multiplier``.
 
-    The provider is the one whose address ``base_url`` is (Groq's prices for Groq), else the one that
-    ``kind`` is named after. Prices that rise with the length of the prompt become `Price.tiers`. Of
-    prices that fall at certain hours the full one is taken. ``embeds``: its answers are vectors, which have no tokens
-    and need no price. Raises UnknownPrice.
+    The provider is the one with the address ``base_url`` (Groq's prices for Groq), else the one that ``kind`` is named
+    after. Prices that rise with the length of the prompt become `Price.tiers`. If prices are lower at certain hours,
+    the full price is used. ``embeds``: it is an embedding model, which needs no output price. Raises UnknownPrice.
     """
     found = _find(kind, model, base_url)
     prices, since = _on(found, on)
@@ -54,7 +53,7 @@ def _price(
     multiplier: float,
     without_output: Decimal | None = None,
 ) -> Price:
-    """``without_output`` is the price of the output where the table has none."""
+    """``without_output`` is the output price if the table has none."""
     fresh, completion = prices.input_mtok, without_output if prices.output_mtok is None else prices.output_mtok
     if fresh is None or completion is None:
         raise UnknownPrice(f"The table has no price per token for the {kind} model {model!r}. {_MEND}")
@@ -85,7 +84,7 @@ def _of(prices: types.ModelPrice, name: str) -> float | None:
 def _service_tiers(
     found: types.ModelInfo, kind: Protocol, model: str, *, on: date, version: str, multiplier: float
 ) -> Iterator[tuple[str, Price]]:
-    """The prices at the service tiers that the table has for the model on the day ``on``; its batch API is one."""
+    """Return the model's prices at the service tiers of the table on the day ``on``, including its batch API."""
     conditions = [variant.when for variant in found.price_variants or ()]
     names = {when["service_tier"] for when in conditions if "service_tier" in when} - STANDARD_SERVICE_TIERS
     noon = datetime.combine(on, time(12), tzinfo=UTC)
@@ -110,7 +109,7 @@ def _find(kind: Protocol, model: str, base_url: str) -> types.ModelInfo:
 
 
 def _on(found: types.ModelInfo, day: date) -> tuple[types.ModelPrice, date | None]:
-    """The prices that hold on ``day``, and since when, where they have changed before."""
+    """Return the prices on ``day``, and since when they apply, if they have changed before."""
     if isinstance(found.prices, types.ModelPrice):
         return found.prices, None
     prices, since = found.prices[0].prices, None
@@ -130,7 +129,7 @@ def _tiers(price: Decimal | types.TieredPrices) -> list[types.Tier]:
 
 
 def _at(price: Decimal | types.TieredPrices, prompt_tokens: int) -> float:
-    """The price per million tokens in a call with so many prompt tokens."""
+    """Return the price per million tokens in a call with so many prompt tokens."""
     if not isinstance(price, types.TieredPrices):
         return float(price)
     above = [tier.price for tier in price.tiers if prompt_tokens > tier.start]

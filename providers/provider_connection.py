@@ -1,4 +1,4 @@
-"""The way to one provider: addresses, headers, key and transport."""
+"""The connection to one provider: addresses, headers, key and transport."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,16 +11,16 @@ from routing.fleet import Provider
 from routing.outcome import Failure, FailureKind
 
 CALL_HEADER: Final = "x-pointsman-call"
-"""Carries the id of the call's row, so that a provider's log can be compared with the ledger."""
+"""The header with the id of the call's row, so that a provider's log can be compared with the ledger."""
 
 _KEY_SLOT: Final = "{api_key}"
-"""Where a header of the fleet holds this, the key goes there instead of where the protocol has it."""
+"""If a header of the fleet contains this, the key goes there instead of the protocol's place."""
 
 
 class ProviderConnection:
-    """How ``adapter``'s provider is reached. A key is read from ``environ`` when it is sent, and kept nowhere.
+    """The connection of ``adapter``'s provider. A key is read from ``environ`` when it is sent, and stored nowhere.
 
-    ``shared`` is a transport of several providers, which this one does not close.
+    ``shared`` is a transport of several providers, which this connection does not close.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class ProviderConnection:
 
     @property
     def provider(self) -> Provider:
-        """Whom it leads to."""
+        """The provider of the connection."""
         return self.adapter.provider
 
     def url(self, path: str) -> httpx.URL:
-        """``path`` below the provider's ``base_url``, with the fleet's query."""
+        """Return ``path`` below the provider's ``base_url``, with the fleet's query."""
         return httpx.URL(self.provider.base_url + path).copy_merge_params(self.provider.query)
 
     def key(self) -> str | Failure | None:
-        """The provider's key, None where it needs none, or why there is none to send."""
+        """Return the provider's key, None if it needs none, or why there is none to send."""
         name = self.provider.api_key_env
         if not name:
             return None
@@ -59,11 +59,13 @@ class ProviderConnection:
         if not key:
             return Failure(FailureKind.AUTH, f"{name} is not set where the workers run", cause="no_api_key")
         if not (key.isascii() and key.isprintable()):
-            return Failure(FailureKind.AUTH, f"{name} holds what no header can carry", cause="unusable_api_key")
+            return Failure(
+                FailureKind.AUTH, f"{name} contains characters that no header allows", cause="unusable_api_key"
+            )
         return key
 
     def headers(self, host: str, key: str | None, *, call_id: int | None = None) -> dict[str, str]:
-        """The headers of one request; what the fleet gives replaces the rest."""
+        """Return the headers of one request. The fleet's headers replace others."""
         headers = {"host": host} | self._usual
         if call_id is not None:
             headers[CALL_HEADER] = str(call_id)
@@ -74,21 +76,21 @@ class ProviderConnection:
         return headers
 
     def transport(self) -> httpx.AsyncBaseTransport:
-        """What sends. Raises ConnectFailed where it cannot be made."""
+        """Return the transport. Raises ConnectFailed if it cannot be created."""
         found = self._shared or self._own
         if found is None:
             found = self._own = provider_transport(self.provider, self._environ)
         return found
 
     async def aclose(self) -> None:
-        """Ends its own connections."""
+        """Close its own connections."""
         if self._own is not None:
             own, self._own = self._own, None
             await own.aclose()
 
 
 def time_limits(provider: Provider, deadline_s: float) -> dict[str, Any]:
-    """httpx's time limits of a request. Half the deadline at most for connecting: once it is over, a host that never
-    answered looks like one that read."""
+    """Return httpx's time limits of a request. Connecting gets half of the deadline, because afterwards an unanswered
+    connection would look like a request that was read."""
     connect_s = min(provider.connect_timeout_s, deadline_s / 2)
     return {"timeout": {"connect": connect_s, "pool": connect_s}}

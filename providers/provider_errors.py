@@ -16,11 +16,12 @@ from typing import Final
 from routing.outcome import Usage
 
 OVERSIZED: Final = "oversized"
-"""The cause of a body that is longer than the fleet allows. Who asks for much gets it: it is no fault of the server."""
+"""The cause of a body that is longer than the fleet allows. The request asked for too much, so the server is not at
+fault."""
 
 
 _MOST_FIELD_CHARS: Final = 200
-"""Of the name of a field, which its user may have chosen."""
+"""Maximum characters of a field's name, which its user may have chosen."""
 
 
 class ProviderError(Exception):
@@ -28,7 +29,7 @@ class ProviderError(Exception):
 
 
 class UnsupportedParameter(ProviderError):
-    """The protocol cannot say what ``field`` of the chat body asks for. Nothing was sent."""
+    """The protocol cannot express ``field`` of the chat body. Nothing was sent."""
 
     def __init__(self, field: str, why: str) -> None:
         self.field = field[:_MOST_FIELD_CHARS]
@@ -37,11 +38,11 @@ class UnsupportedParameter(ProviderError):
 
 
 class NoPrice(UnsupportedParameter):
-    """No price is known for what ``field`` asks of this model. Nothing was sent; another model may have one."""
+    """No price is known for ``field`` at this model. Nothing was sent, and another model may have a price."""
 
 
 class InvalidResponse(ProviderError):
-    """The body of a 200 is cut, oversized or of another shape. ``usage`` is what it still says of its price."""
+    """The body of a 200 is cut off, too large or of another shape. ``usage`` is what it still says about its price."""
 
     def __init__(self, why: str, *, usage: Usage | None = None, cause: str | None = None) -> None:
         super().__init__(why)
@@ -50,7 +51,7 @@ class InvalidResponse(ProviderError):
 
 
 class ContentRefused(ProviderError):
-    """The provider answered 200 and refused the content; ``usage`` is what it billed, where it said so."""
+    """The provider answered 200 and refused the content. ``usage`` is what it billed, if stated."""
 
     def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
         super().__init__(f"refused: {reason}")
@@ -59,7 +60,7 @@ class ContentRefused(ProviderError):
 
 
 class BrokenOff(ProviderError):
-    """The provider answered 200, and the generation broke off; ``reason`` is a code word, ``usage`` what it billed."""
+    """The provider answered 200, and the generation broke off. ``reason`` is a code, ``usage`` what it billed."""
 
     def __init__(self, reason: str, *, usage: Usage | None = None) -> None:
         super().__init__(f"the generation broke off: {reason}")
@@ -68,4 +69,4 @@ class BrokenOff(ProviderError):
 
 
 class UnknownPrice(ProviderError, LookupError):
-    """No price is known for this model; the message says what to add to the fleet's file."""
+    """No price is known for this model. The message says what to add to the fleet's file."""

@@ -1,15 +1,15 @@
-"""Whether a host is one of the open internet, by its name or address alone: nothing is looked up."""
+"""Whether a host is on the public internet, by its name or address alone, without a look-up."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 _EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
 _INTERNAL: Final = (".svc", ".internal", ".local", ".localhost", ".lan", ".localdomain", ".home.arpa")
-"""Endings of names that are not public ones; nor is a name without a dot."""
+"""Endings of names that are not public. A name without a dot is not public either."""
 
 
 def is_public_name(host: str) -> bool:
-    """Whether ``host`` is a name that the public DNS may have; no form of an address is."""
+    """Whether ``host`` is a name that the public DNS may have, and not an address in any form."""
     name = host.lower().removesuffix(".")
     top = name.rpartition(".")[2]
     is_word = top.isalpha() or top.startswith("xn--")
@@ -18,7 +18,7 @@ def is_public_name(host: str) -> bool:
 
 
 def is_public_host(host: str) -> bool:
-    """Whether ``host``, a name or an address as in a URL without brackets, is one of the open internet."""
+    """Whether ``host``, a name or an address as in a URL without brackets, is on the public internet."""
     try:
         return is_public(ip_address(host))
     except ValueError:
@@ -26,7 +26,7 @@ def is_public_host(host: str) -> bool:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether it is an address of the open internet, also by what IPv4 address it may stand for."""
+    """Whether it is an address of the public internet, including any IPv4 address that it embeds."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)

@@ -1,4 +1,4 @@
-"""How long a provider asks us to wait: in seconds, as a date, or in milliseconds.
+"""The wait that a provider asks for: in seconds, as a date, or in milliseconds.
 
 Sources: RFC 9110 §10.2.3 for ``Retry-After``; ``retry-after-ms`` is OpenAI's and Azure's.
 """
@@ -10,22 +10,22 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 LONGEST_S: Final = 300.0
-"""No provider makes us rest longer than this: a mistaken header must not stop a fleet for a day."""
+"""The maximum rest that a provider can cause, so that a mistaken header does not stop a fleet for a day."""
 
 
 LONGEST_DAILY_S: Final = 25 * 3600.0
-"""Where the body says that a day's quota is used up."""
+"""The maximum if the body says that a day's quota is used up."""
 
 
 def clamp(wait_s: float, longest_s: float = LONGEST_S) -> float:
-    """``wait_s`` within [0, ``longest_s``]."""
+    """Return ``wait_s`` within [0, ``longest_s``]."""
     return min(max(wait_s, 0.0), longest_s)
 
 
 def read_retry_after(headers: Mapping[str, str], *, now: float, longest_s: float = LONGEST_S) -> float | None:
-    """Seconds to wait from ``now`` (Unix seconds), at most ``longest_s``; None where no header asks for any.
+    """Return the seconds to wait from ``now`` (Unix seconds), at most ``longest_s``. None if no header asks for a wait.
 
-    A wait of 0, which Azure writes where it does not know, would have a limit met again at once, for ever.
+    A wait of 0, which Azure sends if it does not know, counts as none, because the limit would be met again at once.
     """
     asked = headers.get("retry-after")
     waits = (

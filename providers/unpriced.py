@@ -1,4 +1,4 @@
-"""What may not be sent because no price is known for it: a ledger that is silently cheap is worse than none."""
+"""Refuses requests without a known price, because a ledger that is too low without notice is worse than none."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ STANDARD_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only
 
 
 def refuse_unpriced(body: Mapping[str, Any], model: Model) -> None:
-    """Raises NoPrice, which names the field and the fix, where ``model`` has no price for what ``body`` asks for."""
+    """Raise NoPrice, which names the field and the fix, if ``model`` has no price for what ``body`` requests."""
     price = model.price
     if price.is_free:
         return
@@ -26,7 +26,7 @@ def refuse_unpriced(body: Mapping[str, Any], model: Model) -> None:
 
 
 def _no_price(what: str, model: Model, key: str) -> str:
-    return f"no price is known for {what} of {model.model}; fix: give {key} of this model in the fleet file"
+    return f"no price is known for {what} of {model.model}. fix: set {key} of this model in the fleet file"
 
 
 def _asks_for_audio(body: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Which trained routers a worker decides by: at its start those that are meant, later those promoted since."""
+"""The trained routers of a worker: at its start the promoted ones, later those promoted since."""
 
 import asyncio
 import time
@@ -23,28 +23,29 @@ from routing.query import Query
 class LoadedRouters:
     """The trained routers of one process.
 
-    Replaced as a whole when another is promoted: who reads it once decides by one version, and names that one.
+    It is replaced as a whole when another router is promoted, so a reader that takes it once uses and names one
+    version.
     """
 
     predictor: Predictor | None = None
     version: str | None = None
-    """Of the predictor: decisions in which it took part name it."""
+    """The version of the predictor. Decisions that used it name it."""
     scorer: Scorer | None = None
     shadow: Predictor | None = None
     """Decides beside the predictor, and is only logged."""
     label: str | None = None
-    """Name and version, as `workers.router` has them."""
+    """The name and version in `workers.router`."""
     resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """What the fleet's names stood for when they were loaded: see `db.router_registry.resolve_router_names`."""
+    """The versions of the fleet's names at the time of loading: see `db.router_registry.resolve_router_names`."""
 
 
 log = structlog.get_logger()
 
 LOOK_S: Final = 2.0
-"""The approximate time until a worker knows of a promotion."""
+"""Approximate seconds until a worker notices a promotion."""
 
 RETRY_S: Final = 60.0
-"""How long what could not be loaded is left alone, unless something else is promoted."""
+"""How long a router that failed to load is not retried, unless another one is promoted."""
 
 _ASKED_FIRST: Final = Query("Which tier would you send this to?")
 
@@ -59,7 +60,7 @@ class RequiredRouters:
 
     @classmethod
     def of(cls, fleet: Fleet, roles: Sequence[str]) -> "RequiredRouters":
-        """The classifier to route, the scorer to judge, the shadow to decide beside."""
+        """Return the classifier for routing, the scorer for judging, and the shadow router."""
         return cls(
             predictor=ROUTE in roles and "classifier" in fleet.router.stages,
             scorer=fleet.router.scorer is not None and any(role in fleet.tiers for role in roles),
@@ -73,7 +74,7 @@ class RequiredRouters:
 
 
 class RouterReloader:
-    """The trained routers of one worker, one after the other. ``home`` is this machine's shelf of copies."""
+    """The trained routers of one worker, over time. ``home`` is this machine's directory of copies."""
 
     def __init__(self, engine: AsyncEngine, fleet: Fleet, home: Path, needs: RequiredRouters) -> None:
         self._engine = engine
@@ -84,11 +85,12 @@ class RouterReloader:
         self._retry_at = 0.0
 
     async def first(self) -> LoadedRouters:
-        """Those that are meant now. Raises EvaluationError: a worker without its router does not start."""
+        """Return the current ones. Raises EvaluationError, because a worker without its router does not start."""
         return await self._load(await self._meant()) if self._needs.any else LoadedRouters()
 
     async def after(self, now: LoadedRouters) -> LoadedRouters:
-        """What is to serve after ``now``: the same while nothing else is meant, and where that cannot be loaded."""
+        """Return the routers that follow ``now``: the same if nothing was promoted, or if the new one cannot be
+        loaded."""
         if not self._needs.any:
             return now
         try:

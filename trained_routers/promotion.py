@@ -1,4 +1,4 @@
-"""Which registered router serves: promote one, or return to the one before."""
+"""Promotion of a registered router, and the return to the one before."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -9,15 +9,15 @@ from trained_routers.resolver import fetch_version, promoted, unknown
 
 
 async def promote(engine: AsyncEngine, name: str, *, cache: ArtifactCache, by: str, over: str | None = None) -> str:
-    """Makes a registered router serve; returns the name of the previous one. Raises EvaluationError.
+    """Make a registered router serve, and return the name of the previous one. Raises EvaluationError.
 
-    ``over`` is the digest of the incumbent in its promotion test: nothing changes if another router serves by now.
+    ``over`` is the digest of the incumbent in its promotion test. Nothing changes if another router serves by now.
     """
     before = await router_registry.promoted(engine)
     if over is not None and (serves := await promoted(engine, cache)).digest != over:
         raise RegistryError(
-            f"{serves.name} was promoted while {name} was tested against another router: {name} is registered and "
-            "does not serve; retrain again"
+            f"{serves.name} was promoted while {name} was tested against another router, so {name} is registered "
+            "but does not serve. fix: retrain again"
         )
     digest = None
     if name != DEFAULT:
@@ -31,9 +31,9 @@ async def promote(engine: AsyncEngine, name: str, *, cache: ArtifactCache, by: s
 
 
 async def roll_back(engine: AsyncEngine, *, by: str) -> tuple[str, str]:
-    """Returns to the router before the promoted one; the names of that one and of this. Raises RegistryError."""
+    """Return to the router before the promoted one, and return the names of both. Raises RegistryError."""
     before = await router_registry.promoted(engine)
     if before is None or not await router_registry.roll_back(engine, by=by):
-        raise RegistryError("nothing was promoted: the default router serves already")
+        raise RegistryError("no router was promoted, so the default router already serves")
     now = await router_registry.promoted(engine)
     return before.name, DEFAULT if now is None else now.name

@@ -1,4 +1,4 @@
-"""Which trained router a name means: by the database, from this machine's copy or fetched into it."""
+"""The trained router behind a name: looked up in the database, and loaded from this machine's copy or fetched."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 async def resolve_versions(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, str | None]:
-    """The versions for which the names of ``fleet`` stand now: another mapping means that others are to serve."""
+    """Return the versions that the names of ``fleet`` stand for now. A change means that others are to serve."""
     serve, shadow = {fleet.router.classifier, fleet.router.scorer}, fleet.router.shadow
     # As a candidate, default is the router that is shipped, whatever is promoted.
     names = {name for name in (*serve, None if shadow == DEFAULT else shadow) if name is not None}
@@ -28,10 +28,10 @@ async def resolve_versions(engine: AsyncEngine, fleet: Fleet) -> Mapping[str, st
 
 
 async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> LoadedRouters:
-    """What serves ``fleet``. ``home`` is this machine's shelf. Raises EvaluationError.
+    """Return what serves ``fleet``. ``home`` is this machine's directory of copies. Raises EvaluationError.
 
-    ``default`` in the fleet means the promoted router, or the shipped one while nothing was
-    promoted; any other name, or a folder, means that artifact.
+    ``default`` in the fleet means the promoted router, or the shipped one if none was promoted. Any other name, or a
+    folder, means that artifact.
     """
     return await load_versions(await resolve_versions(engine, fleet), engine, fleet, home)
 
@@ -39,7 +39,7 @@ async def load_serving(engine: AsyncEngine, fleet: Fleet, home: Path) -> LoadedR
 async def load_versions(
     digests: Mapping[str, str | None], engine: AsyncEngine, fleet: Fleet, home: Path
 ) -> LoadedRouters:
-    """What serves ``fleet`` where its names stand for ``digests``. Raises EvaluationError."""
+    """Return what serves ``fleet`` if its names stand for ``digests``. Raises EvaluationError."""
     shelf = ArtifactCache(home)
 
     async def named(name: str) -> Artifact:
@@ -68,7 +68,7 @@ async def load_versions(
 
 
 async def find(engine: AsyncEngine, named: str, shelf: ArtifactCache) -> Artifact:
-    """The artifact that a user means: a folder, ``default`` for the shipped one, or a registered name.
+    """Return the artifact that a user names: a folder, ``default`` for the shipped one, or a registered name.
 
     Raises EvaluationError.
     """
@@ -82,7 +82,7 @@ async def find(engine: AsyncEngine, named: str, shelf: ArtifactCache) -> Artifac
 
 
 async def promoted(engine: AsyncEngine, shelf: ArtifactCache) -> Artifact:
-    """The artifact that serves where a fleet says ``default``. Raises EvaluationError."""
+    """Return the artifact that serves for ``default`` in a fleet. Raises EvaluationError."""
     latest = await router_registry.promoted(engine)
     if latest is None or latest.digest is None:
         return await asyncio.to_thread(open_folder, DEFAULT)
@@ -90,18 +90,18 @@ async def promoted(engine: AsyncEngine, shelf: ArtifactCache) -> Artifact:
 
 
 async def fetch_version(engine: AsyncEngine, digest: str, shelf: ArtifactCache) -> Artifact:
-    """That version, from the shelf or else from the database. Raises EvaluationError.
+    """Return that version, from the local copy or the database. Raises EvaluationError.
 
-    Files are read in a thread: a worker's loop goes on answering meanwhile.
+    Files are read in a thread, so that a worker's loop continues.
     """
     if await asyncio.to_thread(shelf.has, digest):
         return await asyncio.to_thread(shelf.load, digest)
     files = await router_registry.files_of(engine, digest)
     if not files:
-        raise RegistryError(f"version {digest[:12]} is not in the database; promote another router")
+        raise RegistryError(f"version {digest[:12]} is not in the database. fix: promote another router")
     return await asyncio.to_thread(shelf.put, digest, files)
 
 
 def unknown(named: str, known: Iterable[str]) -> RegistryError:
-    """The error that lists the registered routers."""
-    return RegistryError(f"no router is named {named!r}; there are: {', '.join([DEFAULT, *known])}")
+    """Return the error that lists the registered routers."""
+    return RegistryError(f"no router is named {named!r}. fix: use one of {', '.join([DEFAULT, *known])}")

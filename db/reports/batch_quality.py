@@ -210,13 +210,16 @@ def outside_certificate(certificate: Mapping[str, Any]) -> str:
     sampled = unanswered + len(certificate.get("sample_ids", ()))
     why = f", {capped:,} of them with a max_cost_usd" if capped else ""
     top = certificate["tiers"][-1]
-    return f"{unanswered:,} of {sampled:,} sampled queries have no answer of {top}{why}: such queries are outside of it"
+    return (
+        f"{unanswered:,} of {sampled:,} sampled queries have no answer from {top}{why}, so the certificate does "
+        "not cover such queries"
+    )
 
 
 def departed(departures: int) -> str:
     """Says that a budget kept ``departures`` queries from the certified policy."""
     queries = "1 query" if departures == 1 else f"{departures:,} queries"
-    return f"certified, but {queries} departed from the policy for the budget: the floor is not promised"
+    return f"certified, but {queries} departed from the policy for the budget, so the floor is not promised"
 
 
 def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:

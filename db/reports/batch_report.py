@@ -24,8 +24,8 @@ SLOTS: Final = 48
 TEXT_CHARS: Final = 600
 """So much of a prompt is shown where its text is asked for."""
 
-_AT_RANDOM: Final = "at random, each rung alike"
-_BLINDLY: Final = "the same shares, dealt blindly"
+_AT_RANDOM: Final = "at random, with equal shares"
+_BLINDLY: Final = "the same shares, at random"
 _TINY: Final = 1e-9
 
 BINS_PER_OCTAVE: Final = 4

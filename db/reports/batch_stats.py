@@ -23,10 +23,10 @@ from routing.pilot import GOLD_KEY
 from routing.price_list import ListedModel, PriceList, columns
 from routing.query import WORKLOAD_KEY
 
-NO_BASELINE: Final = "no model of another tier gives these vectors"
+NO_BASELINE: Final = "no other tier has a model for these embeddings"
 """Why embeddings have none."""
 
-UNCONFIRMED: Final = "the worst case of calls whose cost no provider confirmed"
+UNCONFIRMED: Final = "the maximum cost of calls without a confirmed cost"
 
 LEAST_RANGE: Final = 0.01
 """Of a saving: smaller ranges, by unconfirmed calls alone, are not shown."""
@@ -111,7 +111,8 @@ class Progress:
             return []
         found = []
         if self.paused_at is not None:
-            full = "" if self.pause_code is None else ": its tenant stores too much (`pointsman purge` frees bytes)"
+            reason = " because its tenant stores too much (`pointsman purge` frees bytes)"
+            full = "" if self.pause_code is None else reason
             found.append(f"paused{full}; `pointsman resume {self.public_id}` continues")
         found += [
             f"{int(wait['queries']):,} wait at {stage}: {wait['reason'] or 'they are due later'}, "
@@ -142,7 +143,7 @@ class Progress:
             for deployment, fault in self.held_for.items()
         )
         are = "query is" if queries == 1 else "queries are"
-        return f"{queries:,} {are} held: the account is refused ({'; '.join(list(reasons)[:3])})"
+        return f"{queries:,} {are} held because the provider refuses the account ({'; '.join(list(reasons)[:3])})"
 
     @property
     def in_pilot(self) -> bool:

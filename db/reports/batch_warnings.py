@@ -10,8 +10,8 @@ def batch_warnings(figures: BatchFigures) -> list[str]:
     found = list(_over_budget(figures))
     if figures.lowered:
         found.append(
-            f"the budget lowered {figures.lowered:,} of {figures.progress.total:,} queries to a cheaper tier, or kept "
-            "them there: their quality is unknown. fix: a larger budget"
+            f"the budget lowered {figures.lowered:,} of {figures.progress.total:,} queries to a cheaper tier, or "
+            "kept them there, so their quality is unknown. fix: set a larger budget"
         )
     found += [_cut_off(answers) for answers in figures.cut_off]
     found += [_unanswered(lane) for lane in figures.unanswered_lanes]
@@ -27,9 +27,10 @@ def _over_budget(figures: BatchFigures) -> Iterator[str]:
         name = f"the budget of ${f'{cap_usd:,.6f}'.rstrip('0').rstrip('.')}"
         raised = f"`pointsman budget {progress.public_id} --raise-to USD`"
     yield (
-        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer: {name} has no room for their "
-        f"calls, each of which reserves the most that it can cost (${figures.cost_usd:.6f} was spent). "
-        f"fix: {raised}, then `pointsman resume {progress.public_id}`; max_tokens in the lines makes calls reserve less"
+        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer, because {name} has no room "
+        f"for their calls, each of which reserves its maximum cost (${figures.cost_usd:.6f} was spent). "
+        f"fix: {raised}, then run `pointsman resume {progress.public_id}`; max_tokens in the lines reduces the "
+        "reservations"
     )
 
 
@@ -45,6 +46,6 @@ def _cut_off(answers: CutOffAnswers) -> str:
 
 def _unanswered(lane: UnansweredLane) -> str:
     return (
-        f"the batch lane of {lane.deployment} gave no answer to {lane.queries:,} queries, which were bought in another "
+        f"the batch lane of {lane.deployment} gave no answer to {lane.queries:,} queries, so they used another "
         f"lane: {lane.cause}. fix: `pointsman check-fleet --call` tests the lane"
     )

@@ -10,4 +10,4 @@ Places = NDArray[np.intp]
 Truths = NDArray[np.bool_]
 
 Parts = dict[str, NDArray[np.generic]]
-"""What a model is stored as: plain arrays by name."""
+"""The stored form of a model: plain arrays by name."""

@@ -1,9 +1,8 @@
-"""What a call costs, for evaluation: mean dollars per call of each tier of a data set.
+"""The cost of a call, for evaluation: mean dollars per call of each tier of a data set.
 
-Where a fleet is given, its prices count. Else those that RouteLLM reckons with (Ong et al. 2024,
-arXiv:2406.18665): $24.7 per million tokens for GPT-4 and $0.24 for Mixtral 8x7B. Tokens are
-estimated at 4 characters each, from the query and the recorded answer; an answer that is not
-recorded counts 200.
+A fleet's prices count if one is given. Otherwise the prices of RouteLLM count (Ong et al. 2024, arXiv:2406.18665):
+$24.7 per million tokens for GPT-4 and $0.24 for Mixtral 8x7B. Tokens are estimated at 4 characters each, from the query
+and the recorded answer. An answer that is not recorded counts 200.
 """
 
 from collections.abc import Mapping
@@ -27,12 +26,12 @@ class CallCosts:
     source: str
 
     def share(self, tier: str, *, of: str) -> float:
-        """What a call to ``tier`` costs in calls to ``of``; 0 where nothing costs anything."""
+        """Return the cost of a call to ``tier`` in calls to ``of``. 0 if nothing costs anything."""
         return self.usd[tier] / self.usd[of] if self.usd[of] > 0 else 0.0
 
 
 def call_costs_for(data: Dataset, fleet: Fleet | None = None) -> CallCosts:
-    """The tariff of ``data``'s tiers; those that ``fleet`` lacks are priced by the published figures."""
+    """Return the prices of ``data``'s tiers. Tiers that ``fleet`` lacks have the published prices."""
     rungs = len(data.tiers) - 1
     usd = {}
     for rung, tier in enumerate(data.tiers):
@@ -48,7 +47,7 @@ def call_costs_for(data: Dataset, fleet: Fleet | None = None) -> CallCosts:
 
 
 def _tokens(data: Dataset, tier: str) -> tuple[float, float]:
-    """Mean tokens of prompt and completion."""
+    """Return the mean tokens of prompt and completion."""
     n = len(data)
     prompt = sum(len(example.query) for example in data.examples) / CHARS_PER_TOKEN / n
     known = [len(example.answers[tier]) / CHARS_PER_TOKEN for example in data.examples if tier in example.answers]

@@ -10,7 +10,7 @@ FOLDS = 5
 
 
 def folds_of(n: int, *, seed: int, folds: int = FOLDS) -> Iterator[tuple[Places, Places]]:
-    """(train, test) places for each fold; the tests together are all ``n``, each once."""
+    """Return (train, test) indexes for each fold. The tests together contain all ``n``, each once."""
     order = np.random.default_rng(seed).permutation(n)
     for fold in range(min(folds, n)):
         test = np.sort(order[fold::folds])
@@ -18,9 +18,9 @@ def folds_of(n: int, *, seed: int, folds: int = FOLDS) -> Iterator[tuple[Places,
 
 
 def folds_by(texts: Ints, *, seed: int) -> Iterator[tuple[Places, Places]]:
-    """The same, for rows with the numbers of their ``texts``: those of one text are in one fold.
+    """Return the same for rows with the numbers of their ``texts``. All rows of a text are in one fold.
 
-    Else what was learned from the one would be tried on the other, and look better than it is.
+    Otherwise what was learned from a text would be tested on the same text, and look better than it is.
     """
     for _, held_out in folds_of(int(texts.max(initial=-1)) + 1, seed=seed):
         tested = np.isin(texts, held_out)
@@ -28,6 +28,6 @@ def folds_by(texts: Ints, *, seed: int) -> Iterator[tuple[Places, Places]]:
 
 
 def numbered(texts: Sequence[str]) -> Ints:
-    """The number of each text, from 0; the same for the same, shape (n,)."""
+    """Return the number of each text, from 0. Equal texts have equal numbers. Shape (n,)."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(text, len(numbers)) for text in texts], dtype=np.int64)

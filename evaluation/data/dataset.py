@@ -143,7 +143,7 @@ class _DatasetReader:
     def finish(self, name: str, sha256: str) -> Dataset:
         if not self.examples and not self.faults:
             fix = "give a file of JSON lines with 'query' and 'outcomes'"
-            self.faults.append(DataFault(0, "", "holds no line", fix))
+            self.faults.append(DataFault(0, "", "contains no lines", fix))
         if self.faults or self.kind is None:
             raise DataError(self.path, tuple(self.faults))
         return Dataset(name, self.kind, self.tiers, tuple(self.examples), sha256)
@@ -156,7 +156,7 @@ class _DatasetReader:
         if isinstance(identity, str):
             first = self.seen.setdefault(identity, number)
             if first != number:
-                yield DataFault(number, "id", f"was already on line {first}", "give each line an id of its own")
+                yield DataFault(number, "id", f"was already used on line {first}", "give each line a unique id")
         elif identity is not None:
             yield DataFault(number, "id", "is not a string", "quote it")
         for name in ("domain", "category"):
@@ -202,7 +202,7 @@ class _DatasetReader:
         faults = list(_check_grades(number, outcomes))
         yield from faults
         if len(outcomes) < 2:
-            yield DataFault(number, "outcomes", "has one tier only", "give at least two, to choose between")
+            yield DataFault(number, "outcomes", "has only one tier", "give at least two, to choose between")
         elif not self.tiers and not faults:
             self.tiers = self._in_order(tuple(outcomes))
         elif self.tiers and set(outcomes) != set(self.tiers):

@@ -1,4 +1,4 @@
-"""What can be wrong with what is given to training and evaluation. Messages never hold a query or an answer."""
+"""Errors in the input of training and evaluation. Messages never contain a query or an answer."""
 
 import json
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 SHOWN_FAULTS = 20
-"""A message lists no more kinds of fault than this."""
+"""A message lists at most this many kinds of fault."""
 _SHOWN_LINES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class DataFault:
-    """One thing that is wrong in a data file, where it is, and how to mend it."""
+    """A fault in a data file: what it is, where it is, and the fix."""
 
     line: int
-    """1-based; 0 where the whole file is meant."""
+    """The line number, from 1. 0 stands for the whole file."""
     field: str
     message: str
     fix: str
@@ -27,14 +27,14 @@ class DataFault:
 
 
 class BrokenLine(Exception):
-    """A line that cannot be used; ``fault`` says why."""
+    """A line that cannot be used. ``fault`` says why."""
 
     def __init__(self, line: int, named: str, message: str, fix: str) -> None:
         self.fault = DataFault(line, named, message, fix)
 
 
 def json_object(number: int, line: bytes) -> Mapping[str, Any]:
-    """The object on line ``number``. Raises BrokenLine."""
+    """Return the object on line ``number``. Raises BrokenLine."""
     fix = "write one JSON object on each line"
     try:
         body = json.loads(line.decode("utf-8-sig"))
@@ -49,7 +49,7 @@ def json_object(number: int, line: bytes) -> Mapping[str, Any]:
 
 
 def _as_one(alike: list[DataFault]) -> str:
-    """Faults that differ by their line alone, as one."""
+    """Merge faults that differ only in their line."""
     first, *others = alike
     if not others or not first.line:
         return str(first)
@@ -59,11 +59,11 @@ def _as_one(alike: list[DataFault]) -> str:
 
 
 class EvaluationError(ValueError):
-    """Base of what this package raises."""
+    """The base class of this package's errors."""
 
 
 class DataError(EvaluationError):
-    """A data file cannot be used; ``faults`` says where and why."""
+    """A data file cannot be used. ``faults`` says where and why."""
 
     def __init__(self, path: str, faults: tuple[DataFault, ...]) -> None:
         self.path = path
@@ -87,4 +87,4 @@ class RegistryError(EvaluationError):
 
 
 class TargetError(EvaluationError):
-    """A target that these data cannot meet."""
+    """A target that the data cannot meet."""

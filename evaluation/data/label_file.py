@@ -1,12 +1,12 @@
-"""Files of labels: JSON lines that say how right answers were.
+"""Files of labels: JSON lines that state how right answers were.
 
-Two forms, which may be mixed::
+There are two forms, which may be mixed::
 
     {"custom_id": "q-1", "correct": true, "tier"?: "small"}
     {"id": "q-1", "outcomes": {"small": {"correct": 0.5}, "large": {"correct": true}}}
 
-``correct`` is true, false or a grade from 0 to 1. Without ``tier`` the answer that stood is meant. The second form is
-that of recorded outcomes; of its tiers those count that were asked.
+``correct`` is true, false or a grade from 0 to 1. Without ``tier`` the label is for the final answer. The second form
+is that of recorded outcomes, of which the tiers that were asked count.
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,19 @@ LONGEST_BYTES: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class LabelLine:
-    """What one line says. ``tier`` None is the tier whose answer stood."""
+    """A label in a file. ``tier`` None is the tier of the final answer."""
 
     line: int
     custom_id: str
     tier: str | None
     grade: float
     if_asked: bool = False
-    """Where the tier was not asked, the line is passed over; else it is an error."""
+    """If the tier was not asked, the line is skipped. Otherwise it is an error."""
 
 
 def read_labels(path: Path) -> list[LabelLine]:
-    """The labels in ``path``, in order. Raises DataError with every fault found, OSError where it cannot be read."""
+    """Return the labels in ``path``, in order. Raises DataError with every fault found, OSError if it cannot be
+    read."""
     labels: list[LabelLine] = []
     faults: list[DataFault] = []
     with path.open("rb") as lines:
@@ -44,7 +45,9 @@ def read_labels(path: Path) -> list[LabelLine]:
             except BrokenLine as broken:
                 faults.append(broken.fault)
     if not labels and not faults:
-        faults.append(DataFault(0, "", "holds no label", 'write lines such as {"custom_id": "q-1", "correct": true}'))
+        faults.append(
+            DataFault(0, "", "contains no labels", 'write lines such as {"custom_id": "q-1", "correct": true}')
+        )
     if faults:
         raise DataError(str(path), tuple(faults))
     return labels
@@ -56,13 +59,11 @@ def _read(number: int, line: bytes) -> Iterator[LabelLine]:
     body = json_object(number, line)
     custom_id = body.get("custom_id", body.get("id"))
     if not isinstance(custom_id, str) or not custom_id:
-        raise BrokenLine(number, "custom_id", "is missing or no string", "name the line of the batch that is meant")
+        raise BrokenLine(number, "custom_id", "is missing or not a string", "name the line of the batch")
     if "outcomes" not in body:
         tier = body.get("tier")
         if tier is not None and not isinstance(tier, str):
-            raise BrokenLine(
-                number, "tier", "is not a string", "name a tier, or leave it out for the answer that stood"
-            )
+            raise BrokenLine(number, "tier", "is not a string", "name a tier, or leave it out for the final answer")
         yield LabelLine(number, custom_id, tier, _grade(number, "correct", body.get("correct")))
         return
     outcomes = body["outcomes"]
@@ -75,5 +76,5 @@ def _read(number: int, line: bytes) -> Iterator[LabelLine]:
 
 def _grade(number: int, named: str, outcome: object) -> float:
     if not isinstance(outcome, bool | int | float) or not 0 <= outcome <= 1:
-        raise BrokenLine(number, named, "is not true, false or a grade from 0 to 1", "say how right the answer is")
+        raise BrokenLine(number, named, "is not true, false or a grade from 0 to 1", "state how right the answer is")
     return float(outcome)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class GraderOutputError(ValueError):
-    """The output of a grading command is not what was asked for; says line, field and fix."""
+    """The output of a grading command is invalid. The message names line, field and fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class CommandItem:
 
 
 def command_input(items: Iterable[CommandItem]) -> str:
-    """What the command reads, one JSON line for each item."""
+    """Return the command's input, one JSON line for each item."""
     return "".join(
         json.dumps(
             {"id": item.id, "query": item.query, "answer": item.answer, "reference": item.reference}, ensure_ascii=False
@@ -35,7 +35,8 @@ def command_input(items: Iterable[CommandItem]) -> str:
 
 
 def read_grades(output: str, ids: Sequence[str]) -> dict[str, float]:
-    """The grade of each id. Raises GraderOutputError where a line is none, an id is unknown, twice or missing."""
+    """Return the grade of each id. Raises GraderOutputError if a line is invalid, or an id is unknown, repeated or
+    missing."""
     asked, grades = set(ids), dict[str, float]()
     for number, line in enumerate(output.split("\n"), 1):
         if not line.strip():
@@ -43,16 +44,18 @@ def read_grades(output: str, ids: Sequence[str]) -> dict[str, float]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise GraderOutputError(f"line {number}: no JSON. fix: write one object a line") from error
+            raise GraderOutputError(f"line {number}: not JSON. fix: write one object per line") from error
         if not isinstance(value, dict) or not {"id", "grade"} <= value.keys():
             raise GraderOutputError(f'line {number}: no "id" and "grade". fix: write {{"id": …, "grade": …}}')
         grade, id_ = value["grade"], str(value["id"])
         if not isinstance(grade, bool | int | float) or not 0 <= grade <= 1:
-            raise GraderOutputError(f"line {number}: grade is not a number from 0 to 1. fix: write 0, 1 or one between")
+            raise GraderOutputError(
+                f"line {number}: grade is not a number from 0 to 1. fix: write a number from 0 to 1"
+            )
         if id_ not in asked:
-            raise GraderOutputError(f"line {number}: id was not asked about. fix: copy the id of the input line")
+            raise GraderOutputError(f"line {number}: the id is unknown. fix: copy the id of the input line")
         if id_ in grades:
-            raise GraderOutputError(f"line {number}: id is graded twice. fix: write one line for each id")
+            raise GraderOutputError(f"line {number}: the id is graded twice. fix: write one line for each id")
         grades[id_] = float(grade)
     if len(grades) < len(asked):
         raise GraderOutputError(f"{len(asked) - len(grades)} of {len(asked)} ids have no grade. fix: grade every line")

@@ -1,6 +1,6 @@
-"""The part of an answer that a reader acts on: its final choice, number, or short text.
+"""The part of an answer that a reader uses: its final choice, number, or short text.
 
-Conventions that models follow in any workload are read, strongest first: a JSON object with an answer field, a boxed
+The conventions of models in any workload are read, strongest first: a JSON object with an answer field, a boxed
 formula, "the answer is …", "#### …", and else the last line.
 """
 
@@ -23,12 +23,12 @@ _WORD: Final = re.compile(r"\w+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of ``text`` in order, case folded, without punctuation."""
+    """Return the words of ``text`` in order, case-folded, without punctuation."""
     return _WORD.findall(text.casefold())
 
 
 def json_value(text: str) -> Any:
-    """The JSON value that ``text`` holds, whole or in one code fence; None where it is not JSON."""
+    """Return the JSON value in ``text``, whole or in one code fence, or None if it is not JSON."""
     fenced = _FENCE.match(text)
     try:
         return json.loads(fenced[1] if fenced else text)
@@ -37,7 +37,7 @@ def json_value(text: str) -> Any:
 
 
 def final_answer(text: str) -> str:
-    """The final answer in ``text``, as written; "" where ``text`` is blank."""
+    """Return the final answer in ``text``, as written, or "" if ``text`` is blank."""
     value = json_value(text)
     if isinstance(value, dict):
         for key, content in value.items():
@@ -57,13 +57,13 @@ def final_answer(text: str) -> str:
 
 
 def final_choice(text: str) -> str | None:
-    """The letter of the option that ``text`` ends on, such as "C"; None where it names none."""
+    """Return the letter of the option at the end of ``text``, such as "C", or None."""
     found = _CHOICE.match(final_answer(text)) or _CHOICE.match(text.strip())
     return found[1] if found else None
 
 
 def final_number(text: str) -> float | None:
-    """The number that ``text`` ends on: the last one of its final answer, else of the text; None without any."""
+    """Return the last number of the final answer in ``text``, else of the text, or None."""
     for part in (final_answer(text), text):
         found = _NUMBER.findall(part)
         if found:
@@ -72,12 +72,12 @@ def final_number(text: str) -> float | None:
 
 
 def numbers_of(text: str) -> list[float]:
-    """All the numbers in ``text``, in order."""
+    """Return all the numbers in ``text``, in order."""
     return [value for value in map(as_number, _NUMBER.findall(text)) if value is not None]
 
 
 def as_number(text: str) -> float | None:
-    """``text`` as a finite number, without thousands separators; None where it is none (or is too large)."""
+    """Return ``text`` as a finite number, without thousands separators, or None if it is none (or too large)."""
     try:
         value = float(text.replace(",", "").replace("−", "-"))
     except ValueError:
@@ -86,7 +86,7 @@ def as_number(text: str) -> float | None:
 
 
 def normal_form(text: str) -> str:
-    r"""A short answer without what only dresses it: case, spaces, "$", "\text{}", a final stop, a unit of format."""
+    r"""Return a short answer without decoration: case, spaces, "$", "\text{}", a final full stop, a unit of format."""
     bare = re.sub(r"\\(?:text|mathrm|mbox|left|right|,|;|!|\s)", "", text)
     bare = re.sub(r"\\[dt]frac", r"\\frac", bare)
     bare = re.sub(r"[\s${}\"'`*]", "", bare).rstrip(".").casefold()

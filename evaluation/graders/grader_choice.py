@@ -1,4 +1,4 @@
-"""Which grader fits a workload: by what the queries expect, or by the shape of the reference answers."""
+"""The choice of the grader for a workload, by the queries' expectations or by the shape of the reference answers."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,16 +11,16 @@ from routing.query import Expectation
 Item = TypeVar("Item")
 
 MOST: Final = 0.8
-"""A shape counts where this share of the reference answers has it."""
+"""A shape counts if this share of the reference answers has it."""
 
 HALF: Final = 0.5
-"""Where most final answers have a number in them, and this share ends on it, the workload asks for numbers."""
+"""If most final answers contain a number, and this share ends on it, the workload asks for numbers."""
 
 SHORT_WORDS: Final = 40
-"""Up to this many words (median) two answers that say the same can be expected to use the same words."""
+"""Maximum median words for which two equivalent answers can be expected to use the same words."""
 
 LABEL_WORDS: Final = 4
-"""Up to this many words a reference is a label or a name, which another model writes alike if it agrees."""
+"""Maximum words of a label or name, which another model writes in the same way if it agrees."""
 
 _ENDS_ON_NUMBER: Final = re.compile(r"\d[,.]*[^\d\n]{0,20}$")
 _CODE: Final = re.compile(r"^\s*(?:```|def |class |import |from \w+ import |select\b|with\b|insert\b|update\b)", re.I)
@@ -30,10 +30,10 @@ _SAYS_LETTER: Final = re.compile(r"answer\W{0,3}(?:is|:)?\W{0,6}[A-Z]\b|^\W*[A-Z
 def choose_grader(
     references: Sequence[str], *, expects: Sequence[Expectation] = (), has_judge: bool = False
 ) -> GraderKind:
-    """The kind for a workload with these ``references``; `GraderKind.JUDGE` where texts alone do not decide.
+    """Return the kind for a workload with these ``references``, or `GraderKind.JUDGE` if the texts alone do not decide.
 
-    ``expects`` are those of the same queries; one that most of them share decides first. ``has_judge``: short free text
-    is for the judge, too; without one the same words are asked of it.
+    ``expects`` are those of the same queries; an expectation that most of them share decides first. ``has_judge``: the
+    judge also grades short free text. Without a judge it must have the same words.
     """
     if expects and _share(expects, lambda own: bool(own.choices)) >= MOST:
         return GraderKind.EXACT

@@ -19,9 +19,9 @@ from evaluation.graders.final_answer import json_value
 
 PAIRS_PER_CALL: Final = 8
 VERDICT_TOKENS: Final = 2_048
-"""What a reply may take of a judge that thinks first; the verdicts themselves are a few words."""
+"""Maximum tokens of a reply by a judge that thinks first. The verdicts themselves are a few words."""
 MAX_QUESTION_CHARS: Final = 6_000
-"""Longer questions and instructions are cut in their middle; answers never are, for the error may stand there."""
+"""Longer questions and instructions are cut in the middle. Answers never are, because the error may be there."""
 
 INSTRUCTIONS: Final = (
     "You compare two answers to the same question. The user message is a JSON list; each item has a question, the"
@@ -35,7 +35,7 @@ INSTRUCTIONS: Final = (
 
 
 class JudgeVerdict(StrEnum):
-    """Which of the two answers is better."""
+    """The verdict on which of the two answers is better."""
 
     FIRST = "first"
     SECOND = "second"
@@ -44,31 +44,31 @@ class JudgeVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JudgePair:
-    """An answer beside the reference, to be compared."""
+    """An answer and the reference, to be compared."""
 
     query: str
     answer: str
     reference: str
     instructions: str = ""
-    """What the query's system message asks for; empty without one."""
+    """The text of the query's system message. Empty without one."""
 
     @property
     def shown_chars(self) -> int:
-        """How many characters of it the judge is shown."""
+        """The number of its characters that the judge sees."""
         question, rules = (min(len(text), MAX_QUESTION_CHARS) for text in (self.query, self.instructions))
         return question + rules + len(self.answer) + len(self.reference)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its texts, in hex: what a verdict is known by."""
+        """The SHA-256 of its texts, in hex, which identifies a verdict."""
         texts = json.dumps([self.instructions, self.query, self.answer, self.reference])
         return hashlib.sha256(texts.encode()).hexdigest()
 
 
 def judge_body(pairs: Sequence[JudgePair], *, reference_first: bool) -> dict[str, Any]:
-    """The chat body that asks about up to ``PAIRS_PER_CALL`` pairs in one order. Raises ValueError as `judge_messages`.
+    """Return the chat body for up to ``PAIRS_PER_CALL`` pairs in one order. Raises ValueError as `judge_messages`.
 
-    A model may refuse its ``response_format``; the messages alone ask for the same.
+    A model may refuse its ``response_format``, so the messages alone also ask for this form.
     """
     schema = {"name": "verdicts", "strict": True, "schema": judge_schema(len(pairs))}
     return {
@@ -79,7 +79,7 @@ def judge_body(pairs: Sequence[JudgePair], *, reference_first: bool) -> dict[str
 
 
 def judge_messages(pairs: Sequence[JudgePair], *, reference_first: bool) -> list[dict[str, str]]:
-    """Chat messages that ask about up to ``PAIRS_PER_CALL`` pairs in one order. Raises ValueError for more, or none."""
+    """Return chat messages for up to ``PAIRS_PER_CALL`` pairs in one order. Raises ValueError for more, or none."""
     if not 1 <= len(pairs) <= PAIRS_PER_CALL:
         raise ValueError(f"a call asks about 1 to {PAIRS_PER_CALL} pairs, not {len(pairs)}")
     items = []
@@ -94,7 +94,7 @@ def judge_messages(pairs: Sequence[JudgePair], *, reference_first: bool) -> list
 
 
 def judge_schema(n_pairs: int) -> dict[str, Any]:
-    """The JSON Schema of a reply about ``n_pairs``, for models that take one."""
+    """Return the JSON Schema of a reply about ``n_pairs``, for models that accept one."""
     verdict = {"type": "string", "enum": [verdict.value for verdict in JudgeVerdict]}
     verdicts = {"type": "array", "items": verdict, "minItems": n_pairs, "maxItems": n_pairs}
     return {
@@ -106,7 +106,7 @@ def judge_schema(n_pairs: int) -> dict[str, Any]:
 
 
 def read_verdicts(reply: str, n_pairs: int) -> list[JudgeVerdict] | None:
-    """The verdicts of a reply about ``n_pairs``; None where it is not exactly what was asked for."""
+    """Return the verdicts of a reply about ``n_pairs``, or None if it does not have exactly the requested form."""
     value = json_value(reply.strip())
     verdicts = value.get("verdicts") if isinstance(value, dict) else value
     if not isinstance(verdicts, list) or len(verdicts) != n_pairs:
@@ -117,9 +117,10 @@ def read_verdicts(reply: str, n_pairs: int) -> list[JudgeVerdict] | None:
 
 
 def judged_loss(reference_first: JudgeVerdict, reference_second: JudgeVerdict) -> float:
-    """What is lost by the answer, -1 to 1: 1 where both orders find the reference better, -1 where both the answer.
+    """Return the loss of the answer, -1 to 1: 1 if both orders find the reference better, -1 if both find the answer
+    better.
 
-    The orders count half each, so that a judge who prefers a position says nothing, and errors at random cancel out.
+    Each order counts half, so that a judge with a position bias says nothing, and random errors cancel out.
     """
     return (_sign(reference_first, JudgeVerdict.FIRST) + _sign(reference_second, JudgeVerdict.SECOND)) / 2.0
 

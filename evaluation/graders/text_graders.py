@@ -1,6 +1,6 @@
-"""How well an answer says what the reference says, 0 to 1, without any model: one function for each kind.
+"""How well an answer matches the reference, 0 to 1, without any model: one function for each kind.
 
-No function raises on any text; each gives 0 where either side is blank.
+No function raises on any text. Each returns 0 if either side is blank.
 """
 
 import json
@@ -20,15 +20,15 @@ from evaluation.graders.final_answer import (
 )
 
 NUMBER_TOLERANCE: Final = 1e-6
-"""Relative: two numbers that differ by less are the same number in other digits."""
+"""Relative tolerance: numbers that differ by less count as equal."""
 
 
 _TOKENS: Final = re.compile(r"\w+|[^\w\s.,;:!?'\"`]")
-"""What makes two answers differ: in code and formulas the operators, too."""
+"""The tokens that distinguish answers. In code and formulas they include the operators."""
 
 
 class GraderKind(StrEnum):
-    """How an answer is compared with the reference."""
+    """The kind of comparison of an answer with the reference."""
 
     EXACT = "exact"
     """The same words in the same order."""
@@ -37,21 +37,22 @@ class GraderKind(StrEnum):
     NUMBER = "number"
     """The same final number."""
     FINAL = "final"
-    """The same final answer: as a number where both are, else in normal form."""
+    """The same final answer: as numbers if both are numbers, else in normal form."""
     JSON = "json"
     """The share of JSON fields that are equal (F1)."""
     TOKEN_F1 = "token_f1"  # noqa: S105 (a metric, no secret)
     """The overlap of words (F1)."""
     COMMAND = "command"
-    """A command of the user's: see `evaluation.graders.command_grader`."""
+    """A command of the user, see `evaluation.graders.command_grader`."""
     JUDGE = "judge"
-    """A model is asked: see `evaluation.graders.llm_judge`."""
+    """A model decides, see `evaluation.graders.llm_judge`."""
     GOLD = "gold"
     """Grades that came with the data."""
 
 
 def grader(kind: GraderKind) -> Callable[[str, str], float]:
-    """The function (answer, reference) → grade of a text kind. Raises ValueError for the kinds that need more."""
+    """Return the function (answer, reference) → grade of a text kind. Raises ValueError for the kinds that need
+    more."""
     match kind:
         case GraderKind.EXACT:
             return exact_match
@@ -72,7 +73,7 @@ def grader(kind: GraderKind) -> Callable[[str, str], float]:
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """1 where both are the same words and operators in the same order, whatever case and the marks of a sentence."""
+    """Return 1 if both have the same words and operators in the same order, ignoring case and punctuation."""
     ours, theirs = (_TOKENS.findall(text.casefold()) for text in (answer, reference))
     if ours or theirs:
         return float(ours == theirs)
@@ -80,7 +81,7 @@ def exact_match(answer: str, reference: str) -> float:
 
 
 def same_choice(answer: str, reference: str) -> float:
-    """1 where both end on the same option's letter, or else say the same words."""
+    """Return 1 if both end on the same option's letter, or else have the same words."""
     ours, theirs = final_choice(answer), final_choice(reference)
     if ours is None or theirs is None:
         return exact_match(answer, reference)
@@ -88,7 +89,7 @@ def same_choice(answer: str, reference: str) -> float:
 
 
 def same_number(answer: str, reference: str) -> float:
-    """1 where both end on the same number."""
+    """Return 1 if both end on the same number."""
     ours, theirs = final_number(answer), final_number(reference)
     if ours is None or theirs is None:
         return exact_match(answer, reference)
@@ -96,20 +97,21 @@ def same_number(answer: str, reference: str) -> float:
 
 
 def same_final_answer(answer: str, reference: str) -> float:
-    """1 where the final answers are the same, as numbers or in normal form."""
+    """Return 1 if the final answers are equal, as numbers or in normal form."""
     ours, theirs = normal_form(final_answer(answer)), normal_form(final_answer(reference))
     return float(bool(ours) and ours == theirs)
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """F1 of the words in common, with their counts (Rajpurkar et al. 2016, SQuAD)."""
+    """Return the F1 of the common words, with their counts (Rajpurkar et al. 2016, SQuAD)."""
     return _f1(Counter(words_of(answer)), Counter(words_of(reference)))
 
 
 def json_fields_f1(answer: str, reference: str) -> float:
-    """F1 of the fields (path and value) in common; list items count without their order. 0 where either is not JSON.
+    """Return the F1 of the common fields (path and value). List items count without their order. 0 if either is not
+    JSON.
 
-    A value that says that it is missing (null, "", "n/a", "none", "unknown") counts as any other value.
+    A value for "missing" (null, "", "n/a", "none", "unknown") counts as any other value.
     """
     ours, theirs = json_value(answer), json_value(reference)
     if ours is None or theirs is None:

@@ -80,8 +80,8 @@ class LabelledLog:
         """
         if not self.explored.any():
             raise NoSupport(
-                f"none of the {len(self):,} labelled queries was explored: what would have come of them at another "
-                "tier is not in the log. Set router.exploration in the fleet, run and label more"
+                f"none of the {len(self):,} labelled queries was explored, so the log does not show how another "
+                "tier would have answered them. fix: set router.exploration in the fleet, run and label more"
             )
         return self.where(self.explored | self.bound)
 
@@ -102,7 +102,7 @@ class LabelledLog:
         log = book.log()
         top_usd = value(log, log.always(len(self.tiers) - 1), book.cost_usd, draws=20).snips
         if top_usd <= 0:
-            raise NoSupport("the top tier costs nothing here, so a cost has no unit: give its models a price")
+            raise NoSupport("the top tier costs nothing here, so a cost has no unit. fix: give its models a price")
         return top_usd
 
     def loss(self, *, quality_weight: float, top_usd: float) -> Floats:
@@ -116,7 +116,8 @@ def log_book(rows: Sequence[LabelledDecision], fleet: Fleet) -> LabelledLog:
     kept = [row for row in rows if row.chosen in place]
     if not kept:
         raise EvaluationError(
-            "no labelled query was routed to a tier of this fleet; label some: pointsman label BATCH --from FILE"
+            "no labelled query was routed to a tier of this fleet. fix: label some with `pointsman label BATCH "
+            "--from FILE`"
         )
     return LabelledLog(
         tuple(fleet.ladder),

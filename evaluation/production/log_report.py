@@ -91,7 +91,7 @@ def words(tally: LogStats, top: str) -> Iterator[str]:
     """What a tally says, in sentences. ``top`` is the tier that the baseline is of."""
     n = tally.routed.queries
     if n == 0:
-        yield "Nothing was routed there: the log holds no decision to evaluate."
+        yield "The log has no routing decisions there to evaluate."
         return
     mix = ", ".join(f"{tier} {_percent(count.queries, n)}" for tier, count in sorted(tally.by_tier.items()))
     yield f"{n:,} queries of {tally.batches:,} batches were routed: {mix}."
@@ -138,9 +138,9 @@ def _of_the_judge(tally: LogStats) -> Iterator[str]:
             "nothing."
         )
     elif tally.purged:
-        yield "The texts of its answers were purged: whether a second answer said the same is no longer known."
+        yield "The texts of its answers were purged, so it is no longer known whether a second answer agreed."
     else:
-        yield "No answer for which the confidence was too low has a second one beside it: nothing to compare."
+        yield "No answer with too low a confidence has a second one, so there is nothing to compare."
 
 
 def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     if explored(tally) is None:
         yield (
             "NOT known without exploration (router.exploration in the fleet): whether a cheaper tier would have "
-            "done where a more expensive one was asked."
+            "answered well where a more expensive one was asked."
         )
 
 

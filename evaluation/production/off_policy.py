@@ -134,8 +134,8 @@ def value(
     effective_n = _effective_n(log.by_text(w))
     if effective_n < FEWEST:
         raise NoSupport(
-            f"the log holds the worth of {effective_n:.0f} queries for this policy, {FEWEST:.0f} are the least: "
-            "raise router.exploration, or label more"
+            f"the log has the equivalent of {effective_n:.0f} queries for this policy, and {FEWEST:.0f} are needed. "
+            "fix: raise router.exploration, or label more"
         )
     terms = {"ips": w * outcome, "dr": _robust(log, policy, outcome, q, w)}
     ips, dr, rows = (log.by_text(each) for each in (terms["ips"], terms["dr"], np.ones(len(log))))

@@ -43,9 +43,9 @@ def train_from_log(
     if (different := len(set(texts))) < FEWEST or counts.min() < FEWEST_PER_TIER:
         counted = ", ".join(f"{tier} {count}" for tier, count in zip(book.tiers, counts, strict=True))
         raise EvaluationError(
-            f"a router needs {FEWEST_PER_TIER} labelled queries that were sent to each tier to learn from, and "
-            f"{FEWEST} different texts; there are: {counted}; {different} texts. Set router.exploration in the fleet, "
-            "run and label more"
+            f"to train, a router needs {FEWEST_PER_TIER} labelled queries that were sent to each tier, and {FEWEST} "
+            f"different texts. The log has {counted}, and {different} texts. fix: set router.exploration in the "
+            "fleet, run and label more"
         )
     labels = filled(book)
     known = np.arange(len(book.tiers)) == book.chosen[:, None]

@@ -232,7 +232,7 @@ def _losses(pilot: Sequence[PilotQuery]) -> Floats:
 def _mean_usd(pilot: Sequence[PilotQuery]) -> Floats:
     usd = np.array([[answer.cost_usd for answer in query.answers] for query in pilot]).mean(axis=0)
     if usd[-1] <= 0:
-        raise ValueError(f"the top tier's answers cost {usd[-1]}; fix: give cost_usd of every answer")
+        raise ValueError(f"the top tier's answers cost {usd[-1]}. fix: give cost_usd of every answer")
     return np.asarray(usd)
 
 
@@ -284,12 +284,12 @@ def certify(
     )
     risk = (1.0 - target.confidence) - (1.0 - grader.missed_known_at)
     if n_tiers < 2:
-        return replace(top, reason="the ladder has one tier"), None
+        return replace(top, reason="the ladder has only one tier"), None
     if n < LEAST_PILOT:
-        reason = f"the pilot has {n} graded queries, at least {LEAST_PILOT} are needed"
+        reason = f"the pilot has {n} graded queries, and at least {LEAST_PILOT} are needed"
         return replace(top, reason=reason, more_samples=LEAST_PILOT - n), None
     if risk <= 0:
-        return replace(top, reason="the grader's own error is known at less than the confidence asked for"), None
+        return replace(top, reason="the grader's own error is not known at the requested confidence"), None
     fitted = fit_pilot(pilot, seed=seed)
     path = fitted.path
     most_loss = target.most_rest_loss(pilot=n, batch_size=batch_size) * (1.0 - grader.missed)
@@ -352,15 +352,15 @@ def _why_not(chosen: ChosenPolicy, n: int, *, most_loss: float, confidence: floa
     """Why no policy passed, and about how many more samples it would take for one that saves a tenth."""
     saves = np.flatnonzero(chosen.costs <= 0.9)
     if not len(saves):
-        return "no policy would save a tenth of the cost", None
+        return "no policy would save 10 % of the cost", None
     # The margin of a bound shrinks about with the square root of the sample.
     margins = chosen.bounds[saves] - chosen.losses[saves]
     room = most_loss - chosen.losses[saves]
     best = int(np.argmax(room / np.maximum(margins, 1e-9)))
     loss, bound = float(chosen.losses[saves][best]), float(chosen.bounds[saves][best])
     text = (
-        f"the mean loss of the best policy that saves a tenth is {loss:.3f} on the pilot, and at most {bound:.3f}"
-        f" at a confidence of {confidence:g}; the floor allows the rest {most_loss:.3f}"
+        f"the best policy that saves 10 % of the cost has a mean loss of {loss:.3f} on the pilot, and at most "
+        f"{bound:.3f} at a confidence of {confidence:g}, but the floor allows the rest only {most_loss:.3f}"
     )
     if room[best] <= 0:
         return text, None

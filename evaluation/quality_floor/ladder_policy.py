@@ -120,7 +120,7 @@ class LadderPolicy:
         """
         current = start + len(answers) - 1
         if not answers or not 0 <= start <= current < len(self.tiers) - 1:
-            raise ValueError(f"a policy of {len(self.tiers)} tiers decides nothing after tiers {start} to {current}")
+            raise ValueError(f"a policy of {len(self.tiers)} tiers makes no decision after tiers {start} to {current}")
         n = len(queries)
         known = current + 1
         texts = [[""] * n for _ in range(known)]

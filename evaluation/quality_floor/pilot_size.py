@@ -56,7 +56,7 @@ def plan_pilot(target: QualityTarget, batch_size: int, *, missed: float = 0.0, m
     size = round(SIZE_FACTOR * batch_size ** (2 / 3) * math.sqrt(0.1 / target.most_loss))
     size = max(min(size, math.floor(LARGEST_SHARE * batch_size), batch_size if most is None else most), 0)
     if size < least:
-        reason = f"a floor of {target.floor:g} takes at least {least} graded queries; this batch allows {size}"
+        reason = f"a floor of {target.floor:g} needs at least {least} graded queries, but this batch allows only {size}"
         return PilotPlan(0, reason=reason)
     first = round(FIRST_PART * size)
     return PilotPlan(size, first if first >= least else size)

@@ -108,7 +108,7 @@ def _frontier(
 ) -> _Frontier:
     small, large = data.ok(data.cheapest), data.ok(data.most_expensive)
     if large.sum() <= 0:
-        raise TargetError(f"{data.most_expensive} was never right: there is no quality to aim at")
+        raise TargetError(f"{data.most_expensive} was never right, so there is no quality to aim at")
     right = np.where(to_large, large[None], small[None]).sum(axis=1)
     share = to_large.mean(axis=1)
     cost = _cost(share, first_call, floor)
@@ -160,9 +160,12 @@ def _describe(data: Dataset, frontier: _Frontier, at: int, *, seed: int, draws: 
 def _impossible(frontiers: list[_Frontier], target: ThresholdTarget) -> str:
     if target.cost is not None:
         least = min(float(frontier.cost.min()) for frontier in frontiers)
-        return f"no setting costs as little as {target.cost:.2f} of always-large; the least is {least:.3f}"
+        return (
+            f"no setting costs as little as {target.cost:.2f} of always using the large model. The minimum is "
+            f"{least:.3f}"
+        )
     most = max(float(frontier.quality.max()) for frontier in frontiers)
-    return f"no setting reaches {target.quality:.2f} of always-large's quality; the most is {most:.3f}"
+    return f"no setting reaches {target.quality:.2f} of the large model's quality. The maximum is {most:.3f}"
 
 
 def as_dict(proposal: Proposal) -> Mapping[str, object]:

@@ -17,6 +17,6 @@ def with_setting(text: str, *, table: str, key: str, value: float | str) -> str:
     for name in table.split("."):
         entry = entry.get(name) if isinstance(entry, dict) else None
     if not isinstance(entry, Table):
-        raise FleetTextError(f"the fleet file has no [{table}]; add that line, then try again")
+        raise FleetTextError(f"the fleet file has no [{table}]. fix: add that line, and try again")
     entry[key] = value if isinstance(value, str) else float(f"{value:g}")
     return tomlkit.dumps(document)

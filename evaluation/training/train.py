@@ -36,7 +36,7 @@ def train(
     """
     if (different := len(set(data.queries))) < FEWEST:
         fix = f"give at least {FEWEST}, and a few thousand for figures that hold"
-        raise DataError(data.name, (DataFault(0, "", f"holds {different} different queries only", fix),))
+        raise DataError(data.name, (DataFault(0, "", f"has only {different} different queries", fix),))
     fitted = fit_classifier(
         data.queries, data.labels, tiers=data.tiers, domains=data.domains, seed=seed, progress=progress
     )

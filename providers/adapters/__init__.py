@@ -1,1 +1,1 @@
-"""What each protocol says, and how it says it: tables of error codes, of parameters and of reasons to stop."""
+"""The protocols: tables of error codes, parameters and finish reasons, and the adapters."""

@@ -51,19 +51,19 @@ from routing.outcome import Completion, Usage
 _PICTURES: Final = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 
 _ONLY_JSON: Final = "Answer with one JSON object and nothing else: no other words, no code fence."
-"""JSON without a schema has no setting of its own here, so the system asks for it."""
+"""JSON without a schema has no setting here, so the system text requests it."""
 
 _SERVICE_TIERS: Final[Mapping[str, str]] = {"auto": "auto", "priority": "auto", "standard_only": "standard_only"}
 
 _LEAST_BUDGET: Final = 1024
-"""Tokens: the least that a thinking budget may be; it must also be less than the cap."""
+"""The minimum of a thinking budget in tokens. It must also be below the cap."""
 
 _ADAPTIVE: Final = (4, 6)
 """From this version on a model decides how much it thinks, guided by an effort."""
 _NO_SAMPLING: Final = (4, 7)
 """From this version on a model refuses temperature, top_p and top_k."""
 _THINKING: Final = (3, 7)
-"""The first version that thinks."""
+"""The first version with thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _system(conversation: Conversation, wanted: AnswerShape) -> dict[str, Any]:
 
 @cache
 def _version(name: str) -> tuple[int, int]:
-    """The version in a model's name, such as (4, 5) of claude-opus-4-5-20251101; (0, 0) where there is none."""
+    """Return the version in a model's name, such as (4, 5) for claude-opus-4-5-20251101, or (0, 0)."""
     found = re.search(r"(?:opus|sonnet|haiku|claude)[-.@](\d{1,2})(?:[-.](\d{1,2}))?(?!\d)", name)
     return (0, 0) if found is None else (int(found[1]), int(found[2] or 0))
 
@@ -153,7 +153,7 @@ def _version(name: str) -> tuple[int, int]:
 def _thinking(
     said: Mapping[str, Any], model: Model, tooling: Mapping[str, Any], *, cap: int, notes: list[str]
 ) -> dict[str, Any]:
-    """``thinking``, and from Claude 4.6 on ``output_config``, for what the body says of reasoning."""
+    """Return ``thinking``, and from Claude 4.6 on ``output_config``, for the body's reasoning settings."""
     if "thinking" in said:
         return {"thinking": said["thinking"]}
     effort = said.get("reasoning_effort")
@@ -192,7 +192,7 @@ def _sampling(said: Mapping[str, Any], model: Model, notes: list[str], *, thinks
         notes.append(left_out("top_p", "not allowed with temperature"))
         del sent["top_p"]
     if sent.get("temperature", 0) > 1:
-        notes.append("lowered: temperature to 1, the most that Anthropic takes")
+        notes.append("lowered: temperature to 1, the maximum at Anthropic")
         sent["temperature"] = 1
     return sent | _stops(said, notes) | _account_fields(said, notes)
 
@@ -283,7 +283,7 @@ def _inline_type(part: Inline) -> str:
         return "image"
     if part.media_type == "application/pdf":
         return "document"
-    raise UnsupportedParameter(part.where, "this protocol takes pictures and PDF documents")
+    raise UnsupportedParameter(part.where, "this protocol accepts pictures and PDF documents")
 
 
 def _said_call(block: Mapping[str, Any]) -> ParsedToolCall:
@@ -295,9 +295,9 @@ def _said_call(block: Mapping[str, Any]) -> ParsedToolCall:
 
 
 def _read_usage(said: Mapping[str, Any]) -> Usage | None:
-    """Its ``input_tokens`` are without those read from or written to the cache.
+    """Return the usage. Its ``input_tokens`` exclude those read from or written to the cache.
 
-    Its ``service_tier`` does not change what a token costs: priority is capacity that was bought before.
+    Its ``service_tier`` does not change the price of a token, because priority is capacity that was bought before.
     """
     cached = json_fields.as_count(said.get("cache_read_input_tokens"))
     written = json_fields.as_count(said.get("cache_creation_input_tokens"))

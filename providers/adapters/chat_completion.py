@@ -1,4 +1,4 @@
-"""Writing OpenAI's ``chat.completion`` object for an answer that came by another protocol."""
+"""Writes OpenAI's ``chat.completion`` object for an answer from another protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from routing.outcome import Completion, Usage
 
 @dataclass(frozen=True, slots=True)
 class ParsedToolCall:
-    """A tool call of the answer; ``extra`` is what its provider wants to see again."""
+    """A tool call of the answer. ``extra`` is what its provider needs to receive again."""
 
     id: str
     name: str
@@ -23,7 +23,7 @@ class ParsedToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """An answer, in no protocol's words. ``logprobs`` is in OpenAI's form."""
+    """An answer independent of protocols. ``logprobs`` is in OpenAI's form."""
 
     id: str
     model: str
@@ -36,7 +36,7 @@ class ParsedAnswer:
 
 
 def write_completion(said: ParsedAnswer, *, created: int) -> Completion:
-    """``said`` as a completion, its ``response`` included. ``created`` is in Unix seconds."""
+    """Return ``said`` as a completion with its ``response``. ``created`` is in Unix seconds."""
     response = {
         "id": said.id,
         "object": "chat.completion",
@@ -79,7 +79,7 @@ def _tool_call(call: ParsedToolCall) -> dict[str, Any]:
 
 
 def written(value: Any) -> str:
-    """``value`` as JSON. Raises WrongShape where it is nested deeper than that can be written."""
+    """Return ``value`` as JSON. Raises InvalidResponse if it is nested too deeply to be written."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:

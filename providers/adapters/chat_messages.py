@@ -1,7 +1,7 @@
-"""The messages of a chat body, read once for the protocols that word them differently.
+"""The messages of a chat body, parsed once for the protocols with another form.
 
-A conversation is the system's words and a list of turns, in which neighbours of the same side
-are joined: Anthropic wants all results of a turn's tool calls in one message, Google the same.
+A conversation is the system text and a list of turns, with adjacent turns of the same side joined, because Anthropic
+and Google need all results of a turn's tool calls in one message.
 """
 
 import base64
@@ -22,12 +22,12 @@ class Text:
 
     text: str = field(repr=False)
     cache_control: Mapping[str, Any] | None = None
-    """Anthropic's word that a prompt up to here is to be cached."""
+    """Anthropic's mark that the prompt up to here is to be cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A picture, sound or document that is in the body itself; ``data`` is base64."""
+    """A picture, sound or document in the body itself. ``data`` is base64."""
 
     where: str
     media_type: str
@@ -37,7 +37,7 @@ class Inline:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """A picture that the provider would have to fetch. We never do."""
+    """A picture that the provider would have to fetch. We never fetch it."""
 
     where: str
     url: str = field(repr=False)
@@ -46,7 +46,7 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model asked for a tool. ``signature`` is what Google wants to see again with it."""
+    """The model's request to call a tool. ``signature`` is what Google needs to receive again with it."""
 
     id: str
     name: str
@@ -57,7 +57,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What the tool gave. ``name`` is that of the call with the same id."""
+    """The result of a tool. ``name`` is that of the call with the same id."""
 
     id: str
     name: str
@@ -71,7 +71,7 @@ AnyPart = TypeVar("AnyPart", Text, Part)
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One side's say. Tool results are on the user's side."""
+    """The messages of one side. Tool results are on the user's side."""
 
     is_model: bool
     parts: list[Part]
@@ -79,7 +79,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """``system`` is all that the system and developer roles say, wherever it stands; ``system_parts`` its pieces."""
+    """``system`` is the text of all system and developer messages, wherever they are. ``system_parts`` are its
+    pieces."""
 
     system: str
     turns: list[Turn]
@@ -87,7 +88,7 @@ class Conversation:
 
     @property
     def has_cache_control(self) -> bool:
-        """Whether anything in it is to be cached."""
+        """Whether any part of it is to be cached."""
         parts = (part for turn in self.turns for part in turn.parts)
         return any(part.cache_control for part in (*self.system_parts, *parts))
 
@@ -97,7 +98,7 @@ _SOUNDS: Final[Mapping[str, str]] = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
 
 def read_messages(body: Mapping[str, Any]) -> Conversation:
-    """The conversation in ``body``. Raises Inexpressible for what no other protocol knows."""
+    """Return the conversation in ``body``. Raises UnsupportedParameter for what no other protocol supports."""
     system: list[str] = []
     system_parts: list[Text] = []
     turns: list[Turn] = []
@@ -123,12 +124,12 @@ def read_messages(body: Mapping[str, Any]) -> Conversation:
             case _:
                 raise UnsupportedParameter(f"{where}.role", "this protocol has no such role")
     if not turns:
-        raise UnsupportedParameter("messages", "nothing is said in them but by the system")
+        raise UnsupportedParameter("messages", "the conversation has only system messages")
     return Conversation("\n\n".join(filter(None, system)), turns, tuple(system_parts))
 
 
 def _marked(parts: list[AnyPart], message: Mapping[str, Any]) -> list[AnyPart]:
-    """``parts``, the last of which is cached where the message as a whole says so."""
+    """Return ``parts``, with the last one cached if the message as a whole says so."""
     if parts and (cache := _cache_control(message)) and parts[-1].cache_control is None:
         parts[-1] = replace(parts[-1], cache_control=cache)
     return parts
@@ -153,17 +154,17 @@ def _words(content: object, where: str) -> str:
 
 
 def _texts(content: object, where: str) -> list[Text]:
-    """The content of a message that may hold text only."""
+    """Return the content of a message that may contain only text."""
     texts: list[Text] = []
     for part in _parts(content, where):
         if not isinstance(part, Text):
-            raise UnsupportedParameter(f"{where}.content", "only text may stand here")
+            raise UnsupportedParameter(f"{where}.content", "only text is allowed here")
         texts.append(part)
     return texts
 
 
 def _parts(content: object, where: str) -> list[Part]:
-    """The parts of a message's content. Empty texts are left out: the protocols refuse them."""
+    """Return the parts of a message's content. Empty texts are left out, because the protocols refuse them."""
     if content is None or content == "":
         return []
     if isinstance(content, str):
@@ -194,7 +195,7 @@ def _part(part: object, where: str) -> Part:
             case _:
                 raise UnsupportedParameter(where, "this protocol has no such part")
     except (KeyError, TypeError) as error:
-        raise UnsupportedParameter(where, "it lacks what its type promises") from error
+        raise UnsupportedParameter(where, "it lacks the data of its type") from error
 
 
 def _string(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The parts of a chat body that every adapter asks about in the same way."""
+"""The parts of a chat body that every adapter reads in the same way."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class AnswerShape:
 
 
 def read_answer_shape(value: object) -> AnswerShape:
-    """What a body's ``response_format`` says. Raises Inexpressible."""
+    """Return the answer shape in a body's ``response_format``. Raises UnsupportedParameter."""
     match value:
         case None | {"type": "text"}:
             return AnswerShape()
@@ -50,13 +50,13 @@ _NEUTRAL: Final[Mapping[str, Sequence[Any]]] = {
     "metadata": ({},),
     "verbosity": ("medium",),
 }
-"""Values that say what holds anyway."""
+"""Values that are equal to the default."""
 
 
 def request_params(body: Mapping[str, Any], protocol: Protocol, notes: list[str]) -> dict[str, Any]:
-    """What ``body`` asks for apart from its messages, without what is neutral.
+    """Return the parameters of ``body``, without its messages and neutral values.
 
-    What the protocol's column of the matrix leaves out is noted. Raises Inexpressible for what it refuses.
+    Parameters that the protocol's column of the matrix drops are noted. Raises UnsupportedParameter for refused ones.
     """
     said: dict[str, Any] = {}
     for key, value in body.items():
@@ -73,35 +73,35 @@ def request_params(body: Mapping[str, Any], protocol: Protocol, notes: list[str]
 
 
 def at_effort(body: Mapping[str, Any], model: Model) -> Mapping[str, Any]:
-    """``body`` with the deployment's ``reasoning_effort``, unless it names one."""
+    """Return ``body`` with the deployment's ``reasoning_effort``, unless it has one."""
     if model.reasoning_effort is None or body.get("reasoning_effort") is not None:
         return body
     return {**body, "reasoning_effort": model.reasoning_effort}
 
 
 def left_out(field: str, why: str) -> str:
-    """The note on a field that is not sent."""
+    """Return the note on a field that is not sent."""
     return f"left out: {field} ({why})"
 
 
 def may_be_left_out(refused: frozenset[str], body: Mapping[str, Any], added: frozenset[str]) -> frozenset[str]:
-    """The ``refused`` fields of ``body`` without which it asks the same: ``added`` ones, and those of sampling."""
+    """Return those of the ``refused`` fields that ``body`` can omit: ``added`` ones, and those of sampling."""
     return refused & body.keys() & (added | SAMPLING_FIELDS) - OTHER_CAP.keys()
 
 
 def refused_notes(body: Mapping[str, Any], sent: Mapping[str, Any], added: frozenset[str]) -> list[str]:
-    """The notes on what is of the user's ``body`` and not in ``sent``, as the model refuses it."""
+    """Return notes on fields of the user's ``body`` that are not in ``sent`` because the model refuses them."""
     return [left_out(key, "this model refuses it") for key in body if key not in sent and key not in added]
 
 
 def max_completion_tokens(body: Mapping[str, Any], model: Model) -> int:
-    """The tokens to ask for at most: what the body says, within what the reservation covers."""
+    """Return the maximum tokens to request: the body's value, within what the reservation covers."""
     wanted = body.get("max_completion_tokens") or body.get("max_tokens") or model.max_output_tokens
     return min(int(wanted), model.max_output_tokens)
 
 
 def cap_notes(body: Mapping[str, Any], model: Model) -> list[str]:
-    """The note on a cap that is lowered: what the user sent never changes silently."""
+    """Return the note on a cap that is lowered, because the user's request never changes silently."""
     wanted = body.get("max_completion_tokens") or body.get("max_tokens")
     if wanted is None or int(wanted) <= model.max_output_tokens:
         return []
@@ -109,13 +109,13 @@ def cap_notes(body: Mapping[str, Any], model: Model) -> list[str]:
 
 
 def stop_sequences(value: object) -> list[str]:
-    """``stop`` as a list."""
+    """Return ``stop`` as a list."""
     return [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTool:
-    """A function that the model may ask for; ``schema`` is the JSON schema of its arguments."""
+    """A function that the model may call. ``schema`` is the JSON Schema of its arguments."""
 
     name: str
     description: str
@@ -125,7 +125,7 @@ class RequestTool:
 
 
 class Choosing(StrEnum):
-    """How far the model is free to use a tool."""
+    """How free the model is to use a tool."""
 
     AUTO = "auto"
     NONE = "none"
@@ -141,7 +141,7 @@ class Choice:
 
 
 def read_tools(value: object) -> list[RequestTool]:
-    """The tools in a body's ``tools``. Raises Inexpressible for what is not a function."""
+    """Return the tools in a body's ``tools``. Raises UnsupportedParameter for anything except functions."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -167,7 +167,7 @@ def _tool(tool: object, where: str) -> RequestTool:
 
 
 def read_choice(value: object) -> Choice:
-    """What a body's ``tool_choice`` says. Raises Inexpressible."""
+    """Return the choice in a body's ``tool_choice``. Raises UnsupportedParameter."""
     match value:
         case None | "auto":
             return Choice()

@@ -1,4 +1,4 @@
-"""The vectors of OpenAI's embeddings, and whether they are those that were asked for.
+"""OpenAI's embeddings, and checks that they answer the request.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings
 """
@@ -17,7 +17,7 @@ _NUMBERS: Final = frozenset({int, float})
 
 
 def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None) -> Completion:
-    """The vectors in a list of embeddings, in the order of their input. Raises InvalidResponse."""
+    """Return the vectors in a list of embeddings, in the order of their input. Raises InvalidResponse."""
     vectors = json_fields.as_list(answer.get("data"))
     if not vectors or not all(isinstance(each, dict) and _is_vector(each.get("embedding")) for each in vectors):
         raise InvalidResponse("a list of embeddings without a vector each", usage=usage)
@@ -38,12 +38,12 @@ def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None
 
 
 def checked_vectors(completion: Completion, body: Mapping[str, Any], *, another: str | None) -> Outcome:
-    """``completion`` if it answers ``body``, else the failure; ``another`` model gave it, or None.
+    """Return ``completion`` if it answers ``body``, else the failure. ``another`` is the model that gave it, or None.
 
-    Vectors of another model are paid and no answer: they cannot be mixed with those of the batch.
+    Embeddings of another model are billed but are no answer, because they cannot be compared with those of the batch.
     """
     if another is not None:
-        why = f"vectors of {another}, which cannot be mixed with those of the model that was asked"
+        why = f"embeddings of {another}, which cannot be compared with those of the requested model"
         return Failure(FailureKind.NOT_FOUND, why, usage=completion.usage, cause="another_model")
     vectors, inputs = len(completion.response["data"]), len(inputs_of(body["input"]))
     if vectors != inputs:

@@ -25,12 +25,12 @@ _K = FailureKind
 
 
 class ErrorCode(NamedTuple):
-    """A documented code word. ``status`` None: whatever the HTTP status."""
+    """A documented error code. ``status`` None: with any HTTP status."""
 
     code: str
     kind: FailureKind
     who: str
-    """Whose documentation has it."""
+    """The providers whose documentation has it."""
     status: int | None = None
 
 
@@ -166,14 +166,15 @@ ERROR_CODES: Final[Mapping[Protocol, tuple[ErrorCode, ...]]] = {
     Protocol.ANTHROPIC: _ANTHROPIC,
     Protocol.GOOGLE: _GOOGLE,
 }
-"""By the protocol's own name for it; a provider's words are looked for in its protocol's table."""
+"""Error codes by protocol. A provider's codes are looked up in its protocol's table."""
 
 _OWN: Final = {
     protocol: {(row.status, row.code.lower()): row.kind for row in codes} for protocol, codes in ERROR_CODES.items()
 }
 _ANY: Final = {key: kind for table in reversed(_OWN.values()) for key, kind in table.items()}
 _BY_CODE: Final = {protocol: _ANY | own for protocol, own in _OWN.items()}
-"""A protocol's own words first, then those of the others: gateways pass on what the provider behind them says."""
+"""A protocol's own codes first, then those of the others, because gateways pass on codes of the provider behind
+them."""
 
 PROSE: Final = (
     (r"(?P<about>throttlingexception|too many (?:tokens|requests), please wait)", _K.RATE_LIMITED),
@@ -195,9 +196,9 @@ PROSE: Final = (
         _K.UNSUPPORTED,
     ),
 )  # fmt: skip
-"""Where no code decides: phrases that many servers share. vLLM, Ollama and gateways have few codes.
+"""Phrases for errors without a decisive code, which many servers share. vLLM, Ollama and gateways have few codes.
 
-``about``: the word that must not be the request's own.
+``about``: the phrase that must not come from the request itself.
 """
 
 _OF_OTHERS_TOO: Final = ACCOUNT | {_K.NOT_FOUND, _K.RATE_LIMITED}
@@ -208,17 +209,17 @@ _PROSE: Final = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), kind) for
 _PROSE_STATUSES: Final = frozenset({400, 402, 403, 413, 422, 429, 500, 501})
 _MOST_PROSE: Final = 2000
 _MOST_FOUND: Final = 3
-"""For each place the whole request may be searched. Prose that says it more often quotes."""
+"""Maximum matches, because each needs a search of the whole request. Prose with more matches quotes the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class SaidError:
-    """What the body of an error says. ``codes``: its code words, the most specific first."""
+    """The body of an error. ``codes``: its code words, the most specific first."""
 
     codes: tuple[str, ...] = ()
     param: str | None = None
     status: int | None = None
-    """An HTTP status that the body itself names."""
+    """The HTTP status in the body."""
     details: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     prose: str = field(default="", repr=False)
 
@@ -236,10 +237,10 @@ _NAMED_PARAM: Final = re.compile(
 
 
 def read_error(answer: Any) -> SaidError | None:
-    """The error that ``answer`` is, however it is wrapped; None where it is none.
+    """Return the error in ``answer``, however it is wrapped, or None.
 
-    OpenAI's, Anthropic's and Google's have an object ``error``; Ollama's is a text; vLLM's older ones and FastAPI's
-    have no wrapper; Google's OpenAI endpoint puts the object into a list.
+    OpenAI's, Anthropic's and Google's have an object ``error``. Ollama's is a text. vLLM's older ones and FastAPI's
+    have no wrapper. Google's OpenAI endpoint puts the object into a list.
     """
     if isinstance(answer, list):
         answer = answer[0] if answer else None
@@ -261,7 +262,7 @@ def read_error(answer: Any) -> SaidError | None:
 
 
 def is_error(answer: Any) -> bool:
-    """Whether a 200 is an error: it has one, and nothing that was generated."""
+    """Whether a 200 is an error: it has one, and nothing was generated."""
     return not _has_generated(answer) and read_error(answer) is not None
 
 
@@ -274,7 +275,7 @@ def _has_generated(answer: Any) -> bool:
 
 
 def _is_failed(choice: Mapping[str, Any]) -> bool:
-    """Whether a choice is an error and no more, as OpenRouter has it where the provider behind it gave nothing."""
+    """Whether a choice is only an error, as OpenRouter has it if the provider behind it gave nothing."""
     message = json_fields.as_dict(choice.get("message"))
     return bool(choice.get("error")) and not any(message.get(key) for key in ("content", "tool_calls", "reasoning"))
 
@@ -316,7 +317,7 @@ def _status(value: object) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class ErrorMeaning:
-    """``code`` and ``param`` may be shown: they are the provider's code words."""
+    """``code`` and ``param`` may be shown, because they are the provider's identifiers."""
 
     kind: FailureKind
     code: str | None = None
@@ -324,9 +325,9 @@ class ErrorMeaning:
 
 
 def meaning_of(protocol: Protocol, status: int, said: SaidError | None, asked: bytes | None = b"") -> ErrorMeaning:
-    """The class of an error with this HTTP ``status`` (an error within a 200 has its own, or none: 200).
+    """Return the class of an error with this HTTP ``status`` (an error within a 200 has its own, or none: 200).
 
-    ``asked`` is the request, which the prose may quote; None where it is not at hand.
+    ``asked`` is the request, which the prose may quote, or None if it is not available.
     """
     meaning = _meaning(protocol, status, said, asked)
     if meaning.kind is _K.BILLING and said is not None and _OF_SIZE.search(said.prose):
@@ -354,8 +355,8 @@ _OF_RIGHTS: Final = frozenset(
     }
 )  # fmt: skip
 _NAMED: Final = re.compile(rb'"(?:url|image_url|video_url|audio_url|file_id)":"(?!data:)')
-"""What a request names and a provider fetches. That it is not there, or is not for us, is no fault of the model or key:
-Google denies the permission for a file of somebody else as it does for a model."""
+"""Things that a request names and a provider fetches. If they are missing or forbidden, neither the model nor the key
+is at fault: Google reports a forbidden file in the same way as a forbidden model."""
 
 
 def _meaning(protocol: Protocol, status: int, said: SaidError | None, asked: bytes | None) -> ErrorMeaning:
@@ -396,15 +397,16 @@ def _kind_by_prose(status: int, prose: str, asked: bytes | None) -> FailureKind 
 
 
 def _is_own(found: re.Match[str], asked: bytes | None) -> bool:
-    """Whether a word is the server's own, for it is not in the request.
+    """Whether a phrase is the server's own, because it is not in the request.
 
-    The request is searched as the prose is: by `re.IGNORECASE` the Kelvin sign is a k, and by ``str.lower`` another k.
+    The request is searched like the prose, because with `re.IGNORECASE` the Kelvin sign is a k, and with ``str.lower``
+    it is another k.
     """
     return asked is not None and not re.search(re.escape(found["about"]), asked.decode(), re.IGNORECASE)
 
 
 def speaks_of_refusal(text: str) -> bool:
-    """Whether a request has words by which the prose of an error, which may quote it, refuses a field."""
+    """Whether a request contains phrases with which an error, which may quote it, refuses a field."""
     return any(kind is _K.UNSUPPORTED and pattern.search(text) for pattern, kind in _PROSE)
 
 
@@ -424,4 +426,4 @@ KNOWN_PARAMS: Final = frozenset(
         "thinking", "n", "user",
     }
 )  # fmt: skip
-"""Fields that are looked for in prose: what is shown of it is a word of ours."""
+"""Fields that are searched for in prose, so that only known words are shown."""

@@ -70,14 +70,14 @@ FINISH_REASONS: Final[Mapping[Protocol, Mapping[str, str]]] = {
         "FINISH_REASON_UNSPECIFIED": BROKEN,
     },
 }
-"""The protocol's word → OpenAI's ``finish_reason``, `REFUSED` or `BROKEN`."""
+"""The protocol's finish reason → OpenAI's ``finish_reason``, `REFUSED` or `BROKEN`."""
 
 _ANY: Final = {word: found for table in FINISH_REASONS.values() for word, found in table.items()}
-"""Gateways, Google's endpoint for OpenAI's protocol among them, pass on the words of the provider behind them."""
+"""Gateways, and Google's OpenAI endpoint, pass on the finish reasons of the provider behind them."""
 
 
 def finish_reason(protocol: Protocol, word: str, *, usage: Usage | None) -> str:
-    """OpenAI's word for ``word``. Raises Refused, or BrokenOff for what is not a success or not known."""
+    """Return OpenAI's finish reason for ``word``. Raises ContentRefused, or BrokenOff for an unknown one."""
     found = FINISH_REASONS[protocol].get(word) or _ANY.get(word, BROKEN)
     if found == REFUSED:
         raise ContentRefused(word, usage=usage)
@@ -85,6 +85,6 @@ def finish_reason(protocol: Protocol, word: str, *, usage: Usage | None) -> str:
 
 
 def broke_off(word: str, *, usage: Usage | None) -> NoReturn:
-    """Raises BrokenOff; of ``word`` only what looks like a code is shown."""
+    """Raise BrokenOff. Only a ``word`` that looks like a code is shown."""
     shown = word if len(word) <= 64 and word.isascii() and word.replace("_", "a").isalnum() else "unknown_finish_reason"
     raise BrokenOff(shown, usage=usage)

@@ -1,6 +1,6 @@
 """Google's generateContent. Source: https://ai.google.dev/api/generate-content and its page on errors.
 
-It takes no link to a picture of somebody else's, and no tool that must be called one at a time.
+It supports neither links to pictures on other hosts nor tools that must be called one at a time.
 """
 
 import re
@@ -50,11 +50,11 @@ _PLAIN: Final[Mapping[str, str]] = {
 }
 
 _LEVELS: Final = (3, 0)
-"""From this version on a model takes a level of thinking."""
+"""From this version on a model has thinking levels."""
 _BUDGETS: Final = (2, 5)
-"""From this version on a model takes a budget of thinking; no older one thinks."""
+"""From this version on a model has a thinking budget. Older ones do not think."""
 _MOST_BUDGET: Final = 24_576
-"""Tokens: the most that every model of Gemini 2.5 takes."""
+"""The maximum budget, in tokens, of every Gemini 2.5 model."""
 
 
 _SERVICE_TIERS: Final[Mapping[str, str]] = {"flex": "FLEX", "priority": "PRIORITY"}
@@ -148,7 +148,7 @@ class Google:
 
 
 def _thinking(said: Mapping[str, Any], model: Model, notes: list[str]) -> dict[str, Any]:
-    """``thinkingConfig`` for a ``reasoning_effort``."""
+    """Return ``thinkingConfig`` for a ``reasoning_effort``."""
     effort = said.get("reasoning_effort")
     if effort is None:
         return {}
@@ -173,7 +173,7 @@ def _thinking(said: Mapping[str, Any], model: Model, notes: list[str]) -> dict[s
 
 @cache
 def _version(name: str) -> tuple[int, int]:
-    """The version in a model's name, such as (2, 5) of gemini-2.5-flash; (0, 0) where there is none."""
+    """Return the version in a model's name, such as (2, 5) for gemini-2.5-flash, or (0, 0)."""
     found = re.search(r"gemini-(\d{1,2})(?:\.(\d{1,2}))?", name)
     return (0, 0) if found is None else (int(found[1]), int(found[2] or 0))
 
@@ -234,7 +234,7 @@ def _part(part: Part) -> dict[str, Any]:
         case Inline():
             return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
         case Linked():
-            raise UnsupportedParameter(part.where, "this protocol takes pictures as data only")
+            raise UnsupportedParameter(part.where, "this protocol accepts pictures only as data")
         case ToolCall():
             sent: dict[str, Any] = {"functionCall": {"name": part.name, "args": part.arguments}}
             return sent | ({"thoughtSignature": part.signature} if part.signature else {})
@@ -245,7 +245,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _response(text: str) -> Mapping[str, Any]:
-    """A tool's result must be an object here; what is none is put into one."""
+    """Return a tool's result as an object, as this protocol requires. Other values are put into one."""
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -265,7 +265,7 @@ def _said_call(part: Mapping[str, Any], *, default_id: str) -> ParsedToolCall:
 
 
 def _logprobs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The chosen tokens in OpenAI's form."""
+    """Return the chosen tokens in OpenAI's form."""
     chosen = [json_fields.as_dict(token) for token in json_fields.as_list(result.get("chosenCandidates"))]
     return [
         {
@@ -285,9 +285,10 @@ def _mean_logprob(candidate: Mapping[str, Any], logprobs: list[dict[str, Any]]) 
 
 
 def _read_usage(said: Mapping[str, Any]) -> Usage | None:
-    """Thoughts are counted beside the candidate's tokens, a tool's prompt beside the prompt's.
+    """Return the usage. Thoughts are counted apart from the candidate's tokens, a tool's prompt apart from the
+    prompt's.
 
-    What the total has beyond all named counts are thoughts too: an answer that was cut off in them may not name them.
+    The rest of the total also counts as thoughts, because an answer that was cut off while thinking may not list them.
     """
     prompt = json_fields.as_count(said.get("promptTokenCount")) + json_fields.as_count(
         said.get("toolUsePromptTokenCount")

@@ -1,6 +1,6 @@
-"""A JSON Schema in the dialect that a provider takes for an answer's form.
+"""A JSON Schema in the dialect that a provider accepts for an answer's form.
 
-What is left out is not a loss: the judge checks each answer against the schema that the user gave. Sources:
+Nothing is lost by leaving keywords out, because the judge checks each answer against the user's schema. Sources:
 https://docs.anthropic.com/en/docs/build-with-claude/structured-outputs (JSON Schema limitations) and
 https://ai.google.dev/gemini-api/docs/structured-output (JSON Schema support).
 """
@@ -23,20 +23,20 @@ GOOGLE_KEYWORDS: Final = frozenset(
 )  # fmt: skip
 
 _NAMED: Final = frozenset({"properties", "$defs", "definitions", "patternProperties"})
-"""Keywords whose keys are the user's names, not keywords."""
+"""Keywords with keys that are the user's names and not keywords."""
 _LISTS: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
 _ONE: Final = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains"})
 _DEPTH: Final = 64
 
 
 def for_anthropic(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """``schema`` with closed objects and without the keywords that Anthropic refuses, and the names of these."""
+    """Return ``schema`` with closed objects and without the keywords that Anthropic refuses, and the names of these."""
     dialect = _SchemaDialect(ANTHROPIC_KEYWORDS, closed=True)
     return dialect.reduced(schema), tuple(dialect.left_out)
 
 
 def for_google(schema: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """``schema`` without the keywords that Google does not know, and the names of these."""
+    """Return ``schema`` without the keywords that Google does not know, and the names of these."""
     dialect = _SchemaDialect(GOOGLE_KEYWORDS, closed=False)
     return dialect.reduced(schema), tuple(dialect.left_out)
 

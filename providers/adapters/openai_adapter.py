@@ -35,20 +35,20 @@ from routing.outcome import Completion, Usage
 _REPLACED: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens"})
 
 _MOST_USD: Final = 1e6
-"""A cost of one call above this is not believed."""
+"""A higher cost of one call is rejected as an error."""
 
 _NEW_CAP_HOSTS: Final = (".openai.com", ".azure.com", ".azure.us", ".azure-api.net", ".groq.com")
-"""Where ``max_completion_tokens`` is known; reasoning models of OpenAI refuse the older ``max_tokens``."""
+"""Hosts that know ``max_completion_tokens``. OpenAI's reasoning models refuse the older ``max_tokens``."""
 
 _OLD_CAP_HOSTS: Final = (".together.xyz", ".together.ai")
-"""Where only ``max_tokens`` is known, as it is on Ollama's port."""
+"""Hosts that know only ``max_tokens``. Ollama's port counts as one."""
 _OLLAMA_PORT: Final = 11434
 
 _OFFICIAL_HOSTS: Final = (".openai.com", ".azure.com", ".azure.us")
-"""Where the developer role is known; any other server knows system, which means the same."""
+"""Hosts that know the developer role. Other servers know system, which means the same."""
 
 _UNCACHED_HOSTS: Final = (*_OFFICIAL_HOSTS, ".groq.com", ".together.xyz", ".together.ai")
-"""Where ``cache_control`` is not known; a gateway may pass it on."""
+"""Hosts that do not know ``cache_control``. A gateway may pass it on."""
 
 _UNPRICED: Final = frozenset({"service_tier", "audio", "modalities"})
 """Fields for which there may be no price."""
@@ -62,7 +62,7 @@ class OpenAICompatible:
 
     provider: Provider
     _caps: dict[str, str] = field(default_factory=dict)
-    """Deployments whose name for the cap was learned from a 400."""
+    """Deployments whose cap field was learned from a 400."""
 
     def path(self, model: Model) -> str:
         return "/embeddings" if model.embeds else "/chat/completions"
@@ -80,7 +80,7 @@ class OpenAICompatible:
         if not KNOWN_FIELDS.issuperset(body):
             self._refuse_unknown(body, KNOWN_FIELDS)
         if body.get("n") not in (None, 1):
-            raise UnsupportedParameter("n", "a query has one answer")
+            raise UnsupportedParameter("n", "a query has only one answer")
         messages = body.get("messages")
         is_plain = _are_plain(messages)
         if not is_plain or not _UNPRICED.isdisjoint(body):
@@ -131,7 +131,7 @@ class OpenAICompatible:
         return ProviderErrorDetail(meaning.kind, meaning.code, meaning.param, said.status if said else None)
 
     def _cap_key(self, body: Mapping[str, Any], model: Model) -> str:
-        """The name of the cap: as the fleet says, as was learned, as the host knows it, as the user wrote it."""
+        """Return the name of the cap field: by the fleet, as learned, by the host, or as the user wrote it."""
         if named := model.cap_field or self.provider.cap_field or self._caps.get(model.name):
             return named
         server = _server(self.provider.base_url)
@@ -139,7 +139,7 @@ class OpenAICompatible:
 
 
 def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
-    """The answer in a ``chat.completion`` object. Raises as `ProviderAdapter.read` does."""
+    """Return the answer in a ``chat.completion`` object. Raises as `Adapter.read` does."""
     usage = read_usage(
         json_fields.as_dict(answer.get("usage")), service_tier=json_fields.code(answer.get("service_tier"))
     )
@@ -176,7 +176,7 @@ def read_chat(answer: Mapping[str, Any], model: Model) -> Completion:
 
 @dataclass(frozen=True, slots=True)
 class _OpenAIServer:
-    """What is known of a server by its address."""
+    """The properties of a server that its address shows."""
 
     cap_field: str | None
     knows_developer: bool
@@ -196,7 +196,7 @@ def _server(base_url: str) -> _OpenAIServer:
 
 
 def _are_plain(messages: Any) -> bool:
-    """Whether every message is a role and a text alone, in a role that every server knows."""
+    """Whether every message is only a role and a text, in a role that every server knows."""
     if not isinstance(messages, list):
         return False
     return all(
@@ -233,7 +233,7 @@ def _parts_of(content: Any) -> list[Mapping[str, Any]]:
 
 
 def _without_cache_control(items: Any) -> Any:
-    """A list of messages, tools or parts without the key, at these levels only."""
+    """Return a list of messages, tools or parts without the key, at these levels only."""
     if not isinstance(items, list):
         return items
     return [
@@ -249,7 +249,7 @@ def _without_cache_control(items: Any) -> Any:
 
 
 def read_usage(said: Mapping[str, Any], *, service_tier: str | None = None) -> Usage | None:
-    """The usage object of a completion, or None if it is missing."""
+    """Return the usage object of a completion, or None if it is missing."""
     count = json_fields.as_count
     prompt, completion = count(said.get("prompt_tokens")), count(said.get("completion_tokens"))
     reported_usd = _reported_usd(said)
@@ -291,9 +291,9 @@ def read_usage(said: Mapping[str, Any], *, service_tier: str | None = None) -> U
 
 
 def _reported_usd(said: Mapping[str, Any]) -> float | None:
-    """The provider's own figure: OpenRouter's ``cost``, or Perplexity's, an object with a total.
+    """Return the provider's own cost: OpenRouter's ``cost``, or Perplexity's, an object with a total.
 
-    Where OpenRouter calls with the user's own key for the provider behind it, ``cost`` is its fee alone.
+    If OpenRouter uses the user's own key for the provider behind it, ``cost`` is only its fee.
     """
     cost = said.get("cost")
     usd = json_fields.number(cost.get("total_cost") if isinstance(cost, dict) else cost)

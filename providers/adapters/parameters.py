@@ -1,7 +1,7 @@
-"""What becomes of each field of a chat request in each protocol: the one matrix, as data.
+"""The treatment of each field of a chat request in each protocol: the one matrix, as data.
 
-The adapters look their treatment of a field up here, docs/providers.md is generated from it, and a test sends every
-row. A field that is in no row is sent where the provider's ``extra_fields`` name it, and refused by name elsewhere.
+The adapters look up the treatment here, docs/providers.md is generated from it, and a test sends every row. A field
+without a row is sent if the provider's ``extra_fields`` name it, and otherwise refused by name.
 """
 
 import difflib
@@ -16,13 +16,13 @@ class Treatment(StrEnum):
     """What an adapter does with a field."""
 
     PASS = "pass"  # noqa: S105
-    """Sent as it is, perhaps under the protocol's own name."""
+    """Sent unchanged, perhaps under the protocol's own name."""
     TRANSLATE = "translate"
-    """Sent in the protocol's own terms, which may depend on the model; what is lost is noted."""
+    """Sent in the protocol's own terms, which may depend on the model. Losses are noted."""
     DROP = "left out, with a note"
-    """Does not change the answer much, or is a hint: left out, and the result says so."""
+    """The field hardly changes the answer, or is a hint. It is left out, and the result says so."""
     REFUSE = "refused by name"
-    """Changes what is asked for: another deployment is tried, or the line is refused at intake."""
+    """The field changes the request. Another deployment is tried, or the line is refused at submission."""
 
 
 class Handling(NamedTuple):
@@ -138,7 +138,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "prompt_cache_key": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
     "prompt_cache_retention": _row(_PASS, _drop(_OPENAI_ONLY), _drop(_OPENAI_ONLY)),
 }
-"""Field of the body → protocol → what becomes of it."""
+"""Field of the body → protocol → treatment."""
 
 PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "role developer": _row(
@@ -168,14 +168,14 @@ PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     ),
     "file as data": _row(_PASS, _translate("a PDF document"), _translate("inlineData")),
 }
-"""What may stand in messages → protocol → what becomes of it."""
+"""Parts of messages → protocol → treatment."""
 
 ENVELOPE: Final = frozenset({"model", "messages", "stream", "stream_options"})
 """Keys of the request itself: the fleet's model is sent, and no answer is streamed."""
 
 
 def handling(field: str, protocol: Protocol) -> Handling:
-    """The cell of ``field``; a field in no row is refused."""
+    """Return the cell of ``field``. A field without a row is refused."""
     row = PARAMETERS.get(field)
     return _refuse(_NO_SUCH) if row is None else row[protocol]
 
@@ -186,25 +186,28 @@ KNOWN_FIELDS: Final = ENVELOPE | PARAMETERS.keys()
 SAMPLING_FIELDS: Final = frozenset(
     {"temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
 )
-"""Left out, with a note, at a deployment that refuses them by name: an answer without them is an answer still."""
+"""Fields that are left out, with a note, at a deployment that refuses them by name, because an answer without them is
+still an answer."""
 
 
 OLD_CAP: Final = "max_tokens"
 NEW_CAP: Final = "max_completion_tokens"
 OTHER_CAP: Final[Mapping[str, str]] = {OLD_CAP: NEW_CAP, NEW_CAP: OLD_CAP}
-"""By a name of the cap that a server refuses: the one to try."""
+"""By the name of a cap field that a server refuses: the one to try."""
 
 
 EMBEDDING_FIELDS: Final = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
-"""Those of a request for embeddings, which is passed on as it is."""
+"""Fields of a request for embeddings, which is sent unchanged."""
 
 
 def why_unknown(field: str, provider: str, known: Collection[str] = KNOWN_FIELDS) -> str:
-    """Why a field that is not ``known`` is not sent to an OpenAI-compatible ``provider``, and the fix."""
+    """Return why a field that is not ``known`` is not sent to an OpenAI-compatible ``provider``, and the fix."""
     if similar := difflib.get_close_matches(field, known, n=1, cutoff=0.8):
-        return f"an unknown field; fix: write {similar[0]}"
-    return f'an unknown field; fix: if the server takes it, add extra_fields = ["{field}"] to [providers.{provider}]'
+        return f"the field is unknown. fix: write {similar[0]}"
+    return (
+        f'the field is unknown. fix: if the server accepts it, add extra_fields = ["{field}"] to [providers.{provider}]'
+    )
 
 
 EFFORTS: Final[Mapping[str, int]] = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576}
-"""``reasoning_effort`` as a thinking budget in tokens, where a model takes a budget."""
+"""``reasoning_effort`` as a thinking budget in tokens, for models with a budget."""

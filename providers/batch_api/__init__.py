@@ -1,1 +1,1 @@
-"""Providers' batch APIs: many calls bought at once, cheaper and later (lane ``batch``)."""
+"""Providers' batch APIs: many calls bought at once, at a lower price and with a delay (lane ``batch``)."""

@@ -1,4 +1,4 @@
-"""Requests to a batch API: short ones with an answer in JSON, uploads and downloads that never stand in memory."""
+"""Requests to a batch API: short ones with an answer in JSON, and streamed uploads and downloads."""
 
 import asyncio
 import tempfile
@@ -23,30 +23,31 @@ from routing.outcome import Failure, FailureKind
 Address: TypeAlias = httpx.URL
 
 MOST_JSON_BYTES: Final = 64_000_000
-"""Of an answer in JSON; a page of a listing may hold the results of other programs' batches."""
+"""Maximum bytes of an answer in JSON. A page of a listing may hold the results of other programs' batches."""
 
 _MOST_LINES: Final = 1_000_000
-"""Empty ones count, too. No provider takes so many calls in one batch."""
+"""Maximum lines, including empty ones. No provider accepts so many calls in one batch."""
 
 _ENVELOPE_BYTES: Final = 65_536
-"""Of a line of results, around the body that a direct call would get."""
+"""Bytes of a line of results around the body that a direct call would get."""
 
 _CHUNK: Final = 262_144
 _SPOOL_BYTES: Final = 4_000_000
-"""What is larger waits on disk, in a file without a name that ends with this process."""
+"""Larger data waits on disk, in a file without a name that ends with this process."""
 
 _SLOWEST_BYTES_PER_S: Final = 100_000.0
-"""An upload may take as long as at this rate, besides the provider's deadline; a download besides `_SLOW_START_S`."""
+"""The minimum rate. An upload may take this long in addition to the provider's deadline, a download in addition to
+`_SLOW_START_S`."""
 
 _SLOW_START_S: Final = 300.0
 _LONGEST_DOWNLOAD_S: Final = 3600.0
 
 _SILENCE_S: Final = 60.0
-"""A download that sends nothing for so long has broken off."""
+"""A download that sends nothing for this many seconds has broken off."""
 
 
 class BatchReply(NamedTuple):
-    """A complete answer. ``body`` is its JSON, ``headers`` are by their names in lower case."""
+    """A complete answer. ``body`` is its JSON. ``headers`` have lowercase names."""
 
     body: Any
     headers: Mapping[str, str]
@@ -72,14 +73,14 @@ class Spool(httpx.AsyncByteStream):
         self.bytes += len(data)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """All of it, from the start."""
+        """Yield all of it, from the start."""
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
             yield chunk
 
 
 class BatchHttp:
-    """Sends by ``connection``. ``now`` gives Unix seconds. Every fault becomes a BatchCallFailed."""
+    """Sends through ``connection``. ``now`` gives Unix seconds. Every fault becomes a BatchCallFailed."""
 
     def __init__(self, connection: ProviderConnection, *, now: Callable[[], float] = time.time) -> None:
         self._connection = connection
@@ -88,20 +89,20 @@ class BatchHttp:
 
     @property
     def provider(self) -> Provider:
-        """Whom it talks to."""
+        """The provider of the connection."""
         return self._connection.provider
 
     def url(self, path: str, **query: str) -> Address:
-        """``path`` below the provider's ``base_url``."""
+        """Return ``path`` below the provider's ``base_url``."""
         return self._connection.url(path).copy_merge_params(query)
 
     def beside(self, root: str, path: str, **query: str) -> Address:
-        """``path`` where Google keeps its files: ``root`` stands before the last part of ``base_url``, the version."""
+        """Return ``path`` at Google's file address: ``root`` goes before the last part of ``base_url``, the version."""
         base, _, version = self.provider.base_url.rpartition("/")
         return httpx.URL(f"{base}/{root}/{version}{path}").copy_merge_params({**self.provider.query, **query})
 
     def named(self, address: str) -> Address | None:
-        """The address that the provider names, where it is on the fleet's host: our key goes nowhere else."""
+        """Return the provider's address if it is on the fleet's host, because our key is sent nowhere else."""
         try:
             url = httpx.URL(address)
         except httpx.InvalidURL:
@@ -120,7 +121,7 @@ class BatchHttp:
         headers: Mapping[str, str] | None = None,
         before_sending: BeforeSending | None = None,
     ) -> BatchReply:
-        """The answer to a request, whose ``body`` is JSON or ready bytes. Raises BatchCallFailed."""
+        """Return the answer to a request. ``body`` is JSON or ready bytes. Raises BatchCallFailed."""
         deadline_s = self.provider.deadline_s
         if isinstance(body, Spool):
             deadline_s += body.bytes / _SLOWEST_BYTES_PER_S
@@ -131,7 +132,7 @@ class BatchHttp:
             return BatchReply(answer, {name.lower(): value for name, value in response.headers.items()})
 
     async def lines(self, url: Address, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
-        """The lines of a download, as they arrive. Raises BatchCallFailed, also in the middle."""
+        """Yield the lines of a download, as they arrive. Raises BatchCallFailed, also in the middle."""
         most_bytes = self.provider.max_response_bytes + _ENVELOPE_BYTES
         async with self._open("GET", url, None, headers, self.provider.deadline_s) as response:
             async for line in _split(_plain(response), most_bytes=most_bytes):
@@ -148,9 +149,10 @@ class BatchHttp:
         *,
         within_s: float | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """The response to a request, as soon as its head has come. Faults, also of the block, become BatchCallFailed.
+        """Return the response to a request once its head has arrived. Faults, also of the block, become
+        BatchCallFailed.
 
-        ``within_s``: the block has to end so long after the request.
+        ``within_s``: the block has to end this long after the request.
         """
         request = self._request(method, url, body, given, deadline_s)
         status = None
@@ -213,7 +215,7 @@ class BatchHttp:
 
 
 def _failed(status: int | None, cause: Cause, error: BaseException | None) -> BatchCallFailed:
-    """What broke off: before the status, or in the body that belongs to it."""
+    """Return the failure of a broken connection: before the status, or in the body that belongs to it."""
     if status is None:
         kind = FailureKind.UNKNOWN if error is None else kind_of(error)
     else:
@@ -222,14 +224,14 @@ def _failed(status: int | None, cause: Cause, error: BaseException | None) -> Ba
 
 
 async def _plain(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body's chunks, decompressed."""
+    """Yield the body's chunks, decompressed."""
     encoding = response.headers.get("content-encoding", "")
     async for chunk in inflated(_timed(response)) if is_compressed(encoding) else _timed(response):
         yield chunk
 
 
 async def _timed(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body's chunks as they come. Raises TimeoutError after a silence, and where it is too slow or too long."""
+    """Yield the body's chunks as they come. Raises TimeoutError after a silence, and if it is too slow or too long."""
     stream = response.stream
     assert isinstance(stream, httpx.AsyncByteStream)
     chunks = stream.__aiter__()
@@ -249,7 +251,7 @@ async def _timed(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def _split(chunks: AsyncIterator[bytes], *, most_bytes: int) -> AsyncIterator[bytes]:
-    """The lines that are not empty. Raises InvalidResponse for one above ``most_bytes``, and for too many."""
+    """Yield the lines that are not empty. Raises InvalidResponse for one above ``most_bytes``, and for too many."""
     rest = bytearray()
     count = 0
     async for chunk in chunks:

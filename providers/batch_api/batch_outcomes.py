@@ -15,10 +15,10 @@ from routing.outcome import Completion, Failure, Outcome, Usage
 
 
 class DirectCalls(Protocol):
-    """What is known of a deployment from its direct calls, and what they do besides: `ProviderClient`."""
+    """A deployment's direct calls, as the batch API sees them: `ProviderClient`."""
 
     def refused_fields(self, model: Model) -> frozenset[str]:
-        """The fields that ``model`` is known to refuse."""
+        """Return the fields that ``model`` is known to refuse."""
 
     def without_refusal(
         self,
@@ -28,17 +28,17 @@ class DirectCalls(Protocol):
         added: frozenset[str],
         sent: Mapping[str, Any],
     ) -> Mapping[str, Any] | None:
-        """What to send once more, where ``failure`` refuses what may be left out of what was ``sent``; else None."""
+        """Return what to send again if ``failure`` refuses an optional field of what was ``sent``, else None."""
 
     def as_billed(self, model: Model, completion: Completion) -> Completion:
-        """``completion`` with its cost where the deployment's price does not give it."""
+        """Return ``completion`` with its cost if the deployment's price does not apply."""
 
     def log_failure(self, model: Model, failure: Failure) -> None:
-        """Logs it."""
+        """Log the failure."""
 
 
 class BatchOutcomes:
-    """Of one deployment. ``now`` gives Unix seconds."""
+    """The lines of one deployment. ``now`` gives Unix seconds."""
 
     def __init__(self, model: Model, adapter: Adapter, calls: DirectCalls, *, now: Callable[[], float]) -> None:
         self.model = model
@@ -48,23 +48,23 @@ class BatchOutcomes:
 
     @property
     def path(self) -> str:
-        """Where a direct call goes, below ``base_url``."""
+        """The path of a direct call, below ``base_url``."""
         return self._adapter.path(self.model)
 
     @property
     def refused_fields(self) -> frozenset[str]:
-        """The fields that the deployment is known to refuse."""
+        """Return the fields that the deployment is known to refuse."""
         return self._calls.refused_fields(self.model)
 
     def left_out(self, body: Mapping[str, Any], added: frozenset[str], refused: frozenset[str]) -> list[str]:
-        """What of ``body`` is to be left out where the deployment refuses the fields ``refused``, sorted.
+        """Return what of ``body`` is to be left out if the deployment refuses the fields ``refused``, sorted.
 
         It includes a refused name of the cap, whichever name ``body`` has for it.
         """
         return sorted(may_be_left_out(refused, body, added) | (refused & OTHER_CAP.keys()))
 
     def prepare(self, body: Mapping[str, Any], added: frozenset[str], left_out: Collection[str] = ()) -> Prepared:
-        """The request of a direct call that leaves out the fields ``left_out``, and its notes.
+        """Return the request of a direct call without the fields ``left_out``, and its notes.
 
         A name of the cap among them is replaced by the other one. Raises UnsupportedParameter.
         """
@@ -78,16 +78,16 @@ class BatchOutcomes:
     def is_refusal(
         self, failure: Failure, body: Mapping[str, Any], added: frozenset[str], left_out: Collection[str]
     ) -> bool:
-        """Whether ``failure`` refuses a field without which ``body`` can be sent again; that is learned."""
+        """Whether ``failure`` refuses a field that ``body`` can omit. The refusal is then learned."""
         # Its cap may have another name by now than it had in the line.
         sent = {failure.param: None} if failure.param is not None and failure.param in OTHER_CAP else {}
         return self._calls.without_refusal(self.model, failure, _without(body, left_out), added, sent) is not None
 
     def read(self, status: int, answer: Any, *, request_id: str | None = None) -> Outcome:
-        """What ``answer`` is, the JSON of a body that came with ``status``; its latency is 0.
+        """Return the outcome in ``answer``, the JSON of a body that came with ``status``. Its latency is 0.
 
-        Where it does not say what it took, its usage is 0 and ``usage_is_guess``: it costs what was reserved. A failure
-        has the line's own ``status``, by which its provider counts it, whatever status an error within a 200 names.
+        Without a usage, its usage is 0 and ``usage_is_guess`` is set, so it costs what was reserved. A failure has the
+        line's own ``status``, by which its provider counts it, whatever status an error within a 200 names.
         """
         outcome = read_outcome(self._adapter, self.model, status, answer, headers={}, now=self._now(), asked=None)
         if isinstance(outcome, Failure):
@@ -110,7 +110,7 @@ def _at_batch_price(usage: Usage) -> Usage:
 
 
 def decode_line(raw: bytes) -> Mapping[str, Any]:
-    """A line of results; empty where it is not a JSON object."""
+    """Return a line of results, or an empty object if it is not a JSON object."""
     try:
         line = decode(raw)
     except InvalidResponse:
@@ -119,5 +119,5 @@ def decode_line(raw: bytes) -> Mapping[str, Any]:
 
 
 def unreadable() -> Failure:
-    """The outcome of a line of results that says nothing."""
+    """Return the outcome of an unreadable line of results."""
     return broken_body(InvalidResponse("a line of results that cannot be read"))

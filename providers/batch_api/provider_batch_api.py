@@ -1,4 +1,4 @@
-"""What a provider's batch API is to us: one interface, which each protocol's dialect completes.
+"""The interface of a provider's batch API, which each protocol's dialect implements.
 
 A provider batch is made in two steps. `ProviderBatchApi.upload` costs nothing and may be repeated. `create` buys: after
 a create without a clear reply, `find` asks the provider before anything is sent again.
@@ -23,27 +23,27 @@ from providers.batch_api.remote_batch import (
 from routing.fleet import Model
 
 MOST_PAGES: Final = 1000
-"""Of a listing: one that goes on has no end."""
+"""Maximum pages of a listing. One that continues has no end."""
 
 _PAGE: Final = 100
 
 
 class ProviderBatchApi(ABC):
-    """The batch API of one deployment. Every method but `line` raises BatchCallFailed; none holds a whole batch.
+    """The batch API of one deployment. Every method except `line` raises BatchCallFailed. None holds a whole batch.
 
-    Made by `ProviderClient.batch_api`, over the same connections, key, proxy and certificates as the calls.
+    `ProviderClient.batch_api` makes it. It uses the connections, key, proxy and certificates of the calls.
     """
 
     takes_files: bool = True
-    """Whether `upload` gives the file that `create` takes; else `create` takes the lines."""
+    """Whether `upload` returns the file that `create` needs. If not, `create` takes the lines."""
     can_find: bool = True
-    """Whether a listing shows our marker; else `find` goes by time and size, and may give several."""
+    """Whether a listing shows our marker. If not, `find` goes by time and size, and may return several."""
     listing_settles_s: float = 60.0
-    """So many seconds after a create was over, a listing that does not show it proves that it was not made."""
+    """This many seconds after a create ended, a listing without it proves that it was not made."""
     clock_skew_s: float = 300.0
-    """By so much the provider's clock may be behind ours."""
+    """The maximum by which the provider's clock may be behind ours."""
     cancel_suffix: str = "/cancel"
-    """Of a batch's path, to cancel it."""
+    """The suffix of a batch's path, to cancel it."""
 
     def __init__(self, http: BatchHttp, outcomes: BatchOutcomes) -> None:
         self._http = http
@@ -62,7 +62,8 @@ class ProviderBatchApi(ABC):
         added: frozenset[str] = frozenset(),
         left_out: Collection[str] = (),
     ) -> bytes:
-        """The line of one call, JSON without a line end: ``body`` (OpenAI's chat body) by the adapter of direct calls.
+        """Return the line of one call, JSON without a line end: ``body`` (OpenAI's chat body) by the adapter of direct
+        calls.
 
         ``key`` is our id of the call, of 1 to 64 letters, digits, ``_`` and ``-``, unique in the batch. ``added`` are
         fields that are not the user's, as in `ProviderClient.complete`, and ``left_out`` those that the deployment
@@ -71,9 +72,10 @@ class ProviderBatchApi(ABC):
         return encode(self._line(key, self.outcomes.prepare(body, added, left_out).payload))
 
     async def upload(self, lines: AsyncIterator[bytes]) -> str | None:
-        """Stores ``lines`` at the provider, and gives the file's id; without `takes_files` it only reads them: None.
+        """Store ``lines`` at the provider, and return the file's id. Without `takes_files`, only read them and return
+        None.
 
-        Free, and harmless if it happens twice.
+        It is free, and harmless if it happens twice.
         """
         async for _ in lines:
             pass
@@ -83,18 +85,18 @@ class ProviderBatchApi(ABC):
     async def create(
         self, source: str | AsyncIterator[bytes], *, marker: str, before_sending: BeforeSending
     ) -> RemoteBatch:
-        """Buys: ``source`` is the uploaded file or, without `takes_files`, the lines.
+        """Buy the batch. ``source`` is the uploaded file or, without `takes_files`, the lines.
 
         ``marker`` is our unguessable id of this attempt, of 1 to 64 letters, digits, ``_`` and ``-``. After
-        BatchCallFailed with `may_have_happened`, ask `find` before it is repeated.
+        BatchCallFailed with `may_have_happened`, call `find` before repeating it.
         """
 
     async def find(self, attempt: CreateAttempt, *, known: Collection[str] = ()) -> tuple[RemoteBatch, ...]:
-        """What ``attempt`` may have made, without those whose ids are ``known``.
+        """Return what ``attempt`` may have made, without those whose ids are ``known``.
 
-        With `can_find` at most one, and surely ours: by its marker, or by its file where a gateway keeps no metadata.
-        Else every batch of that size that was made since: one of them may be of another program; the keys of its
-        results tell. Empty is final after `listing_settles_s`.
+        With `can_find` it is at most one, and certainly ours: by its marker, or by its file if a gateway keeps no
+        metadata. Otherwise it is every batch of that size made since. One of them may belong to another program, which
+        the keys of its results show. An empty result is final after `listing_settles_s`.
         """
         async for page in self._pages(attempt):
             for batch in page:
@@ -104,13 +106,13 @@ class ProviderBatchApi(ABC):
         return ()
 
     async def retrieve(self, remote_id: str) -> RemoteBatch:
-        """How far it is."""
+        """Return the state of the batch."""
         return self._read((await self._http.ask("GET", self._http.url(self._path(remote_id)))).body)
 
     async def cancel(self, remote_id: str) -> RemoteBatch:
-        """Asks the provider to stop it. What is running may still end, so `retrieve` says what became of it.
+        """Ask the provider to stop the batch. Running calls may still end, so `retrieve` shows the result.
 
-        A batch that is over stays as it is: that is not a failure.
+        A batch that has ended is not changed, and this is not a failure.
         """
         try:
             said = (await self._http.ask("POST", self._http.url(self._path(remote_id) + self.cancel_suffix))).body
@@ -121,18 +123,18 @@ class ProviderBatchApi(ABC):
         return self._read(said) if said else await self.retrieve(remote_id)
 
     async def results(self, remote: RemoteBatch) -> AsyncIterator[BatchResult]:
-        """The results so far, in any order, line by line as they arrive.
+        """Yield the results so far, in any order, line by line as they arrive.
 
-        The same key may come twice, and keys that are not ours may come: the caller matches them. A line that cannot
-        be read has the key "". The usage of each outcome has the service tier `BATCH_SERVICE_TIER`. Raises
-        BatchCallFailed, also after some results, where the download breaks off: begin anew.
+        A key may occur twice, and keys that are not ours may occur, so the caller matches them. A line that cannot be
+        read has the key "". The usage of each outcome has the service tier `BATCH_SERVICE_TIER`. Raises
+        BatchCallFailed, also after some results, if the download breaks off; then start again.
         """
         for output in remote.outputs:
             async for raw in self._http.lines(self._output_url(remote, output)):
                 yield self._result(decode_line(raw))._replace(size=len(raw))
 
     async def discard(self, files: Sequence[str]) -> None:
-        """Deletes files of `upload` or of a batch, where there are any. What is gone already is not a failure."""
+        """Delete files of `upload` or of a batch, if there are any. A missing file is not a failure."""
         for file in files if self.takes_files else ():
             try:
                 await self._http.ask("DELETE", self._http.url(self._path(file, is_file=True)))
@@ -141,7 +143,7 @@ class ProviderBatchApi(ABC):
                     raise
 
     async def _pages(self, attempt: CreateAttempt) -> AsyncIterator[Sequence[RemoteBatch]]:
-        """The pages of the listing, back to the time of ``attempt``."""
+        """Yield the pages of the listing, back to the time of ``attempt``."""
         cursor: Mapping[str, str] = {}
         for _ in range(MOST_PAGES):
             page, following = await self._page(cursor)
@@ -155,7 +157,7 @@ class ProviderBatchApi(ABC):
     async def _page_after(
         self, path: str, cursor: Mapping[str, str], *, after: str
     ) -> tuple[Sequence[RemoteBatch], Mapping[str, str] | None]:
-        """A page of a listing whose next one begins ``after`` its last batch."""
+        """Return a page of a listing whose next one begins ``after`` its last batch."""
         reply = await self._http.ask("GET", self._http.url(path, limit=str(_PAGE), **cursor))
         said = json_fields.as_dict(reply.body)
         if not isinstance(listed := said.get("data"), list):
@@ -165,24 +167,24 @@ class ProviderBatchApi(ABC):
 
     @abstractmethod
     def _line(self, key: str, payload: Any) -> Mapping[str, Any]:
-        """The line of a call, of the body that a direct call has."""
+        """Return the line of a call, with the body of a direct call."""
 
     @abstractmethod
     def _path(self, name: str, *, is_file: bool = False) -> str:
-        """The path of a batch, or of a file."""
+        """Return the path of a batch, or of a file."""
 
     @abstractmethod
     def _output_url(self, remote: RemoteBatch, output: str) -> Address:
-        """Where one of the outputs of ``remote`` is read."""
+        """Return the URL of one of the outputs of ``remote``."""
 
     @abstractmethod
     async def _page(self, cursor: Mapping[str, str]) -> tuple[Sequence[RemoteBatch], Mapping[str, str] | None]:
-        """The page of the listing at ``cursor``, and the cursor of the next; None after the last."""
+        """Return the page of the listing at ``cursor``, and the cursor of the next page, or None after the last."""
 
     @abstractmethod
     def _read(self, said: Any) -> RemoteBatch:
-        """What a batch object says. Raises BatchCallFailed for what is none."""
+        """Return the batch in a batch object. Raises BatchCallFailed for anything else."""
 
     @abstractmethod
     def _result(self, line: Mapping[str, Any]) -> BatchResult:
-        """What a line of results says."""
+        """Return the result in a line of results."""

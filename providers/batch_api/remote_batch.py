@@ -1,4 +1,4 @@
-"""Provider batches as a batch API shows them, and what becomes of requests to one."""
+"""Provider batches as a batch API shows them, and the outcome of requests to one."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,18 +13,18 @@ BATCH_SERVICE_TIER: Final = "batch"
 
 
 class RemoteState(StrEnum):
-    """How far a provider batch is, in the words of all dialects."""
+    """The state of a provider batch, in the words of all dialects."""
 
     IN_PROGRESS = "in_progress"
     """Accepted, running, or on its way to be cancelled."""
     ENDED = "ended"
     """Each call has a result, good or bad."""
     EXPIRED = "expired"
-    """The window closed first: some calls may have results, which are billed."""
+    """The window closed first. Some calls may have results, which are billed."""
     CANCELLED = "cancelled"
-    """As we asked: some calls may have results, which are billed."""
+    """Cancelled at our request. Some calls may have results, which are billed."""
     FAILED = "failed"
-    """Refused as a whole: nothing ran, nothing is billed; `RemoteBatch.failure` says why."""
+    """Refused as a whole: nothing ran, and nothing is billed. `RemoteBatch.failure` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RemoteCounts:
     succeeded: int | None = None
     """None: the provider does not count."""
     failed: int = 0
-    """With an error, cancelled or expired."""
+    """Calls with an error, cancelled or expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,26 @@ class RemoteBatch:
     state: RemoteState
     counts: RemoteCounts = RemoteCounts()
     marker: str | None = None
-    """Ours, where the dialect keeps one."""
+    """Our marker, if the dialect keeps one."""
     created_at: float | None = None
     ended_at: float | None = None
     failure: Failure | None = None
     """Why it was refused as a whole."""
     outputs: tuple[str, ...] = field(default=(), repr=False)
-    """Where its results are, in the dialect's own words; there before it is over where some are."""
+    """The location of its results, in the dialect's own form. It may exist before the batch ends."""
     inputs: tuple[str, ...] = field(default=(), repr=False)
     """The files that it was made from."""
 
     @property
     def is_over(self) -> bool:
-        """Whether its results are all there will be."""
+        """Whether no further results will come."""
         return self.state is not RemoteState.IN_PROGRESS
 
     def unreturned(self, *, answered: int) -> int | None:
-        """How many calls of a batch that is over are billed, at most, although `ProviderBatchApi.results` lacks them.
+        """Return how many calls of an ended batch are billed, at most, although `ProviderBatchApi.results` lacks them.
 
-        ``answered`` is how many calls have an answer, also one that is refused here. None: the provider does not count
-        (or says 0 of 0, as some gateways do), so each call without a result may be billed.
+        ``answered`` is the number of calls with an answer, including answers that are refused here. None: the provider
+        does not count (or says 0 of 0, as some gateways do), so each call without a result may be billed.
         """
         if self.failure is not None:
             return 0
@@ -75,19 +75,19 @@ class RemoteBatch:
         return max(0, self.counts.succeeded - answered)
 
     def without_result(self) -> Failure:
-        """What became of a call of a batch that is over, of which there is no result, and which is not billed."""
+        """Return the failure of a call of an ended batch that has no result and is not billed."""
         if self.failure is not None:
             return self.failure
         return not_run("no_result" if self.state is RemoteState.ENDED else f"batch_{self.state.value}")
 
 
 def not_run(cause: str) -> Failure:
-    """The failure of a call that was never run; ``cause`` is a code word such as ``batch_expired``."""
+    """Return the failure of a call that never ran. ``cause`` is a code such as ``batch_expired``."""
     return Failure(FailureKind.NOT_RUN, f"the provider batch ended before this call: {cause}", cause=cause)
 
 
 class BatchResult(NamedTuple):
-    """What became of one call. ``key`` is what `ProviderBatchApi.line` was given, or "" where the line has none."""
+    """The outcome of one call. ``key`` is what `ProviderBatchApi.line` got, or "" if the line has none."""
 
     key: str
     outcome: Outcome
@@ -97,22 +97,22 @@ class BatchResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CreateAttempt:
-    """A create whose reply was lost, as far as we know it."""
+    """A create with a lost reply, as far as we know it."""
 
     marker: str
     calls: int
     sent_at: float
     """When we began to send it, in Unix seconds of our clock."""
     file_id: str | None = None
-    """The file that it was made from, where the dialect has files."""
+    """The file that it was made from, if the dialect has files."""
 
 
 BeforeSending = Callable[[float], Awaitable[None]]
-"""Is called right before a create is sent, with the seconds that this may take. Where it raises, nothing is sent."""
+"""Called right before a create is sent, with the seconds that this may take. If it raises, nothing is sent."""
 
 
 class BatchCallFailed(ProviderError):
-    """A request to a batch API failed: not a call of a query, but an upload, create, retrieve, cancel or download."""
+    """A request to a batch API failed: not a query's call, but an upload, create, retrieve, cancel or download."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -120,9 +120,10 @@ class BatchCallFailed(ProviderError):
 
     @property
     def may_have_happened(self) -> bool:
-        """Whether the provider may have done what was asked: only a complete refusal, or nothing sent, rules it out.
+        """Whether the provider may have done what was requested. Only a complete refusal, or nothing sent, rules it
+        out.
 
-        A gateway's 5xx says nothing of what the server behind it did.
+        A gateway's 5xx says nothing about the server behind it.
         """
         failure = self.failure
         if failure.status is None:
@@ -136,5 +137,5 @@ class BatchCallFailed(ProviderError):
 
 
 def broken_reply(message: str) -> BatchCallFailed:
-    """A good status with a body that is not as documented."""
+    """Return the failure of a good status with an undocumented body."""
     return BatchCallFailed(Failure(FailureKind.BROKEN_BODY, message, status=200))

@@ -1,9 +1,9 @@
-"""When a deployment is left alone for a while, and how it comes back.
+"""When a deployment is not called for a while, and how it returns.
 
-Closed, all calls go. It opens when half of the recent calls failed, or when its p95 is three times
-what it usually is. Open, none goes until a time that doubles with each opening in a row. Then it is
-half open: one call, the probe, decides. The rule is here alone; `health` keeps the figures, in
-Redis for all workers or in this process.
+While the breaker is closed, all calls are made. It opens if half of the recent calls failed, or if the p95 is three
+times its usual value. While it is open, no call is made until a time that doubles with each consecutive opening. Then
+it is half open, and one call, the probe, decides. This module has only the rule. `health` keeps the figures, in Redis
+for all workers or in this process.
 """
 
 from dataclasses import dataclass
@@ -14,31 +14,32 @@ from providers.provider_errors import OVERSIZED
 from routing.outcome import Completion, FailureKind, Outcome
 
 HALF_LIFE_S: Final = 5.0
-"""What happened so long ago counts half as much as what happens now."""
+"""An event this many seconds old counts half as much as a new one."""
 
 MIN_CALLS: Final = 10.0
-"""Of fewer recent calls nothing is concluded. They fade, so a trickle never has so many."""
+"""With fewer recent calls nothing is concluded. They fade, so a trickle never has so many."""
 
 FAILED_SHARE: Final = 0.5
 SLOW_SHARE: Final = 0.05
-"""More than 5 % of the calls above a bound: the p95 is above that bound."""
+"""If more than 5 % of the calls are above a bound, the p95 is above that bound."""
 
 MIN_SLOW: Final = 8.0
 """One long answer among twenty is not a trend."""
 
 SLOW_FACTOR: Final = 3.0
 SLOW_MARGIN_MS: Final = 1000.0
-"""A call is slow above three times the usual p95, and by at least a second: less may be our own machine's doing."""
+"""A call is slow above three times the usual p95, and by at least a second, because less may be our own machine's
+fault."""
 
 FIRST_REST_S: Final = 5.0
 LONGEST_REST_S: Final = 60.0
 
 NEW_BASELINE_FACTOR: Final = 2.0
-"""A probe that is well but slow doubles what counts as usual: a provider that stays slow comes back in the end."""
+"""A successful but slow probe doubles the usual latency, so that a provider that stays slow returns eventually."""
 
 
 class CircuitState(StrEnum):
-    """Whether calls go through."""
+    """Whether calls are made."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -46,17 +47,17 @@ class CircuitState(StrEnum):
 
 
 class Health(StrEnum):
-    """What one outcome says of the deployment itself."""
+    """What one outcome says about the deployment itself."""
 
     WELL = "well"
     FAILED = "failed"
     SILENT = "silent"
-    """It says nothing: the fault was the query's, or ours, or nothing was sent."""
+    """It says nothing: the query or our side was at fault, or nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """How many recent calls there were, each counting less the older it is."""
+    """The number of recent calls, in which older ones count less."""
 
     calls: float = 0.0
     failed: float = 0.0
@@ -80,7 +81,7 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class BreakerTransition:
-    """Where a breaker goes: ``probe_in_s`` None closes it."""
+    """The next state of a breaker. ``probe_in_s`` None closes it."""
 
     probe_in_s: float | None
     streak: int
@@ -89,7 +90,7 @@ class BreakerTransition:
 
 
 def trip(breaker: Breaker, recent: Recent) -> BreakerTransition | None:
-    """The opening of a closed breaker, if the recent calls are bad enough."""
+    """Return the opening of a closed breaker if the recent calls are bad enough."""
     if breaker.circuit is not CircuitState.CLOSED or recent.calls < MIN_CALLS:
         return None
     if recent.failed >= FAILED_SHARE * recent.calls:
@@ -100,7 +101,7 @@ def trip(breaker: Breaker, recent: Recent) -> BreakerTransition | None:
 
 
 def after_probe(breaker: Breaker, health: Health, *, is_slow: bool) -> BreakerTransition | None:
-    """What the probe decides; None where it says nothing and another may try."""
+    """Return the probe's decision, or None if it says nothing and another may try."""
     match health:
         case Health.SILENT:
             return None
@@ -125,7 +126,7 @@ def _rest_s(streak: int) -> float:
 
 
 def health_of(outcome: Outcome | None) -> Health:
-    """What ``outcome`` says of the deployment. A limit is not a failure: it is obeyed."""
+    """Return what ``outcome`` says about the deployment. A limit is not a failure, because it is obeyed."""
     if outcome is None:
         return Health.SILENT
     if isinstance(outcome, Completion):

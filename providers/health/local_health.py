@@ -1,4 +1,4 @@
-"""How every deployment is: the figures behind the breakers, here in this process alone.
+"""The health of every deployment: the figures behind the breakers, in this process alone.
 
 `redis_health` keeps the same in Redis, for all workers.
 """
@@ -11,12 +11,12 @@ from typing import Protocol
 from providers.health.circuit_breaker import HALF_LIFE_S, Breaker, BreakerTransition, Recent
 
 BASELINE_WEIGHT = 0.05
-"""How much one new p95 moves the baseline."""
+"""The weight of a new p95 in the baseline."""
 
 
 @dataclass(slots=True)
 class OutcomeCounts:
-    """What became of a deployment's calls since they were last published."""
+    """The outcomes of a deployment's calls since they were last published."""
 
     calls: int = 0
     failed: int = 0
@@ -29,18 +29,19 @@ class OutcomeCounts:
 
 @dataclass(frozen=True, slots=True)
 class HealthSnapshot:
-    """How one deployment is. ``baseline_ms``: what 19 of 20 of its calls take, if that is known."""
+    """The health of one deployment. ``baseline_ms``: the p95 of its calls, if known."""
 
     recent: Recent = field(default_factory=Recent)
     breaker: Breaker = field(default_factory=Breaker)
     baseline_ms: float | None = None
     probing_s: float = 0.0
-    """How long a probe of somebody may still be under way."""
+    """How long another process's probe may still be in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """How all are. ``rests``: seconds that a deployment still rests; ``workers``: live processes, this one included."""
+    """The health of all deployments. ``rests``: seconds that a deployment still rests; ``workers``: live processes,
+    including this one."""
 
     readings: Mapping[str, HealthSnapshot]
     rests: Mapping[str, float]
@@ -48,22 +49,22 @@ class HealthReport:
 
 
 class HealthStore(Protocol):
-    """Where the figures are kept. The methods of a shared one raise `redis_script.AWAY`."""
+    """The store of the figures. The methods of a shared one raise `redis_script.AWAY`."""
 
     async def tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
-        """Add what is new, and learn how all are."""
+        """Add new outcomes, and return the health of all."""
 
     async def move(self, deployment: str, move: BreakerTransition, *, version: int) -> bool:
-        """Make a breaker's move, unless another was first since ``version``."""
+        """Change a breaker's state, unless another process was first since ``version``."""
 
     async def probe(self, deployment: str, *, lease_s: float) -> bool:
-        """Take the one probe of a half-open breaker; False where another has it."""
+        """Take the one probe of a half-open breaker. Return False if another process has it."""
 
     async def end_probe(self, deployment: str) -> None:
-        """Give the probe back, if this process has it: it has decided nothing."""
+        """Give the probe back, if this process has it, because it decided nothing."""
 
     async def rest(self, deployment: str, *, rest_s: float) -> None:
-        """Let a deployment rest for so long, or longer if it already does."""
+        """Let a deployment rest for so long. A longer rest is not shortened."""
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class LocalHealth:
     _rests: dict[str, float] = field(default_factory=dict)
 
     def adopt(self, readings: Mapping[str, HealthSnapshot], *, age_s: float) -> None:
-        """Go on from what another book said ``age_s`` seconds ago."""
+        """Continue from a snapshot of another store that is ``age_s`` seconds old."""
         now = self.clock()
         for deployment, reading in readings.items():
             breaker = reading.breaker

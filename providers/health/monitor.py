@@ -1,7 +1,7 @@
-"""How every deployment is, as this process sees it: read four times a second, published as often.
+"""The health of every deployment as this process sees it: read and published four times a second.
 
-The figures are in Redis, for all workers. While Redis is away this process goes on by itself, from
-what it last knew, and asks again once a second.
+The figures are in Redis, for all workers. While Redis is away this process continues alone, from what it last knew, and
+retries once a second.
 """
 
 import time
@@ -28,16 +28,16 @@ from routing.fleet import Model
 from routing.outcome import Completion, Outcome
 
 FRESH_S: Final = 0.25
-"""How old the state of the deployments may be."""
+"""Maximum age of the deployments' state, in seconds."""
 
 AWAY_S: Final = 1.0
-"""After a failure Redis is left alone for so long."""
+"""After a failure, Redis is not asked for this many seconds."""
 
 PROBE_WAIT_S: Final = 0.5
-"""While somebody else probes."""
+"""The wait while another process probes."""
 
 _SAMPLES: Final = 40
-"""Calls behind one p95."""
+"""Minimum calls for one p95."""
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class _Watched:
     latencies_ms: list[float] = field(default_factory=list)
 
     def count(self, health: Health, outcome: Outcome | None, *, slow: bool) -> None:
-        """Add one outcome to what is still to be published."""
+        """Add one outcome to those that are to be published."""
         if health is Health.SILENT:
             return
         self.tally.calls += 1
@@ -67,7 +67,7 @@ class _Watched:
 
 
 class HealthMonitor:
-    """All deployments. ``shared`` None: there is no Redis. ``on_return`` is called when it is back."""
+    """The health of all deployments. ``shared`` None: there is no Redis. ``on_return`` is called when it is back."""
 
     def __init__(
         self,
@@ -85,14 +85,14 @@ class HealthMonitor:
         self._rest_until: dict[str, float] = {}
         """By deployment, while it rests because its provider asked for it."""
         self._broken: set[str] = set()
-        """Deployments whose breaker is not closed."""
+        """Deployments with a breaker that is not closed."""
         self._probing_until: dict[str, float] = {}
-        """Those whose probe this process asks for or has, and until when at the latest."""
+        """Deployments whose probe this process requests or has, with the time limit."""
         self._read_at = clock()
         self._due_at = float("-inf")
         self._away_until: float | None = None
         self.workers = 1
-        """Live processes, as last heard."""
+        """Live processes, by the last report."""
 
     @property
     def is_away(self) -> bool:
@@ -101,23 +101,23 @@ class HealthMonitor:
 
     @property
     def is_calm(self) -> bool:
-        """Whether no deployment has come to rest so far and every breaker is closed, as far as is known."""
+        """Whether no deployment rests and every breaker is closed, as far as is known."""
         return not self._rest_until and not self._broken
 
     def circuit(self, name: str) -> CircuitState:
-        """The breaker of a deployment, as last read."""
+        """Return the breaker of a deployment, as last read."""
         return self._all[name].reading.breaker.circuit
 
     def baseline_ms(self, name: str) -> float | None:
-        """What 19 of 20 of its calls take, if that is known."""
+        """Return the p95 of its calls in ms, if known."""
         return self._all[name].reading.baseline_ms
 
     def asked_rest_s(self, name: str) -> float:
-        """Seconds that a deployment still rests because its provider asked for it, as far as is known."""
+        """Return the seconds that a deployment still rests because its provider asked for it, as far as is known."""
         return max(self._rest_until.get(name, 0.0) - self._clock(), 0.0)
 
     def rest_s(self, model: Model) -> float:
-        """Seconds until ``model`` may be called, as far as is known; 0 where it may be, or be probed."""
+        """Return the seconds until ``model`` may be called, as far as is known. 0 if it may be called or probed now."""
         reading, elapsed_s = self._all[model.name].reading, self._clock() - self._read_at
         rest_s = self.asked_rest_s(model.name)
         if reading.breaker.probe_in_s is not None:
@@ -127,14 +127,14 @@ class HealthMonitor:
         return rest_s
 
     def note(self, name: str, outcome: Outcome | None) -> bool:
-        """Count an outcome; whether it was slow."""
+        """Count an outcome. Return whether it was slow."""
         watched = self._all[name]
         slow = isinstance(outcome, Completion) and is_slow(outcome.latency_ms, watched.reading.baseline_ms)
         watched.count(health_of(outcome), outcome, slow=slow)
         return slow
 
     async def refresh(self, *, now_due: bool = False) -> None:
-        """Tell what is new and learn how all are, if the last time was more than `OPEN_COUNT_TTL_S` ago."""
+        """Publish new outcomes and read the health of all, if the last time was more than `OPEN_COUNT_TTL_S` ago."""
         now = self._clock()
         if now < self._due_at and not now_due:
             return
@@ -148,9 +148,9 @@ class HealthMonitor:
                 await self._make_move(name, move, version=watched.reading.breaker.version)
 
     async def acquire_probe(self, name: str, *, lease_s: float) -> int | None:
-        """The version of the half-open breaker whose probe the caller now has; None where another has it.
+        """Return the version of the half-open breaker whose probe the caller now has, or None if another has it.
 
-        One call of a process asks at a time: of hundreds that wait, only one can be granted.
+        One call per process asks at a time, because only one of hundreds that wait can be granted.
         """
         version, now = self._all[name].reading.breaker.version, self._clock()
         if self._probing_until.get(name, now) > now:
@@ -166,14 +166,14 @@ class HealthMonitor:
         return version if taken else None
 
     async def end_probe(self, name: str, version: int, outcome: Outcome | None, *, slow: bool = False) -> None:
-        """Let the probe decide. ``outcome`` None: it was not sent, another may try."""
+        """Let the probe decide. ``outcome`` None: it was not sent, so another may try."""
         self._probing_until.pop(name, None)
         move = after_probe(self._all[name].reading.breaker, health_of(outcome), is_slow=slow)
         if move is None or not await self._make_move(name, move, version=version):
             await self._ask(lambda book: book.end_probe(name))
 
     async def start_cooldown(self, names: Sequence[str], rest_s: float) -> None:
-        """Let deployments rest for so long, for all workers; a shorter rest does not shorten one."""
+        """Let deployments rest for so long, for all workers. A shorter rest does not shorten a longer one."""
         for name in names:
             if self.asked_rest_s(name) >= rest_s:
                 continue
@@ -182,7 +182,7 @@ class HealthMonitor:
             await self._ask(lambda book, name=name: book.rest(name, rest_s=rest_s))  # type: ignore[misc]
 
     def lose(self, error: BaseException) -> None:
-        """Redis is away: go on by oneself, from what is known."""
+        """Redis is away: continue alone, from what is known."""
         now = self._clock()
         if self._away_until is None:
             log.warning("limiter_away", error=type(error).__name__)
@@ -191,7 +191,7 @@ class HealthMonitor:
         self._away_until = now + AWAY_S
 
     async def _tell(self, tallies: Mapping[str, OutcomeCounts]) -> HealthReport:
-        """Redis is asked, and while it is away only once in `AWAY_S`."""
+        """Call Redis, and while it is away only once in `AWAY_S`."""
         if self._shared is None or (self._away_until is not None and self._clock() < self._away_until):
             return await self._local.tell(tallies)
         try:
@@ -209,9 +209,9 @@ class HealthMonitor:
         return report
 
     async def _free_probes(self, shared: SharedHealth) -> None:
-        """Give back the probes that Redis counts as this process's but that ended, or were not heard of, without it.
+        """Give back the probes that Redis counts as this process's but that ended, or were not received.
 
-        Nobody else would probe before their lease ends.
+        No other process would probe before their lease ends.
         """
         for name in self._all:
             if name not in self._probing_until:
@@ -232,7 +232,7 @@ class HealthMonitor:
         (self._broken.discard if reading.breaker.circuit is CircuitState.CLOSED else self._broken.add)(name)
 
     async def _make_move(self, name: str, move: BreakerTransition, *, version: int) -> bool:
-        """False where another process was first: the next reading shows what it did."""
+        """Return False if another process was first. The next reading shows its result."""
         if not await self._ask(lambda book: book.move(name, move, version=version)):
             return False
         elapsed_s = self._clock() - self._read_at
@@ -245,7 +245,7 @@ class HealthMonitor:
         return True
 
     async def _ask(self, question: Callable[[HealthStore], Awaitable[_T]]) -> _T:
-        """Ask the shared book, or this process's own while Redis is away."""
+        """Call the shared store, or this process's own while Redis is away."""
         if self._shared is not None and self._away_until is None:
             try:
                 return await question(self._shared)

@@ -1,4 +1,4 @@
-"""How every deployment is, as all workers see it: `health` in Redis."""
+"""The health of every deployment for all workers: `health` in Redis."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

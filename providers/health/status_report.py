@@ -1,4 +1,4 @@
-"""How all deployments are, read from Redis by somebody who calls none of them: it changes nothing there."""
+"""The state of all deployments, read from Redis by a process that calls none of them. It changes nothing there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ _SLOTS: Final = 123
 
 @dataclass(frozen=True, slots=True)
 class DeploymentState:
-    """One deployment as all workers see it. What is used of its limits is of the last minute."""
+    """One deployment as all workers see it. The use of its limits covers the last minute."""
 
     circuit: CircuitState = CircuitState.CLOSED
     probe_in_s: float | None = None
     rest_s: float = 0.0
-    """How long it still rests, after a Retry-After."""
+    """The remaining rest in seconds, after a Retry-After."""
     used_requests: int = 0
     used_tokens: int = 0
     in_flight: int = 0
-    """Counted only where the deployment has a max_concurrency."""
+    """Counted only for a deployment with a max_concurrency."""
 
 
 async def overview(redis: Redis, models: Sequence[Model], *, prefix: str) -> Mapping[str, DeploymentState]:
-    """The state of each deployment by its name. Raises redis' errors."""
+    """Return the state of each deployment by its name. Raises redis's errors."""
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
         for model in models:
@@ -56,7 +56,7 @@ def _state(now_us: int, until: bytes | None, rest_ms: int, limit: Mapping[bytes,
 
 
 def _used(limit: Mapping[Any, Any], kind: bytes, now_us: int) -> int:
-    """The sum of the slots that still count: the window forgets the others only when it is next asked."""
+    """Return the sum of the slots that still count. The window forgets the others only at its next use."""
     oldest = now_us // _SLOT_US - _SLOTS + 1
     return sum(
         int(value)

@@ -1,1 +1,1 @@
-"""Rate limits: what responses say of them, and how fast a deployment may be called."""
+"""Rate limits: what responses say about them, and the pace of calls to a deployment."""

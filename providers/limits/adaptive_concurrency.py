@@ -1,7 +1,7 @@
-"""How many calls a process has in flight at one deployment: up by one, down by a part, as TCP does.
+"""The number of calls that a process has in flight at one deployment: it rises by one and falls by a share, as in TCP.
 
-Each process for itself: their sum settles at what the provider bears, as the flows of a network
-share a line (Chiu and Jain, 1989: additive increase and multiplicative decrease become fair).
+Each process adapts alone. Their sum settles at what the provider can serve, as the flows of a network share a line
+(Chiu and Jain, 1989: additive increase and multiplicative decrease become fair).
 """
 
 import time
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Final
 
 OVERLOAD_CUT: Final = 0.7
-"""A 429 or 529 takes three in ten."""
+"""A 429 or 529 cuts the number by 30 %."""
 
 SLOWNESS_CUT: Final = 0.9
 CUT_EVERY_S: Final = 1.0
-"""The calls in flight at a cut belong to the load before it: they cut no further."""
+"""The calls in flight at a cut belong to the earlier load, so they cause no further cut."""
 
 
 class AdaptiveConcurrency:
-    """The cap of one deployment. At ``ceiling``, which the tier's slots hold anyway, it is none."""
+    """The cap of one deployment. At ``ceiling``, which the tier's slots enforce anyway, it has no effect."""
 
     def __init__(self, ceiling: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._ceiling = float(max(ceiling, 1))
@@ -26,15 +26,15 @@ class AdaptiveConcurrency:
         self.cap = self._ceiling
 
     def has_room(self, in_flight: int) -> bool:
-        """Whether one more call may go, beside ``in_flight`` others."""
+        """Whether one more call may be sent, beside ``in_flight`` others."""
         return self.cap >= self._ceiling or in_flight < int(self.cap)
 
     def rise(self) -> None:
-        """After a good call: one more for each round of calls."""
+        """Raise the cap after a good call: by one for each round of calls."""
         self.cap = min(self.cap + 1.0 / self.cap, self._ceiling)
 
     def cut(self, factor: float, *, in_flight: int) -> None:
-        """After a sign of too much load, of which there may be many at once: one cut a second."""
+        """Lower the cap after a sign of too much load. There may be many at once, so it falls once a second."""
         now = self._clock()
         if now - self._cut_at < CUT_EVERY_S:
             return

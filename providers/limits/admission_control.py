@@ -1,8 +1,8 @@
-"""Who may call when: limits, rests and breakers of every deployment, held over all workers.
+"""Admission control: limits, rests and breakers of every deployment, enforced over all workers.
 
-A call reserves before it is sent and settles after it. Without limits, and with a closed breaker,
-that costs no question to Redis: `watch` reads the state of all deployments four times a second.
-While Redis is away, each process goes on within its own share.
+A call reserves before it is sent and settles after it. Without limits, and with a closed breaker, that needs no call to
+Redis, because `watch` reads the state of all deployments four times a second. While Redis is away, each process stays
+within its own share.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ __all__ = ["AdmissionController", "Denied", "Grant"]
 _Sent = TypeVar("_Sent")
 
 GRANT_TTL_S: Final = 0.75
-"""A limited grant that is older than this may no longer be sent: rate_limit.lua counts on less than a second."""
+"""An older limited grant may no longer be sent, because rate_limit.lua assumes less than a second."""
 
 RENEW_S: Final = 2.0
 
@@ -40,28 +40,28 @@ _ADAPTING_WAIT_S: Final = 0.1
 
 _FIRST_REST_S: Final = 1.0
 _LONGEST_REST_S: Final = 60.0
-"""Of a limit that says not for how long, doubling from one to the next."""
+"""The maximum rest after a limit without a stated duration. The rest doubles from one to the next."""
 
 _UNKNOWN_DAY_S: Final = 600.0
-"""Of a day's quota that says not until when."""
+"""The rest after a day's quota without a stated end."""
 
 
 class Grant(NamedTuple):
-    """Leave to send one call now. Settle it, whatever comes."""
+    """Permission to send one call now. Settle it in every case."""
 
     deployment: str
     tokens: int
     call: int
     at: float
     slot: int | None = None
-    """Where the shared window counted it."""
+    """Its place in the shared window."""
     probe_version: int | None = None
     """It is the probe of a half-open breaker of this version."""
 
 
 @dataclass(slots=True)
 class _DeploymentGate:
-    """Where the calls to one deployment are let through."""
+    """The calls to one deployment."""
 
     model: Model
     adaptive: AdaptiveConcurrency
@@ -70,7 +70,7 @@ class _DeploymentGate:
     lease_s: float
     pace: QuotaPace
     in_flight: dict[int, float] = field(default_factory=dict)
-    """Calls, and when each is over at the latest."""
+    """Calls in flight, and the latest end of each."""
 
     @property
     def is_limited(self) -> bool:
@@ -78,7 +78,7 @@ class _DeploymentGate:
         return bool(model.requests_per_min or model.tokens_per_min or model.max_concurrency)
 
     def has_room(self, *, now: float) -> bool:
-        """Whether one more call may be in flight from this process."""
+        """Whether this process may have one more call in flight."""
         if self.adaptive.has_room(len(self.in_flight)):
             return True
         # A call that was cancelled was never settled.
@@ -87,7 +87,7 @@ class _DeploymentGate:
         return self.adaptive.has_room(len(self.in_flight))
 
     def learn(self, outcome: Outcome | None, *, sent_at: float) -> None:
-        """Let what the response says of limits set the pace of the next calls."""
+        """Let the response's statement of limits set the pace of the next calls."""
         match outcome:
             case Completion():
                 self.pace.note_answer(outcome.quota, sent_at=sent_at, in_flight=len(self.in_flight))
@@ -97,7 +97,7 @@ class _DeploymentGate:
                 pass
 
     def rest_s(self, outcome: Failure, *, sent_at: float) -> float:
-        """For how long the deployment is to be left alone after ``outcome``."""
+        """Return how long the deployment rests after ``outcome``."""
         if outcome.kind is FailureKind.NOT_RUN or outcome.cause == EXCEEDS_CREDIT:
             return 0.0
         if not outcome.is_limit:
@@ -114,7 +114,7 @@ class _DeploymentGate:
         return self.pace.next_rest_s(sent_at=sent_at, first_s=_FIRST_REST_S, longest_s=_LONGEST_REST_S)
 
     def adapt(self, outcome: Outcome | None, *, slow: bool) -> None:
-        """More in flight after a good call, less after a sign of too much load."""
+        """Raise the concurrency after a good call, and lower it after a sign of too much load."""
         match outcome:
             case Completion():
                 self.adaptive.rise()
@@ -131,9 +131,8 @@ class _DeploymentGate:
 class AdmissionController:
     """The gate before every call, for one event loop.
 
-    ``redis`` None: this process is the only one. ``live_workers`` says how many processes share the
-    limits while Redis is away; without it, as many as Redis last knew of. ``clock`` gives seconds
-    that only go forward.
+    ``redis`` None: this process is the only one. ``live_workers`` returns how many processes share the limits while
+    Redis is away; without it, the last number from Redis is used. ``clock`` gives seconds that only increase.
     """
 
     def __init__(
@@ -163,7 +162,8 @@ class AdmissionController:
         }
 
     async def reserve(self, model: Model, *, tokens: int) -> Grant | Denied:
-        """Leave to send one call to ``model`` within `GRANT_TTL_S`, for about ``tokens`` tokens in and out."""
+        """Return permission to send one call to ``model`` within `GRANT_TTL_S`, for about ``tokens`` tokens in and
+        out."""
         await self._watch.refresh()
         gate = self._gates[model.name]
         if not self._watch.is_calm and (rest_s := self._watch.rest_s(model)) > 0:
@@ -185,9 +185,9 @@ class AdmissionController:
                 gate.in_flight.pop(call, None)
 
     async def settle(self, grant: Grant, *, outcome: Outcome | None) -> None:
-        """Give back what ``grant`` holds beyond what was used, and say how it went.
+        """Give back what ``grant`` reserved beyond its use, and report the outcome.
 
-        ``outcome`` None: nothing was sent. What a failure reports as used counts as much as what an answer does.
+        ``outcome`` None: nothing was sent. Usage reported by a failure counts as much as that of an answer.
         """
         gate = self._gates[grant.deployment]
         if gate.in_flight.pop(grant.call, None) is None:
@@ -204,13 +204,14 @@ class AdmissionController:
         await self._watch.refresh()
 
     def _resting_with(self, model: Model, failure: Failure) -> Sequence[str]:
-        """The deployments that rest with ``model``: those of its account, where the limit is the account's."""
+        """Return the deployments that rest with ``model``: those of its account, if the limit is the account's."""
         if not failure.notice.account_wide and not self._fleet.providers[model.provider].shared_limits:
             return [model.name]
         return [name for name, other in self._fleet.models.items() if other.provider == model.provider]
 
     async def for_sending(self, grant: Grant, committing: Awaitable[_Sent | None]) -> _Sent | None:
-        """What ``committing`` gives. Where that is nothing, or an error, nothing is sent: ``grant`` holds no room."""
+        """Return the result of ``committing``. If that is nothing, or an error, nothing is sent and ``grant`` is given
+        back."""
         sent = None
         try:
             sent = await committing
@@ -220,30 +221,32 @@ class AdmissionController:
         return sent
 
     async def resting(self, models: Sequence[Model]) -> Mapping[str, float]:
-        """For each deployment that rests, the seconds that it still does: Retry-After, or an open breaker."""
+        """Return, for each resting deployment, the remaining seconds: by Retry-After, or an open breaker."""
         await self._watch.refresh()
         if self._watch.is_calm:
             return {}
         return {model.name: rest_s for model in models if (rest_s := self._watch.rest_s(model)) > 0}
 
     def why_resting(self, name: str) -> str | None:
-        """Why the deployment ``name`` rests: ``limit`` or ``failures``; None where it does not, as far as is known."""
+        """Return why the deployment ``name`` rests: ``limit`` or ``failures``. None if it does not, as far as is
+        known."""
         if self._watch.asked_rest_s(name) > 0:
             return "limit"
         return None if self._watch.circuit(name) is CircuitState.CLOSED else "failures"
 
     def is_good(self, grant: Grant) -> bool:
-        """Whether ``grant`` may be sent now: no limit counted on it earlier, and its deployment does not rest."""
+        """Whether ``grant`` may be sent now: its place in the limits is recent enough, and its deployment does not
+        rest."""
         gate = self._gates[grant.deployment]
         if self._watch.asked_rest_s(grant.deployment) > 0:
             return False
         return not gate.is_limited or self._clock() - grant.at < GRANT_TTL_S
 
     async def renew(self, grant: Grant) -> Grant | Denied:
-        """``grant`` itself if it is good, else another one for it, which is given back either way.
+        """Return ``grant`` itself if it is good. Otherwise give it back and return another one.
 
-        For right before sending, when something that may take long (a commit) stood in between. Waits
-        for up to `RENEW_S`. A `Denied` means that there is nothing to settle any more.
+        Call it right before sending, if something slow (a commit) came in between. It waits up to `RENEW_S`. After a
+        `Denied` there is nothing to settle.
         """
         if self.is_good(grant):
             return grant
@@ -256,21 +259,21 @@ class AdmissionController:
             await asyncio.sleep(leave.wait_s)
 
     def usual_s(self, model: Model) -> float | None:
-        """Within how many seconds 19 of 20 calls of ``model`` are through; None while that is not known."""
+        """Return the p95 of ``model``'s calls in seconds, or None while it is not known."""
         baseline_ms = self._watch.baseline_ms(model.name)
         return None if not baseline_ms else baseline_ms / 1000
 
     @property
     def workers(self) -> int:
-        """Live processes that share the limits, as last heard; this one included."""
+        """Return the live processes that share the limits, including this one, by the last report."""
         return max(self._watch.workers, 1)
 
     def circuits(self) -> Mapping[str, CircuitState]:
-        """Each deployment's breaker, as last read."""
+        """Return each deployment's breaker, as last read."""
         return {name: self._watch.circuit(name) for name in self._gates}
 
     async def aclose(self) -> None:
-        """Tell the others what they do not know yet."""
+        """Publish what other processes do not know yet."""
         for gate in self._gates.values():
             if gate.shared is not None:
                 await gate.shared.flush()
@@ -321,7 +324,7 @@ def _open_gate(
 
 
 def _give_back(gate: _DeploymentGate, grant: Grant, outcome: Outcome | None) -> None:
-    """Correct the shared window. What nobody knows counts as it was reserved."""
+    """Correct the shared window. Without a usage, the reservation counts."""
     if grant.slot is None or gate.shared is None:
         return
     used_tokens = outcome.usage.total_tokens if outcome is not None and outcome.usage is not None else 0
@@ -337,7 +340,7 @@ def _give_back(gate: _DeploymentGate, grant: Grant, outcome: Outcome | None) -> 
 
 
 def _was_sent(outcome: Outcome | None) -> bool:
-    """Whether the provider can have seen the request."""
+    """Whether the provider may have seen the request."""
     if outcome is None:
         return False
     if isinstance(outcome, Completion) or outcome.status is not None:

@@ -1,4 +1,4 @@
-"""What a response says of a rate limit, in its headers and, where it is an error, in its body.
+"""What a response says about a rate limit, in its headers and, for an error, in its body.
 
 Sources: OpenAI's and Groq's pages on rate limits (``x-ratelimit-*``), Anthropic's (``anthropic-ratelimit-*``),
 Google's page on errors and ``google.rpc.QuotaFailure``, llama.cpp's server, Hugging Face's inference errors.
@@ -31,11 +31,11 @@ _ACCOUNT_WIDE: Final = ("account_rate_limit", "organization_rate_limit", "free-m
 _LOADING: Final = re.compile(r"loading model|model .{0,200}is (?:currently )?loading", re.IGNORECASE)
 
 _GOOGLE_DAY_ENDS_UTC_H: Final = 8
-"""Google's quotas of a day begin anew at midnight in California, which is 7 or 8 UTC."""
+"""The hour (UTC) at which Google's daily quotas start again: midnight in California, which is 7 or 8 UTC."""
 
 
 def duration_s(text: str | None) -> float | None:
-    """The seconds in ``2m59.56s``, ``1h2m3s``, ``120ms`` or a plain number; None for anything else."""
+    """Return the seconds in ``2m59.56s``, ``1h2m3s``, ``120ms`` or a plain number. None for anything else."""
     if not text or len(text) > _MOST_DURATION_CHARS:
         return None
     try:
@@ -53,7 +53,7 @@ def duration_s(text: str | None) -> float | None:
 
 
 def read_quota(headers: Mapping[str, str], *, now: float) -> Quota | None:
-    """What the headers of any response say is left; ``now`` in Unix seconds. None where they say nothing."""
+    """Return what is left by the headers of any response. ``now`` in Unix seconds. None if they say nothing."""
     if "x-ratelimit-remaining-requests" in headers or "x-ratelimit-remaining-tokens" in headers:
         requests, tokens = (_openai(headers, kind) for kind in ("requests", "tokens"))
     elif "anthropic-ratelimit-requests-remaining" in headers or "anthropic-ratelimit-tokens-remaining" in headers:
@@ -94,9 +94,9 @@ def _allowance(limit: str | None, left: str | None, reset_s: float | None) -> Al
 
 
 def read_notice(answer: object, *, now: float) -> LimitNotice:
-    """What the body of an error says of the limit that was met; ``now`` in Unix seconds.
+    """Return the limit that was reached, by the body of an error. ``now`` in Unix seconds.
 
-    Of its prose a duration and the words for a day are read, and nothing of it is kept.
+    Only a duration and the words for a day are read from its prose, and none of it is kept.
     """
     if isinstance(answer, list) and answer:  # Google's gateway for OpenAI's protocol wraps its errors in a list
         answer = answer[0]

@@ -1,8 +1,7 @@
-"""A process's own share of a model's limits, for when there is no Redis to share them by.
+"""A process's own share of a model's limits, for the time without a shared Redis.
 
-Strict for this process: it grants no more than its share in any 61 s, what it was granted by the
-shared limit before included. Several processes keep the limit together if each knows how many
-they are.
+It is strict for this process: it grants no more than its share in any 61 s, including grants of the shared limit
+before. Several processes keep the limit together if each knows their number.
 """
 
 import time
@@ -16,21 +15,21 @@ from routing.fleet import Model
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Leave. ``slot`` is where the shared window counted it; None: this process's own limit gave it."""
+    """Permission. ``slot`` is its place in the shared window, or None if this process's own limit gave it."""
 
     slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """No leave before ``wait_s`` seconds have passed; ``reason`` says which limit has no room."""
+    """No permission before ``wait_s`` seconds have passed. ``reason`` names the limit without room."""
 
     wait_s: float
     reason: str
 
 
 PERIOD_S: Final = 61.5
-"""As in rate_limit.lua: a minute, a second for the way to the provider, and half a second of grain."""
+"""The same as in rate_limit.lua: a minute, a second for the way to the provider, and half a second of granularity."""
 
 WINDOW_S: Final = 61.0
 SLACK_S: Final = 1.0
@@ -39,7 +38,7 @@ _SLOT_WAIT_S: Final = 0.05
 
 
 class LocalLimit:
-    """One deployment's. A process always has a share of at least one call, however many share the limit."""
+    """The limit of one deployment. A process always has a share of at least one call, however many share the limit."""
 
     def __init__(self, model: Model, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._model = model
@@ -49,11 +48,12 @@ class LocalLimit:
         self._requests_even_at = 0.0
         self._tokens_even_at = 0.0
         self.carried_requests = 0
-        """Granted to this process and not known to the shared window; the caller that reports them lowers them."""
+        """Grants to this process that the shared window does not know. The caller that reports them lowers the
+        number."""
         self.carried_tokens = 0
 
     def carry_all(self) -> None:
-        """The shared window was lost: all that this process had of it is to be reported again."""
+        """The shared window was lost, so this process reports all its grants again."""
         self._forget()
         self.carried_requests, self.carried_tokens = len(self._granted), self._tokens
 
@@ -64,7 +64,7 @@ class LocalLimit:
         self._forget()
 
     def take(self, tokens: int, *, workers: int, in_flight: int) -> Granted | Denied:
-        """Leave for one call, if this process's share has room. ``in_flight`` are its other calls."""
+        """Take permission for one call, if this process's share has room. ``in_flight`` are its other calls."""
         self._forget()
         now, model = self._clock(), self._model
         if model.max_concurrency and in_flight >= max(model.max_concurrency // workers, 1):
@@ -84,7 +84,7 @@ class LocalLimit:
         return Granted()
 
     def _requests_in(self, workers: int) -> float:
-        """Seconds until one more request fits."""
+        """Return the seconds until one more request fits."""
         limit = self._model.requests_per_min
         if not limit:
             return 0.0
@@ -94,7 +94,7 @@ class LocalLimit:
         return max(pace_s, self._gone_in(over) if over > 0 else 0.0)
 
     def _tokens_in(self, tokens: int, workers: int) -> float:
-        """Seconds until ``tokens`` more fit. More than the whole share goes alone."""
+        """Return the seconds until ``tokens`` more fit. A call above the whole share runs alone."""
         limit = self._model.tokens_per_min
         if not limit:
             return 0.0
@@ -109,7 +109,7 @@ class LocalLimit:
         return max(pace_s, self._gone_in(count) if count else 0.0)
 
     def _gone_in(self, count: int) -> float:
-        """Seconds until the ``count`` oldest grants have left the window."""
+        """Return the seconds until the ``count`` oldest grants have left the window."""
         return self._granted[min(count, len(self._granted)) - 1][0] + WINDOW_S - self._clock()
 
     def _forget(self) -> None:

@@ -14,23 +14,23 @@ from typing import Final
 from routing.outcome import Allowance, Quota
 
 LONGEST_WAIT_S: Final = 60.0
-"""Whoever waits asks again after so long: the bucket may have been misjudged."""
+"""A waiting call asks again after this many seconds, because the bucket may be misjudged."""
 
 FORGOTTEN_S: Final = 120.0
-"""What no response has renewed for so long holds no more."""
+"""A quota that no response has renewed for this long is ignored."""
 
 IN_A_ROW: Final = 3
 SPORADIC_SHARE: Final = 0.3
-"""Of some 25 recent calls, weighted: more 429s than that are a limit."""
+"""Among some 25 recent calls, weighted, a higher share of 429s is a limit."""
 
 RECOVERED_SHARE: Final = 0.3
 LEAST_FOLLOWERS: Final = 4.0
-"""They are no limit if at least so many calls followed a 429 without a rest, and more than `RECOVERED_SHARE` of those
+"""429s are not a limit if at least this many calls followed one without a rest, and more than `RECOVERED_SHARE` of them
 succeeded."""
 
 VAIN_SHARES: Final = (0.2, 0.8)
 LEAST_FIRSTS: Final = 3.5
-"""Nor where of the first calls after so many rests (five, as they fade) some are refused and some are not."""
+"""Nor if, of this many first calls after rests (as they fade), some are refused and some are not."""
 
 _DECAY: Final = 0.96
 _REST_DECAY: Final = 0.85
@@ -46,14 +46,14 @@ class Bucket:
     at: float
 
     def now_at(self, now: float) -> float:
-        """The level at ``now``."""
+        """Return the level at ``now``."""
         return min(self.most, self.level + (now - self.at) * self.per_s)
 
     def take(self, amount: float, *, now: float) -> None:
         self.level, self.at = self.now_at(now) - amount, now
 
     def wait_s(self, amount: float, *, now: float) -> float:
-        """Seconds until ``amount`` is there; an amount that is never there waits for a full bucket."""
+        """Return the seconds until ``amount`` is available. An amount above the maximum waits for a full bucket."""
         missing = min(amount, self.most) - self.now_at(now)
         if missing <= 0:
             return 0.0
@@ -61,7 +61,7 @@ class Bucket:
 
 
 class QuotaPace:
-    """One deployment's, in one process. ``clock`` gives seconds that only go forward."""
+    """The pace of one deployment in one process. ``clock`` gives seconds that only increase."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -69,12 +69,12 @@ class QuotaPace:
         self._tokens: Bucket | None = None
         self._noted_at = float("-inf")
         self._line_until = 0.0
-        """When the last of those that were sent away comes back."""
+        """When the last of the refused calls returns."""
         self._calls = self._limited = 0.0
         self._followers = self._recovered = 0.0
-        """Calls that followed a 429 without a rest, and those of them that went through."""
+        """Calls that followed a 429 without a rest, and the successful ones among them."""
         self._firsts = self._firsts_through = 0.0
-        """The first calls after rests, and those of them that went through."""
+        """The first calls after rests, and the successful ones among them."""
         self._awaits_first = False
         self._in_a_row = 0
         self._limit_sent_at = self._limit_at = self._rested_at = float("-inf")
@@ -82,7 +82,7 @@ class QuotaPace:
 
     @property
     def is_sporadic(self) -> bool:
-        """Whether the last 429 says nothing of the calls beside it."""
+        """Whether the last 429 says nothing about concurrent calls."""
         is_rare = self._in_a_row < IN_A_ROW and (self._limited + 0.5) / (self._calls + 1.0) < SPORADIC_SHARE
         if is_rare:
             return True
@@ -95,16 +95,16 @@ class QuotaPace:
     def _rests_are_vain(self) -> bool:
         """Whether the first call after a rest is refused about as often as any other.
 
-        After a limit it goes through. Where it never does, the rest was too short, which is another matter.
+        After a limit it succeeds. If it never does, the rest was too short, which is another matter.
         """
         if self._firsts < LEAST_FIRSTS:
             return False
         return VAIN_SHARES[0] <= self._firsts_through / self._firsts <= VAIN_SHARES[1]
 
     def next_rest_s(self, *, sent_at: float, first_s: float, longest_s: float) -> float:
-        """How long to rest after a limit that does not say: doubling until a call goes through.
+        """Return how long to rest after a limit without a duration. It doubles until a call succeeds.
 
-        Calls that were under way when the last rest began have nothing to add: 0.
+        Calls in flight when the last rest began add nothing: 0.
         """
         if sent_at <= self._rested_at:
             return 0.0
@@ -112,13 +112,13 @@ class QuotaPace:
         return float(min(first_s * 2 ** min(self._rests - 1, 10), longest_s))
 
     def note_rest(self) -> None:
-        """The deployment comes to rest: what is sent after it says nothing of what was before."""
+        """The deployment starts to rest. Calls sent after it say nothing about the time before."""
         self._rested_at, self._awaits_first = self._clock(), True
 
     def wait_s(self, tokens: float, *, workers: int) -> float:
-        """Seconds until a call of ``tokens`` may go; 0 lets it go, and counts it.
+        """Return the seconds until a call of ``tokens`` may be sent. 0 permits it, and counts it.
 
-        What is left is left for all ``workers``: each call takes as many shares as there are of them.
+        What is left is shared by all ``workers``, so each call takes one share per worker.
         """
         if self._requests is None and self._tokens is None:
             return 0.0
@@ -136,14 +136,14 @@ class QuotaPace:
         return 0.0
 
     def _in_line(self, wait_s: float, wanted: Sequence[tuple["Bucket | None", float]], *, now: float) -> float:
-        """One after the other, at the pace of the refill, so that they do not all come back at once."""
+        """Return the place in a queue at the pace of the refill, so that not all calls return at once."""
         steps_s = [min(amount, one.most) / one.per_s for one, amount in wanted if one is not None and one.per_s > 0]
         at = min(max(now + wait_s, self._line_until + max(steps_s, default=0.0)), now + LONGEST_WAIT_S)
         self._line_until = at
         return at - now
 
     def note_answer(self, quota: Quota | None, *, sent_at: float, in_flight: int) -> None:
-        """A call that was sent at ``sent_at`` went through."""
+        """A call that was sent at ``sent_at`` succeeded."""
         self._count(limited=False, sent_at=sent_at)
         self._in_a_row = self._rests = 0
         self._learn(quota, in_flight=in_flight)
@@ -176,7 +176,7 @@ class QuotaPace:
 
 
 def _bucket(said: Allowance | None, *, taken: float, now: float) -> Bucket | None:
-    """The bucket that the headers describe; None where it is full, or says nothing."""
+    """Return the bucket that the headers describe, or None if it is full, or they say nothing."""
     if said is None:
         return None
     used = said.limit - said.left

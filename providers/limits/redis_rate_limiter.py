@@ -13,13 +13,13 @@ from routing.fleet import Model
 
 _SCRIPT: Final = Script(Path(__file__).with_name("rate_limit.lua"))
 _TOGETHER: Final = 64
-"""Calls in one question to Redis."""
+"""Maximum calls in one request to Redis."""
 
 _KEPT: Final = 10_000
-"""Settlements that are kept while Redis is away."""
+"""Maximum settlements that are kept while Redis is away."""
 
 _SPREAD_S: Final = 1.0
-"""Those who are refused together come back one after the other, but within so long."""
+"""Calls that are refused together return one after the other, within this many seconds."""
 
 
 @dataclass(slots=True)
@@ -37,13 +37,14 @@ class _Settled:
     tokens: int
 
     def without_return(self) -> "_Settled":
-        """The same, giving nothing back: it may have been heard before, and twice would be too much."""
+        """Return the same without giving anything back, because it may have arrived before, and twice would be too
+        much."""
         return replace(self, requests=max(self.requests, 0), tokens=max(self.tokens, 0))
 
 
 @dataclass(slots=True)
 class SharedLimit:
-    """One deployment's. ``local`` records every grant, for the case that Redis goes away."""
+    """The limit of one deployment. ``local`` records every grant, in case Redis goes away."""
 
     redis: Redis
     model: Model
@@ -56,10 +57,10 @@ class SharedLimit:
     _asking: "asyncio.Task[None] | None" = None
     _is_away: bool = False
     _window: bytes | str | None = None
-    """Which window the last answer was of: another one after Redis has lost it."""
+    """The window of the last answer. It changes after Redis has lost it."""
 
     async def take(self, call: int, tokens: int) -> Granted | Denied:
-        """Leave for ``call``, or how long to wait. Raises one of `AWAY`."""
+        """Return permission for ``call``, or how long to wait. Raises one of `AWAY`."""
         wanted = _Wanted(call, tokens, asyncio.get_running_loop().create_future())
         self._wanted.append(wanted)
         self._is_away = False
@@ -71,7 +72,7 @@ class SharedLimit:
             raise
 
     def _put_back(self, wanted: _Wanted) -> None:
-        """Its caller was cancelled, perhaps between the answer and its hearing of it."""
+        """Put a grant back whose caller was cancelled, perhaps before it received the answer."""
         answer = wanted.answer
         if answer.done() and not answer.cancelled() and answer.exception() is None:
             leave = answer.result()
@@ -79,19 +80,19 @@ class SharedLimit:
                 self.settle(wanted.call, leave.slot, requests=-1, tokens=-wanted.tokens)
 
     def settle(self, call: int, slot: int, *, requests: int, tokens: int) -> None:
-        """Free the place of ``call``, and add what it took beyond its reservation (below it: negative)."""
+        """Free the place of ``call``, and add its usage beyond the reservation (negative if below)."""
         self._settled.append(_Settled(call, slot, requests, tokens))
         if not self._is_away:
             self._ask()
 
     def resume(self) -> None:
-        """Redis is back: report what was settled meanwhile."""
+        """Redis is back: report the settlements of the meantime."""
         self._is_away = False
         if self._settled:
             self._ask()
 
     async def flush(self) -> None:
-        """Wait until Redis knows all that is settled, or is away."""
+        """Wait until Redis knows all settlements, or is away."""
         while self._asking is not None and not self._asking.done():
             await self._asking
 
@@ -100,7 +101,7 @@ class SharedLimit:
             self._asking = asyncio.get_running_loop().create_task(self._ask_on())
 
     async def _ask_on(self) -> None:
-        """One question at a time: what comes up meanwhile is in the next."""
+        """Send one request at a time. Calls that arrive during it are in the next one."""
         while self._wanted or self._settled:
             wanted, self._wanted = self._wanted[:_TOGETHER], self._wanted[_TOGETHER:]
             settled, self._settled = self._settled[:_TOGETHER], self._settled[_TOGETHER:]

@@ -17,10 +17,10 @@ from providers.transport.failures import Cause, ConnectFailed, ConnectionBroken,
 MAX_HEADER_BYTES: Final = 32 * 1024
 
 _MAX_SPOILED: Final = 16
-"""So many connections that speak before they are asked are closed for one call."""
+"""Maximum connections that are closed for one call because they sent data before a request."""
 
 _INTERIM: Final = frozenset(range(100, 200)) - {101}
-"""Statuses before the response; 101 is another protocol from there on."""
+"""Interim statuses. After a 101 the connection uses another protocol."""
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
@@ -47,7 +47,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._target = lru_cache(maxsize=256)(self._find_target)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The response, as soon as its head has come."""
+        """Return the response once its head has arrived."""
         if self._session is None:
             self._session = self._open_session()
         times = request.extensions.get("timeout", {})
@@ -97,7 +97,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return httpx.Response(message.code, headers=message.raw_headers, stream=stream)
 
     def _find_target(self, url: str) -> tuple[aiohttp.ClientRequest, str]:
-        """What a connection is looked up by and made for, and how a request's first line names ``url``."""
+        """Return the key and target of a connection, and the URL in the request's first line."""
         parsed, proxy = URL(url, encoded=True), URL(self._proxy) if self._proxy else None
         target = aiohttp.ClientRequest("POST", parsed, loop=asyncio.get_running_loop(), proxy=proxy)
         if self._proxy_headers:
@@ -125,7 +125,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Ends every connection."""
+        """Close every connection."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -141,7 +141,7 @@ def _decoded(headers: httpx.Headers) -> list[tuple[str, str]]:
 
 
 def _release(connection: aiohttp.connector.Connection) -> None:
-    """Keeps the connection where the whole request has left and the whole response has come, else closes it."""
+    """Keep the connection if the whole request was sent and the whole response received, else close it."""
     transport = connection.transport
     if transport is None or transport.get_write_buffer_size():
         connection.close()
@@ -166,9 +166,9 @@ class _AiohttpStream(httpx.AsyncByteStream):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Tells what failed before a connection was there from what failed on it, and gives none that has bytes to read.
+    """Distinguishes failures before and after a connection exists, and returns no connection with unread bytes.
 
-    aiohttp takes what a server says on an idle connection, a 408 say, as the response to the next request.
+    aiohttp takes what a server sends on an idle connection, such as a 408, as the response to the next request.
     """
 
     async def connect(

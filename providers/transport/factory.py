@@ -1,7 +1,7 @@
-"""Makes the httpx transports that calls and webhooks go over.
+"""Creates the httpx transports for calls and webhooks.
 
-HTTP/1.1 goes over aiohttp, HTTP/2 over reqwest (pyqwest); docs/decisions/0008 says why two. Neither
-follows redirects, keeps cookies, decompresses, or reads the environment.
+HTTP/1.1 uses aiohttp, and HTTP/2 reqwest (pyqwest). docs/decisions/0008 says why there are two. Neither follows
+redirects, keeps cookies, decompresses, or reads the environment.
 """
 
 import socket
@@ -21,14 +21,14 @@ from providers.transport.proxy import proxy_of
 from routing.fleet import Provider
 
 KEEPALIVE_S: Final = 4.0
-"""Less than the 5 s after which uvicorn, the shortest of the usual servers, closes an idle connection:
-on a connection that closes while we write, it is unknown what was read."""
+"""Less than the 5 s after which uvicorn closes an idle connection, the shortest time of the usual servers. If a
+connection closes while we write, it is unknown what was read."""
 
 
 def provider_transport(provider: Provider, environ: Mapping[str, str]) -> httpx.AsyncBaseTransport:
-    """A transport for the calls to ``provider``, to be closed by its user. It opens nothing yet.
+    """Return a transport for the calls to ``provider``, which its user closes. It opens nothing yet.
 
-    Raises ConnectFailed where a certificate or a proxy that the fleet names cannot be used here.
+    Raises ConnectFailed if a certificate or a proxy of the fleet cannot be used here.
     """
     proxy = proxy_of(provider, environ)
     try:
@@ -72,7 +72,7 @@ def _session(connector: aiohttp.BaseConnector, headers: Mapping[str, str] | None
 
 @lru_cache(maxsize=64)
 def _context(ca_bundle: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
-    """Trusts ``ca_bundle`` alone, or Mozilla's authorities where none is given."""
+    """Return a context that trusts only ``ca_bundle``, or Mozilla's authorities if none is given."""
     context = ssl.create_default_context(cafile=ca_bundle or certifi.where())
     if certificate is not None:
         context.load_cert_chain(certificate, key)
@@ -82,10 +82,10 @@ def _context(ca_bundle: str | None, certificate: str | None, key: str | None) ->
 async def post_pinned(
     url: str, *, addresses: Sequence[str], content: bytes, headers: Mapping[str, str], connect_s: float
 ) -> int:
-    """Posts ``content`` once, to one of ``addresses`` whatever the URL's name leads to, and gives the status.
+    """Post ``content`` once, to one of ``addresses`` whatever the URL's name resolves to, and return the status.
 
-    The certificate is checked against the URL's host, which the Host header and SNI name too. Follows no redirect,
-    takes no proxy, reads no body. Raises what `TRANSPORT_ERRORS` has.
+    The certificate is checked against the URL's host, which the Host header and SNI also name. It follows no redirect,
+    uses no proxy, and reads no body. Raises what `TRANSPORT_ERRORS` has.
     """
     connector = Connector(
         resolver=_Pinned(addresses), ssl=_system_context(), force_close=True, use_dns_cache=False, limit=1
@@ -124,7 +124,7 @@ class _Pinned(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing, because there is nothing to close."""
 
 
 @lru_cache(maxsize=1)

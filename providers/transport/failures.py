@@ -1,8 +1,7 @@
-"""Why a transport failed, as a code word, and whether the request can have left.
+"""Why a transport failed, as a code, and whether the request can have been sent.
 
 The code comes from the exception that the library raised first, not from the name that a transport gives it
-(docs/decisions/0005).
-No code holds an address, a header or a part of a body.
+(docs/decisions/0005). No code contains an address, a header or a part of a body.
 """
 
 import errno
@@ -19,7 +18,7 @@ from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError
 
 
 class Cause(StrEnum):
-    """What a transport met. Stored with the call."""
+    """The cause of a transport failure. Stored with the call."""
 
     DNS_NOT_FOUND = "dns_not_found"
     DNS_FAILED = "dns_failed"
@@ -53,7 +52,7 @@ class ConnectFailed(httpx.ConnectError):
 
 
 class ConnectionBroken(httpx.NetworkError):
-    """The connection broke when the request may have left. The message is the cause's code."""
+    """The connection broke when the request may have been sent. The message is the cause's code."""
 
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause.value)
@@ -61,7 +60,7 @@ class ConnectionBroken(httpx.NetworkError):
 
 
 TRANSPORT_ERRORS: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
-"""What a transport raises for a fault of the network, of the peer or of a request that cannot be written."""
+"""The exceptions of a transport for faults of the network, of the peer or of a request that cannot be written."""
 
 _BEFORE_SENDING: Final = (
     httpx.ConnectError,
@@ -109,15 +108,16 @@ _REQWEST: Final = tuple(
 
 
 def was_never_sent(error: BaseException) -> bool:
-    """Whether no byte of the request can have left.
+    """Whether no byte of the request can have been sent.
 
-    A kept-alive connection that the server closes as we write on it may have been read: a reset looks the same.
+    A reset looks the same on a kept-alive connection that the server closes while we write, so that request may have
+    been read.
     """
     return isinstance(error, _BEFORE_SENDING)
 
 
 def cause_of(error: BaseException) -> Cause:
-    """The code of what went wrong first."""
+    """Return the code of the first cause."""
     chain = tuple(_chain(error))
     for one in chain:
         if (found := _of_one(one)) is not None:
@@ -133,7 +133,7 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def to_proxy(cause: Cause) -> Cause:
-    """``cause``, met where the connection leads to a proxy."""
+    """Return ``cause`` for a connection that leads to a proxy."""
     match cause:
         case Cause.DNS_NOT_FOUND | Cause.DNS_FAILED | Cause.CONNECT_REFUSED | Cause.CONNECT_UNREACHABLE:
             return Cause.PROXY_UNREACHABLE
@@ -142,7 +142,7 @@ def to_proxy(cause: Cause) -> Cause:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """``error`` and what it was raised from."""
+    """Yield ``error`` and the errors that it was raised from."""
     while error is not None:
         yield error
         if isinstance(error, aiohttp.ClientConnectorError):

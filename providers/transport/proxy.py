@@ -1,4 +1,4 @@
-"""Which proxy a provider's calls go through. Credentials come from the environment, never from the fleet's file."""
+"""The proxy of a provider's calls. Credentials come from the environment, never from the fleet's file."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -15,7 +15,8 @@ ENVIRONMENT: Final = "env"
 
 
 def proxy_of(provider: Provider, environ: Mapping[str, str]) -> httpx.Proxy | None:
-    """The proxy of ``provider``'s calls, with its credentials. Raises ConnectFailed for one that cannot be used."""
+    """Return the proxy of ``provider``'s calls, with its credentials. Raises ConnectFailed for one that cannot be
+    used."""
     if provider.proxy is None:
         return None
     if provider.proxy == ENVIRONMENT:
@@ -31,9 +32,9 @@ def proxy_of(provider: Provider, environ: Mapping[str, str]) -> httpx.Proxy | No
 
 
 def environment_proxy(base_url: str, environ: Mapping[str, str]) -> str | None:
-    """The URL of the environment's proxy for ``base_url``, or None where it has none or exempts the host.
+    """Return the URL of the environment's proxy for ``base_url``, or None if it has none or exempts the host.
 
-    NO_PROXY has names, which stand for their subdomains too, addresses, and ``*``; host:port is understood.
+    NO_PROXY has names, which include their subdomains, addresses, and ``*``. host:port is also supported.
     """
     parts = urlsplit(base_url)
     exempt = _variable("no_proxy", environ)

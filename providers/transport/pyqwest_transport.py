@@ -12,13 +12,13 @@ from routing.fleet import Provider
 
 _MAX_IDLE: Final = 1024
 _NO_PROXY: Final = "*,0.0.0.0/0,::/0"
-"""Exempts every name and address. Without a proxy of its own, reqwest would take the environment's."""
+"""Exempts every name and address. Without its own proxy setting, reqwest would use the environment's."""
 
 
 def open_transport(provider: Provider, proxy: httpx.Proxy | None, *, keepalive_s: float) -> httpx.AsyncBaseTransport:
-    """A transport by HTTP/2, or with ``http2 = "auto"`` by what the server offers.
+    """Return a transport for HTTP/2, or with ``http2 = "auto"`` for what the server offers.
 
-    Raises OSError, ValueError or RuntimeError where a certificate or the proxy cannot be used.
+    Raises OSError, ValueError or RuntimeError if a certificate or the proxy cannot be used.
     """
     certificate = provider.client_certificate and Path(provider.client_certificate).read_bytes()
     key = certificate and Path(provider.client_key or str(provider.client_certificate)).read_bytes()
@@ -45,7 +45,7 @@ def open_transport(provider: Provider, proxy: httpx.Proxy | None, *, keepalive_s
 
 
 class _PyqwestTransport(AsyncPyqwestTransport):
-    """Closes what it was made with."""
+    """A transport that also closes its client."""
 
     def __init__(self, transport: HTTPTransport) -> None:
         super().__init__(transport)

@@ -1,4 +1,4 @@
-"""Whether something listens, for those who only report it."""
+"""Whether a server listens at an address, for reports."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Reading a response's body, of which no more than a cap ever stands in memory."""
+"""Reads a response's body with a maximum number of bytes in memory."""
 
 import asyncio
 import zlib
@@ -12,16 +12,16 @@ from providers.provider_errors import OVERSIZED, InvalidResponse
 Body = TypeVar("Body", bytes, bytearray)
 
 _ANY_ZLIB: Final = 32 + zlib.MAX_WBITS
-"""zlib looks at the header itself: gzip or deflate."""
+"""zlib detects the header itself: gzip or deflate."""
 
 
 STEP_BYTES: Final = 262_144
-"""So much is inflated in one go, a millisecond: a chunk of a bomb becomes the whole cap, and meanwhile the deadlines
-of all other calls would wait."""
+"""Maximum bytes inflated at a time, which takes a millisecond. A chunk of a bomb could otherwise become the whole cap
+while the deadlines of all other calls wait."""
 
 
 async def read_body(response: httpx.Response, *, cap: int) -> bytes:
-    """The body of ``response``, decompressed. Raises as `read_capped` does, or what its transport raises."""
+    """Return the body of ``response``, decompressed. Raises as `read_capped` does, or what its transport raises."""
     # The raw pairs: each look into httpx's headers decodes all of them.
     raw = next((value for name, value in response.headers.raw if name.lower() == b"content-encoding"), b"")
     encoding, stream = raw.decode("latin-1"), response.stream
@@ -31,9 +31,9 @@ async def read_body(response: httpx.Response, *, cap: int) -> bytes:
 
 
 async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) -> bytes:
-    """The body, decompressed. Stops reading and raises InvalidResponse above ``cap`` bytes.
+    """Return the body, decompressed. Stops reading and raises InvalidResponse above ``cap`` bytes.
 
-    A compressed chunk is inflated step by step, so that a bomb costs no more memory than an honest body.
+    A compressed chunk is inflated step by step, so that a bomb takes no more memory than a normal body.
     """
     body = bytearray()
     async for chunk in inflated(chunks) if is_compressed(encoding) else chunks:
@@ -43,7 +43,8 @@ async def read_capped(chunks: AsyncIterable[bytes], *, encoding: str, cap: int) 
 
 
 def is_compressed(encoding: str) -> bool:
-    """Whether a body with this Content-Encoding is to be inflated. Raises InvalidResponse for one not asked for."""
+    """Whether a body with this Content-Encoding is to be inflated. Raises InvalidResponse for one that was not
+    requested."""
     match encoding.strip().lower():
         case "" | "identity":
             return False
@@ -54,9 +55,10 @@ def is_compressed(encoding: str) -> bool:
 
 
 async def inflated(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """A compressed body in pieces of at most `STEP_BYTES`.
+    """Yield a compressed body in pieces of at most `STEP_BYTES`.
 
-    Raises InvalidResponse for one that is damaged or cut, and for what comes behind it: zlib would copy that each time.
+    Raises InvalidResponse for one that is damaged or cut off, and for extra bytes behind it, because zlib would copy
+    these each time.
     """
     inflater = zlib.decompressobj(_ANY_ZLIB)
     try:

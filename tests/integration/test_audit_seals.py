@@ -83,8 +83,8 @@ async def as_owner(bench: LedgerHarness, statement: str) -> object:
     [
         (change, "was changed"),
         (change_a_score, "was changed"),
-        (take_away, "is gone"),
-        (give_to_another_batch, "is gone"),
+        (take_away, "is missing"),
+        (give_to_another_batch, "is missing"),
     ],
 )
 def test_the_very_decision_that_was_tampered_with_is_named(on_bench: OnBench, tamper: Tamper, what: str) -> None:
@@ -131,7 +131,7 @@ def test_a_seal_that_was_made_to_fit_breaks_the_chain(on_bench: OnBench, monkeyp
         (finding,) = (await verify(bench.engine, batch_id)).findings
         assert finding.what.startswith("seal 1 does not match")
         await as_owner(bench, f"DELETE FROM seals WHERE place = 2 AND batch_id = {batch_id}")
-        assert [finding.what for finding in (await verify(bench.engine, batch_id)).findings][1] == "seal 2 is gone"
+        assert [finding.what for finding in (await verify(bench.engine, batch_id)).findings][1] == "seal 2 is missing"
 
     on_bench(story)
 

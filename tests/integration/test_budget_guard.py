@@ -111,7 +111,10 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
                     assert ended["done"] + ended["failed"] == QUERIES
                     assert figures.over_budget == ended["failed"]
                     (warning,) = batch_warnings(figures)
-                    assert f"{ended['failed']} of {QUERIES} queries ended without an answer: the budget of $" in warning
+                    assert (
+                        f"{ended['failed']} of {QUERIES} queries ended without an answer, because the budget of $"
+                        in warning
+                    )
                 case BudgetPolicy.DEGRADE:
                     assert ended["done"] > 0.95 * QUERIES
                     assert ended["done"] + ended["held"] == QUERIES

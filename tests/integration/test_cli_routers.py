@@ -164,7 +164,7 @@ def test_usage_errors_have_a_message(folder: Path) -> None:
     assert "neither cost nor quality" in _refused(
         folder, "calibrate", str(folder / "labels.jsonl"), "--target-cost", "0.5"
     )
-    assert "the most is" in _refused(folder, "calibrate", data, "--router", "v1", "--target-quality", "1.2")
+    assert "The maximum is" in _refused(folder, "calibrate", data, "--router", "v1", "--target-quality", "1.2")
 
 
 def test_tiers_that_a_router_does_not_have_are_reported(folder: Path) -> None:

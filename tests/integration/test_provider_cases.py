@@ -278,7 +278,7 @@ def test_the_providers_own_figure_is_what_is_billed_and_a_difference_is_reported
 ) -> None:
     result, (call,) = one(on_bench, provider, line("cost", model=LARGE))
     assert (float(call.cost_usd), float(call.reported_usd), float(call.computed_usd)) == (0.035, 0.035, 0.00006)
-    assert any(reason.startswith("cost: the provider says $0.035") for reason in result["pointsman"]["reasons"])
+    assert any(reason.startswith("cost: the provider reports $0.035") for reason in result["pointsman"]["reasons"])
 
 
 def test_another_model_than_asked_is_flagged_and_priced_as_answered(on_bench: OnBench, provider: FakeProvider) -> None:

@@ -291,8 +291,8 @@ def test_controls_are_priced_as_the_baseline_is(load: LoadReport) -> None:
     assert costs["always small"] == pytest.approx(small + lost)
     longer = shrunk_ratio(1.8, 1)  # as test_report_statements.py has it
     large = price(1000, 400, longer * 500) + 0.007 + price(100, 0, longer * 100)
-    assert costs["at random, each rung alike"] == pytest.approx((small + large) / 2 + lost)
-    assert costs["the same shares, dealt blindly"] == pytest.approx((2 * small + large) / 3 + lost)
+    assert costs["at random, with equal shares"] == pytest.approx((small + large) / 2 + lost)
+    assert costs["the same shares, at random"] == pytest.approx((2 * small + large) / 3 + lost)
 
 
 def test_the_picture_is_what_the_router_expected_of_the_queries_it_told_that_of(load: LoadReport) -> None:

@@ -153,8 +153,8 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
 
         page = tmp_path / "report.md"
         command("report", batch["id"], "-o", str(page))
-        assert "There is no baseline: no model of another tier gives these vectors." in page.read_text()
-        assert "none: no model of another tier" in command("status", batch["id"]).output
+        assert "There is no baseline: no other tier has a model for these embeddings." in page.read_text()
+        assert "none: no other tier has a model" in command("status", batch["id"]).output
 
 
 def test_one_request_is_answered_by_itself_through_the_same_queue(

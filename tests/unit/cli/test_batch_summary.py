@@ -104,9 +104,7 @@ def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
 
 def test_what_no_provider_confirmed_is_named_and_makes_the_saving_a_range_where_it_matters() -> None:
     text = shown(replace(FIGURES, unconfirmed_usd=0.12, unconfirmed_baseline_usd=0.1))
-    assert (
-        "Cost       $0.200000, $0.120000 of it the worst case of calls whose cost no provider confirmed, with" in text
-    )
+    assert "Cost       $0.200000, $0.120000 of it the maximum cost of calls without a confirmed cost, with" in text
     assert "Saving     $0.800000 (80.0 %), range 80.0 to 91.1 %" in text
     assert "range" not in shown(replace(FIGURES, unconfirmed_usd=0.005)), "less than a hundredth of the baseline"
     ranged = replace(FIGURES, unconfirmed_usd=0.12, unconfirmed_baseline_usd=0.1, baseline_range_usd=(0.8, 1.25))
@@ -148,11 +146,12 @@ def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_wit
     vain = UnansweredLane("mini", "status 404", provider_batches=1, queries=40)
     text = shown(replace(FIGURES, progress=progress, over_budget=10, unanswered_lanes=(vain,)))
     assert (
-        "Warning    10 of 1,000 queries ended without an answer: the budget of $2.5 has no room for their calls, each "
-        "of which reserves the most that it can cost ($0.200000 was spent). fix: "
-        "`pointsman budget batch_a --raise-to USD`, then `pointsman resume batch_a`;" in text
+        "Warning    10 of 1,000 queries ended without an answer, because the budget of $2.5 has no room for their "
+        "calls, each "
+        "of which reserves its maximum cost ($0.200000 was spent). fix: "
+        "`pointsman budget batch_a --raise-to USD`, then run `pointsman resume batch_a`;" in text
     )
-    assert "the batch lane of mini gave no answer to 40 queries, which were bought in another lane: status 404" in text
+    assert "the batch lane of mini gave no answer to 40 queries, so they used another lane: status 404" in text
     assert "Warning" not in shown(FIGURES)
 
 
@@ -290,7 +289,7 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     assert "; expected for the whole batch, its pilot included: 72.2 % less than giant alone" in shown(tried)
     departed = replace(CERTIFIED, departures=142)
     text = shown(replace(FIGURES, quality=departed))
-    assert "certified, but 142 queries departed from the policy for the budget: the floor is not promised;" in text
+    assert "certified, but 142 queries departed from the policy for the budget, so the floor is not promised;" in text
     assert "at least" not in text
     judged = replace(CERTIFIED, certificate=dict(CERTIFIED.certificate or {}, grader={"mix": {"judge": 317}}))
     text = shown(replace(tried, quality=replace(judged, grade_usd=0.02)))

@@ -97,7 +97,7 @@ def test_what_is_held_is_not_waited_for() -> None:
         ),
         (
             {"held": 3, "held_for": {"nano": {"queries": 3, "provider": "openai", "reason": "auth"}}},
-            "3 queries are held: the account is refused (openai: auth)",
+            "3 queries are held because the provider refuses the account (openai: auth)",
         ),
         ({"held": 1}, "the budget has no room for 1 held"),
         ({"after_pilot": 20}, "20 wait for the decision of the pilot"),
@@ -156,7 +156,7 @@ def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: p
     fault = {"queries": 100, "provider": "openai", "reason": "auth at gpt-5 (status 401 invalid_api_key)"}
     held = replace(PROGRESS, done=900, failed=0, held=100, running=0, waiting=0, held_for={"gpt-5": fault})
     with pytest.raises(
-        CommandError, match=r"100 queries are held: .*openai: auth at gpt-5 \(status 401 invalid_api_key\)"
+        CommandError, match=r"100 queries are held because .*openai: auth at gpt-5 \(status 401 invalid_api_key\)"
     ) as told:
         _wait(held)
     assert "none of them has failed" in (told.value.hint or "")

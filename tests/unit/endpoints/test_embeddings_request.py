@@ -32,7 +32,7 @@ def test_a_request_is_kept_as_it_is(given: Any) -> None:
         ({"input": [1, True]}, "input", "numbers of tokens"),
         ({"input": [1, -1]}, "input", "numbers of tokens"),
         ({"input": [[1], [2.5]]}, "input[1]", "numbers of tokens"),
-        ({"input": ["a"] * 2049}, "input", "2,049 inputs: a request takes 2,048"),
+        ({"input": ["a"] * 2049}, "input", "has 2,049 inputs, but a request allows 2,048"),
         ({"dimensions": 0}, "dimensions", "whole number"),
         ({"dimensions": True}, "dimensions", "whole number"),
         ({"encoding_format": "int8"}, "encoding_format", "unknown"),

@@ -69,7 +69,7 @@ BROKEN: list[tuple[object, str, str]] = [
     (GOOD | {"domain": 7}, "domain", "is not a string"),
     (GOOD | {"outcomes": []}, "outcomes", "is not an object of tiers"),
     (GOOD | {"outcomes": {"small": True}}, "outcomes", "is not an object of tiers"),
-    (GOOD | {"outcomes": {"small": {"correct": True}}}, "outcomes", "has one tier only"),
+    (GOOD | {"outcomes": {"small": {"correct": True}}}, "outcomes", "has only one tier"),
     (
         GOOD | {"outcomes": {"small": {"correct": "yes"}, "large": {"correct": True}}},
         "outcomes.small.correct",
@@ -120,12 +120,12 @@ def test_bytes_that_are_not_utf_8_are_a_fault_of_their_line(tmp_path: Path) -> N
 
 def test_an_empty_file_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("\n")
-    with pytest.raises(DataError, match="holds no line"):
+    with pytest.raises(DataError, match="contains no lines"):
         read_dataset(tmp_path / "x.jsonl")
 
 
 def test_the_same_id_twice_is_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="line 2: id: was already on line 1"):
+    with pytest.raises(DataError, match="line 2: id: was already used on line 1"):
         read_dataset(written(tmp_path / "x.jsonl", [GOOD, GOOD]))
 
 

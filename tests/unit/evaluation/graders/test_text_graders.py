@@ -165,12 +165,12 @@ def test_a_command_grades_line_by_line() -> None:
 @pytest.mark.parametrize(
     ("output", "says"),
     [
-        ("nonsense", "line 1: no JSON"),
+        ("nonsense", "line 1: not JSON"),
         ('{"id": "a"}', "line 1: no"),
         ('{"id": "a", "grade": 2}', "line 1: grade"),
         ('{"id": "a", "grade": NaN}', "line 1: grade"),
-        ('{"id": "c", "grade": 1}', "line 1: id"),
-        ('{"id": "a", "grade": 1}\n{"id": "a", "grade": 1}', "line 2: id"),
+        ('{"id": "c", "grade": 1}', "line 1: the id"),
+        ('{"id": "a", "grade": 1}\n{"id": "a", "grade": 1}', "line 2: the id"),
         ('{"id": "a", "grade": 1}', "1 of 2 ids"),
     ],
 )

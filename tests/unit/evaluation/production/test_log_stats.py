@@ -101,7 +101,7 @@ def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() ->
 
 def test_an_empty_log_says_so_and_nothing_else() -> None:
     told = report(LogStats(), top="large", baseline_model="m")
-    assert told["words"] == ["Nothing was routed there: the log holds no decision to evaluate."]
+    assert told["words"] == ["The log has no routing decisions there to evaluate."]
 
 
 def _past(number: int, text: str, tier: str, *, tokens: int | None = 100) -> LoggedQuery:

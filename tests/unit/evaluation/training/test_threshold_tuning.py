@@ -77,9 +77,9 @@ def test_a_target_that_nothing_meets_is_reported_with_what_is_possible(
     scene: tuple[Dataset, np.ndarray, np.ndarray],
 ) -> None:
     data, p_ok, p_right = scene
-    with pytest.raises(TargetError, match="the most is"):
+    with pytest.raises(TargetError, match="The maximum is"):
         propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(quality=1.19))
-    with pytest.raises(TargetError, match=r"the least is 0\.010"):
+    with pytest.raises(TargetError, match=r"The minimum is 0\.010"):
         propose(data, p_ok=p_ok, p_right=p_right, tariff=TARIFF, target=ThresholdTarget(cost=0.001))
 
 

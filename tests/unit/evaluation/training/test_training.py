@@ -84,7 +84,7 @@ def test_labels_train_a_probability_for_each_tier_of_the_ladder(tmp_path: Path) 
 
 
 def test_too_few_lines_are_refused(made_up: Dataset) -> None:
-    with pytest.raises(DataError, match="holds 20 different queries only"):
+    with pytest.raises(DataError, match="has only 20 different queries"):
         train(made_up.pick(range(20)), name="x")
 
 

@@ -69,7 +69,7 @@ def test_the_body_goes_to_its_own_path_with_the_models_name_alone_changed() -> N
         ({"data": [{"index": 0, "embedding": [1.0]}]}, BROKEN, "1 vectors for 2 inputs"),
         ({"data": [{"index": 0, "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, BROKEN, "indexes are not"),
         ({"data": [{"index": "1", "embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}, BROKEN, "indexes are not"),
-        ({"model": "text-embedding-3-large"}, FailureKind.NOT_FOUND, "vectors of text-embedding-3-large"),
+        ({"model": "text-embedding-3-large"}, FailureKind.NOT_FOUND, "embeddings of text-embedding-3-large"),
     ],
 )
 def test_an_answer_that_is_not_the_vectors_that_were_asked_for_is_billed_and_no_answer(

@@ -334,7 +334,7 @@ def test_the_developer_role_is_system_where_a_server_may_not_know_it() -> None:
 )
 def test_what_has_no_price_is_refused_by_name_unless_all_is_free(body: dict[str, Any], field: str) -> None:
     adapter = adapter_for(Provider("p", Protocol.OPENAI, "https://gateway.test/v1"))
-    with pytest.raises(UnsupportedParameter, match="fix: give price") as caught:
+    with pytest.raises(UnsupportedParameter, match="fix: set price") as caught:
         adapter.prepare({"messages": [HELLO]} | body, model(Protocol.OPENAI, price=Price(1, 2, 1, "t")))
     assert caught.value.field == field
     adapter.prepare({"messages": [HELLO]} | body, model(Protocol.OPENAI, price=Price(0, 0, 0, "t")))

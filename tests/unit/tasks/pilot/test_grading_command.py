@@ -31,11 +31,11 @@ def test_it_reads_lines_and_writes_grades() -> None:
 @pytest.mark.parametrize(
     ("program", "problem"),
     [
-        ("print('no grades')", "line 1: no JSON"),
+        ("print('no grades')", "line 1: not JSON"),
         ("", "2 of 2 ids have no grade"),
         ("raise SystemExit(3)", "ended with status 3"),
         ("""print('{"id": "1/small", "grade": 2}')""", "grade is not a number from 0 to 1"),
-        ("""print('{"id": "2/small", "grade": 1}')""", "id was not asked about"),
+        ("""print('{"id": "2/small", "grade": 1}')""", "the id is unknown"),
     ],
 )
 def test_whatever_else_it_does_is_no_grade(program: str, problem: str) -> None:
