@@ -55,7 +55,7 @@ class Adapter(Protocol):
     def prepare(self, body: Mapping[str, Any], model: Model) -> Prepared:
         """Return ``body`` in this protocol, for ``model``, with at most ``model.max_output_tokens``.
 
-        Raises Inexpressible.
+        Raises UnsupportedParameter.
         """
 
     def learn(self, model: Model, param: str, sent: Mapping[str, Any]) -> bool:
@@ -67,7 +67,7 @@ class Adapter(Protocol):
     def read(self, answer: Mapping[str, Any], model: Model, *, created: int) -> Completion:
         """Return the completion in a 200 with latency 0, to be filled in. ``created`` is in Unix seconds.
 
-        Raises WrongShape, Refused if the provider refuses the content, and BrokenOff if the generation broke off.
+        Raises InvalidResponse, ContentRefused for refused content, or BrokenOff for a generation that broke off.
         """
 
     def parse_error(self, status: int, answer: Any, asked: bytes | None = b"") -> ProviderErrorDetail:
