@@ -85,24 +85,24 @@ CREATE INDEX ix_batches_unmeasured ON batches (tenant) INCLUDE (prompt_bytes, an
 CREATE INDEX ix_batches_tenant_created_at ON batches (tenant, created_at);
 CREATE INDEX ix_batches_no_chat ON batches (tenant, created_at) WHERE source <> '/v1/chat/completions';
 COMMENT ON COLUMN batches.public_id IS 'batch_…: the id that users and the HTTP API see';
-COMMENT ON COLUMN batches.key_id IS 'the API key that submitted it, by the part that may be shown; null where none did';
+COMMENT ON COLUMN batches.key_id IS 'the public part of the API key that submitted the batch; null without a key';
 COMMENT ON COLUMN batches.source IS 'file name, stdin, celery or api';
-COMMENT ON COLUMN batches.first_query_id IS 'the ids of its queries are in this range; ids of other batches may be too';
-COMMENT ON COLUMN batches.content_sha256 IS 'of its lines: an idempotency key belongs to one content';
-COMMENT ON COLUMN batches.prompt_bytes IS 'of its prompts as they came, with what their rows take; 0 once purged';
-COMMENT ON COLUMN batches.answer_bytes IS 'of its answers as they are stored; until measured_at what is expected; 0 once purged';
+COMMENT ON COLUMN batches.first_query_id IS 'start of the id range of its queries; the range may hold ids of other batches too';
+COMMENT ON COLUMN batches.content_sha256 IS 'SHA-256 of its lines; an idempotency key belongs to one content';
+COMMENT ON COLUMN batches.prompt_bytes IS 'size of its prompts as submitted, plus the overhead of their rows; 0 once purged';
+COMMENT ON COLUMN batches.answer_bytes IS 'size of its stored answers; an estimate until measured_at; 0 once purged';
 COMMENT ON COLUMN batches.measured_at IS
-    'when its bytes were added to those of its tenant; null while it is open, or where it was resumed since';
+    'when its bytes were added to those of its tenant; null while it is open, or after a resume';
 COMMENT ON COLUMN batches.price_list IS 'the digest of its price list: later fleet files do not change its figures';
 COMMENT ON COLUMN batches.priority IS 'higher goes first';
-COMMENT ON COLUMN batches.deadline IS 'when its answers are wanted: until then cheaper lanes may be used; null for standard';
+COMMENT ON COLUMN batches.deadline IS 'when the user needs the answers; until then cheaper lanes may be used; null for standard';
 COMMENT ON COLUMN batches.plan IS 'the forecast of a dry run';
 COMMENT ON COLUMN batches.traceparent IS 'W3C trace context that the client sent';
-COMMENT ON COLUMN batches.paused_at IS 'while it is set, no query of it is claimed and its window does not close; a resume clears it';
+COMMENT ON COLUMN batches.paused_at IS 'while set, no query of the batch is claimed and its window does not close; a resume clears it';
 COMMENT ON COLUMN batches.pause_code IS 'quota_reached: its tenant stores too much; null: the user paused it';
-COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were under seals; before ended_at: it was resumed since';
+COMMENT ON COLUMN batches.sealed_at IS 'when all its decisions were sealed; a time before ended_at means that it was resumed since';
 COMMENT ON COLUMN batches.summed_at IS
-    'when workload_sums was filled; not after ended_at: it was resumed since, or audits may have followed';
+    'when workload_sums was filled; a time up to ended_at means that it was resumed since, or that audits may have followed';
 COMMENT ON COLUMN batches.purged_at IS 'when its prompts and answers were removed';
 GRANT SELECT, UPDATE (ended_at, cancelled_at, paused_at, pause_code, expires_at, deadline, summed_at, answer_bytes, measured_at),
     INSERT (id, public_id, tenant, key_id, idempotency_key, source, endpoint, metadata, total, content_sha256, prompt_bytes,
@@ -117,7 +117,7 @@ CREATE TABLE price_lists (
     content jsonb NOT NULL,
     added_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE price_lists IS 'Tiers, prices, baseline and aliases of a fleet, as batches were submitted with.';
+COMMENT ON TABLE price_lists IS 'The tiers, prices, baseline and aliases of a fleet at the time batches were submitted.';
 COMMENT ON COLUMN price_lists.digest IS 'SHA-256 of the content';
 GRANT SELECT, INSERT (digest, content) ON price_lists TO pointsman_app;
 GRANT SELECT ON price_lists TO pointsman_auditor;
@@ -189,11 +189,11 @@ COMMENT ON COLUMN queries.epoch IS 'fencing token: a claim or a resume raises it
 COMMENT ON COLUMN queries.tier IS 'the current or last tier';
 COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
 COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';
-COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit its budgets, or what is left of an account''s credit';
-COMMENT ON COLUMN queries.held_for IS 'held: the deployment whose account is at fault; null: its budget has no room';
+COMMENT ON COLUMN queries.needs_usd IS 'held: the reservation that did not fit the budgets or the remaining credit of the account';
+COMMENT ON COLUMN queries.held_for IS 'held: the deployment with a refused account; null: the budget has no room';
 COMMENT ON COLUMN queries.pilot IS 'part of the sample that every tier answers';
-COMMENT ON COLUMN queries.flex_tier IS 'the tier at which it is called in the lane flex, while there is time for it';
-COMMENT ON COLUMN queries.yields IS 'held: a claim lowers or fails it once its budget''s rest is less than needs_usd';
+COMMENT ON COLUMN queries.flex_tier IS 'the tier that calls it in the lane flex, as long as there is time';
+COMMENT ON COLUMN queries.yields IS 'held: a claim degrades or fails it once the remaining budget is less than needs_usd';
 COMMENT ON COLUMN queries.was_lost IS 'its message was lost once: the route stage claims it before deciding it';
 GRANT SELECT, INSERT,
     UPDATE (stage, state, epoch, tier, due_at, moved_at, lease_until, worker_id, prefers, crashes, attempts, escalations,
@@ -216,7 +216,7 @@ CREATE TABLE prompts (
 COMMENT ON COLUMN prompts.line IS '1-based line of the input';
 COMMENT ON COLUMN prompts.body IS 'the chat-completions body; {} once purged';
 COMMENT ON COLUMN prompts.options IS 'pin, expects, max_cost_usd, dedup and metadata of the line';
-COMMENT ON COLUMN prompts.bytes IS 'of body and options: who reads only so many need not unpack the others to know';
+COMMENT ON COLUMN prompts.bytes IS 'size of body and options, so that a reader with a limit need not unpack the rows beyond it';
 GRANT SELECT, INSERT ON prompts TO pointsman_app;
 
 -- followers and request keys ----------------------------------------------------------------------------------------
@@ -228,8 +228,8 @@ CREATE TABLE followers (
     failures smallint NOT NULL DEFAULT 0
 );
 CREATE INDEX ix_followers_leader ON followers (batch_id, leader_id);
-COMMENT ON TABLE followers IS 'Queries that are not asked: they wait for the answer of another that asks the same.';
-COMMENT ON COLUMN followers.leader_id IS 'the query that is asked; in another batch of the tenant where its answer is reused';
+COMMENT ON TABLE followers IS 'Queries that are not sent: each waits for the answer of another query with the same request.';
+COMMENT ON COLUMN followers.leader_id IS 'the query that is sent; if an earlier answer is reused, a query of another batch of the tenant';
 COMMENT ON COLUMN followers.failures IS 'earlier leaders that ended without an accepted answer';
 GRANT SELECT, INSERT, DELETE, UPDATE (leader_id, failures) ON followers TO pointsman_app;
 
@@ -241,7 +241,7 @@ CREATE TABLE request_keys (
 );
 CREATE INDEX ix_request_keys_key ON request_keys (tenant, key);
 CREATE INDEX ix_request_keys_batch_id ON request_keys (batch_id);
-COMMENT ON TABLE request_keys IS 'Queries whose answers later batches may reuse. A purge deletes its batch''s.';
+COMMENT ON TABLE request_keys IS 'Queries with answers that later batches may reuse. A purge deletes those of its batch.';
 COMMENT ON COLUMN request_keys.key IS 'hash of the normalized request and its workload';
 GRANT SELECT, INSERT ON request_keys TO pointsman_app;
 
@@ -257,7 +257,7 @@ CREATE TABLE answers (
     response json NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON COLUMN answers.accepted IS 'false: rejected, but the best answer there was';
+COMMENT ON COLUMN answers.accepted IS 'false: rejected, but delivered as the best answer';
 COMMENT ON COLUMN answers.response IS 'the chat.completion object, or the list of embeddings; {} once purged';
 GRANT SELECT, INSERT (query_id, call_id, tier, model, confidence, accepted, response) ON answers TO pointsman_app;
 
@@ -316,22 +316,22 @@ CREATE INDEX ix_calls_provider_batch_id ON calls (provider_batch_id, id) WHERE p
 CREATE INDEX ix_calls_repairs ON calls (tier, id) WHERE purpose = 'repair';
 -- A call ends long after its row was written: the end needs an index of its own, with one entry per call.
 CREATE INDEX ix_calls_finished_at ON calls (finished_at) WHERE finished_at IS NOT NULL;
-COMMENT ON COLUMN calls.query_id IS 'null where one call serves several queries (the LLM router)';
+COMMENT ON COLUMN calls.query_id IS 'null if one call serves several queries (the LLM router)';
 COMMENT ON COLUMN calls.budget_ids IS 'the budgets that hold its reservation; a budget created later does not';
 COMMENT ON COLUMN calls.outcome IS 'ok, or the kind of a failure; null while it is unknown';
-COMMENT ON COLUMN calls.cause IS 'the provider''s code word for a failure, or the network''s reason';
+COMMENT ON COLUMN calls.cause IS 'the provider''s code for a failure, or the network''s reason';
 COMMENT ON COLUMN calls.param IS 'the field of the request that was refused';
-COMMENT ON COLUMN calls.answered_by IS 'the model that the answer names, where it is not the one that was asked';
-COMMENT ON COLUMN calls.cache_write_tokens IS 'of the prompt, written to a cache of minutes';
-COMMENT ON COLUMN calls.cache_write_1h_tokens IS 'of the prompt, written to a cache of an hour';
-COMMENT ON COLUMN calls.audio_tokens IS 'of prompt and completion together';
-COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names, where it is not the standard one';
+COMMENT ON COLUMN calls.answered_by IS 'the model that the answer names, if it is not the requested one';
+COMMENT ON COLUMN calls.cache_write_tokens IS 'prompt tokens written to a cache of minutes';
+COMMENT ON COLUMN calls.cache_write_1h_tokens IS 'prompt tokens written to a cache of an hour';
+COMMENT ON COLUMN calls.audio_tokens IS 'audio tokens of prompt and completion together';
+COMMENT ON COLUMN calls.service_tier IS 'the service tier that the answer names, if it is not the standard one';
 COMMENT ON COLUMN calls.reported_usd IS 'the provider''s own figure of the cost';
-COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, where the provider gives a figure too';
-COMMENT ON COLUMN calls.lane IS 'how it was bought: flex or batch; null for standard';
-COMMENT ON COLUMN calls.provider_batch_id IS 'the provider batch that it is a line of; its id is the line''s custom id there';
-COMMENT ON COLUMN calls.left_out IS 'fields that a line of a provider batch leaves out, as its deployment refuses them; null: none';
-COMMENT ON COLUMN calls.response IS 'kept only for an answer that was rejected, and for a grader''s verdicts';
+COMMENT ON COLUMN calls.computed_usd IS 'the cost by the price table, if the provider gives a figure too';
+COMMENT ON COLUMN calls.lane IS 'the lane that bought the call: flex or batch; null for standard';
+COMMENT ON COLUMN calls.provider_batch_id IS 'the provider batch that has this call as a line; the call''s id is the line''s custom id there';
+COMMENT ON COLUMN calls.left_out IS 'fields that a line of a provider batch omits because its deployment refuses them; null: none';
+COMMENT ON COLUMN calls.response IS 'kept only for rejected answers and for a grader''s verdicts';
 GRANT SELECT,
     INSERT (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, worker_id, reserved_usd,
             price_version, budget_ids, lane, provider_batch_id, left_out),
@@ -396,24 +396,24 @@ CREATE INDEX ix_provider_batches_batch_id ON provider_batches (batch_id);
 CREATE INDEX ix_provider_batches_provider ON provider_batches (provider, id);
 CREATE INDEX ix_provider_batches_refused ON provider_batches (deployment) WHERE refused <> '{}'::text[];
 COMMENT ON TABLE provider_batches IS 'Batches at providers: each holds queries of one batch, one tier and one deployment.';
-COMMENT ON COLUMN provider_batches.marker IS 'its unguessable name at the provider, by which a lost reply is asked for';
-COMMENT ON COLUMN provider_batches.epoch IS 'fencing token: each worker that takes a step raises it';
-COMMENT ON COLUMN provider_batches.lease_until IS 'until when that step may take; also the lease of its queries';
+COMMENT ON COLUMN provider_batches.marker IS 'its unguessable name at the provider, which finds it after a lost reply';
+COMMENT ON COLUMN provider_batches.epoch IS 'fencing token; each worker that takes a step raises it';
+COMMENT ON COLUMN provider_batches.lease_until IS 'deadline of that step; also the lease of its queries';
 COMMENT ON COLUMN provider_batches.due_at IS 'when its next step is due';
-COMMENT ON COLUMN provider_batches.reason IS 'why its queries are bought by this lane';
-COMMENT ON COLUMN provider_batches.tokens IS 'of its prompts, estimated: providers limit what is enqueued';
-COMMENT ON COLUMN provider_batches.remote_id IS 'the provider''s id of it';
-COMMENT ON COLUMN provider_batches.outcome IS 'how it ended at the provider, or empty, or unsent';
+COMMENT ON COLUMN provider_batches.reason IS 'why this lane buys its queries';
+COMMENT ON COLUMN provider_batches.tokens IS 'estimated tokens of its prompts; providers limit enqueued tokens';
+COMMENT ON COLUMN provider_batches.remote_id IS 'its id at the provider';
+COMMENT ON COLUMN provider_batches.outcome IS 'how it ended at the provider; or empty, or unsent';
 COMMENT ON COLUMN provider_batches.cause IS 'the last failure of a step';
-COMMENT ON COLUMN provider_batches.tries IS 'failed tries of its present step';
-COMMENT ON COLUMN provider_batches.turns IS 'claims of its present step: more than one, and workers were lost';
+COMMENT ON COLUMN provider_batches.tries IS 'failed attempts of its current step';
+COMMENT ON COLUMN provider_batches.turns IS 'claims of its current step; more than one means that workers were lost';
 COMMENT ON COLUMN provider_batches.answered IS 'lines with an answer';
 COMMENT ON COLUMN provider_batches.creating_at IS 'when its create was last about to be sent';
-COMMENT ON COLUMN provider_batches.arrives_by IS 'when that create has surely arrived, or never will';
+COMMENT ON COLUMN provider_batches.arrives_by IS 'when that create has arrived or never will';
 COMMENT ON COLUMN provider_batches.cancelling_at IS 'when a cancel was first about to be sent';
-COMMENT ON COLUMN provider_batches.give_up_at IS 'until when it is waited for, by the newest plan';
-COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released although it was not over';
-COMMENT ON COLUMN provider_batches.verdict IS 'why it is waited for, or not, by the newest plan';
+COMMENT ON COLUMN provider_batches.give_up_at IS 'how long the newest plan waits for it';
+COMMENT ON COLUMN provider_batches.given_up_at IS 'when its queries were released before it was over';
+COMMENT ON COLUMN provider_batches.verdict IS 'why the newest plan waits for it or not';
 COMMENT ON COLUMN provider_batches.refused IS 'fields that its deployment refuses, learned from its results';
 GRANT SELECT, INSERT (batch_id, tier, deployment, provider, model, marker, reason, max_queries, max_tokens),
     UPDATE (state, epoch, lease_until, due_at, queries, tokens, file_id, remote_id, outcome, cause, tries, turns, answered,
@@ -430,7 +430,7 @@ CREATE TABLE account_faults (
     failed_at timestamptz NOT NULL DEFAULT now(),
     tried_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE account_faults IS 'Deployments whose account the provider refuses, while queries wait for them.';
+COMMENT ON TABLE account_faults IS 'Deployments with an account that the provider refuses, while queries wait for them.';
 COMMENT ON COLUMN account_faults.tried_at IS 'when a query was last released as a probe';
 GRANT SELECT, INSERT, UPDATE, DELETE ON account_faults TO pointsman_app;
 GRANT SELECT ON account_faults TO pointsman_auditor;
@@ -462,17 +462,17 @@ CREATE TABLE pilots (
     CONSTRAINT ck_pilots_decided_whole CHECK ((state = 'decided') = (decided_at IS NOT NULL))
 );
 CREATE INDEX ix_pilots_undecided ON pilots (batch_id) WHERE state <> 'decided';
-COMMENT ON TABLE pilots IS 'The quality floor of a batch: a sample that every tier answers, and what is decided on it.';
+COMMENT ON TABLE pilots IS 'The quality floor of a batch: a sample that every tier answers, and the decision from it.';
 COMMENT ON COLUMN pilots.floor IS 'the quality, relative to the top tier, that answers must keep';
-COMMENT ON COLUMN pilots.confidence IS 'of the certificate';
-COMMENT ON COLUMN pilots.seed IS 'which queries are sampled';
-COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit of the sample';
-COMMENT ON COLUMN pilots.stops IS 'the rest is not answered: pointsman try';
-COMMENT ON COLUMN pilots.audit_share IS 'of the answers accepted below the top tier';
-COMMENT ON COLUMN pilots.grader IS 'who grades, where the user says so';
+COMMENT ON COLUMN pilots.confidence IS 'confidence of the certificate';
+COMMENT ON COLUMN pilots.seed IS 'random seed that picks the sampled queries';
+COMMENT ON COLUMN pilots.max_queries IS 'the user''s limit on the sample';
+COMMENT ON COLUMN pilots.stops IS 'true for pointsman try: the rest is not answered';
+COMMENT ON COLUMN pilots.audit_share IS 'share of audited answers among those accepted below the top tier';
+COMMENT ON COLUMN pilots.grader IS 'the grader, if the user names one';
 COMMENT ON COLUMN pilots.epoch IS 'fencing token: each worker that takes the decision raises it';
-COMMENT ON COLUMN pilots.lease_until IS 'deciding: until when the deciding worker may take';
-COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with what its weights need';
+COMMENT ON COLUMN pilots.lease_until IS 'deciding: deadline of the deciding worker';
+COMMENT ON COLUMN pilots.policy IS 'kind default, top or ladder, with the parameters of its weights';
 COMMENT ON COLUMN pilots.weights IS 'the arrays of a ladder policy, npz';
 COMMENT ON COLUMN pilots.extensions IS 'how often the sample was extended';
 COMMENT ON COLUMN pilots.breached_at IS 'when audits found the floor broken';
@@ -502,10 +502,10 @@ CREATE TABLE grades (
     CONSTRAINT pk_grades PRIMARY KEY (call_id, place)
 );
 CREATE INDEX ix_grades_batch_id ON grades (batch_id);
-COMMENT ON TABLE grades IS 'What each call of an LLM judge asks about; its verdicts are in the response of the call.';
-COMMENT ON COLUMN grades.place IS 'of the pair among those of its call, from 0';
+COMMENT ON TABLE grades IS 'The pairs that each call of an LLM judge asks about; the verdicts are in the call''s response.';
+COMMENT ON COLUMN grades.place IS 'position of the pair in its call, from 0';
 COMMENT ON COLUMN grades.pair IS 'SHA-256 of question, answer and reference';
-COMMENT ON COLUMN grades.reference_first IS 'in which order the two answers are shown';
+COMMENT ON COLUMN grades.reference_first IS 'whether the reference is shown first';
 GRANT SELECT, INSERT ON grades TO pointsman_app;
 GRANT SELECT ON grades TO pointsman_auditor;
 
@@ -520,7 +520,7 @@ CREATE TABLE audits (
 );
 CREATE INDEX ix_audits_batch_id ON audits (batch_id);
 COMMENT ON TABLE audits IS 'Accepted answers that were compared with the top tier''s after delivery.';
-COMMENT ON COLUMN audits.tier IS 'whose answer was accepted';
+COMMENT ON COLUMN audits.tier IS 'the tier with the accepted answer';
 GRANT SELECT, INSERT (query_id, batch_id, call_id, tier, grade, reference_grade) ON audits TO pointsman_app;
 GRANT SELECT ON audits TO pointsman_auditor;
 
@@ -554,8 +554,8 @@ CREATE INDEX ix_decisions_budget ON decisions (batch_id) WHERE codes && ARRAY['l
 -- decisions only grows at its end: block ranges are enough, and cost next to nothing to keep.
 CREATE INDEX ix_decisions_at ON decisions USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
 COMMENT ON COLUMN decisions.kind IS 'route, judge, embed, fallback, release, rescue, hold, cancel, …';
-COMMENT ON COLUMN decisions.router IS 'what decided: gate, classifier, llm, pin, endpoint, judge, ladder, feeder, user';
-COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons: programs look at these alone';
+COMMENT ON COLUMN decisions.router IS 'who decided: gate, classifier, llm, pin, endpoint, judge, ladder, feeder, user';
+COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons; programs use only these';
 COMMENT ON COLUMN decisions.reasons IS 'the text of each reason, for people';
 GRANT SELECT,
     INSERT (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, score, confidence,
@@ -576,8 +576,8 @@ CREATE TABLE seals (
 ALTER TABLE seals ALTER COLUMN ids SET STORAGE EXTERNAL, ALTER COLUMN row_hashes SET STORAGE EXTERNAL;
 COMMENT ON COLUMN seals.place IS '1, 2, 3 … within the batch';
 COMMENT ON COLUMN seals.ids IS 'the decisions that it covers, ascending';
-COMMENT ON COLUMN seals.row_hashes IS 'SHA-256 of each of them, cut to 16 bytes, one after the other';
-COMMENT ON COLUMN seals.hash IS 'SHA-256 over the hash of the seal before, the ids and the row hashes';
+COMMENT ON COLUMN seals.row_hashes IS 'SHA-256 of each decision, cut to 16 bytes and concatenated';
+COMMENT ON COLUMN seals.hash IS 'SHA-256 over the previous seal''s hash, the ids and the row hashes';
 GRANT SELECT ON seals TO pointsman_app, pointsman_auditor;
 
 -- kept_calls --------------------------------------------------------------------------------------------------------
@@ -600,7 +600,7 @@ CREATE TABLE kept_calls (
     CONSTRAINT pk_kept_calls PRIMARY KEY (batch_id, day, tier, model, provider, purpose, lane)
 );
 COMMENT ON TABLE kept_calls IS 'The sums of calls whose rows were purged.';
-COMMENT ON COLUMN kept_calls.lane IS 'how they were bought: standard, flex or batch';
+COMMENT ON COLUMN kept_calls.lane IS 'the lane of the calls: standard, flex or batch';
 GRANT SELECT ON kept_calls TO pointsman_app, pointsman_auditor;
 
 -- spend_daily -------------------------------------------------------------------------------------------------------
@@ -620,11 +620,11 @@ CREATE TABLE spend_daily (
     CONSTRAINT pk_spend_daily PRIMARY KEY (day, tenant, simulated, key_id, workload, tier)
 );
 COMMENT ON TABLE spend_daily IS
-    'What calls with a result cost, by the UTC day on which they began; the feeder sums a day again when one of its calls ends.';
-COMMENT ON COLUMN spend_daily.key_id IS 'the API key that submitted the batch; empty where none did';
+    'Cost of calls with a result, by the UTC day on which they began; the feeder sums a day again when one of its calls ends.';
+COMMENT ON COLUMN spend_daily.key_id IS 'the API key that submitted the batch; empty without a key';
 COMMENT ON COLUMN spend_daily.workload IS
-    'as the routing noted it; empty where it noted none, and for all but the 100 costliest of a tenant''s day';
-COMMENT ON COLUMN spend_daily.summed_at IS 'calls that ended until then are in its day';
+    'the workload from routing; empty without one, and for all but the 100 costliest of a tenant''s day';
+COMMENT ON COLUMN spend_daily.summed_at IS 'calls that ended up to this time are counted';
 GRANT SELECT, INSERT, UPDATE, DELETE ON spend_daily TO pointsman_app;
 GRANT SELECT ON spend_daily TO pointsman_auditor;
 
@@ -643,13 +643,13 @@ CREATE TABLE workload_sums (
 );
 CREATE INDEX ix_workload_sums_workload ON workload_sums (workload, batch_id);
 COMMENT ON TABLE workload_sums IS
-    'What a batch''s queries came to by workload, what routed them first and the tier of the answer, summed at its end.';
+    'Answers and costs of a batch by workload, first router and tier of the answer, summed at its end.';
 COMMENT ON COLUMN workload_sums.workload IS
-    'as the routing noted it; empty where it noted none, and for all but the 100 costliest of the batch';
-COMMENT ON COLUMN workload_sums.version IS 'of the trained router that was asked: the beginning of its digest; empty without one';
-COMMENT ON COLUMN workload_sums.tier IS 'empty where there is no answer';
-COMMENT ON COLUMN workload_sums.cost_usd IS 'of all calls of the queries, and their share of what served several: graders and LLM routers';
-COMMENT ON COLUMN workload_sums.baseline_usd IS 'what these answers had cost at the top tier';
+    'the workload from routing; empty without one, and for all but the 100 costliest of the batch';
+COMMENT ON COLUMN workload_sums.version IS 'start of the digest of the trained router; empty without one';
+COMMENT ON COLUMN workload_sums.tier IS 'empty without an answer';
+COMMENT ON COLUMN workload_sums.cost_usd IS 'cost of all calls of the queries, and their share of calls for several queries: graders and LLM routers';
+COMMENT ON COLUMN workload_sums.baseline_usd IS 'what these answers would have cost at the top tier';
 GRANT SELECT, INSERT, DELETE ON workload_sums TO pointsman_app;
 GRANT SELECT ON workload_sums TO pointsman_auditor;
 
@@ -668,8 +668,8 @@ CREATE TABLE labels (
 );
 CREATE INDEX ix_labels_query_id ON labels (query_id, tier, id);
 CREATE INDEX ix_labels_batch_id ON labels (batch_id);
-COMMENT ON TABLE labels IS 'How right an answer was; the newest label of a query and tier counts.';
-COMMENT ON COLUMN labels.tier IS 'the tier of the answer: the one that stood, or one that was rejected';
+COMMENT ON TABLE labels IS 'Grades of answers; the newest label of a query and tier counts.';
+COMMENT ON COLUMN labels.tier IS 'the tier of the labeled answer, which may be a rejected one';
 COMMENT ON COLUMN labels.grade IS '0 wrong to 1 right';
 COMMENT ON COLUMN labels.source IS 'file, command, web, web-uncertain';
 GRANT SELECT, INSERT (query_id, batch_id, tier, grade, source, said_by) ON labels TO pointsman_app;
@@ -689,7 +689,7 @@ CREATE TABLE shadows (
 );
 CREATE INDEX ix_shadows_batch_id ON shadows (batch_id);
 COMMENT ON TABLE shadows IS 'What a candidate router would have decided; it has no effect.';
-COMMENT ON COLUMN shadows.stage IS 'what decided: gate, classifier, prior';
+COMMENT ON COLUMN shadows.stage IS 'who decided: gate, classifier, prior';
 GRANT SELECT, INSERT, UPDATE (tier, stage, confidence, at) ON shadows TO pointsman_app;
 GRANT SELECT ON shadows TO pointsman_auditor;
 
@@ -728,7 +728,7 @@ CREATE TABLE router_promotions (
     undone_by text,
     CONSTRAINT ck_router_promotions_undone_whole CHECK ((undone_at IS NULL) = (undone_by IS NULL))
 );
-COMMENT ON TABLE router_promotions IS 'The newest promotion that is not undone serves.';
+COMMENT ON TABLE router_promotions IS 'Promotions of routers; the newest one that is not undone serves.';
 COMMENT ON COLUMN router_promotions.digest IS 'null for the shipped router';
 GRANT SELECT, INSERT, UPDATE (undone_at, undone_by) ON router_promotions TO pointsman_app;
 GRANT SELECT ON router_promotions TO pointsman_auditor;
@@ -748,7 +748,7 @@ CREATE TABLE workers (
     slots integer NOT NULL DEFAULT 0,
     router text
 );
-COMMENT ON COLUMN workers.router IS 'the trained router that it decides by: name and version';
+COMMENT ON COLUMN workers.router IS 'name and version of the trained router that the worker uses';
 GRANT SELECT, INSERT, UPDATE ON workers TO pointsman_app;
 
 CREATE TABLE stages (
@@ -773,7 +773,7 @@ CREATE TABLE tenants (
 );
 COMMENT ON COLUMN tenants.requests_per_min IS 'null for no limit';
 COMMENT ON COLUMN tenants.day_usd IS 'the most it may spend on a UTC day; null for the limit of the fleet';
-COMMENT ON COLUMN tenants.stored_bytes IS 'of its batches that have a measured_at; the others are added when they end';
+COMMENT ON COLUMN tenants.stored_bytes IS 'bytes of its batches with a measured_at; the others are added when they end';
 GRANT SELECT, INSERT, UPDATE (requests_per_min, day_usd, stored_bytes) ON tenants TO pointsman_app;
 
 CREATE TABLE api_keys (
@@ -788,8 +788,8 @@ CREATE TABLE api_keys (
     CONSTRAINT ck_api_keys_role_known CHECK (role IN ('viewer', 'operator', 'admin'))
 );
 CREATE UNIQUE INDEX uq_api_keys_identity ON api_keys (identity) WHERE revoked_at IS NULL;
-COMMENT ON COLUMN api_keys.identity IS 'the user that a trusted proxy names, who needs no key; null for a key';
-COMMENT ON COLUMN api_keys.id IS 'the part of a key that may be shown';
+COMMENT ON COLUMN api_keys.identity IS 'a user that a trusted proxy names and who needs no key; null for a key';
+COMMENT ON COLUMN api_keys.id IS 'the public part of the key';
 COMMENT ON COLUMN api_keys.hash IS 'SHA-256 of the key, which has 256 random bits';
 GRANT SELECT, INSERT, UPDATE (revoked_at) ON api_keys TO pointsman_app;
 
@@ -812,8 +812,8 @@ CREATE TABLE files (
 CREATE INDEX ix_files_tenant_created_at ON files (tenant, created_at, id);
 CREATE INDEX ix_files_batch ON files (batch) WHERE batch IS NOT NULL;
 COMMENT ON COLUMN files.content IS 'stored: in file_pieces; output, errors: read from the ledger';
-COMMENT ON COLUMN files.batch IS 'the public id of the batch whose results it holds';
-COMMENT ON COLUMN files.ready IS 'false while it is uploaded';
+COMMENT ON COLUMN files.batch IS 'the public id of the batch with these results';
+COMMENT ON COLUMN files.ready IS 'false during the upload';
 GRANT SELECT, INSERT, UPDATE, DELETE ON files TO pointsman_app;
 
 CREATE TABLE file_pieces (
@@ -870,15 +870,15 @@ CREATE INDEX ix_api_batches_unfinished ON api_batches (created_at)
     WHERE status = 'validating' OR status = 'accepted' AND finalized_at IS NULL;
 CREATE INDEX ix_api_batches_failed ON api_batches (tenant) WHERE status IN ('failed', 'cancelled');
 CREATE INDEX ix_api_batches_input_file_id ON api_batches (input_file_id) WHERE status = 'validating';
-COMMENT ON COLUMN api_batches.public_id IS 'that of its row in batches, once it is accepted';
-COMMENT ON COLUMN api_batches.key_id IS 'the API key that created it, by the part that may be shown; null where none did';
+COMMENT ON COLUMN api_batches.public_id IS 'its public id; the same as in batches once it is accepted';
+COMMENT ON COLUMN api_batches.key_id IS 'the public part of the API key that created it; null without a key';
 COMMENT ON COLUMN api_batches.input_file_id IS 'null for a batch that did not come over HTTP';
-COMMENT ON COLUMN api_batches.cap_usd IS 'as requested; null for the default of the fleet';
-COMMENT ON COLUMN api_batches.pilot IS 'the quality floor that was asked for';
+COMMENT ON COLUMN api_batches.cap_usd IS 'the requested budget; null for the fleet''s default';
+COMMENT ON COLUMN api_batches.pilot IS 'the requested quality floor';
 COMMENT ON COLUMN api_batches.row_mapping IS 'what the columns of the file mean; null for JSON lines';
-COMMENT ON COLUMN api_batches.fingerprint IS 'SHA-256 of the request, by which a retry is recognized';
+COMMENT ON COLUMN api_batches.fingerprint IS 'SHA-256 of the request, which identifies a retry';
 COMMENT ON COLUMN api_batches.lease_until IS 'a process validates or finalizes it until then';
-COMMENT ON COLUMN api_batches.counts IS 'of its queries, once it is finalized';
+COMMENT ON COLUMN api_batches.counts IS 'counts of its queries, once it is finalized';
 GRANT SELECT, INSERT,
     UPDATE (status, errors, lease_until, tries, output_file_id, error_file_id, counts, usage, accepted_at, cancelling_at,
             failed_at, finalized_at)
@@ -898,8 +898,8 @@ CREATE TABLE webhooks (
     gone_at timestamptz
 );
 CREATE INDEX ix_webhooks_tenant_created_at ON webhooks (tenant, created_at);
-COMMENT ON COLUMN webhooks.secret IS 'signs messages, so it is stored as it is';
-COMMENT ON COLUMN webhooks.gone_at IS 'the receiver answered 410: nothing is sent any more';
+COMMENT ON COLUMN webhooks.secret IS 'stored unhashed, because it signs messages';
+COMMENT ON COLUMN webhooks.gone_at IS 'when the receiver answered 410; nothing more is sent';
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhooks TO pointsman_app;
 
 CREATE TABLE webhook_messages (
@@ -1099,7 +1099,7 @@ SELECT d.at, b.public_id AS batch_id, d.query_id, p.custom_id, d.kind, d.router,
 FROM decisions AS d
 LEFT JOIN batches AS b ON b.id = d.batch_id
 LEFT JOIN prompts AS p ON p.query_id = d.query_id;
-COMMENT ON VIEW routing_log IS 'Every decision: what was decided about a query, by what, with which confidence, and why.';
+COMMENT ON VIEW routing_log IS 'Every decision about a query: what, by which router, with which confidence, and why.';
 
 CREATE VIEW query_trace AS
 SELECT d.query_id, b.public_id AS batch_id, d.at, 'decision' AS event, d.kind AS what, d.tier, d.router AS who,
@@ -1143,7 +1143,7 @@ LEFT JOIN LATERAL (
     FROM kept_calls AS k WHERE k.batch_id = b.id
 ) AS k ON true;
 COMMENT ON VIEW batch_summary IS
-    'Each batch: counts by outcome, calls and their cost. Open calls count at their reservation; escalated is without the pilot.';
+    'Each batch with counts by outcome, calls and their cost. Open calls count at their reservation; escalated excludes the pilot.';
 
 CREATE VIEW tier_daily AS
 SELECT date_trunc('day', c.created_at AT TIME ZONE 'UTC')::date AS day, c.tier, c.model, c.purpose,
