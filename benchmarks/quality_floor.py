@@ -119,6 +119,8 @@ class Draw:
     violated: bool
     violated_graded: bool
     violated_rest: bool
+    below_interval: bool
+    """The true quality is below the interval that the certificate states."""
     saving: float
     hindsight: float | None
     """None where it was not measured."""
@@ -126,6 +128,8 @@ class Draw:
     pilot_queries: int
     quality: float
     quality_rest: float
+    quality_measured: float
+    """As the pilot measures it."""
     policy: PolicyKind
 
 
@@ -186,7 +190,7 @@ def graded(work: Workload, setting: Setting, seed: int) -> tuple[Floats, float] 
 def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
     """One pilot, and what comes of it for each target."""
     n = len(work.correct)
-    nothing = Draw(False, False, False, 0.0, 0.0, 0.0, 0, 1.0, 1.0, PolicyKind.ALL_TOP)
+    nothing = Draw(False, False, False, False, 0.0, 0.0, 0.0, 0, 1.0, 1.0, 1.0, PolicyKind.ALL_TOP)
     grades = graded(work, setting, seed)
     if grades is None or len(work.tiers) < 2:
         return [nothing] * len(setting.targets)
@@ -202,7 +206,7 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
             continue
         most_loss = target.most_rest_loss(pilot=plan.size, batch_size=setting.lines) * (1.0 - missed)
         risk = 1.0 - target.confidence
-        place, size = None, 0
+        place, stated, size = None, (0.0, 0.0), 0
         for size in sorted({plan.first, plan.size}):
             rows = order[:size]
             if size not in paths:
@@ -214,6 +218,8 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
             chosen = chosen_by(paths[size], losses[rows], bounds[size, risk], most_loss=most_loss)
             if size == plan.size:
                 place = _naive(chosen, most_loss) if setting.naive else chosen.place
+                if place is not None:
+                    stated = float(chosen.losses[place]), float(chosen.bounds[place]) / (1.0 - missed)
             elif not gains(
                 chosen,
                 size=size,
@@ -224,7 +230,9 @@ def draw(work: Workload, setting: Setting, seed: int) -> list[Draw]:
             ):
                 break
         hindsight = seed < HINDSIGHT_DRAWS
-        found.append(_outcome(work, setting, target, paths[size], losses, order[size:], place, hindsight=hindsight))
+        found.append(
+            _outcome(work, setting, target, paths[size], losses, order[size:], place, stated, hindsight=hindsight)
+        )
     return found
 
 
@@ -243,10 +251,14 @@ def _outcome(
     losses: Floats,
     others: Places,
     place: int | None,
+    stated: tuple[float, float],
     *,
     hindsight: bool,
 ) -> Draw:
-    """What the policy at ``place`` of ``path`` does with the questions outside the pilot."""
+    """What the policy at ``place`` of ``path`` does with the questions outside the pilot.
+
+    ``stated`` is the mean loss of the rest that the certificate measures, and its bound.
+    """
     size, rest = len(path.rows), others[:MOST_MEASURED]
     fold = np.arange(len(rest)) % FOLDS
     real = work.correct[rest][:, -1:] - work.correct[rest]
@@ -268,12 +280,14 @@ def _outcome(
         violated=loss > most_rest_loss,
         violated_graded=seen > most_rest_loss,
         violated_rest=loss > target.most_loss + 1e-12,
+        below_interval=loss > stated[1] + 1e-12,
         saving=1.0 - pilot_cost - (setting.lines - size) / setting.lines * cost,
         hindsight=best,
         pilot_cost=pilot_cost,
         pilot_queries=size,
         quality=1.0 - rest_share(pilot=size, batch_size=setting.lines) * loss,
         quality_rest=1.0 - loss,
+        quality_measured=1.0 - rest_share(pilot=size, batch_size=setting.lines) * stated[0],
         policy=kind,
     )
 
@@ -291,11 +305,13 @@ def summary(work: Workload, setting: Setting, target: QualityTarget, draws: Sequ
         "violations_interval": binomial_interval(sum(each.violated for each in draws), len(draws)),
         "violations_graded": mean("violated_graded"),
         "violations_rest": mean("violated_rest"),
+        "interval_violations": mean("below_interval"),
         "saving": mean("saving"),
         "saving_hindsight": mean("hindsight"),
         "pilot_cost": mean("pilot_cost"),
         "pilot_queries": round(float(np.mean([each.pilot_queries for each in draws])), 1),
         "quality": mean("quality"),
+        "quality_measured": mean("quality_measured"),
         "quality_rest": mean("quality_rest"),
         "policy": Counter(each.policy.value for each in draws).most_common(1)[0][0],
         "certified": round(float(np.mean([each.policy is not PolicyKind.ALL_TOP for each in draws])), 4),
