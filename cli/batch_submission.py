@@ -76,8 +76,8 @@ class Submission:
             notice(f"{name}{queries(result.total)} accepted")
         else:
             warn(f"{name}{queries(result.total)} submitted earlier with this key; nothing new was submitted")
-        if (problem := forecaster.grader_warning()) is not None:
-            warn(problem)
+        for warning in result.warnings:
+            warn(warning)
         if result.rejected:
             self.rejections = {"rejected": len(result.rejected), "rejected_file": str(source.rejected_path)}
             notice(f"{plural(len(result.rejected), 'invalid line')} written to {source.rejected_path}")
@@ -113,23 +113,24 @@ class Submission:
         rows: InputTable | None,
         *,
         check: Callable[[], None] = lambda: None,
-    ) -> None:
+    ) -> QueriesHeld | None:
         """Show progress until the batch has ended, and write the results, joined to ``rows``.
 
-        Raises UsageError if no worker of ``fleet`` serves the batch, and QueriesHeld, after the results, if some
-        queries are held.
+        Return the error of a command that ends while the budget or an account holds queries, else None. Raises
+        UsageError if no worker of ``fleet`` serves the batch.
         """
 
         async def progress() -> Progress:
             return await batch_progress(engine, batch.id)
 
         refuse_unserved(batch, await progress(), fleet)
+        held: QueriesHeld | None = None
         try:
             await wait_for_end(progress, check=check, console=err, commands=self._later(batch.public_id))
-        except QueriesHeld:
-            await self.output.write(engine, batch, rows)
-            raise
+        except QueriesHeld as error:
+            held = error
         await self.output.write(engine, batch, rows)
+        return held
 
     def _later(self, public_id: str) -> LaterCommands:
         return LaterCommands.of(public_id, file=self.input_name, output=self.output.flags, fleet=self.resume_flags)

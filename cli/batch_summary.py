@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
-from cli.progress import duration
+from cli.progress import QueriesHeld, duration
 from db.reports.batch_quality import QualityFigures, departed, outside_certificate
 from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
@@ -65,12 +65,15 @@ def show(figures: BatchFigures, console: Console) -> None:
         console.print(f"{'':<11}to retry after a fix: `pointsman resume {progress.public_id}`", style="dim")
 
 
-def exit_by_answers(figures: BatchFigures) -> None:
+def exit_by_answers(figures: BatchFigures, held: QueriesHeld | None = None) -> None:
     """End a command that waited for a batch as failed if no query is answered. A few failed lines do not count as a
     failure.
 
-    A used-up budget has its own exit code, because the batch has ended without the requested answers.
+    A used-up budget has its own exit code, because the batch has ended without the requested answers. Raises ``held``
+    if queries are held.
     """
+    if held is not None:
+        raise held
     if not figures.progress.done:
         raise typer.Exit(ExitCode.FAILURE)
     if figures.over_budget:
@@ -119,7 +122,8 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
     if progress.cancelled:
         counts.append(f"{progress.cancelled:,} cancelled")
     if progress.finished < progress.total:
-        counts.append(f"{progress.total - progress.finished:,} still open")
+        held = f" ({progress.held:,} held)" if progress.held else ""
+        counts.append(f"{progress.total - progress.finished:,} still open{held}")
     lines = [
         ("Queries", f"{progress.total:,}: {', '.join(counts)}"),
         ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {figures.queries_per_s:,.1f} queries/s"),

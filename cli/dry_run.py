@@ -71,8 +71,8 @@ def _show_forecast(
         forecast["basis"]["earlier batches"] = "not used, the embedded Postgres does not start (`pointsman doctor`)"
     report = dry_run_report(forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages)
     _show(report, as_json=as_json)
-    if (problem := forecaster.grader_warning()) is not None:
-        warn(problem)
+    for warning in forecaster.warnings(forecast):
+        warn(warning)
     if read.followers:
         err.print(f"{queries(read.followers)} not counted, because each gets the answer of an identical query")
     if as_json:

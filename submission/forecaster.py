@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.batch_writer import BatchSpec, endpoint_of
+from db.reports.batch_warnings import pilot_strains_budget
 from db.reports.forecast_history import load_history, load_queues
 from endpoints.endpoint import Endpoint
 from routing.budget.degradation import QueryBudget, fit_to_share
@@ -74,8 +75,16 @@ class Forecaster:
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, history, load)
 
-    def grader_warning(self) -> str | None:
-        """Return the problem with the user's grader for these lines, and the fix. None if there is no problem."""
+    @property
+    def cap_usd(self) -> float | None:
+        """The budget of the batch. None: it has none."""
+        return self.fleet.budgets.batch_usd if self.spec.cap_usd is None else self.spec.cap_usd
+
+    def warnings(self, plan: Mapping[str, Any] | None) -> list[str]:
+        """Return what is wrong with the options for these lines and their forecast, each with its fix."""
+        return [text for text in (self._grader_warning(), pilot_strains_budget(plan, self.cap_usd)) if text]
+
+    def _grader_warning(self) -> str | None:
         pilot = self.spec.pilot
         if pilot is None or pilot.grader is not GraderChoice.EXACT or not self.sample.lines:
             return None
@@ -134,7 +143,7 @@ class Forecaster:
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
         pilot = None if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
-        cap_usd = self.fleet.budgets.batch_usd if self.spec.cap_usd is None else self.spec.cap_usd
+        cap_usd = self.cap_usd
         degrades = (self.spec.budget_policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE
         if cap_usd is None or not degrades or pilot is not None:
             result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)

@@ -38,6 +38,8 @@ class SubmitResult:
     total: int
     rejected: tuple[RejectedLine, ...] = ()
     duplicate: bool = False
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the options for these lines, each with its fix."""
 
 
 class IdempotencyConflict(ValueError):
@@ -81,11 +83,12 @@ async def submit(
             raise input_error("quality", "does not apply to embeddings", "Leave it out")
         if forecaster is not None and forecaster.sample.seen:  # else every line has the answer of an earlier batch
             writer.plan = await forecaster.plan()
-            refuse_unpaid_pilot(writer.plan, fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd)
+            refuse_unpaid_pilot(writer.plan, forecaster.cap_usd)
     if (tracing := traces()) is not None:
         with suppress_tracing_errors():
             tracing.submitted(writer.public_id, total=writer.total, traceparent=spec.traceparent, began_ns=began_ns)
-    return SubmitResult(writer.public_id, writer.total, tuple(rejected))
+    warnings = () if forecaster is None else tuple(forecaster.warnings(writer.plan))
+    return SubmitResult(writer.public_id, writer.total, tuple(rejected), warnings=warnings)
 
 
 def refuse_unpaid_pilot(plan: Mapping[str, Any] | None, cap_usd: float | None) -> None:

@@ -28,7 +28,7 @@ from cli.param_types import (
     SkipInvalidOption,
     check_name,
 )
-from cli.progress import duration, progress_bar, progress_line, wait_for_end
+from cli.progress import QueriesHeld, duration, progress_bar, progress_line, wait_for_end
 from cli.query_source import Source, open_source, rows_of
 from cli.result_output import ResultOutput, read_result_table, summary_console, write_result_table
 from cli.result_table import table_format
@@ -109,6 +109,7 @@ def submit(
     )
 
     figures: BatchFigures | None = None
+    held: QueriesHeld | None = None
     try:
         with open_source(source, mapping) as opened:
             if not skip_invalid:
@@ -116,7 +117,7 @@ def submit(
             shows_id = wait or as_json  # otherwise stdout has the id, alone
             report = with_database(settings, partial(_submit, submission, opened, shows_id=shows_id))
             if wait:
-                figures = _outcome(submission, opened)
+                figures, held = _outcome(submission, opened)
                 batch_summary.show(figures, console)
                 report |= batch_as_json(figures)
     except KeyboardInterrupt:
@@ -124,7 +125,7 @@ def submit(
     if as_json:
         emit(report)
     if figures is not None:
-        batch_summary.exit_by_answers(figures)
+        batch_summary.exit_by_answers(figures, held)
 
 
 async def _submit(submission: Submission, source: Source, engine: AsyncEngine, *, shows_id: bool) -> dict[str, Any]:
@@ -141,18 +142,18 @@ async def _submit(submission: Submission, source: Source, engine: AsyncEngine, *
     return report | submission.rejections
 
 
-def _outcome(submission: Submission, source: Source) -> BatchFigures:
+def _outcome(submission: Submission, source: Source) -> tuple[BatchFigures, QueriesHeld | None]:
     """Waits for the end of the batch that was made of ``source``, and writes its results."""
     settings = submission.settings
 
     async def is_open(engine: AsyncEngine) -> bool:
         return not (await batch_progress(engine, (await resolve_batch(engine, submission.public_id)).id)).ended
 
-    async def outcome(engine: AsyncEngine) -> BatchFigures:
+    async def outcome(engine: AsyncEngine) -> tuple[BatchFigures, QueriesHeld | None]:
         batch = await resolve_batch(engine, submission.public_id)
         rows = submission.output.rows(batch, source)
-        await submission.wait_and_write(engine, batch, submission.fleet, rows)
-        return await batch_figures(engine, batch)
+        held = await submission.wait_and_write(engine, batch, submission.fleet, rows)
+        return await batch_figures(engine, batch), held
 
     if settings.embedded and not stack_serves(settings) and with_database(settings, is_open):
         # With services of its own, this command would keep the stack that it waits for from starting.

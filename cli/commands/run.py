@@ -20,6 +20,7 @@ from cli.input_files import SqlInput
 from cli.open_services import open_database, read_settings, resolve_batch, running_services
 from cli.option_groups import with_option_groups
 from cli.param_types import BudgetOption, DryRunOption, FleetOption, JsonOption, ReplayOption, SkipInvalidOption
+from cli.progress import QueriesHeld
 from cli.query_source import Source, open_source, rows_of
 from cli.result_output import ResultOutput, read_result_table, summary_console
 from cli.result_table import table_format
@@ -175,14 +176,14 @@ def _answer(
             source.check(checked)  # before anything starts
         try:
             with _workers(settings, checked, batch, replay=replay) as stack:
-                figures = asyncio.run(_run(submission, source, joined, stack, files))
+                figures, held = asyncio.run(_run(submission, source, joined, stack, files))
         except KeyboardInterrupt:
             raise submission.interrupted() from None
     batch_summary.show(figures, console)
     if as_json:
         written = {"output": str(output.path) if output.path else None, "elapsed_s": round(time.monotonic() - began, 3)}
         emit(batch_as_json(figures) | submission.rejections | written)
-    batch_summary.exit_by_answers(figures)
+    batch_summary.exit_by_answers(figures, held)
 
 
 @contextmanager
@@ -212,7 +213,7 @@ async def _run(
     joined: str | None,
     stack: WorkingStack,
     files: ExitStack,
-) -> BatchFigures:
+) -> tuple[BatchFigures, QueriesHeld | None]:
     output = submission.output
     async with open_database(stack.settings) as engine:
         if source is not None:
@@ -226,8 +227,8 @@ async def _run(
         elif table_format(output.path) is not None:
             fix = f"name the FILE that {batch.public_id} was submitted from"
             warn(f"{output.path} does not get the columns of the input. fix: {fix}.")
-        await submission.wait_and_write(engine, batch, stack.fleet, rows, check=stack.check)
-        return await batch_figures(engine, batch)
+        held = await submission.wait_and_write(engine, batch, stack.fleet, rows, check=stack.check)
+        return await batch_figures(engine, batch), held
 
 
 def _warn_of_missing_keys(fleet: Fleet) -> None:

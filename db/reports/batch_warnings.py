@@ -1,13 +1,21 @@
 """What a user has to know of a batch's results before using them, in plain words with the fix."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from db.reports.batch_stats import BatchFigures, CutOffAnswers, UnansweredLane
+from routing.answer_lengths import LEAST_ANSWERS
+
+MOST_OF_BUDGET: Final = 0.5
+"""A pilot that is forecast to cost more than this share of a budget leaves too little of it for most rests."""
 
 
 def batch_warnings(figures: BatchFigures) -> list[str]:
     """One sentence each, without a full stop; empty for most batches."""
     found = list(_over_budget(figures))
+    if not figures.progress.ended and (small := pilot_strains_budget(figures.plan, figures.progress.cap_usd)):
+        found.append(small)
     if figures.lowered:
         found.append(
             f"the budget lowered {figures.lowered:,} of {figures.progress.total:,} queries to a cheaper tier, or "
@@ -16,6 +24,29 @@ def batch_warnings(figures: BatchFigures) -> list[str]:
     found += [_cut_off(answers) for answers in figures.cut_off]
     found += [_unanswered(lane) for lane in figures.unanswered_lanes]
     return found
+
+
+def pilot_strains_budget(plan: Mapping[str, Any] | None, cap_usd: float | None) -> str | None:
+    """Return what a batch of this forecast lacks if the pilot leaves too little of its budget, with the fix, else None."""
+    pilot = None if plan is None else plan["pilot"]
+    if plan is None or pilot is None or cap_usd is None:
+        return None
+    rest, unmeasured = pilot["rest"], plan["cost_usd"]["unmeasured"]
+    least_usd, most_usd = (rest["least_usd"], rest["most_usd"]) if rest else (pilot["cost_usd"], pilot["cost_usd"])
+    if most_usd <= cap_usd or (least_usd <= cap_usd and pilot["cost_usd"] <= MOST_OF_BUDGET * cap_usd):
+        return None
+    guess = f" (a guess before {LEAST_ANSWERS} answers of {', of '.join(unmeasured)})" if unmeasured else ""
+    text = f"the pilot is forecast to cost ${pilot['cost_usd']:.6f}{guess} of the budget of ${cap_usd:.6f}"
+    if rest:
+        text += (
+            f"; with it the batch costs ${least_usd:.6f} (the rest by {rest['least_tier']} alone) to ${most_usd:.6f} "
+            f"(by {rest['most_tier']} alone)"
+        )
+    cents = math.ceil(round(100 * most_usd, 6)) / 100
+    return (
+        f"{text}: the budget will probably leave queries without an answer. fix: a budget of ${cents:.2f}, a smaller "
+        "pilot (--pilot N), which certifies less, or no quality floor"
+    )
 
 
 def _over_budget(figures: BatchFigures) -> Iterator[str]:

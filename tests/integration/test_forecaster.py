@@ -106,7 +106,11 @@ def test_a_budget_below_the_pilots_cost_is_refused_before_anything_is_written(
         assert (rejection.line_no, rejection.field, rejection.code) == (0, "budget", "pilot_over_budget")
         assert "--pilot N" in rejection.fix
         assert await bench.rows("SELECT 1 FROM batches") == []
-        assert (await submitted(1000.0)).total == 400
+        enough = await submitted(1000.0)
+        assert (enough.total, enough.warnings) == (400, ())
+        (plan,) = [row.plan for row in await bench.rows("SELECT plan FROM batches")]
+        (strained,) = (await submitted(1.1 * plan["pilot"]["cost_usd"])).warnings
+        assert "will probably leave queries without an answer. fix: a budget of $" in strained
 
     on_bench(story)
 
