@@ -25,13 +25,20 @@ class ResultTable:
 
     url: str = field(repr=False)
     name: str
+    url_env: str
+    """The environment variable with ``url``."""
+
+    @property
+    def flags(self) -> str:
+        """The options by which a later command writes to the same table."""
+        return f" --into-table {shlex.quote(self.name)} --database-url-env {self.url_env}"
 
 
 def read_result_table(name: str | None, url_env: str | None) -> ResultTable | None:
     """Return the table for results, which then exists and fits, or None without a name. Raises UsageError."""
     if name is None:
         return None
-    table = ResultTable(database_url("--into-table", url_env), name)
+    table = ResultTable(database_url("--into-table", url_env), name, str(url_env))
     try:
         prepare_table(table.url, name)
     except UserDatabaseError as error:
@@ -45,7 +52,7 @@ async def write_result_table(engine: AsyncEngine, batch: Batch, table: ResultTab
     try:
         written = await write_into(engine, batch.id, batch.public_id, url=table.url, name=table.name)
     except UserDatabaseError as error:
-        again = f"pointsman results {batch.public_id} --into-table {table.name} --database-url-env VAR"
+        again = f"pointsman results {batch.public_id}{table.flags}"
         raise CommandError(
             f"--into-table: {error}.", hint=f"The answers are kept. Write them again: `{again}`"
         ) from error
@@ -67,10 +74,9 @@ class ResultOutput:
 
     @property
     def flags(self) -> str:
-        """The options by which `run` writes the same file."""
-        if self.path is None:
-            return ""
-        return f" -o {shlex.quote(str(self.path))}{' --expand' if self.expand else ''}"
+        """The options by which `run` writes the same results."""
+        file = "" if self.path is None else f" -o {shlex.quote(str(self.path))}{' --expand' if self.expand else ''}"
+        return file + ("" if self.into is None else self.into.flags)
 
     def input_name(self, file: str | SqlInput | None) -> str:
         """The FILE that `run` needs to write the same results, with a space before it. "" if it needs none."""

@@ -156,7 +156,7 @@ def _answer(
     check_against_fleet(spec, checked)
     if is_dry_run:
         if file is None or replay is not None:
-            hint = "Leave out --batch and --replay."
+            hint = f"Leave out {'--batch' if file is None else '--replay'}."
             raise UsageError("--dry-run forecasts a new batch with the fleet's own models.", hint=hint)
         show_forecast(file, mapping, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return

@@ -27,7 +27,7 @@ def batch_warnings(figures: BatchFigures) -> list[str]:
 
 
 def pilot_strains_budget(plan: Mapping[str, Any] | None, cap_usd: float | None) -> str | None:
-    """Return what a batch of this forecast lacks if the pilot leaves too little of its budget, with the fix, else None."""
+    """Return what is wrong with a budget that the pilot of this forecast strains, with the fix. None if nothing is."""
     pilot = None if plan is None else plan["pilot"]
     if plan is None or pilot is None or cap_usd is None:
         return None

@@ -10,7 +10,7 @@ import pytest
 
 from cli.batch_submission import Submission
 from cli.command_errors import CommandError, ExitCode
-from cli.result_output import ResultOutput
+from cli.result_output import ResultOutput, ResultTable
 from db.batch_writer import BatchSpec
 from db.reports.batch_stats import find_batch
 from routing.fleet import Fleet
@@ -204,3 +204,15 @@ def test_doctor_reports_batches_that_these_workers_do_not_take(command: Any, her
     assert "earnest" not in command("doctor").stdout
     on_bench(story)
     assert "1 open of the fleet 'earnest' need real calls, but this fleet simulates" in command("doctor").stdout
+
+
+def test_a_dry_run_names_the_option_that_it_refuses(command: Any, here: Path) -> None:
+    (here / "q.jsonl").write_text('{"query": "Hi"}\n')
+    done = command("try", "q.jsonl", "--replay", "q.jsonl", "--dry-run")
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.hint == "Leave out --replay."
+
+
+def test_the_command_that_continues_a_batch_writes_to_the_same_table() -> None:
+    output = ResultOutput(Path("out.csv"), into=ResultTable("postgresql://secret", "answers", "MY_URL"))
+    assert output.flags == " -o out.csv --into-table answers --database-url-env MY_URL"
