@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -228,16 +228,7 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
     served = {str(model.get("tier")) for model in _entries(tables, "models").values() if isinstance(model, dict)}
     if not models:
         served = set(tiers)  # the lack of models is reported
-    for name, provider in parsed.providers.items():
-        # With an invalid [fleet] nothing can contradict it.
-        simulated = parsed.fleet.simulated if parsed.fleet else provider.base_url.startswith(validation.SIMULATOR)
-        yield from validation.provider_problems(name, provider, simulated=simulated)
-        yield from validation.lane_problems(("providers", name), provider.lanes, kind=provider.kind)
-    for name, model in parsed.models.items():
-        yield from validation.model_problems(name, model, tiers=tiers, embeds=parsed.embeds(model))
-        if model.lanes is not None:
-            its = parsed.providers.get(model.provider)
-            yield from validation.lane_problems(("models", name), model.lanes, kind=None if its is None else its.kind)
+    yield from _deployment_problems(parsed, tiers=tiers)
     for name, tier in parsed.tiers.items():
         yield from validation.tier_problems(name, tier, served=served)
     yield from validation.ladder_problems(parsed.tiers)
@@ -259,6 +250,20 @@ def _conflicts(parsed: _Parsed, tables: Mapping[str, Any]) -> Iterator[Problem]:
         yield from validation.router_problems(parsed.router)
     if parsed.timing is not None:
         yield from validation.timing_problems(parsed.timing, parsed.providers)
+
+
+def _deployment_problems(parsed: _Parsed, *, tiers: Collection[str]) -> Iterator[Problem]:
+    """Yield problems of the providers and of their models."""
+    for name, provider in parsed.providers.items():
+        # With an invalid [fleet] nothing can contradict it.
+        simulated = parsed.fleet.simulated if parsed.fleet else provider.base_url.startswith(validation.SIMULATOR)
+        yield from validation.provider_problems(name, provider, simulated=simulated)
+        yield from validation.lane_problems(("providers", name), provider.lanes, kind=provider.kind)
+    for name, model in parsed.models.items():
+        yield from validation.model_problems(name, model, tiers=tiers, embeds=parsed.embeds(model))
+        if model.lanes is not None:
+            its = parsed.providers.get(model.provider)
+            yield from validation.lane_problems(("models", name), model.lanes, kind=None if its is None else its.kind)
 
 
 def _references_of_models(parsed: _Parsed) -> Iterator[Reference]:

@@ -50,16 +50,7 @@ _NO_OTHERS: Final[tuple[()]] = ()
 
 def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
     """The request of a chat-completions body. Raises BadRequest."""
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise BadRequest("you must provide a model parameter")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("messages must be a non-empty list")
-    if body.get("stream"):
-        raise BadRequest("streaming is not simulated")
-    if (body.get("n") or 1) != 1:
-        raise BadRequest("n must be 1 here")
+    model, messages = _asked(body)
     user_texts: list[str] = []
     system_texts: list[str] = []
     chars = sound_chars = 0
@@ -89,6 +80,21 @@ def read(body: Mapping[str, Any], _path_model: str) -> ChatRequest:
     if len(body) > 2:
         _read_extras(request, body, last_role=role)
     return request
+
+
+def _asked(body: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return model and messages. Raises BadRequest."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("you must provide a model parameter")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("messages must be a non-empty list")
+    if body.get("stream"):
+        raise BadRequest("streaming is not simulated")
+    if (body.get("n") or 1) != 1:
+        raise BadRequest("n must be 1 here")
+    return model, messages
 
 
 def _read_extras(request: ChatRequest, body: Mapping[str, Any], *, last_role: Any) -> None:

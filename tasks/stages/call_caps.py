@@ -68,13 +68,10 @@ class CallCaps:
         return learned if is_tight else full
 
     def has_cut(self, result: CallResult) -> bool:
-        """Whether a learned cap has cut the answer off. Counts it."""
+        """Whether a learned cap has cut the answer off."""
         sent, outcome = result.sent, result.outcome
-        is_cut = isinstance(outcome, Completion) and outcome.finish_reason == "length"
-        if not is_cut or self.by_call[sent.call_id] >= completion_cap(self._query, sent.model):
-            return False
-        self.cuts += 1
-        return True
+        is_short = isinstance(outcome, Completion) and outcome.finish_reason == "length"
+        return is_short and self.by_call[sent.call_id] < completion_cap(self._query, sent.model)
 
     def capped(self, sent: SentCall) -> Model:
         """Return the deployment of ``sent``, limited to the completion that is reserved."""

@@ -127,7 +127,7 @@ class QueryExecutor:
             if self.epoch == self.queued.epoch + 1 and isinstance(self.recorded.outcome, Completion):
                 # Its cap is not recorded; an answer that was cut off took all of it.
                 self.caps.by_call[self.recorded.sent.call_id] = self.recorded.outcome.usage.completion_tokens
-                if math.isinf(self.budget_usd) or not self._is_cut(self.recorded):
+                if math.isinf(self.budget_usd) or not self._note_cut(self.recorded):
                     return await self._judge(self.recorded.sent, self.recorded.outcome)
         while True:
             choice = await self._choose()
@@ -139,7 +139,7 @@ class QueryExecutor:
             for result in await self._call_or_race(sent, choice.grant):
                 await self._take(result)
                 if isinstance(result.outcome, Completion):
-                    if self._is_cut(result):
+                    if self._note_cut(result):
                         break  # it is paid; asked again, with more room
                     return await self._answer(result.sent, result.outcome)
 
@@ -306,10 +306,11 @@ class QueryExecutor:
         prompt = learned.prompt_tokens(model.name, self.query.measured.expected(model))
         return prompt + min(completion, model.max_output_tokens)
 
-    def _is_cut(self, result: CallResult) -> bool:
-        """Whether a learned cap has cut the answer off. Its text is kept."""
+    def _note_cut(self, result: CallResult) -> bool:
+        """Count an answer that a learned cap has cut off, and keep its text. Return whether it was."""
         if not self.caps.has_cut(result):
             return False
+        self.caps.cuts += 1
         self.cut = self._keep_text_of(result)
         return True
 
