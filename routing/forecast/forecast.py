@@ -47,9 +47,16 @@ PRIOR_WAIT_S: Final = 0.5
 PRIOR_TOKENS_PER_S: Final = 80.0
 """The prior of a call's latency: this wait, plus the completion at this pace."""
 
-PRIOR_LATENCY_SPREAD: Final = 0.6
-MEASURED_LATENCY_SPREAD: Final = 0.15
-"""Relative standard deviations of a tier's mean latency."""
+PRIOR_LATENCY_SPREAD: Final = 1.0
+MEASURED_LATENCY_SPREAD: Final = 0.35
+"""Relative standard deviations of the time that calls take. A small model nearby takes 0.1 s, one that reasons 10 s;
+where the latencies are known, the machine and the pace of a limit are not."""
+
+SLOWEST: Final = 2.0
+"""Times the mean latency of a tier: that of the last call that ends."""
+
+PILOT_SPREAD: Final = 0.5
+"""The same of the time of a batch with a pilot, before one was made: of its steps, and of what else is asked."""
 
 PRIOR_SAVING_SPREAD: Final = 1.0
 """The same of what a batch with a pilot costs about the middle of its bounds."""
@@ -143,13 +150,20 @@ def forecast(
         cost_usd = interval(cost_usd.expected * factor, spread)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
-    estimated_s = START_S + max(slowest.takes_s, routed_s)
-    if in_pilot:
-        estimated_s += PILOT_S + PILOT_ROUNDS * sum(tier.latency_s for tier in tiers if tier.tier in fleet.ladder)
+    sampled = total * len(in_pilot) / len(ways)
+    most_s = least_s = _batch_s(tiers, routed_s, sampled=sampled, fleet=fleet)
+    if least is not None:
+        mixes = _mixes(least, doubted, total=total, fleet=fleet)
+        lowest = [_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers]
+        least_s = min(most_s, _batch_s(lowest, routed_s, sampled=sampled, fleet=fleet))
+    estimated_s = (least_s + most_s) / 2
     slower, time_spread = _factor(past.time_ratios, PRIOR_SPREAD)
-    of_latency = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
-    # How long the steps of a pilot take is hardly known before one was made.
-    of_time = time_spread if past.time_ratios or pilot is not None else 0.0
+    spread = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
+    if past.time_ratios:
+        finish_s = interval(estimated_s * slower, math.hypot(spread, time_spread))
+    else:
+        spread = math.hypot(spread, PILOT_SPREAD) if in_pilot else spread
+        finish_s = ForecastInterval(estimated_s, interval(least_s, spread).low, interval(most_s, spread).high)
     return Forecast(
         total=total,
         sampled=len(ways),
@@ -157,7 +171,7 @@ def forecast(
         escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
         cost_usd=replace(cost_usd, unmeasured=unmeasured),
         baseline_usd=baseline,
-        finish_s=interval(estimated_s * slower, math.hypot(of_latency, of_time)),
+        finish_s=finish_s,
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
         basis=_basis(past, load, tiers, fleet, has_rest=least is not None),
@@ -168,6 +182,21 @@ def forecast(
         rest=None if least is None else RestBounds(fleet.ladder[0], least_cost.expected, fleet.top, cost.expected),
         answer_lengths=past.lengths.of_shapes(decision.case.query.shape for decision in decisions),
     )
+
+
+def _batch_s(tiers: Sequence[TierForecast], routed_s: float, *, sampled: float, fleet: Fleet) -> float:
+    """Seconds for a batch by its slowest tier, after its pilot, of which ``sampled`` queries climb tier by tier."""
+    pilot_s, rest_s, below_s = PILOT_S if sampled else 0.0, routed_s, 0.0
+    for tier in tiers:
+        asked = min(sampled, tier.calls) if tier.tier in fleet.ladder else 0.0
+        asked_s = asked / tier.calls * (tier.takes_s - tier.latency_s) if asked else 0.0
+        pilot_s += asked_s + PILOT_ROUNDS * tier.latency_s * (asked > 0)
+        if tier.calls > asked:
+            climb_s = below_s if tier.calls > tier.routed else 0.0
+            # The last of its calls is one of the slowest.
+            rest_s = max(rest_s, climb_s + tier.takes_s - asked_s + (SLOWEST - 1.0) * tier.latency_s)
+        below_s += tier.latency_s if tier.calls and tier.tier in fleet.ladder else 0.0
+    return START_S + pilot_s + rest_s
 
 
 def _with_pilot(
@@ -410,9 +439,7 @@ def _tier(
     calls = mix.calls or 1.0
     completion_tokens = mix.completion_tokens / calls
     measured = past.latencies.get(name)
-    latency_s = (
-        PRIOR_WAIT_S + completion_tokens / PRIOR_TOKENS_PER_S if measured is None else measured.of(completion_tokens)
-    )
+    latency_s = _prior_latency_s(completion_tokens, past) if measured is None else measured.of(completion_tokens)
     coming = sum(each.routed for each in mixes.values()) or 1.0
     backlog = load.open.get(name, 0) + load.open.get("route", 0) * mix.routed / coming
     per_s, bound_by = max_throughput(
@@ -436,6 +463,13 @@ def _tier(
         top_reasoning_tokens=mix.top_reasoning / mix.top_known if mix.top_known else 0.0,
         top_tokens=mix.top_tokens / mix.top_known if mix.top_known > LEAST_KNOWN * mix.calls else None,
     )
+
+
+def _prior_latency_s(completion_tokens: float, past: ForecastHistory) -> float:
+    """Of a tier without calls: halfway, in logarithms, between what is usual and what the other tiers take."""
+    usual_s = PRIOR_WAIT_S + completion_tokens / PRIOR_TOKENS_PER_S
+    others = [latency.of(completion_tokens) for latency in past.latencies.values()]
+    return math.sqrt(usual_s * math.fsum(others) / len(others)) if others else usual_s
 
 
 def _basis(

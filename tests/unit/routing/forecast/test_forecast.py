@@ -9,8 +9,9 @@ import pytest
 from routing.answer_checks.confidence_policy import ConfidencePolicy, ConfidenceSource
 from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
-from routing.forecast.forecast import PRIOR_PAIRS, forecast
+from routing.forecast.forecast import PRIOR_PAIRS, SLOWEST, forecast
 from routing.forecast.forecast_types import (
+    PILOT_S,
     START_S,
     CallLatency,
     ExpectedPilot,
@@ -148,10 +149,15 @@ def test_a_larger_sample_of_a_mixed_batch_narrows_the_interval() -> None:
 def test_time_goes_with_slots_latency_and_what_is_before_it() -> None:
     measured = ForecastHistory(latencies={"large": CallLatency(100, 2.0)})
     told = predict("large", past=measured, load=QueueLoad({"large": 10}))
-    assert told.finish_s.expected == pytest.approx(1000 * 2.0 / 10 + 2.0 + START_S)
+    assert told.finish_s.expected == pytest.approx(1000 * 2.0 / 10 + SLOWEST * 2.0 + START_S)
     assert told.bound_by == "10 slots of large"
     later = predict("large", past=measured, load=QueueLoad({"large": 10}, {"large": 500, "route": 500}))
-    assert later.finish_s.expected == pytest.approx(2000 * 2.0 / 10 + 2.0 + START_S)
+    assert later.finish_s.expected == pytest.approx(2000 * 2.0 / 10 + SLOWEST * 2.0 + START_S)
+    climbing = ForecastHistory(
+        latencies={"small": CallLatency(100, 1.0), "medium": CallLatency(100, 3.0), "large": CallLatency(100, 9.0)}
+    )
+    told = predict("small", past=climbing, load=QueueLoad({"small": 1000, "medium": 1000, "large": 1}))
+    assert told.estimated_s == pytest.approx(START_S + 1.0 + 3.0 + 10 * 9.0 + SLOWEST * 9.0), "tier by tier"
 
 
 def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
@@ -162,17 +168,41 @@ def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
     told = predict(
         "large", fleet=replace(FLEET, models=models), past=ForecastHistory(latencies={"large": CallLatency(100, 0.1)})
     )
-    assert told.finish_s.expected == pytest.approx(1000 / 2 + 0.1 + START_S), "two models of 60 a minute each"
+    assert told.finish_s.expected == pytest.approx(1000 / 2 + SLOWEST * 0.1 + START_S), "two models of 60 a minute each"
     assert told.bound_by == "the limits of maxi, maxi-maths"
 
 
 def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> None:
     told = predict("large", past=ForecastHistory(time_ratios=[3.0] * 5))
     assert told.finish_s.expected == pytest.approx(3 * told.estimated_s, rel=0.1)
-    pilot = predict("large", pilot=ExpectedPilot(100, stops=False, judge=None)).finish_s
-    assert pilot.high / pilot.low > 30, "how long its steps take is not known before one was made"
-    steps = predict("large", pilot=ExpectedPilot(100, stops=False, judge=None)).estimated_s - told.estimated_s
-    assert 5 < steps < 20, "the pilot's rounds are in the estimate"
+
+
+def test_the_time_of_a_floor_is_its_pilots_steps_and_the_middle_of_what_the_rest_may_take() -> None:
+    past = ForecastHistory(
+        latencies={tier: CallLatency(100, s) for tier, s in (("small", 0.2), ("medium", 0.4), ("large", 2.0))}
+    )
+    load = QueueLoad(dict.fromkeys(("small", "medium", "large"), 10))
+    told = predict(*["large"] * 10, pilot=ExpectedPilot(100, stops=False, judge=None), past=past, load=load)
+    steps_s = START_S + PILOT_S + (2 + 100 / 10) * (0.2 + 0.4 + 2.0)
+    least_s = steps_s + 900 * 0.2 / 10 + SLOWEST * 0.2
+    most_s = steps_s + 900 * 2.0 / 10 + SLOWEST * 2.0 + 0.2 + 0.4
+    assert told.estimated_s == pytest.approx((least_s + most_s) / 2)
+    assert told.finish_s.low < least_s < told.finish_s.expected < most_s < told.finish_s.high
+    learned = replace(past, time_ratios=[0.5] * 9)
+    told = predict(*["large"] * 10, pilot=ExpectedPilot(100, stops=False, judge=None), past=learned, load=load)
+    assert told.finish_s.expected == pytest.approx(told.estimated_s / 2, rel=0.05)
+    assert told.finish_s.high < 2 * told.finish_s.expected
+    alone = predict(*["large"] * 10, pilot=ExpectedPilot(100, stops=True, judge=None), past=past, load=load)
+    assert alone.estimated_s == pytest.approx(steps_s, rel=0.01)
+
+
+def test_the_latency_of_a_tier_without_calls_is_halfway_to_that_of_the_others() -> None:
+    fast = predict("large", past=ForecastHistory(latencies={"small": CallLatency(100, 0.02)})).tiers[0]
+    usual = predict("large", past=ForecastHistory()).tiers[0]
+    assert fast.latency_s == pytest.approx(math.sqrt(usual.latency_s * 0.02))
+    assert fast.measured_calls == 0
+    told = predict("large", past=ForecastHistory()).finish_s
+    assert told.high / told.low > 12, "a model takes a tenth of a second, or ten"
 
 
 def test_it_states_its_assumptions() -> None:
