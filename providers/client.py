@@ -30,6 +30,7 @@ from providers.failure_kinds import kind_of, kind_of_status
 from providers.limits.limit_signs import read_quota
 from providers.provider_connection import ProviderConnection, time_limits
 from providers.provider_errors import InvalidResponse, NoPrice, UnsupportedParameter
+from providers.shared_timeout import SharedTimeout
 from providers.transport.failures import TRANSPORT_ERRORS, Cause, cause_of
 from providers.transport.response_body import read_body
 from routing.fleet import Fleet, Model, Protocol, Provider
@@ -106,6 +107,7 @@ class ProviderClient:
             name: ProviderConnection(adapter_for(provider), environ, shared=transport)
             for name, provider in fleet.providers.items()
         }
+        self._time_limits: dict[float, SharedTimeout] = {}
         self._hosts = {httpx.URL(provider.base_url).host for provider in fleet.providers.values()}
         self._urls: dict[str, tuple[httpx.URL, str]] = {}
         """By deployment: the destination of its calls, and the host as its header names it."""
@@ -142,7 +144,7 @@ class ProviderClient:
         asked, body = body, self._without_refused(model, body, added)
         refused: set[str] = set()
         try:
-            async with asyncio.timeout(deadline_s):
+            async with self._time_limit(deadline_s).block():
                 outcome = await self._send(model, body, call_id=call_id, deadline_s=deadline_s, received=received)
                 while (
                     isinstance(outcome, Failure)
@@ -174,6 +176,12 @@ class ProviderClient:
         )
         self.log_failure(model, outcome)
         return outcome
+
+    def _time_limit(self, limit_s: float) -> SharedTimeout:
+        found = self._time_limits.get(limit_s)
+        if found is None:
+            found = self._time_limits[limit_s] = SharedTimeout(limit_s)
+        return found
 
     async def probe(self, name: str, *, deadline_s: float = 15.0) -> Failure | None:
         """Request the list of models from the provider ``name``, which is free. Return None on success.
