@@ -5,7 +5,7 @@
 -- (policy degrade, if a tier is below), failed or held. One that is lowered to the fallback has an attempt: so the
 -- fallback knows that it comes from a claim.
 WITH wanted AS (
-    SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb)) AS w (
+    SELECT * FROM json_to_recordset(CAST(:wanted AS json)) AS w (
         query_id bigint, stage text, call_id bigint, purpose text, tier text, deployment text,
         provider text, model text, reserved_usd numeric, price_version text, lower text, lane text)
 ),
