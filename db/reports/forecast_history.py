@@ -1,7 +1,7 @@
 """What was, and what is under way: what a prediction builds on."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Row
@@ -11,7 +11,7 @@ from db.reports import run_report
 from db.worker_registry import WorkerRegistry
 from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
-from routing.forecast.forecast_types import CallLatency, ForecastHistory, GradeRecord, QueueLoad
+from routing.forecast.forecast_types import CallLatency, ForecastHistory, GradeRecord, PolicyCost, QueueLoad
 from routing.outcome import Usage
 
 BATCHES: Final = 20
@@ -44,8 +44,7 @@ async def load_history(
     without. One that ``embeds`` learns from batches of embeddings alone, the others from the rest.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
-    Where the tenant has batches of a file named as ``source``, those alone say how long such answers are, and those
-    with the same ``floor`` what certified policies save.
+    Where the tenant has batches of a file named as ``source``, those alone say how long such answers are.
     """
     batches = await run_report(
         engine,
@@ -80,9 +79,7 @@ async def load_history(
         latencies={tier: _latency(some) for tier, some in _grouped(rows, lambda row: row.tier).items()},
         lengths=AnswerLengths(lengths | repeated, repeated=repeated),
         prompt_ratios=_prompt_ratios(rows, plans, fleet),
-        pilot_cost_ratios=await _pilot_cost_ratios(
-            engine, [row for row in batches if row.id in own & alike and row.floor == floor]
-        ),
+        policy_costs=await _policy_costs(engine, [row for row in batches if row.id in own], rows, alike, floor=floor),
         grades={} if floor is None else await _grades(engine, fleet, [row for row in batches if row.id in own]),
         time_ratios=[
             row.wall_s / estimated_s
@@ -95,14 +92,31 @@ async def load_history(
     )
 
 
-async def _pilot_cost_ratios(engine: AsyncEngine, batches: Sequence[Row[Any]]) -> Sequence[float]:
-    """Of those with a pilot and answers, and whose policy no budget cut short."""
-    summed = [row for row in batches if row.pilot_cost_ratio]
-    if not summed:
+async def _policy_costs(
+    engine: AsyncEngine, batches: Sequence[Row[Any]], calls: Sequence[Row[Any]], alike: Set[int], *, floor: float | None
+) -> Sequence[PolicyCost]:
+    """Of those of ``batches`` whose pilot decided on answers, and whose policy no budget cut short.
+
+    ``calls`` are rows of ``forecast_calls``, ``alike`` the batches of the same file.
+    """
+    summed = [row for row in batches if row.rest_cost_ratio]
+    if not summed or floor is None:
         return []
     sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}
     cut = {row.batch_id for row in await run_report(engine, "forecast_cut_batches", **sample)}
-    return [row.pilot_cost_ratio for row in summed if row.id not in cut]
+    workloads: dict[int, set[str]] = defaultdict(set)
+    for call in calls:
+        workloads[call.batch_id].add(call.workload)
+    return [
+        PolicyCost(
+            row.rest_cost_ratio,
+            is_same_floor=row.floor == floor,
+            is_same_file=row.id in alike,
+            workloads=frozenset(workloads[row.id] - {""}),
+        )
+        for row in summed
+        if row.id not in cut
+    ]
 
 
 async def _grades(

@@ -9,7 +9,7 @@ of the sample, of each of these rates, and of the answer lengths. All figures ar
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from routing.answer_lengths import ANSWER_SPREAD, LEAST_ANSWERS, UNKNOWN_REASONING, ExpectedLength
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
@@ -22,10 +22,12 @@ from routing.forecast.forecast_types import (
     Forecast,
     ForecastHistory,
     ForecastInterval,
+    PolicyCost,
     QueueLoad,
     RestBounds,
     TierForecast,
     interval,
+    spread_of,
 )
 from routing.forecast.throughput import max_throughput
 from routing.outcome import Usage
@@ -59,7 +61,14 @@ PILOT_SPREAD: Final = 0.5
 """The same of the time of a batch with a pilot, before one was made: of its steps, and of what else is asked."""
 
 PRIOR_SAVING_SPREAD: Final = 1.0
-"""The same of what a batch with a pilot costs about the middle of its bounds."""
+"""The same of what the queries beyond a pilot cost about the middle of their bounds."""
+
+POLICY_SPREAD: Final = 0.7
+"""The same between batches of a file: a pilot may certify another policy. Beyond the pilot, two runs of one file cost
+0.20 and 0.05 of their baselines, four of another 0.19 to 0.62."""
+
+OTHER_FILE_SPREAD: Final = 0.7
+"""The same beside it for other files than those behind the observations, which may also have fewer queries."""
 
 ROUTED_PER_S: Final = 2000.0
 """Approximate number of queries that one process routes per second. Routing is not the bottleneck of a batch."""
@@ -119,7 +128,7 @@ def forecast(
 
     With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest costs at
     least what it does at the lowest tier, and at most what it does at the top tier, where calls and time count it. The
-    expected cost is the middle of the two; after earlier batches of the same file and floor it is by what these cost.
+    expected cost is the middle of the two, or by what policies of earlier batches cost, of the most similar ones.
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
@@ -144,10 +153,9 @@ def forecast(
     if tops:
         baseline = _cost(tops, doubted, total=round(total * len(tops) / len(ways)))
         baseline = replace(baseline, unmeasured=() if past.lengths.is_measured(fleet.top) else (fleet.top,))
-    if least is not None and past.pilot_cost_ratios and baseline.expected:
-        middle = cost_usd.expected / baseline.expected
-        factor, spread = _factor([ratio / middle for ratio in past.pilot_cost_ratios], PRIOR_SAVING_SPREAD)
-        cost_usd = interval(cost_usd.expected * factor, spread)
+    alike = _alike(past.policy_costs, decisions) if least is not None else _NO_POLICIES
+    if alike.ratios and cost.expected > pilot_usd:
+        cost_usd = _by_policies(alike, least_cost, cost, pilot_usd=pilot_usd)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     sampled = total * len(in_pilot) / len(ways)
@@ -174,7 +182,7 @@ def forecast(
         finish_s=finish_s,
         estimated_s=estimated_s,
         bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
-        basis=_basis(past, load, tiers, fleet, has_rest=least is not None),
+        basis=_basis(past, load, tiers, fleet, alike),
         pilot_queries=0 if pilot is None else pilot.queries,
         pilot_usd=pilot_usd,
         pilot_low_usd=pilot_usd * cost.low / cost.expected if cost.expected else 0.0,
@@ -368,17 +376,68 @@ def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
     return mean, math.sqrt(mean * (1.0 - mean) / (weight + 1.0))
 
 
-def _factor(ratios: Sequence[float], prior_spread: float) -> tuple[float, float]:
+def _factor(ratios: Sequence[float], prior_spread: float, *, batch_spread: float = BATCH_SPREAD) -> tuple[float, float]:
     """Return the correction factor of the estimate, and the relative standard deviation of the next batch around it.
 
     The logarithms are normally distributed with a normal prior (Gelman et al., Bayesian Data Analysis, 2.5). The prior
-    counts as a fraction of a batch that matched its estimate, and as two batches that varied by `BATCH_SPREAD`.
+    counts as a fraction of a batch that matched its estimate, and as two batches that varied by ``batch_spread``.
     """
     known = [math.log(ratio) for ratio in ratios if ratio > 0]
-    weight = len(known) + BATCH_SPREAD**2 / (prior_spread**2 - BATCH_SPREAD**2)
+    weight = len(known) + batch_spread**2 / (prior_spread**2 - batch_spread**2)
     mean = sum(known) / weight
-    variance = (2 * BATCH_SPREAD**2 + sum((one - mean) ** 2 for one in known)) / (2 + len(known))
+    variance = (2 * batch_spread**2 + sum((one - mean) ** 2 for one in known)) / (2 + len(known))
     return math.exp(mean), math.sqrt(variance * (1.0 + 1.0 / weight))
+
+
+class _AlikePolicies(NamedTuple):
+    """What policies of the most similar earlier batches cost, and how far another batch may be from them."""
+
+    ratios: Sequence[float]
+    words: str
+    spread: float
+
+
+_NO_POLICIES: Final = _AlikePolicies((), "", 0.0)
+
+
+def _alike(costs: Sequence[PolicyCost], decisions: Sequence[Decision]) -> _AlikePolicies:
+    """Return those of this file and floor, else of these workloads and floor, else of the floor, else of any."""
+    queries = (decision.case.query for decision in decisions)
+    workloads = {query.workload or query.template for query in queries} - {""}
+    at_floor = [cost for cost in costs if cost.is_same_floor]
+    groups = (
+        ([cost for cost in at_floor if cost.is_same_file], "of this file and floor", 0.0),
+        (
+            [cost for cost in at_floor if cost.workloads & workloads],
+            "of these workloads and this floor",
+            OTHER_FILE_SPREAD,
+        ),
+        (at_floor, "of other files and this floor", OTHER_FILE_SPREAD),
+        (costs, "of other floors", OTHER_FILE_SPREAD),
+    )
+    for some, words, spread in groups:
+        if some:
+            return _AlikePolicies([cost.ratio for cost in some], words, spread)
+    return _NO_POLICIES
+
+
+def _by_policies(
+    alike: _AlikePolicies, least: ForecastInterval, most: ForecastInterval, *, pilot_usd: float
+) -> ForecastInterval:
+    """Return the cost of the pilot, and of the rest by what policies cost before, within the bounds of the rest."""
+    least_usd, most_usd = least.expected - pilot_usd, most.expected - pilot_usd
+    middle = (least_usd + most_usd) / 2
+    factor, spread = _factor(
+        [ratio * most_usd / middle for ratio in alike.ratios], PRIOR_SAVING_SPREAD, batch_spread=POLICY_SPREAD
+    )
+    rest_usd = min(max(least_usd, middle * factor), most_usd)
+    in_pilot = interval(pilot_usd, spread_of(most))
+    in_rest = interval(rest_usd, math.sqrt(math.expm1(spread**2 + alike.spread**2)))
+    return ForecastInterval(
+        pilot_usd + rest_usd,
+        max(in_pilot.low + in_rest.low, least.low),
+        min(in_pilot.high + in_rest.high, most.high),
+    )
 
 
 def _cost_usd(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
@@ -473,7 +532,7 @@ def _prior_latency_s(completion_tokens: float, past: ForecastHistory) -> float:
 
 
 def _basis(
-    past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast], fleet: Fleet, *, has_rest: bool
+    past: ForecastHistory, load: QueueLoad, tiers: Sequence[TierForecast], fleet: Fleet, alike: "_AlikePolicies"
 ) -> dict[str, str]:
     """Return the source of each assumption. Embeddings have no answer length and no rejected answers."""
     judged = sum(judged for judged, _ in past.verdicts.values())
@@ -484,12 +543,11 @@ def _basis(
     )
     prior = f"assumed, {100 * PRIOR_DOUBTED[0] / PRIOR_DOUBTED[1]:.0f} % of a tier's answers"
     has_text = any(tier.calls and fleet.tiers[tier.tier].endpoint == "chat" for tier in tiers)
-    pilots = len(past.pilot_cost_ratios) if has_rest else 0
     doubts = f"{judged:,} earlier answers" if judged else prior
     return {
         **({"doubts": doubts, "lengths": past.lengths.basis} if has_text else {}),
         **({"reasoning": reasoned} if reasoned else {}),
-        **({"savings": f"{pilots:,} earlier batches of this file and floor"} if pilots else {}),
+        **({"savings": f"{len(alike.ratios):,} earlier batches {alike.words}"} if alike.ratios else {}),
         "latencies": f"{calls:,} earlier calls" if calls else "assumed",
         "queue": f"{waiting:,} earlier queries" if waiting else "empty",
     }

@@ -34,13 +34,23 @@ class ForecastHistory:
     lengths: AnswerLengths = UNKNOWN_LENGTHS
     prompt_ratios: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Tier → for each batch with a forecast: the mean cost of a call's prompt, divided by its estimate."""
-    pilot_cost_ratios: Sequence[float] = ()
-    """For each earlier batch of this file and floor that no budget cut short: its cost over its baseline."""
+    policy_costs: Sequence["PolicyCost"] = ()
+    """For each earlier batch with a pilot that no budget cut short."""
     grades: Mapping[tuple[str, str], "GradeRecord"] = field(default_factory=dict)
     """Workload and shape → what the judge was asked about queries of earlier pilots."""
     time_ratios: Sequence[float] = ()
     """For each batch of a similar size, with a forecast by measured latencies, that also has a pilot or also has none:
     its time divided by `Forecast.estimated_s`."""
+
+
+class PolicyCost(NamedTuple):
+    """What the policy of an earlier batch's pilot came to, beside the batch that is forecast."""
+
+    ratio: float
+    """Of the queries beyond the pilot: their cost over their baseline."""
+    is_same_floor: bool
+    is_same_file: bool
+    workloads: frozenset[str]
 
 
 class GradeRecord(NamedTuple):
@@ -171,8 +181,8 @@ class Forecast:
     """The cost of the judge of their answers, included in ``pilot_usd``."""
     rest: RestBounds | None = None
     """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
-    to the high end of the most, and expects the middle of the two; where earlier batches of the same file and floor say
-    what their policies saved, it is by these."""
+    to the high end of the most, and expects the middle of the two; where earlier batches had a pilot, it is by what
+    their policies cost, within these bounds."""
     answer_lengths: Sequence[Sequence[Any]] = ()
     """The evidence on answer lengths for its shapes, in the form that `AnswerLengths.from_json` reads."""
 
@@ -190,6 +200,11 @@ def interval(expected: float, spread: float) -> ForecastInterval:
     """
     sigma = math.sqrt(math.log1p(spread * spread))
     return ForecastInterval(expected, expected * math.exp(-_Z * sigma), expected * math.exp(_Z * sigma))
+
+
+def spread_of(found: ForecastInterval) -> float:
+    """Return the relative standard deviation above the expected value, which is not 0."""
+    return math.sqrt(math.expm1((math.log(found.high / found.expected) / _Z) ** 2))
 
 
 def nothing(over_cap: int) -> Forecast:

@@ -13,7 +13,7 @@ from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.fleet import BudgetPolicy
-from routing.forecast.forecast_types import CallLatency, Forecast, ForecastHistory, GradeRecord, QueueLoad
+from routing.forecast.forecast_types import CallLatency, Forecast, ForecastHistory, GradeRecord, PolicyCost, QueueLoad
 from routing.lifecycle import ROUTE
 from routing.outcome import Usage
 from routing.pilot import PilotSpec
@@ -276,7 +276,7 @@ def test_each_further_batch_of_a_file_narrows_its_forecast(on_bench: OnBench, se
     on_bench(story)
 
 
-def test_what_certified_batches_of_a_file_cost_is_learned_for_their_floor(
+def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
     on_bench: OnBench, settings: Settings
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
@@ -293,20 +293,23 @@ def test_what_certified_batches_of_a_file_cost_is_learned_for_their_floor(
         await as_owner(
             bench,
             "INSERT INTO workload_sums (batch_id, workload, router, version, tier, answers, cost_usd, baseline_usd)"
-            " SELECT id, '', unnest(ARRAY['pilot', 'quality_policy']), '', 'small', 2, 1, 5 FROM batches",
+            " SELECT id, '', unnest(ARRAY['pilot', 'quality_policy']), '', 'small', 2, unnest(ARRAY[6, 1]), 5"
+            " FROM batches",
         )
 
-        async def ratios(**batch: Any) -> object:
+        async def learned(**batch: Any) -> object:
             past = await load_history(bench.engine, bench.fleet, tenant="default", total=4, **batch)
-            return past.pilot_cost_ratios
+            return past.policy_costs
 
-        assert await ratios(source="test", floor=0.9) == [0.2], "two of ten dollars, whatever its plan expected"
-        assert [await ratios(source="test", floor=0.95), await ratios(source="other", floor=0.9)] == [[], []]
-        assert await ratios(source="test") == []
+        none = frozenset[str]()
+        assert await learned(source="test", floor=0.9) == [PolicyCost(0.2, True, True, none)], "a fifth"
+        assert await learned(source="test", floor=0.95) == [PolicyCost(0.2, False, True, none)]
+        assert await learned(source="other", floor=0.9) == [PolicyCost(0.2, True, False, none)]
+        assert await learned(source="test") == [], "no floor is asked for"
         lowered = "UPDATE decisions SET codes = ARRAY['lowered'] WHERE move = 'advance' AND query_id = %s"
         (query,) = await bench.rows("SELECT min(id) AS id FROM queries")
         await as_owner(bench, lowered % query.id)
-        assert await ratios(source="test", floor=0.9) == [], "a budget lowered queries of it"
+        assert await learned(source="test", floor=0.9) == [], "a budget lowered queries of it"
 
     on_bench(story)
 

@@ -19,8 +19,8 @@ others AS MATERIALIZED (
 ),
 newest AS MATERIALIZED (SELECT id FROM own UNION ALL SELECT id FROM others)
 SELECT b.id, b.tenant, b.source, b.plan, b.total, p.floor,
-       (SELECT sum(cost_usd) / nullif(sum(baseline_usd), 0) FROM workload_sums WHERE batch_id = p.batch_id)::double precision
-           AS pilot_cost_ratio,
+       (SELECT sum(cost_usd) / nullif(sum(baseline_usd), 0) FROM workload_sums WHERE batch_id = p.batch_id AND router <> 'pilot')
+           ::double precision AS rest_cost_ratio,
        extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
        ARRAY(SELECT least(first + mod(abs(hashint8(first)::bigint), size), b.last_query_id)
              FROM generate_series(b.first_query_id, b.last_query_id, size) AS s (first)

@@ -18,6 +18,7 @@ from routing.forecast.forecast_types import (
     Forecast,
     ForecastHistory,
     GradeRecord,
+    PolicyCost,
     QueueLoad,
 )
 from routing.outcome import Usage
@@ -252,15 +253,38 @@ def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> N
     assert told.escalated == 0, "a pilot climbs on purpose"
 
 
-def test_a_floors_cost_is_learned_from_earlier_batches_of_the_same_file_and_floor() -> None:
+def policies(
+    *ratios: float, workload: str = QUERY.workload, same_file: bool = True, same_floor: bool = True
+) -> list[PolicyCost]:
+    return [PolicyCost(ratio, same_floor, same_file, frozenset({workload})) for ratio in ratios]
+
+
+def test_a_floors_cost_is_learned_from_the_policies_of_the_most_similar_batches() -> None:
     pilot = ExpectedPilot(100, stops=False, judge=None)
-    told = predict(*["large"] * 10, pilot=pilot, past=replace(JUDGED, pilot_cost_ratios=[0.35, 0.4, 0.45] * 4))
-    assert told.rest is not None
-    alone_usd = told.baseline_usd.expected
-    assert told.cost_usd.expected == pytest.approx(0.4 * alone_usd, rel=0.05)
-    assert 0.25 * alone_usd < told.cost_usd.low < told.cost_usd.high < 0.6 * alone_usd
-    assert told.basis["savings"] == "12 earlier batches of this file and floor"
-    assert predict("large", past=replace(JUDGED, pilot_cost_ratios=[0.4])) == predict("large"), "without a floor"
+
+    def told(*costs: PolicyCost) -> Forecast:
+        past = replace(JUDGED, policy_costs=costs, lengths=known(small=80.0, medium=80.0, large=80.0))
+        return predict(*["large"] * 10, pilot=pilot, past=past)
+
+    same = policies(*[0.35, 0.4, 0.45] * 4)
+    others = policies(*[0.7] * 12, same_file=False)
+    unlike = policies(*[0.8] * 12, same_file=False, workload="other")
+    known_file, known_workload, known_floor = told(*same, *others, *unlike), told(*others, *unlike), told(*unlike)
+    assert known_file.rest is not None
+    rest_usd = known_file.rest.most_usd - known_file.pilot_usd
+    assert known_file.cost_usd.expected == pytest.approx(known_file.pilot_usd + 0.4 * rest_usd, rel=0.05)
+    assert known_workload.cost_usd.expected == pytest.approx(known_file.pilot_usd + 0.7 * rest_usd, rel=0.05)
+    assert known_floor.cost_usd.expected == pytest.approx(known_file.pilot_usd + 0.8 * rest_usd, rel=0.05)
+    found = [one.cost_usd for one in (known_file, known_workload, known_floor, told())]
+    assert found[0].high / found[0].low < found[1].high / found[1].low <= found[3].high / found[3].low
+    assert all(found[3].low <= one.low <= one.expected <= one.high <= found[3].high for one in found), "in its bounds"
+    assert [one.basis["savings"] for one in (known_file, known_workload, known_floor)] == [
+        "12 earlier batches of this file and floor",
+        "12 earlier batches of these workloads and this floor",
+        "12 earlier batches of other files and this floor",
+    ]
+    assert told(*policies(0.4, same_floor=False)).basis["savings"] == "1 earlier batches of other floors"
+    assert predict("large", past=replace(JUDGED, policy_costs=same)) == predict("large"), "without a floor"
 
 
 def test_the_cost_of_a_tier_that_never_answered_is_a_range_that_holds_a_reasoning_model() -> None:
