@@ -23,6 +23,9 @@ _BUDGET_POLICIES: Final = {policy.value: policy for policy in BudgetPolicy}
 SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
 
+_SOURCE_ARRAYS: Final = {move: f"{{{','.join(states)}}}" for move, states in SOURCES.items()}
+"""The same as Postgres writes arrays, which it reads faster than an array of JSON."""
+
 
 def read_queued(row: Any) -> QueuedQuery:
     """The query of a row that has its text, as `read_waiting` gives it."""
@@ -84,7 +87,7 @@ def _move_row(transition: Transition, *, place: int | None = None) -> dict[str, 
         "query_id": transition.query_id,
         "epoch": transition.epoch,
         "stage": transition.stage,
-        "sources": SOURCES[move],
+        "sources": _SOURCE_ARRAYS[move],
         "to_stage": transition.to_stage,
         "to_state": transition.to_state.value,
         "place": place,
