@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from routing.fleet import Fleet
 from routing.reason import Reason
@@ -72,6 +72,15 @@ def grader_problem(grader: GraderChoice | None, fleet: Fleet) -> str | None:
             return 'the fleet names no command. fix: set command = ["PROGRAM", …] in [quality] of the fleet file'
         case _:
             return None
+
+
+def policy_name(certificate: Mapping[str, Any]) -> str:
+    """Return the policy of a certificate in words, with the tier if all queries start at one below the top."""
+    name, shares = str(certificate["policy"]).replace("_", " "), list(certificate.get("start_shares", ()))
+    if 1.0 not in shares[:-1]:
+        return name
+    tier = certificate["tiers"][shares.index(1.0)]
+    return f"{name}: {tier}" if name == "fixed tier" else f"{name} from {tier}"
 
 
 class TierAnswer(NamedTuple):

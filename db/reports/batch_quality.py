@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.rows import from_row
+from routing.pilot import policy_name
 
 FEWEST_AUDITS: Final = 30
 """From fewer audits no quality is stated: the certificate's own estimate stands."""
@@ -98,6 +99,22 @@ class QualityFigures:
             return self.audited_interval
         stated = None if self.certificate is None else self.certificate.get("quality_interval")
         return None if stated is None else (stated[0], stated[1])
+
+    @property
+    def policy(self) -> str | None:
+        """The certified policy in words. None until the pilot is decided."""
+        return policy_name(self.certificate) if self.certificate and "policy" in self.certificate else None
+
+    @property
+    def workloads(self) -> Sequence[Mapping[str, Any]]:
+        """The policy's quality on the sample by workload, as in `certification.WorkloadQuality`, the lowest first."""
+        found: Sequence[Mapping[str, Any]] = (self.certificate or {}).get("workloads", ())
+        return found
+
+    @property
+    def low_workloads(self) -> list[Mapping[str, Any]]:
+        """The workloads with a quality that is below the floor with its whole interval."""
+        return [one for one in self.workloads if one["interval"][1] < self.floor]
 
     def summary(self) -> dict[str, Any]:
         """The floor, the certificate's state, and the quality as measured."""
@@ -213,6 +230,17 @@ def outside_certificate(certificate: Mapping[str, Any]) -> str:
     return (
         f"{unanswered:,} of {sampled:,} sampled queries have no answer from {top}{why}, so the certificate does "
         "not cover such queries"
+    )
+
+
+def below_floor(workload: Mapping[str, Any]) -> str:
+    """Says that the certified policy does not keep the floor for a workload, with the fix."""
+    low, high = workload["interval"]
+    name = workload["workload"] or "without a name"
+    return (
+        f"workload {name} is below the floor: {100 * workload['quality']:.1f} % on {workload['queries']:,} sampled "
+        f"queries (95 %: {100 * low:.1f} to {100 * high:.1f} %). The certificate is for the batch as a whole. fix: run "
+        "this workload as a batch of its own, with its own floor"
     )
 
 

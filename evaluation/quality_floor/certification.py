@@ -1,6 +1,7 @@
 """From a graded pilot to a certified policy: the cheapest one whose loss is bounded, or the top tier for all."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -19,6 +20,13 @@ LARGEST_SHARE: Final = 0.4
 
 LEAST_PILOT: Final = 40
 """Fewer graded queries certify nothing: at 0.95 the bound alone is 0.07 without a single loss."""
+
+
+LEAST_SAMPLED: Final = 10
+"""Fewer sampled queries of a workload tell nothing of its quality, and a batch may have a thousand system prompts."""
+
+WORKLOAD_RISK: Final = 0.05
+"""Of the interval of a workload's quality."""
 
 
 class PolicyKind(StrEnum):
@@ -100,6 +108,21 @@ class PilotQuery:
     text: str
     answers: Sequence[GradedAnswer]
     """In ladder order, the top tier's last."""
+    workload: str = ""
+    """The name of its workload. "" without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadQuality:
+    """The certified policy's quality on the sampled queries of one workload. The certificate does not promise it."""
+
+    workload: str
+    """The name of the workload. "" for queries without one."""
+    queries: int
+    quality: float
+    """1 - the mean loss of the queries, each decided by regressions that did not see it."""
+    interval: tuple[float, float]
+    """95 %, exact binomial if losses are 0 or 1, for further queries of this workload that the policy decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,8 @@ class Certificate:
     method: str
     reason: str
     """Why nothing was certified; empty where something was."""
+    workloads: tuple[WorkloadQuality, ...]
+    """Those with `LEAST_SAMPLED` queries, the lowest quality first. Empty if nothing was certified or all have one."""
     more_samples: int | None
     """About how many more graded queries it would take to certify a saving; None where something was certified, or
     where no number would do."""
@@ -280,6 +305,7 @@ def certify(
         accept_shares=shares,
         method=METHOD,
         reason="",
+        workloads=(),
         more_samples=None,
     )
     risk = (1.0 - target.confidence) - (1.0 - grader.missed_known_at)
@@ -309,8 +335,26 @@ def certify(
         net_saving=float(1.0 - (pilot_usd / top_usd + rest * chosen.costs[place]) / batch_size),
         start_shares=starts,
         accept_shares=accepts,
+        workloads=quality_by_workload([query.workload for query in pilot], path.crossfit.loss(fitted.losses)[:, place]),
     )
     return certificate, policy_at(path, place, fitted.features, tiers=tiers, sources=fitted.sources)
+
+
+def quality_by_workload(workloads: Sequence[str], losses: Floats) -> tuple[WorkloadQuality, ...]:
+    """The quality by workload, the lowest first, where ``losses[i]`` is that of the query of ``workloads[i]``."""
+    names = np.array(workloads)
+    best = 1.0 if losses.min() < 0 else 0.0  # an answer may be better than the reference
+    found = []
+    if len(set(workloads)) > 1:
+        for name, count in Counter(workloads).items():
+            if count < LEAST_SAMPLED:
+                continue
+            own = losses[names == name][:, None]
+            highest = upper_bounds(own, risk=WORKLOAD_RISK / 2)
+            lowest = -upper_bounds(-own, risk=WORKLOAD_RISK / 2, worst=best)
+            interval = (1.0 - float(highest[0]), 1.0 - float(lowest[0]))
+            found.append(WorkloadQuality(name, count, 1.0 - float(own.mean()), interval))
+    return tuple(sorted(found, key=lambda one: one.quality))
 
 
 def confidence_sources(pilot: Sequence[PilotQuery]) -> list[tuple[str, ...]]:

@@ -1,5 +1,8 @@
 """Cost and quality of the batch beside baselines."""
 
+from collections.abc import Mapping
+from typing import Any, Final
+
 from db.reports.batch_quality import QualityFigures, outside_certificate
 from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import NO_BASELINE, BatchFigures
@@ -7,6 +10,9 @@ from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, plain, usd
 from report.headline import TOP_ALONE, standing_of
+
+BY_WORKLOAD: Final = "Quality on the pilot's sample by workload, which is not certified apart"
+_NAMES: Final = frozenset({"workload", "the floor"})
 
 
 def quality(report: BatchReport) -> Section:
@@ -87,7 +93,7 @@ def _certificate(report: BatchReport) -> list[Table]:
         ["floor, relative to the top tier", percent(quality.floor)],
         ["confidence", percent(quality.confidence)],
         ["outcome", standing_of(quality)],
-        ["policy", str(certificate.get("policy", "–")).replace("_", " ")],
+        ["policy", quality.policy or "–"],
         *([["quality", TOP_ALONE]] if quality.is_top_alone else found),
         ["sampled queries", f"{quality.pilot_queries:,}"],
         ["graded by", ", ".join(certificate.get("grader", {}).get("mix", {})) or "–"],
@@ -109,7 +115,23 @@ def _certificate(report: BatchReport) -> list[Table]:
         rows.append(["reason", str(reason)])
     if quality.breached_at is not None:
         rows.append(["broken since", f"{quality.breached_at:%Y-%m-%d %H:%M:%S} UTC"])
-    return [Table("Quality floor", ["figure", "value"], rows, frozenset({"figure", "value"}))]
+    tables = [Table("Quality floor", ["figure", "value"], rows, frozenset({"figure", "value"}))]
+    if quality.workloads:
+        columns = ["workload", "sampled queries", "quality of the policy", "its interval, 95 %", "the floor"]
+        tables.append(Table(BY_WORKLOAD, columns, [_workload(one, quality) for one in quality.workloads], _NAMES))
+    return tables
+
+
+def _workload(one: Mapping[str, Any], quality: QualityFigures) -> list[str]:
+    low, high = one["interval"]
+    standing = "below it" if high < quality.floor else "kept" if low >= quality.floor else "not known"
+    return [
+        one["workload"] or "without a name",
+        f"{one['queries']:,}",
+        percent(one["quality"]),
+        " to ".join(map(percent, (low, high))),
+        standing,
+    ]
 
 
 def _by_people(quality: QualityFigures) -> list[list[str]]:

@@ -142,7 +142,7 @@ def certify_sample(
         reason = "the judge contradicts itself too often when it sees the answers in the other order"
         return to_the_top(pilot, ladder, reason, graded.notes)
     queries = [
-        PilotQuery(str(query.query_id), query.text, _graded(query, grades))
+        PilotQuery(str(query.query_id), query.text, _graded(query, grades), query.workload)
         for query, grades in zip(sample, graded.grades, strict=True)
     ]
     with threadpool_limits(limits=1):  # BLAS would spin on every core, and the stages have answers to see to

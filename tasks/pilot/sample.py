@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from evaluation.quality_floor.text_features import excerpt
 from routing.pilot import GOLD_KEY, TierAnswer
-from routing.query import NO_EXPECTATION, Expectation, read_body
+from routing.query import NO_EXPECTATION, Expectation, read_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class SampledQuery:
     system: str = field(default="", repr=False)
     gold: str | None = field(default=None, repr=False)
     """The expected answer, if the line's metadata has one."""
+    workload: str = ""
+    """The name in the metadata, or that of the prompt's template. "" without either."""
 
     @property
     def chars(self) -> int:
@@ -59,7 +61,7 @@ def read_sample(rows: Iterable[Row[Any]], ladder: Sequence[str]) -> list[Sampled
 def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQuery:
     any_row = by_tier[ladder[-1]]
     options = orjson.loads(any_row.options) if any_row.options else {}
-    query = read_body(orjson.loads(any_row.body), expects=options.get("expects"))
+    query = read_line(orjson.loads(any_row.body), options)
     answers = []
     for tier in ladder:
         row = by_tier.get(tier)
@@ -75,6 +77,7 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
         costs_usd=tuple(float(by_tier[tier].cost_usd or 0) if tier in by_tier else 0.0 for tier in ladder),
         system=excerpt(query.system),
         gold=gold_of(options.get("metadata")),
+        workload=query.workload or query.template,
     )
 
 

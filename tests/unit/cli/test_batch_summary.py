@@ -303,6 +303,22 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     assert "nothing certified (too few queries)\n" in shown(replace(FIGURES, quality=small)), "no pilot was paid"
 
 
+def test_a_policy_names_its_tier_and_a_workload_below_the_floor_is_named() -> None:
+    workloads = [
+        {"workload": "arith", "queries": 50, "quality": 0.72, "interval": [0.575, 0.838]},
+        {"workload": "ticket", "queries": 60, "quality": 0.86, "interval": [0.75, 0.93]},
+    ]
+    stated = dict(CERTIFIED.certificate or {}, tiers=["small", "medium", "giant"], workloads=workloads)
+    fixed = replace(CERTIFIED, certificate=dict(stated, policy="fixed_tier", start_shares=[0.0, 1.0, 0.0]))
+    text = shown(replace(FIGURES, quality=fixed))
+    assert "certified (fixed tier: medium); measured" in text
+    assert "workload arith is below the floor: 72.0 % on 50 sampled queries (95 %: 57.5 to 83.8 %)" in text
+    assert "workload ticket" not in text
+    assert replace(fixed, certificate=dict(stated, policy="cascade", start_shares=[1.0, 0, 0])).policy == (
+        "cascade from small"
+    )
+
+
 def test_queries_that_a_budget_keeps_from_the_policy_leave_no_promise() -> None:
     departed = replace(CERTIFIED, departures=1)
     assert (CERTIFIED.standing, CERTIFIED.interval) == ("certified", (0.92, 1.0))

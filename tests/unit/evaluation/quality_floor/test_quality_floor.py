@@ -19,6 +19,7 @@ from evaluation.quality_floor.certification import (
     QualityTarget,
     certify,
     choose,
+    quality_by_workload,
 )
 from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, ladder_features, points
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id, policy_at
@@ -163,6 +164,22 @@ def test_a_certified_policy_saves_and_keeps_the_floor_on_other_questions() -> No
     assert json.loads(json.dumps(certificate.to_json()))["policy"] == "cascade"
 
 
+def test_a_certificate_measures_each_workload_apart() -> None:
+    losses = np.array([0.0] * 40 + [1.0] * 10 + [0.0] * 49 + [1.0])
+    low, high = quality_by_workload(["arith"] * 50 + ["ticket"] * 50, losses)
+    assert (low.workload, low.queries, low.quality) == ("arith", 50, pytest.approx(0.8))
+    assert low.interval == pytest.approx((0.663, 0.900), abs=0.01), "Clopper-Pearson"
+    assert high.interval == pytest.approx((0.894, 0.9995), abs=0.01)
+    assert quality_by_workload(["ticket"] * 100, losses) == ()
+    (better, _) = quality_by_workload(["a"] * 50 + ["b"] * 50, losses - 0.5)
+    assert better.interval[0] < better.quality < better.interval[1]
+    pilot = [replace(query, workload=query.text.split()[0]) for query in questions(200)]
+    certificate, _ = certify(pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
+    assert {one.workload for one in certificate.workloads} == {"prove", "name"}
+    mean = sum(one.queries * one.quality for one in certificate.workloads) / 200
+    assert certificate.rest_share * (1 - mean) == pytest.approx(certificate.loss_estimate)
+
+
 def test_grades_that_have_nothing_to_do_with_the_texts_certify_no_more_than_a_random_split() -> None:
     pilot = questions(200)
     grades = [query.answers for query in pilot]
@@ -224,9 +241,9 @@ def test_a_policy_decides_only_below_the_top() -> None:
     assert policy is not None
     assert policy.start([], []) == []
     assert policy.decide([], [], 0, [[]]) == []
-    with pytest.raises(ValueError, match="decides nothing"):
+    with pytest.raises(ValueError, match="makes no decision"):
         policy.decide(["a"], ["q"], 0, [])
-    with pytest.raises(ValueError, match="decides nothing"):
+    with pytest.raises(ValueError, match="makes no decision"):
         policy.decide(["a"], ["q"], 1, [[LadderAnswer("x")]])
 
 
