@@ -126,7 +126,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         counts.append(f"{progress.total - progress.finished:,} still open{held}")
     lines = [
         ("Queries", f"{progress.total:,}: {', '.join(counts)}"),
-        ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {figures.queries_per_s:,.1f} queries/s"),
+        ("Time", f"{duration(progress.wall_s)} ({progress.wall_s:.1f} s), {progress.queries_per_s:,.1f} queries/s"),
         ("Calls", _calls(figures)),
         *(("", sentence) for sentence in failures_by_cause(figures.failing)[:MOST_CAUSES]),
         ("Cost", _cost(figures)),

@@ -90,7 +90,7 @@ def cards(report: BatchReport) -> Sequence[Card]:
         _quality(report),
         Card("Unaccepted", f"{unaccepted:,}", "final answers that the judge did not accept"),
         Card("Escalated", f"{progress.escalated:,}", escalated),
-        Card("Time", seconds(progress.wall_s), f"{figures.queries_per_s:,.1f} queries/s"),
+        Card("Time", seconds(progress.wall_s), f"{figures.progress.queries_per_s:,.1f} queries/s"),
     )
 
 

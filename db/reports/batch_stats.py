@@ -419,11 +419,6 @@ class BatchFigures:
         done, total = self.progress.done, self.progress.total
         return "every query" if done == total else f"the {done:,} answered queries"
 
-    @property
-    def queries_per_s(self) -> float:
-        """As `Progress` defines it."""
-        return self.progress.queries_per_s
-
 
 async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
     """The batch of that public id."""

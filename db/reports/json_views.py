@@ -57,7 +57,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "router_cost_usd": figures.router_cost_usd,
         "router_share_of_saving": _rounded(figures.router_share_of_saving),
         "wall_s": round(progress.wall_s, 3),
-        "queries_per_s": round(figures.queries_per_s, 2),
+        "queries_per_s": round(figures.progress.queries_per_s, 2),
         "latency_ms": _percentiles(figures.latency_ms),
         "tiers": {tier.tier: _tier(tier) for tier in figures.tiers},
         "workloads": [
