@@ -74,10 +74,10 @@ def _show(batch: Batch, balance: BatchBudget, *, released: int | None) -> None:
             f"{'Held':<10} {queries(balance.held)}: the next call of each reserves ${balance.held_least_usd or 0:.6f} "
             f"or more, together ${balance.held_needs_usd:.6f}; a query may need further calls"
         )
-        if balance.held_likely_usd is not None:
+        if balance.held_cost is not None:
             out.print(
-                f"{'':<10} All their calls will probably cost ${balance.held_likely_usd:.6f}, judging by ended "
-                "queries from the same tier on."
+                f"{'':<10} All their calls will probably cost ${balance.held_cost.likely_usd:.6f}, or "
+                f"${balance.held_cost.most_usd:.6f} if all climb to the top tier, judging by its other queries."
             )
         if balance.own is not None:
             _show_caps(batch, balance, balance.own)
@@ -94,12 +94,15 @@ def _show_caps(batch: Batch, balance: BatchBudget, own: BudgetBalance) -> None:
     if (first := (used + (balance.held_least_usd or 0)).quantize(cents, rounding=ROUND_UP)) > own.cap_usd:
         raised = f"`pointsman budget {batch.public_id} --raise-to {first}`"
         out.print(f"{'':<10} {raised} releases the first query.")
-    if balance.held_likely_usd is not None:
+    if balance.held_cost is not None:
         # Until the last call is sent, the budget needs room for its reservation.
-        enough = used + balance.held_likely_usd + (balance.held_most_usd or 0)
-        cap_usd = max(first, enough.quantize(cents, rounding=ROUND_UP))
-        by = "The budget" if cap_usd <= own.cap_usd else f"--raise-to {cap_usd}"
-        out.print(f"{'':<10} {by} is probably enough for all of them, because calls usually cost less than reserved.")
+        likely_usd, most_usd = (
+            max(first, (used + Decimal(usd) + (balance.held_most_usd or 0)).quantize(cents, rounding=ROUND_UP))
+            for usd in balance.held_cost
+        )
+        by = "The budget" if likely_usd <= own.cap_usd else f"--raise-to {likely_usd}"
+        most = f", and ${most_usd} if all climb" if most_usd > max(likely_usd, own.cap_usd) else ""
+        out.print(f"{'':<10} {by} is probably enough to finish the batch{most}: calls usually cost less than reserved.")
     out.print(f"{'':<10} A lower `max_tokens` in the lines reduces the reservations.")
 
 

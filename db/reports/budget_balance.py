@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
+from routing.answer_lengths import LEAST_ANSWERS
+from routing.budget.held_cost import HeldCost, TierCost, held_cost
+from routing.price_list import PriceList
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,8 @@ class BatchBudget:
     held_needs_usd: Decimal
     """What their next calls reserve together: with so much left, all go on at once. Those cost less; later ones are not
     in it."""
-    held_likely_usd: Decimal | None
-    """What all their further calls cost together, as ended queries of the batch did; None where nothing says so."""
+    held_cost: HeldCost | None
+    """What all their further calls cost together, as other queries of the batch did; None where nothing says so."""
 
     def as_json(self) -> dict[str, Any]:
         """As an object; amounts in dollars."""
@@ -58,17 +61,19 @@ class BatchBudget:
             "held": self.held,
             "held_least_usd": None if self.held_least_usd is None else float(self.held_least_usd),
             "held_needs_usd": float(self.held_needs_usd),
-            "held_likely_usd": None if self.held_likely_usd is None else float(self.held_likely_usd),
+            "held_likely_usd": None if self.held_cost is None else self.held_cost.likely_usd,
+            "held_climbing_usd": None if self.held_cost is None else self.held_cost.most_usd,
         }
 
 
 async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
     """What the batch may spend, and what is held of it."""
     (row,) = await run_report(engine, "batch_budget", batch_id=batch_id)
-    likely_usd: Decimal | None = None
+    cost: HeldCost | None = None
     if row.held:
-        (cost,) = await run_report(engine, "batch_held_cost", batch_id=batch_id)
-        likely_usd = cost.usd
+        ladder = PriceList.from_json(row.price_list).ladder
+        rows = await run_report(engine, "batch_held_cost", batch_id=batch_id, ladder=list(ladder), least=LEAST_ANSWERS)
+        cost = held_cost(row.by_stage, {one.tier: TierCost(one.left, one.climbed, one.usd) for one in rows}, ladder)
     return BatchBudget(
         policy=row.policy,
         tenant=row.tenant,
@@ -80,5 +85,5 @@ async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
         held_least_usd=row.held_least_usd,
         held_most_usd=row.held_most_usd,
         held_needs_usd=row.held_needs_usd,
-        held_likely_usd=likely_usd,
+        held_cost=cost,
     )

@@ -100,12 +100,13 @@ def test_at_half_of_the_need_nothing_is_spent_beyond_the_cap(
                     assert (means.held, means.own.reserved_usd) == (ended["held"], 0)
                     assert means.held_least_usd is not None
                     assert means.own.left_usd < means.held_least_usd <= means.held_needs_usd
-                    assert means.held_likely_usd is not None
+                    assert means.held_cost is not None
                     await bench.ledger.set_budget(batch.id, cap_usd=cap_usd * 4)
                     await work_off(context)
                     assert await states(bench, batch) == {"done": QUERIES}
                     further_usd = (await account(batch, context)).cost_usd - figures.cost_usd
-                    assert float(means.held_likely_usd) == pytest.approx(further_usd, rel=0.5)
+                    assert means.held_cost.likely_usd == pytest.approx(further_usd, rel=0.5)
+                    assert means.held_cost.most_usd > 0.9 * further_usd
                 case BudgetPolicy.FAIL:
                     assert ended["failed"] > QUERIES / 10
                     assert ended["done"] + ended["failed"] == QUERIES
@@ -151,7 +152,10 @@ def test_held_queries_likely_cost_what_ended_ones_did_from_their_tier_on(on_benc
             )
         means = await batch_budget(bench.engine, (await bench.row(done)).batch_id)
         assert means.held == 3
-        assert float(means.held_likely_usd or 0) == pytest.approx(3 * (0.01 + 0.02 + 0.05))
+        assert means.held_cost is None, "no query was asked at large"
+        await bench.rows_as_owner("UPDATE calls SET tier = 'large' WHERE tier = 'medium'")
+        means = await batch_budget(bench.engine, (await bench.row(done)).batch_id)
+        assert means.held_cost == pytest.approx((3 * (0.01 + 0.02 + 0.05),) * 2)
 
     on_bench(story)
 

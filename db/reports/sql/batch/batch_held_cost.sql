@@ -1,24 +1,20 @@
--- What the held queries of a batch still cost if each costs what the batch's ended queries did from their first answer at
--- the same tier on, a pilot's left out; null where some wait at a tier that no ended query asked.
-WITH held AS (
-    SELECT stage AS tier, count(*) AS queries
-    FROM queries
-    WHERE batch_id = :batch_id AND state = 'held' AND held_for IS NULL
-    GROUP BY stage
-),
-costs AS (  -- in one pass over the calls: joined with themselves, a young table's would be searched once per query
-    SELECT c.query_id, c.tier, c.purpose,
-           sum(c.cost_usd) OVER (PARTITION BY c.query_id ORDER BY c.created_at DESC, c.id DESC) AS from_here_usd
+-- What queries of a batch cost at each tier of the `ladder`, and how many `climbed` of those that `left` it for an end or
+-- another tier, without a pilot's. Where fewer than `least` others were asked there, a pilot's queries count for the cost.
+WITH asked AS (
+    SELECT c.query_id, c.tier, q.pilot, q.state, array_position(CAST(:ladder AS text[]), c.tier) AS rung,
+           array_position(CAST(:ladder AS text[]), q.stage) AS stage_rung, sum(c.cost_usd) AS usd
     FROM calls AS c
     JOIN queries AS q ON q.id = c.query_id
-    WHERE c.batch_id = :batch_id AND q.state = 'done' AND NOT q.pilot
+    WHERE c.batch_id = :batch_id AND c.tier = ANY(CAST(:ladder AS text[])) AND c.purpose NOT IN ('route', 'audit')
+      AND c.cost_usd IS NOT NULL
+    GROUP BY c.query_id, c.tier, q.pilot, q.state, q.stage
 ),
-firsts AS (
-    SELECT tier, max(from_here_usd) AS usd FROM costs WHERE purpose = 'answer' GROUP BY query_id, tier
-),
-means AS (
-    SELECT tier, avg(usd) AS usd FROM firsts GROUP BY tier
+placed AS (
+    SELECT *, greatest(stage_rung, max(rung) OVER (PARTITION BY query_id)) > rung AS has_climbed FROM asked
 )
-SELECT CASE WHEN bool_and(m.usd IS NOT NULL) THEN sum(h.queries * m.usd) END AS usd
-FROM held AS h
-LEFT JOIN means AS m ON m.tier = h.tier
+SELECT tier, count(*) FILTER (WHERE NOT pilot AND (has_climbed OR state = 'done')) AS left,
+       count(*) FILTER (WHERE NOT pilot AND has_climbed) AS climbed,
+       CASE WHEN count(*) FILTER (WHERE NOT pilot) >= :least THEN avg(usd) FILTER (WHERE NOT pilot) ELSE avg(usd) END
+           ::double precision AS usd
+FROM placed
+GROUP BY tier
