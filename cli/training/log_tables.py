@@ -94,7 +94,7 @@ def _row(own: Mapping[str, Any], n: int) -> tuple[str, ...]:
         f"{own['stood']:,}",
         f"{own['escalated']:,} ({_pct(own['escalation_rate'])})",
         _range(own["escalation_interval"]),
-        f"{own['unaccepted']:,}",
+        f"{own['doubtful']:,}",
         f"${own['cost_usd']:.4f}",
     )
 

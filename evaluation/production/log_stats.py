@@ -80,7 +80,7 @@ class QueryCounts:
             "escalated": self.escalated,
             "escalation_rate": round(rate, DIGITS),
             "escalation_interval": [round(bound, DIGITS) for bound in wilson(rate, self.queries)],
-            "unaccepted": self.unaccepted,
+            "doubtful": self.unaccepted,
             "open": self.open,
             "cost_usd": round(self.cost_usd, 9),
         }
