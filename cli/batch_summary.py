@@ -25,6 +25,11 @@ MOST_WORKLOADS = 12
 """Only this many are shown, the most expensive first. ``--json`` and the report have all."""
 
 
+LARGE_SHARE = 0.2
+"""Of the cost: a pilot that was less is not worth a line."""
+
+PAID_AGAIN = "each batch pays for its own. fix: submit more queries at once, since a pilot grows less than its batch"
+
 _TINY_USD = 0.0000005
 """Smaller amounts are shown as $0.000000."""
 
@@ -142,6 +147,8 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         lines.append(("Not paid", not_paid(figures)))
     lines.append(("Quality", _quality(figures)))
     lines += [("", below_floor(one)) for one in _low_workloads(figures)]
+    if (share := figures.pilot_share) is not None and share >= LARGE_SHARE:
+        lines.append(("", f"the pilot with its grading was {100 * share:.0f} % of the cost; {PAID_AGAIN}"))
     if (comparison := forecast_vs_actual(figures)) is not None:
         lines.append(("Forecast", _forecast(comparison)))
     return lines

@@ -404,6 +404,13 @@ class BatchFigures:
         return self.router_cost_usd / self.saving_usd if self.saving_usd > 0 else None
 
     @property
+    def pilot_share(self) -> float | None:
+        """The pilot's share of the cost with its grading; None without a pilot, and of a batch that has no rest."""
+        if self.quality is None or not self.cost_usd or self.progress.done <= self.quality.pilot_queries:
+            return None
+        return (self.quality.pilot_usd + self.quality.grade_usd) / self.cost_usd
+
+    @property
     def unassigned_usd(self) -> float:
         """The cost of calls that belong to no query: grading, audits, and routing of several queries at once."""
         return round(self.cost_usd - sum(workload.cost_usd for workload in self.workloads), 9)

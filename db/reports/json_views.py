@@ -54,6 +54,7 @@ def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
         "saving_share": _rounded(figures.saving_share),
         "saving_range": figures.saving_range,
         "second_baseline": _second(figures.second_baseline),
+        "pilot_share": _rounded(figures.pilot_share),
         "router_cost_usd": figures.router_cost_usd,
         "router_share_of_saving": _rounded(figures.router_share_of_saving),
         "wall_s": round(progress.wall_s, 3),

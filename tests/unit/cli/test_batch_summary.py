@@ -257,6 +257,16 @@ def test_an_actual_cost_is_lower_or_higher_than_its_forecast(actual: float, text
     assert _deviation(actual, 1.0) == text
 
 
+def test_a_pilot_that_was_much_of_the_cost_says_so_and_what_to_do() -> None:
+    much = replace(FIGURES, quality=replace(CERTIFIED, pilot_usd=0.1, grade_usd=0.05))
+    assert (much.pilot_share, batch_as_json(much)["pilot_share"]) == (pytest.approx(0.75), 0.75)
+    assert "the pilot with its grading was 75 % of the cost; each batch pays for its own. fix: submit more" in shown(
+        much
+    )
+    assert "of the cost;" not in shown(replace(much, quality=replace(CERTIFIED, pilot_usd=0.03)))
+    assert "of the cost;" not in shown(replace(much, quality=replace(much.quality, pilot_queries=990))), "a trial"
+
+
 CERTIFIED = QualityFigures(
     floor=0.9,
     confidence=0.95,
