@@ -959,7 +959,9 @@ BEGIN
                                           child, parent, month, month + pg_catalog.make_interval(months => 1));
                 IF parent = 'decisions' THEN  -- no plan depends on them, and to sample them is most of an ANALYZE
                     EXECUTE pg_catalog.format('ALTER TABLE public.%I ALTER codes SET STATISTICS 0,'
-                                              ' ALTER reasons SET STATISTICS 0, ALTER detail SET STATISTICS 0', child);
+                                              ' ALTER reasons SET STATISTICS 0, ALTER detail SET STATISTICS 0,'
+                                              ' ALTER move SET STATISTICS 0, ALTER from_stage SET STATISTICS 0,'
+                                              ' ALTER to_state SET STATISTICS 0', child);
                 END IF;
                 added := added + 1;
             EXCEPTION WHEN check_violation THEN
