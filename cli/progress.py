@@ -18,6 +18,9 @@ from cli.console import plain, queries
 from db.reports.batch_stats import Progress
 from db.statement_errors import is_transient
 
+LEAST_USD: Final = 0.00005
+"""Shown as $0.0001."""
+
 _POLL_S: Final = 0.25
 _LINE_S: Final = 5.0
 _ENDING_S: Final = 5.0
@@ -88,7 +91,11 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
     for name, count in (("failed", progress.failed), ("cancelled", progress.cancelled), ("held", progress.held)):
         if count:
             parts.append(f"{name} {count:,}")
-    parts.append(f"${progress.cost_usd:.4f}{' (simulated)' if progress.simulated else ''}")
+    cost = f"${progress.cost_usd:.4f}"
+    # While calls run, their reservations are many times what they will cost. At the end, the report counts them.
+    if not progress.moves and progress.reserved_usd >= LEAST_USD:
+        cost += f" and up to ${progress.reserved_usd:.4f} of calls without an outcome"
+    parts.append(f"{cost}{' (simulated)' if progress.simulated else ''}")
     blockers = plain("; ".join(progress.blockers))
     if not progress.moves:
         return " · ".join([*parts, *([f"ETA unknown ({blockers})"] if blockers else [])])

@@ -68,10 +68,16 @@ def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
 
 @pytest.mark.parametrize("rate", [None, ProgressRate(per_s=100.0)], ids=["since the submission", "of the last seconds"])
 def test_there_is_no_rate_once_nothing_runs_or_waits(rate: ProgressRate | None) -> None:
-    assert progress_line(ENDED, rate).endswith("$0.0123 (simulated)")
-    held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0)
+    settled = replace(ENDED, reserved_usd=0.0)
+    assert progress_line(settled, rate).endswith("$0.0123 (simulated)")
+    held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0, reserved_usd=0.0)
     line = "$0.0123 (simulated) · ETA unknown (the budget has no room for 598 held)"
     assert progress_line(held, rate).endswith(line)
+
+
+def test_at_the_end_the_cost_names_what_calls_without_an_outcome_may_add() -> None:
+    assert progress_line(ENDED).endswith("$0.0123 and up to $1.5000 of calls without an outcome (simulated)")
+    assert "outcome" not in progress_line(PROGRESS), "reservations of calls in flight are many times their cost"
 
 
 def test_what_is_held_is_not_waited_for() -> None:
