@@ -82,7 +82,7 @@ class ApiBatchRequest:
     retried: bool = False
     """Whether the client says that it asks again."""
     traceparent: str | None = None
-    """W3C trace context of the client, valid."""
+    """The client's valid W3C trace context."""
 
 
 @dataclass(frozen=True, slots=True)

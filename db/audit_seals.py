@@ -36,7 +36,7 @@ _UNDECIDED: Final = text(
 
 @dataclass(frozen=True, slots=True)
 class SealFinding:
-    """What is not as it was sealed. ``decision_id`` is None where it is not a decision."""
+    """A deviation from the sealed state. ``decision_id`` is None if it is not about a decision."""
 
     what: str
     decision_id: int | None = None

@@ -389,7 +389,7 @@ async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
 
 
 class _Ids:
-    """Query ids from reserved blocks; asked on a connection of their own, for COPY occupies the other."""
+    """Return query ids from reserved blocks, over a separate connection, because COPY occupies the other one."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -421,7 +421,7 @@ class _Ids:
 
 
 async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine, order: BatchSpec) -> Row[Any] | None:
-    """The batch that the same key made; the lock makes a second submitter wait for the first."""
+    """Return the batch of the same key. The lock makes a second submitter wait for the first."""
     if order.idempotency_key is None or failpoints.is_set("without_submit_once"):
         return None
     key = {"tenant": order.tenant, "key": order.idempotency_key}

@@ -11,7 +11,8 @@ armed: Final[dict[str, str]] = {}
 """The failpoints that are on, with their values."""
 
 replacements: Final[dict[str, list[tuple[str, str]]]] = {}
-"""By the name of a statement: texts to replace in it, and with what. A test leaves a guard out in this way."""
+"""By the name of a statement: the texts to replace in it, and their replacements. A test removes a guard in this
+way."""
 
 
 def is_set(name: str) -> bool:

@@ -39,7 +39,7 @@ MOST_TRIES: Final = 3
 
 
 class TakenBatch(NamedTuple):
-    """A provider batch whose next step is due, and the fencing token of who may do it."""
+    """A provider batch with a due step, and the fencing token of the worker that may do it."""
 
     id: int
     epoch: int

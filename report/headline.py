@@ -128,7 +128,7 @@ def _of_cost(figures: BatchFigures) -> str:
 
 def _not_paid(figures: BatchFigures) -> Iterator[Card]:
     if figures.not_paid_queries:
-        note = f"{figures.not_paid_queries:,} queries have the answer of another; no baseline counts them"
+        note = f"{figures.not_paid_queries:,} queries share the answer of another query; no baseline counts them"
         yield Card("Not paid for", usd(figures.not_paid_usd), note)
 
 

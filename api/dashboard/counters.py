@@ -44,7 +44,7 @@ class DashboardCounters:
     answered: Counter[str] = field(default_factory=Counter)
     """Answers, by tier."""
     baseline_usd: float = 0.0
-    """The cost of these answers at the top tier, with what queries that ended without one cost there."""
+    """The cost of these answers at the top tier, plus the cost there of queries that ended without an answer."""
     calls: Counter[CallKey] = field(default_factory=Counter)
     cost_usd: Counter[CallKey] = field(default_factory=Counter)
     cost_differs: Counter[CallKey] = field(default_factory=Counter)

@@ -266,7 +266,8 @@ def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float]
 
 
 def share_bounds(hits: float, n: int, *, risk: float = RISK) -> tuple[float, float]:
-    """Clopper–Pearson's interval of a share, half of ``risk`` on each side; wide for grades between 0 and 1."""
+    """Return the Clopper–Pearson interval of a share, with half of ``risk`` on each side. It is wide for grades between
+    0 and 1."""
     from scipy.stats import beta  # half a second that most commands do without
 
     low = float(beta.ppf(risk / 2, hits, n - hits + 1)) if hits > 0 else 0.0

@@ -93,7 +93,8 @@ class Progress:
     sampled_ended: int = 0
     """Of these, the ended ones."""
     put_off: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By stage: how many ``queries`` wait for a later time, the first ``until`` (ISO 8601), and for what ``reason``."""
+    """By stage: the number of ``queries`` that wait for a later time, the earliest time ``until`` (ISO 8601), and the
+    ``reason``."""
     unserved: Sequence[str] = ()
     """Stages whose queries no living worker takes."""
     batched: int = 0

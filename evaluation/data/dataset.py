@@ -69,12 +69,12 @@ class Dataset:
 
     @property
     def cheapest(self) -> str:
-        """The small model of the pair that is weighed."""
+        """Return the smaller model of the compared pair."""
         return self.tiers[0]
 
     @property
     def most_expensive(self) -> str:
-        """The large model of the pair that is weighed."""
+        """Return the larger model of the compared pair."""
         return self.tiers[-1]
 
     def ok(self, tier: str) -> Floats:

@@ -26,7 +26,7 @@ class Interval:
     high: float
 
     def as_list(self) -> list[float]:
-        """For JSON."""
+        """Return the bounds for JSON."""
         return [round(self.low, 4), round(self.high, 4)]
 
 
@@ -50,13 +50,13 @@ class BootstrapDraws:
     """Quality at each of 101 shares, shape (draws, 101)."""
 
     def band(self) -> CurveBand:
-        """The curve's interval."""
+        """Return the curve's interval."""
         low, high = np.nanpercentile(self.heights, [2.5, 97.5], axis=0)
         return CurveBand(np.linspace(0, 1, 101), low, high)
 
 
 def interval(draws: Floats) -> Interval | None:
-    """The middle 95 % of ``draws``, or None where too few are numbers."""
+    """Return the middle 95 % of ``draws``, or None if too few are numbers."""
     estimates = draws[~np.isnan(draws)]
     if len(estimates) < max(20, len(draws) // 2):
         return None
@@ -67,7 +67,7 @@ def interval(draws: Floats) -> Interval | None:
 def redraw(
     priority: Floats, small: Floats, large: Floats, *, first_call: float, seed: int, draws: int = DRAWS
 ) -> BootstrapDraws:
-    """The figures of ranking by ``priority`` in each draw; the same ``seed`` and n draw the same queries."""
+    """Return the figures of ranking by ``priority`` in each draw. The same ``seed`` and n draw the same queries."""
     n = len(priority)
     order = np.lexsort((np.random.default_rng(seed).random(n), -priority))
     gain, base = (large - small)[order], small[order]
@@ -84,12 +84,12 @@ def redraw(
 
 
 def redraw_mean(figure: Callable[[Floats], Floats], n: int, *, seed: int, draws: int = DRAWS) -> Floats:
-    """``figure`` of each draw; it is given counts of shape (some draws, n) and returns one number for each row."""
+    """Return ``figure`` of each draw. It gets counts of shape (some draws, n) and returns one number for each row."""
     return np.concatenate([figure(counts) for counts in _counts(n, seed=seed, draws=draws)])
 
 
 def mean_of(values: Floats) -> Callable[[Floats], Floats]:
-    """For `redraw_mean`: the mean of ``values``, shape (n,), in each draw."""
+    """Return, for `redraw_mean`, the mean of ``values``, shape (n,), in each draw."""
 
     def mean(counts: Floats) -> Floats:
         estimates: Floats = counts @ values / len(values)
@@ -122,7 +122,7 @@ def low_bound(above: Floats, below: Floats, *, seed: int, draws: int = DRAWS) ->
 
 
 def _counts(n: int, *, seed: int, draws: int) -> Iterator[Floats]:
-    """How often each query is drawn, some draws at a time."""
+    """Yield how often each query is drawn, for some draws at a time."""
     random = np.random.default_rng(seed)
     for begin in range(0, draws, _AT_ONCE):
         rows = min(_AT_ONCE, draws - begin)
@@ -142,7 +142,7 @@ Z_95 = 1.96
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of ``share`` seen in ``count`` (Wilson 1927), which stays sensible at 0, at 1 and for few."""
+    """Return the 95 % interval of ``share`` in ``count`` (Wilson 1927), which is valid at 0, at 1 and for few."""
     if count == 0:
         return 0.0, 1.0
     middle = (share * count + Z_95 * Z_95 / 2) / (count + Z_95 * Z_95)

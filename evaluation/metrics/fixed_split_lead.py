@@ -1,7 +1,7 @@
-"""Whether a policy beats a blind one of the same cost: the best fixed split of the tiers.
+"""Whether a policy beats the best fixed split of the tiers at the same cost.
 
-A fixed split sends a share of the queries to each tier without looking at them; "all to the top" is one. What it
-reaches at a cost is on the upper hull of the tiers' points (cost, quality).
+A fixed split sends a share of the queries to each tier without looking at them; "all to the top" is one. Its best
+quality at a given cost is on the upper hull of the tiers' points (cost, quality).
 """
 
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class FixedSplitLead:
-    """A policy's quality over that of the best fixed split of its cost."""
+    """A policy's quality, compared with that of the best fixed split at the same cost."""
 
     quality: float
     """The policy's mean grade, 0 to 1."""
     cost: float
     """The policy's mean cost, in calls to the top tier."""
     split: float
-    """The best fixed split's mean grade at that cost."""
+    """The mean grade of the best fixed split at that cost."""
     lead: float
     interval: Interval
-    """Of ``lead``: the middle 95 % of paired bootstrap draws of the queries."""
+    """The 95 % interval of ``lead``, by paired bootstrap draws of the queries."""
 
     @property
     def is_beyond_doubt(self) -> bool:
-        """The policy is better than every fixed split of its cost."""
+        """Whether the policy is better than every fixed split of its cost."""
         return self.interval.low > 0.0
 
 
@@ -59,7 +59,8 @@ def lead_over_fixed_split(
 
 
 def _best_split(cost: Floats, grades: Floats, prices: Floats) -> Floats:
-    """The most that a fixed split reaches at each of ``cost``; ``grades`` has the tiers' means in each row."""
+    """Return the highest mean grade that a fixed split reaches at each of ``cost``. Each row of ``grades`` has the
+    tiers' means."""
     best = grades[:, 0].copy()
     for expensive in range(1, len(prices)):
         best = np.where(cost >= prices[expensive], np.maximum(best, grades[:, expensive]), best)

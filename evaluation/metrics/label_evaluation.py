@@ -22,7 +22,7 @@ CUTS: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class LabelCounts:
-    """How one way of choosing tiers did."""
+    """The result of one way of choosing tiers."""
 
     name: str
     n: int
@@ -40,7 +40,7 @@ class LabelCounts:
         return self.correct / self.n
 
     def rate(self, count: int) -> float:
-        """``count`` as a share of all."""
+        """Return ``count`` as a share of all."""
         return count / self.n
 
 
@@ -50,7 +50,7 @@ class LabelReport:
 
     router: LabelCounts
     others: tuple[LabelCounts, ...]
-    """The same policy with one stage alone."""
+    """The same policy with only one stage."""
     controls: tuple[LabelCounts, ...]
     confusion: Mapping[str, Mapping[str, int]]
     """Expected tier → chosen tier → queries."""
@@ -142,7 +142,7 @@ class _Scale:
         return {str(name): self.tally(str(name), chosen, named == name) for name in np.unique(named)}
 
     def _by_length(self, ladder: Sequence[int]) -> Ints:
-        """The longer the more expensive, with the cuts of the least loss on these very data."""
+        """Route longer queries to more expensive tiers, with the cuts that have the least loss on the same data."""
         marks = np.quantile(self.lengths, np.linspace(0, 1, CUTS + 1))
         marks[-1] += 1
 

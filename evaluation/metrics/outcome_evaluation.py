@@ -1,4 +1,4 @@
-"""A router compared with real outcomes: its curve, its calibration, and what simple controls reach."""
+"""A router compared with real outcomes: its curve, its calibration, and the results of simple controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from evaluation.metrics.cost_quality_curve import LEAST_GAP, Curve, arena_score,
 from evaluation.models.calibration import Bin, brier, ece, ece_by_chance, reliability
 
 QUALITY_WEIGHT: Final = 3.0
-"""A lost answer against the price of the large model, as in `routing.fleet.RouterPolicy`."""
+"""The weight of a wrong answer relative to the price of the large model, as in `routing.fleet.RouterPolicy`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """What ranking queries in one way reaches. None where the large model is no better than the small."""
+    """The result of ranking queries in one way. None if the large model is no better than the small."""
 
     name: str
     apgr: float | None
@@ -33,38 +33,38 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A policy that asks the same of every query."""
+    """A policy that sends every query to the same tier."""
 
     name: str
     quality: float
     cost: float
-    """In calls to the large model."""
+    """The cost in calls to the large model."""
     usd_per_1k: float
     arena: float
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """How far one probability can be believed."""
+    """How reliable one probability is."""
 
     of: str
     ece: float
     by_chance: float
-    """The error that a perfect predictor would show on so many examples."""
+    """The error that a perfect predictor would have on this many examples."""
     brier: float
     bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where the policy stands that weighs prices and failures by the fleet's weights."""
+    """The policy that weighs prices and failures by the fleet's weights."""
 
     rule: str
     to_large: float
-    """Share of queries that reach the large model."""
+    """The share of queries that reach the large model."""
     quality: float
     cost: float
-    """In calls to the large model, every call counted."""
+    """The cost in calls to the large model, with every call counted."""
     recovered: float | None
     arena: float
 

@@ -1,4 +1,4 @@
-"""What a router would decide, as arrays, without asking anybody."""
+"""The decisions of a router as arrays, without any call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,27 +12,27 @@ from routing.policy.decision import Predictor, decide
 from routing.query import Query
 
 AT_ONCE: Final = 500
-"""Queries of one call to the router: as at work, and all words at once would not fit into memory."""
+"""Queries per call to the router, as in production. All of them at once would not fit into memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a router would do: ``policy`` has a 1 at its tier in each row; ``p_ok`` is what it believes."""
+    """The decisions of a router: ``policy`` has a 1 at the chosen tier in each row, and ``p_ok`` its estimates."""
 
     policy: Floats = field(repr=False)
     p_ok: Floats = field(repr=False)
 
     @property
     def shares(self) -> Floats:
-        """The tier mix, shape (K,)."""
+        """Return the tier mix, shape (K,)."""
         shares: Floats = self.policy.mean(axis=0)
         return shares
 
 
 def choices(queries: Sequence[Query], *, fleet: Fleet, predictor: Predictor | None) -> Choices:
-    """What production would decide by gate and classifier, without exploration and without asking an LLM router.
+    """Return production's decisions by gate and classifier, without exploration and without an LLM router.
 
-    A tier beside the ladder counts as the top.
+    A tier off the ladder counts as the top.
     """
     stages = tuple(stage for stage in fleet.router.stages if stage != "llm")
     still = replace(fleet, router=replace(fleet.router, exploration=0.0, stages=stages))

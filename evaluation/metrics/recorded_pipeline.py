@@ -19,10 +19,10 @@ from routing.query import Query
 
 @dataclass(frozen=True, slots=True)
 class PipelineOutcome:
-    """What came of one query."""
+    """The result of one query."""
 
     tier: str
-    """Whose answer stood."""
+    """The tier of the accepted answer."""
     ok: float
     calls: tuple[str, ...]
     """The tiers that were asked, in order."""
@@ -30,11 +30,11 @@ class PipelineOutcome:
 
 @dataclass(frozen=True, slots=True)
 class ReplayFigures:
-    """What came of all of them. Costs are in US dollars at mean prices per call."""
+    """The results of all queries. Costs are in US dollars at mean prices per call."""
 
     n: int
     right: float
-    """Sum of the grades of the answers that stood."""
+    """The sum of the grades of the accepted answers."""
     cost_usd: float
     right_small: float
     cost_small_usd: float
@@ -44,16 +44,16 @@ class ReplayFigures:
     routed: dict[str, int]
     """Queries by the tier that routing chose."""
     answered: dict[str, int]
-    """Queries by the tier whose answer stood."""
+    """Queries by the tier of the accepted answer."""
 
     @property
     def quality_share(self) -> float:
-        """Right answers over those of always asking the large tier."""
+        """Return the right answers, relative to always asking the large tier."""
         return self.right / self.right_large if self.right_large else 0.0
 
     @property
     def cost_share(self) -> float:
-        """Cost over that of always asking the large tier."""
+        """Return the cost, relative to always asking the large tier."""
         return self.cost_usd / self.cost_large_usd if self.cost_large_usd else 0.0
 
 
@@ -90,7 +90,7 @@ def replay(
 
 
 def _scores(data: Dataset, scorer: Scorer | None) -> list[dict[str, float]]:
-    """P(right) of each recorded answer by tier, scored all at once."""
+    """Return P(right) of each recorded answer by tier."""
     predicted: list[dict[str, float]] = [{} for _ in data.examples]
     if scorer is None:
         return predicted

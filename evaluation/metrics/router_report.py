@@ -1,4 +1,4 @@
-"""What an evaluation finds: for programs as a dictionary, for people in sentences beside it."""
+"""The results of an evaluation: a dictionary for programs, with sentences for people."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -23,7 +23,7 @@ _NAMES: Final = {
 }
 TRUSTED_ECE: Final = 0.05
 CHANCE_FACTOR: Final = 1.5
-"""An error counts against a probability only where it is so much larger than what chance alone would show."""
+"""An error counts against a probability only if it is this many times larger than chance alone would show."""
 
 
 def outcome_report(

@@ -1,4 +1,4 @@
-"""A trained artifact in the roles that ``routing/`` knows: `Predictor` of queries and `Scorer` of answers."""
+"""A trained artifact as a `Predictor` of queries or a `Scorer` of answers of ``routing/``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -37,7 +37,7 @@ class PromotionTest(Protocol):
         ...
 
     def held(self, policy: Floats) -> Floats:
-        """``policy`` as far as it may choose: a pinned query goes where it goes."""
+        """Return ``policy``, except for pinned queries, which keep their tier."""
         ...
 
     def saved(self, better: Floats, worse: Floats) -> Floats:
@@ -111,7 +111,7 @@ class Comparison:
     rival: str
     saved: float
     low: float
-    """What it is at least, with 95 % confidence."""
+    """Its lower bound, with 95 % confidence."""
     evidence: float
     """Queries' worth where the two differ."""
 

@@ -117,7 +117,7 @@ class Verdicts:
     """The answer said the same as the one that was taken in the end."""
     labels: int = 0
     grade: float = 0.0
-    """Sum of the labels, each 0 wrong to 1 right."""
+    """The sum of the labels, each from 0 (wrong) to 1 (right)."""
     labelled_confidence: float = 0.0
 
 

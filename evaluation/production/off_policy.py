@@ -75,7 +75,7 @@ class Log:
         return self.held(np.tile(shares, (len(self), 1)))
 
     def held(self, policy: Floats) -> Floats:
-        """``policy``, except that what was not explored (pins, queries that fit one tier only) stays where it was."""
+        """Return ``policy``, except that unexplored queries (pins, queries that fit only one tier) keep their tier."""
         return np.where(self.explored[:, None], policy, np.eye(len(self.tiers))[self.chosen])
 
 

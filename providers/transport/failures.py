@@ -103,8 +103,8 @@ _REQWEST: Final = tuple(
         (r"parsed|too large|over limit|frame|chunk", Cause.INVALID_RESPONSE),
     )
 )
-"""reqwest's errors are typed in Rust and text in Python: hyper says at which step, the rest says why. The tests of
-`tests/unit/providers/test_http2_transport.py` hold the texts of the locked version to these codes."""
+"""reqwest's errors are typed in Rust and text in Python: hyper's part names the step, and the rest the reason. The
+tests of `tests/unit/providers/test_http2_transport.py` hold the texts of the locked version to these codes."""
 
 
 def was_never_sent(error: BaseException) -> bool:
