@@ -33,7 +33,7 @@ def book(rows: list[LabelledDecision]) -> LabelledLog:
 
 
 def test_of_a_log_that_explored_nothing_nothing_is_reported() -> None:
-    with pytest.raises(NoSupport, match=r"none of the 200 labelled queries was explored.* fix: set router\.exploration"):
+    with pytest.raises(NoSupport, match=r"none of the 200 labelled queries was explored.*fix: set router\.exploration"):
         book([logged()] * 200).informative_rows()
 
 

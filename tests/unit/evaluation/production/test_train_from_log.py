@@ -52,6 +52,6 @@ def test_the_same_log_makes_the_same_router(book: LabelledLog) -> None:
 
 def test_a_tier_that_was_hardly_asked_is_reported() -> None:
     with pytest.raises(
-        EvaluationError, match=r"there are: small 3\d\d, large \d+; 400 texts\. fix: set router\.exploration"
+        EvaluationError, match=r"has small 3\d\d, large \d+, and 400 texts\. fix: set router\.exploration"
     ):
         train_from_log(logged(N, large=0.05), name="learned")
