@@ -28,7 +28,7 @@ FIXES: Final[Mapping[FailureKind, str]] = {
     _K.TOO_LARGE: "fix: shorten the lines, or correct context_tokens",
     _K.REJECTED: _NOT_TAKEN,
     _K.MALFORMED: _NOT_TAKEN,
-    _K.SAFETY: "fix: reword the lines, or pin them to another model",
+    _K.SAFETY: "billed only as far as the provider reports it. fix: reword the lines, or pin them to another model",
     _K.UNKNOWN: "counted at the maximum cost. fix: raise deadline_s of the provider if its answers take longer",
     _K.BROKEN_BODY: f"billed. {_RARE}",
     _K.BROKEN_OFF: f"billed. {_RARE}",

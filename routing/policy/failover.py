@@ -111,8 +111,7 @@ def _final_reason(
     """Return why no further call may follow at any deployment, or None if one may."""
     for attempt in history:
         if not _may_go_on(attempt, deployments, providers):
-            detail = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
-            return f"{attempt.outcome.kind} at {attempt.deployment}{detail}"
+            return failed_at(attempt)
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
         return "two calls have an unknown outcome"
     # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.
@@ -120,6 +119,12 @@ def _final_reason(
     if len(counted) >= timing.max_attempts:
         return f"{timing.max_attempts} calls gave no answer"
     return None
+
+
+def failed_at(attempt: Attempt) -> str:
+    """Return what failed, where and why, as a reason."""
+    detail = f" ({attempt.outcome.message})" if attempt.outcome.message else ""
+    return f"{attempt.outcome.kind} at {attempt.deployment}{detail}"
 
 
 def counts(failure: Failure) -> bool:

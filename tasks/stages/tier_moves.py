@@ -9,7 +9,7 @@ from db.ledger_types import AnswerRecord, DecisionRecord
 from routing.answer_checks.judge import Verdict
 from routing.fleet import Provider
 from routing.lifecycle import FALLBACK, MoveKind, State
-from routing.policy.failover import Attempt, Suspend
+from routing.policy.failover import Attempt, Suspend, failed_at
 from routing.reason import Reason, ReasonCode
 
 _LONG_S: Final = 600.0
@@ -73,11 +73,12 @@ def suspended(
 
 def exhausted(reason: str, history: Sequence[Attempt]) -> TierMove:
     """This tier has no answer for the query, so the fallback stage decides what follows."""
-    met = [(each.outcome.kind.value, f"{each.outcome.message} at {each.deployment}") for each in history]
+    met = {failed_at(each): each.outcome.kind.value for each in history}
+    ends = [] if reason in met else [Reason(ReasonCode.NO_DEPLOYMENT, reason)]
     why = DecisionRecord(
         kind="judge",
         router="failover",
-        reasons=[*(Reason(*one) for one in dict.fromkeys(met)), Reason(ReasonCode.NO_DEPLOYMENT, reason)],
+        reasons=[*(Reason(code, text) for text, code in met.items()), *ends],
         detail={"usable": False, "source": "none"},
     )
     return TierMove(MoveKind.ADVANCE, State.READY, why, FALLBACK)
