@@ -22,6 +22,8 @@ _MARKS = {
     "cancelled": ("■", "yellow"),
     "expired": ("■", "yellow"),
 }
+_IGNORE_DIFFICULTY = frozenset({"pin", "rule", "endpoint", "pilot", "quality_policy"})
+"""Routers that do not look at a query's difficulty."""
 
 
 def draw(query: Row[Any], events: Sequence[Row[Any]]) -> Tree:
@@ -88,7 +90,8 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
     confidence = f", confidence {row.confidence:.2f}" if row.confidence is not None else ""
     match row.kind:
         case "route":
-            score = f"difficulty {row.score:.2f}" if row.score is not None else ""
+            is_read = row.score is not None and row.router not in _IGNORE_DIFFICULTY
+            score = f"difficulty {row.score:.2f}" if is_read else ""
             by = ", ".join(part for part in (_by(row.router), score) if part)
             return ("routed", f"to {plain(row.tier or row.to_stage)} {by}{confidence}".rstrip(), "bold blue"), reasons
         case "judge":

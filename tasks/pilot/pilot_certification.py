@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from evaluation.graders.llm_judge import missed_by_inconsistency
 from evaluation.quality_floor.certification import (
     LEAST_PILOT,
+    Certificate,
     GradedAnswer,
     GraderStatement,
     PilotQuery,
@@ -20,7 +21,7 @@ from evaluation.quality_floor.certification import (
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
 from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, PilotPlan, may_gain, plan_pilot
-from routing.pilot import PolicyStep, TierAnswer
+from routing.pilot import PolicyStep, TierAnswer, policy_name
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
 
@@ -184,12 +185,20 @@ def certify_sample(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **policy.parts())  # type: ignore[arg-type]  # arrays by name
     served = {"kind": "ladder", "tiers": list(policy.tiers), "sources": [list(names) for names in policy.sources]}
-    served |= {"grader": graded.kind}
+    served |= {"grader": graded.kind, "why": _why(certificate)}
     reason = (
         f"{certificate.policy.value} certified: the batch's loss is at most {certificate.loss_bound:.3f}, "
         f"the floor allows {1.0 - pilot.floor:.3f}"
     )
     return Certified(stated, served, buffer.getvalue(), reason)
+
+
+def _why(certificate: Certificate) -> str:
+    """Return why a query follows the policy, for `pointsman explain`."""
+    return (
+        f"certified for this batch: {policy_name(certificate.to_json())}, with an expected loss of "
+        f"{certificate.loss_estimate:.3f} over the batch, and at most {certificate.loss_bound:.3f}"
+    )
 
 
 def grader_statement(graded: GradedSample, *, known_at: float) -> GraderStatement:

@@ -1,6 +1,7 @@
 """The verdict on an answer of a batch with a quality floor, below the top tier."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -16,6 +17,9 @@ from tasks.pilot.sample import confidences, is_usable, tier_answer
 from tasks.worker_context import WorkerContext
 
 log = structlog.get_logger()
+
+_BY_THRESHOLD: Final = frozenset({ReasonCode.CONFIDENT, ReasonCode.NO_CONFIDENCE, ReasonCode.LOW_CONFIDENCE})
+"""Reasons of a verdict by the fleet's threshold."""
 
 
 async def judge_with_pilot(
@@ -50,7 +54,15 @@ async def judge_with_pilot(
         step = PolicyStep(context.fleet.top, f"the policy failed ({type(error).__name__}), so the top tier answers")
     does = "accepts it" if step.tier is None else f"asks {step.tier} next"
     reason = Reason(ReasonCode.QUALITY_POLICY, f"the certificate of its batch {does}: {step.why}")
-    return verdict._replace(accepted=step.tier is None, reasons=(reason, *verdict.reasons)), step.tier
+    accepts = step.tier is None
+    others = verdict.reasons if accepts == verdict.accepted else _without_threshold(verdict.reasons)
+    return verdict._replace(accepted=accepts, reasons=(reason, *others)), step.tier
+
+
+def _without_threshold(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Return ``reasons`` without that of the fleet's threshold, which the policy overruled. The decision keeps the
+    confidence."""
+    return tuple(reason for reason in reasons if reason.code not in _BY_THRESHOLD)
 
 
 async def _earlier(queued: QueuedQuery, context: WorkerContext) -> Sequence[TierAnswer]:

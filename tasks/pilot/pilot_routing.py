@@ -17,7 +17,6 @@ from tasks.worker_context import WorkerContext
 log = structlog.get_logger()
 
 SAMPLED = Reason(ReasonCode.PILOT, "part of the pilot, so every tier answers")
-CERTIFIED = Reason(ReasonCode.QUALITY_POLICY, "certified for this batch")
 
 
 async def served_policies(queued: Sequence[QueuedQuery], context: WorkerContext) -> Mapping[int, ServedPolicy]:
@@ -48,7 +47,8 @@ async def pilot_starts(
             continue
         # Half a millisecond each: the loop has answers to see to meanwhile.
         tiers = await asyncio.to_thread(_first_tiers, policy, ids, queries, top=context.fleet.top)
-        starts |= {id_: PilotStart(tier, "quality_policy", CERTIFIED) for id_, tier in zip(ids, tiers, strict=True)}
+        why = Reason(ReasonCode.QUALITY_POLICY, policies[batch_id].why)
+        starts |= {id_: PilotStart(tier, "quality_policy", why) for id_, tier in zip(ids, tiers, strict=True)}
     return starts
 
 

@@ -24,6 +24,8 @@ class ServedPolicy(NamedTuple):
     audit_share: float
     grader: GraderKind | None = None
     """The grader of the sample and of audits. None if no policy accepts anything below the top tier."""
+    why: str = ""
+    """Why a query follows it."""
 
 
 class PolicyCache:
@@ -67,19 +69,20 @@ class PolicyCache:
 
 def _served(stored: BatchPolicy, ladder: Sequence[str]) -> ServedPolicy:
     if stored.is_breached:
-        return ServedPolicy(TopTierPolicy(ladder[-1]), 0.0)
-    policy = _policy(stored, ladder)
+        why = "audits showed that the policy broke the floor, so the top tier answers"
+        return ServedPolicy(TopTierPolicy(ladder[-1]), 0.0, why=why)
     grader = GraderKind(stored.policy["grader"]) if "grader" in stored.policy else None
-    return ServedPolicy(policy, stored.audit_share, grader)
+    policy, why = _policy(stored, ladder)
+    return ServedPolicy(policy, stored.audit_share, grader, why)
 
 
-def _policy(stored: BatchPolicy, ladder: Sequence[str]) -> QualityPolicy | None:
+def _policy(stored: BatchPolicy, ladder: Sequence[str]) -> tuple[QualityPolicy | None, str]:
     match stored.policy["kind"]:
         case "default":
-            return None
+            return None, ""
         case "top":
-            return TopTierPolicy(ladder[-1])
+            return TopTierPolicy(ladder[-1]), "the pilot certified no policy, so the top tier answers"
         case _ if list(stored.policy["tiers"]) != list(ladder):
-            return TopTierPolicy(ladder[-1])  # certified for another fleet
+            return TopTierPolicy(ladder[-1]), "the policy was certified for other tiers, so the top tier answers"
         case _:
-            return read_policy(stored.policy, stored.weights or b"")
+            return read_policy(stored.policy, stored.weights or b""), stored.policy["why"]

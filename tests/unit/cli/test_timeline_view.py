@@ -89,6 +89,12 @@ def test_a_trained_router_is_reported_as_the_classifier(router: str, told: str) 
     assert f"routed    to medium {told}, difficulty 0.40, confidence 0.80" in heading
 
 
+@pytest.mark.parametrize("router", ["pin", "rule", "pilot", "quality_policy"])
+def test_a_difficulty_that_decided_nothing_is_not_shown(router: str) -> None:
+    heading, _ = routed(router)
+    assert "difficulty" not in heading
+
+
 def test_an_expected_loss_says_which_way_is_good() -> None:
     loss = Reason(ReasonCode.EXPECTED_LOSS, "expected loss: small 3.012, medium 1.100")
     _, reasons = routed("default", loss, "not a clear case")

@@ -9,11 +9,14 @@ from db.pilots import BatchPolicy
 from routing.answer_checks.judge import Verdict
 from routing.outcome import Completion, Usage
 from routing.query import read_body
+from routing.reason import Reason, ReasonCode
 from tasks.pilot.pilot_judge import judge_with_pilot
 from tasks.pilot.policy_cache import PolicyCache
 
 LADDER = ("small", "large")
-DOUBTFUL = Verdict(True, 0.9, (), "logprob")
+SURE = Reason(ReasonCode.CONFIDENT, "confidence 0.90 ≥ 0.70")
+NOTE = Reason(ReasonCode.NOTE, "a note")
+DOUBTFUL = Verdict(True, 0.9, (SURE, NOTE), "logprob")
 
 
 class Stored:
@@ -70,8 +73,21 @@ async def _judged(tier: str, pin: str | None) -> tuple[Verdict, str | None]:
 def test_where_a_policy_fails_the_top_tier_is_asked_and_the_answer_is_kept() -> None:
     verdict, next_tier = asyncio.run(_judged("small", None))
     assert (verdict.accepted, verdict.usable, next_tier) == (False, True, "large")
+    assert verdict.reasons[1:] == (NOTE,), "a rejected answer has no reason to accept it"
 
 
 def test_no_policy_has_a_say_over_a_pin_or_off_the_ladder() -> None:
     assert asyncio.run(_judged("small", "small")) == (DOUBTFUL, None)
     assert asyncio.run(_judged("special", None)) == (DOUBTFUL, None)
+
+
+def test_a_query_is_sent_to_the_top_with_the_reason_why_no_policy_applies() -> None:
+    async def why(policy: dict[str, Any], *, is_breached: bool = False) -> str:
+        stored = Stored(policy)
+        stored.stored = replace(stored.stored, is_breached=is_breached)
+        pilots: Any = stored
+        return (await PolicyCache().get([1], pilots, ladder=LADDER))[1].why
+
+    assert asyncio.run(why({"kind": "top"})) == "the pilot certified no policy, so the top tier answers"
+    assert "broke the floor" in asyncio.run(why({"kind": "top"}, is_breached=True))
+    assert "for other tiers" in asyncio.run(why({"kind": "ladder", "tiers": ["tiny", "huge"]}))
