@@ -173,13 +173,12 @@ class LineReader:
             is_simple = "body" not in fields and ("query" in fields or _BATCH_KEYS.isdisjoint(fields))
             line = self._read_simple(fields, number) if is_simple else self._read_batch_line(fields, number)
             self._keep(line.custom_id)
-        except InvalidField as wrong_field:  # named as it is written
-            error = LineError(f"body.{wrong_field.field}", wrong_field.why, wrong_field.fix)
-        except LineError as wrong:
-            error = self._in_own_words(wrong)
-        else:
             return line
-        return self._reject(number, error, raw, fields)
+        except InvalidField as wrong:  # named as it is written
+            return self._reject(number, LineError(f"body.{wrong.field}", wrong.why, wrong.fix), raw, fields)
+        except LineError as wrong:
+            # Not kept in a variable: it refers to this frame, and so to the line, until the next garbage collection.
+            return self._reject(number, self._in_own_words(wrong), raw, fields)
 
     def _read_minimal(self, fields: dict[str, Any], number: int) -> InputLine | None:
         """Read the most frequent simple line, a valid id and query, in one step. Return None for any other line."""
@@ -277,21 +276,21 @@ class LineReader:
 
     def _check_supported(self, body: dict[str, Any], pin: str | None) -> None:
         """Raises LineError for a field that no deployment which may answer the line takes, before the submission."""
-        found: tuple[UnsupportedParameter, Model] | None = None
+        found: tuple[str, str, Model] | None = None
         for adapter, model in self._may_answer(pin):
             try:
                 adapter.prepare(body, model)
             except UnsupportedParameter as error:
-                found = found or (error, model)
+                found = found or (error.field, error.why, model)
             else:
                 return
         if found is not None:
-            refusal, model = found
-            why, _, fix = refusal.why.partition("fix: ")
+            field, reason, model = found
+            why, _, fix = reason.partition("fix: ")
             where = f"to {model.name}" if pin else f"to {model.name} or any other model of the fleet"
             message = f"{why.rstrip('; ') or 'this field is unknown'} (it cannot be sent {where})"
             fix = fix[:1].upper() + fix[1:] or _ELSEWHERE
-            raise LineError(f"body.{refusal.field}", message, fix, "unsupported_parameter")
+            raise LineError(f"body.{field}", message, fix, "unsupported_parameter")
 
     def _may_answer(self, pin: str | None) -> list[tuple[Adapter, Model]]:
         if pin not in self._answering:

@@ -1,10 +1,12 @@
 """The formats of input, and a corpus of invalid lines."""
 
+import gc
 import gzip
 import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -472,6 +474,29 @@ def test_memory_per_line_is_little() -> None:
     tracemalloc.stop()
     assert count == 10_000
     assert peak < 10_000 * 200 + 2_000_000
+
+
+@pytest.mark.parametrize("wrong", [{"n": 2}, {"tools": [{"type": "function"}]}])
+def test_rejected_lines_are_not_kept(wrong: dict[str, object]) -> None:
+    """Nor until the next garbage collection, which is rare in a worker: a file of such lines would fill its memory."""
+    messages = [{"role": "user", "content": "x" * 1_000_000}]
+    line = json.dumps(batch_line(body={"model": "claude", "messages": messages} | wrong)).encode()
+    fleet = replace(
+        FLEET,
+        providers=FLEET.providers | {"a": Provider("a", Protocol.ANTHROPIC, "https://a.test")},
+        models=FLEET.models | {"claude": replace(_model("claude", "large"), provider="a")},
+        tiers=FLEET.tiers | {"large": Tier("large", "large", 4, ("maxi", "claude"), None)},
+    )
+    rejections = read_lines(io.BytesIO(b"\n".join([line] * 21)), fleet=fleet)
+    next(rejections)  # imports what it needs
+    gc.disable()
+    tracemalloc.start()
+    rejected = sum(isinstance(got, RejectedLine) for got in rejections)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    gc.enable()
+    assert rejected == 20
+    assert kept < 3_000_000
 
 
 # --- whatever comes ---
