@@ -243,7 +243,7 @@ class CsvSink:
         if chunk.batch is not None:
             from submission.arrow_table import as_python
 
-            cells = as_python(chunk.batch).to_pylist()
+            cells = as_python(chunk.batch)
         for row, result in zip(cells or ({} for _ in chunk.results), chunk.results, strict=True):
             self._writer.writerow([*(cell_text(row.get(name)) for name in given), *self._result(result)])
 

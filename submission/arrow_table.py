@@ -41,7 +41,7 @@ class ArrowTable:
         """Yield its rows with the given columns only."""
         number = 0
         for batch in self.batches(columns):
-            for cells in as_python(batch).to_pylist():
+            for cells in as_python(batch):
                 number += 1
                 yield number, cells
 
@@ -71,33 +71,42 @@ class ArrowTable:
     def _slices(self, source: Any, names: Sequence[str]) -> Iterator[Any]:
         if self._form is TableFormat.PARQUET:
             if names:
-                yield from source.iter_batches(batch_size=ROWS_DECODED, columns=list(names), use_threads=False)
+                for batch in source.iter_batches(batch_size=ROWS_DECODED, columns=list(names), use_threads=False):
+                    batch.validate(full=True)
+                    yield batch
             return
         is_file = isinstance(source, pa.ipc.RecordBatchFileReader)
         found = (source.get_batch(place) for place in range(source.num_record_batches)) if is_file else source
         for batch in found:
             chosen = batch.select(list(names))
+            chosen.validate(full=True)  # pyarrow reads where the file's offsets point, also outside of it
             for start in range(0, chosen.num_rows, ROWS_PER_BATCH):
                 yield chosen.slice(start, ROWS_PER_BATCH)
 
 
 class _as_input_error:
-    """Raise pyarrow's error about a damaged file as InvalidInput."""
+    """Raise pyarrow's error about a damaged file, or a value that Python does not have, as InvalidInput."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, pa.ArrowException | OSError):
+        # An unknown time zone is a KeyError.
+        if isinstance(error, pa.ArrowException | OSError | ValueError | OverflowError | KeyError):
             raise input_error("file", "cannot be read as a Parquet or Arrow file", "Write the file again") from error
 
 
-def as_python(batch: Any) -> Any:
-    """Return ``batch`` with times in microseconds, the highest resolution of Python."""
-    columns = [
-        column.cast(pa.timestamp("us", column.type.tz), safe=False)
-        if pa.types.is_timestamp(column.type) and column.type.unit == "ns"
-        else column
-        for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+def as_python(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of ``batch``, with times in microseconds, the highest resolution of Python.
+
+    Raises InvalidInput.
+    """
+    with _as_input_error():
+        columns = [
+            column.cast(pa.timestamp("us", column.type.tz), safe=False)
+            if pa.types.is_timestamp(column.type) and column.type.unit == "ns"
+            else column
+            for column in batch.columns
+        ]
+        rows: list[dict[str, Any]] = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+        return rows

@@ -3,11 +3,14 @@
 import gzip
 import io
 import json
+import struct
 import threading
 import time
 import tracemalloc
 from dataclasses import replace
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from endpoints.endpoint import Endpoint
@@ -119,6 +122,39 @@ def test_a_cell_that_no_row_can_have_is_named(shipped_fleet: Fleet, cell: str) -
     except InvalidInput as error:
         (wrong,) = error.rejections
     assert wrong.message
+
+
+def arrow_file(column: Any) -> bytes:
+    stream = io.BytesIO()
+    schema = pa.schema([("a", column.type)])
+    with pa.ipc.new_file(stream, schema) as file:
+        file.write_batch(pa.RecordBatch.from_arrays([column], schema=schema))
+    return stream.getvalue()
+
+
+def test_offsets_of_an_arrow_file_lead_to_nothing_outside_of_it() -> None:
+    """The memory of the process, with its keys, would be a prompt."""
+    honest, forged = struct.pack("<4i", 0, 5, 10, 16), struct.pack("<4i", 0, 50_000, 10, 16)
+    column = pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(honest), pa.py_buffer(b"some words here!")])
+    table = open_table([io.BytesIO(arrow_file(column).replace(honest, forged))], TableFormat.ARROW, limits=LIMITS)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        list(table.rows())
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (2**62, pa.timestamp("us")),
+        (1, pa.timestamp("us", "Foo/Bar")),
+        (2**31 - 1, pa.date32()),
+        (2**62, pa.duration("s")),
+    ],
+    ids=str,
+)
+def test_a_value_of_a_table_that_python_does_not_have_is_an_error_of_the_file(value: int, kind: Any) -> None:
+    table = open_table([io.BytesIO(arrow_file(pa.array([value], kind)))], TableFormat.ARROW, limits=LIMITS)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        list(table.rows())
 
 
 def test_a_long_value_is_not_parsed_anew_for_each_chunk_of_it() -> None:
