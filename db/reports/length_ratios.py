@@ -113,8 +113,9 @@ async def length_ratios(
             reasoning = reasoned.get(tier, 0.0)  # a tier below is not assumed to reason as those above do
         else:
             reasoning = max(reasoned.get(tier, 0.0), reasoned[row.tier])
-        of_tier = planned.get(row.tier, {}) if row.name == top else {}
-        if row.name == top and of_tier.get("top_tokens") is None and row.pairs < LEAST_PAIRS:
+        of_tier = planned.get(row.tier, {}) if row.name == top and row.workload is None else {}
+        is_measured = row.are_random and row.pairs >= LEAST_PAIRS
+        if row.name == top and of_tier.get("top_tokens") is None and not is_measured:
             of_tier = _planned((plan or {}).get("answer_lengths", ()), tier, row)
         one = _ratio(row, of_tier.get("top_tokens"), of_tier.get("top_reasoning_tokens"), reasoning)
         is_known = one.source is not LengthSource.ASSUMED or answers.get(tier, 0) >= LEAST_ANSWERS
@@ -124,15 +125,24 @@ async def length_ratios(
 
 def _planned(lengths: Sequence[Sequence[Any]], top: str | None, row: Row[Any]) -> dict[str, float]:
     """What ``top`` is expected to take for the queries of ``row``, by the groups that both tiers answered earlier."""
-    here = {(workload, shape): tokens for tier, workload, shape, tokens, _, _ in lengths if tier == row.tier}
+    here = {
+        (workload, shape): tokens
+        for tier, workload, shape, tokens, _, _ in lengths
+        if tier == row.tier and row.workload in (None, workload) and row.shape in (None, shape)
+    }
     there = [
         (one[5], one[3], one[4], here[one[1], one[2]]) for one in lengths if one[0] == top and (one[1], one[2]) in here
     ]
     answers = sum(each for each, *_ in there)
-    if answers < PAIRS_OF_EARLIER or row.mean_tokens is None:
+    if answers < PAIRS_OF_EARLIER or not _mean_tokens(row):
         return {}
     text, reasoning, of_tier = (sum(one[0] * one[place] for one in there) / answers for place in (1, 2, 3))
-    return {"top_tokens": row.mean_tokens * text / max(of_tier, 1.0) + reasoning, "top_reasoning_tokens": reasoning}
+    return {"top_tokens": _mean_tokens(row) * text / max(of_tier, 1.0) + reasoning, "top_reasoning_tokens": reasoning}
+
+
+def _mean_tokens(row: Row[Any]) -> float:
+    """Of the tier's texts: of all its answers, or of a workload, of those that the baseline answered as well."""
+    return float((row.mean_tokens if row.workload is None else row.here) or 0.0)
 
 
 def _ratio(
@@ -140,10 +150,10 @@ def _ratio(
 ) -> LengthRatio:
     low, high = RATIOS
     prior, spread, least, source = 1.0, RATIO_SPREAD, LEAST_PAIRS, LengthSource.ASSUMED
-    earlier = 0  # of a workload none: the plan's figures are of all that a tier is asked
-    if top_tokens is not None and row.mean_tokens:
+    earlier = 0
+    if top_tokens is not None and _mean_tokens(row):
         earlier, reasoning = PAIRS_OF_EARLIER, top_reasoning_tokens or 0.0
-        prior = min(high, max(low, (top_tokens - reasoning) / row.mean_tokens))
+        prior = min(high, max(low, (top_tokens - reasoning) / _mean_tokens(row)))
         spread, least, source = PAIR_SPREAD / math.sqrt(earlier), earlier, LengthSource.EARLIER
     if row.pairs >= least:
         source = LengthSource.PAIRS

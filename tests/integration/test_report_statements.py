@@ -302,6 +302,24 @@ def test_answers_that_climbed_do_not_stand_in_for_earlier_ones_of_a_workload(ask
     assert {one.offset for one in by_pairs} == {0.0}, "no pair drawn at random reasoned"
 
 
+def test_earlier_batches_count_beside_the_climbs_of_a_workload(ask_of: Ask, database_url: str) -> None:
+    plan = {"answer_lengths": [["large", "sums", "text", 300, 400, 900], ["small", "sums", "text", 300, 0, 900]]}
+
+    async def of_sums(engine: AsyncEngine) -> LengthRatio:
+        return next(one for one in await top_ratios(engine, "batch_a") if one.workload == "sums")
+
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(MORE_PAIRS)
+        connection.execute(PAIRS_BY_WORKLOAD)
+        connection.execute("UPDATE calls SET purpose = 'answer' WHERE purpose = 'audit'")
+        climbs = ask_of(of_sums)
+        connection.execute("UPDATE batches SET plan = %s WHERE id = 1", (json.dumps(plan),))
+    both = ask_of(of_sums)
+    assert climbs.offset == 0.0, "those that climbed did not reason"
+    assert both.offset == pytest.approx(200.0), "the 400 tokens of earlier batches weigh as much as 50 climbs"
+    assert both.ratio < climbs.ratio
+
+
 REASONING = """
 UPDATE calls SET completion_tokens = 50 + query_id % 40 WHERE query_id > 1000 AND tier = 'small';
 UPDATE calls SET completion_tokens = 350 + query_id % 40, reasoning_tokens = {named}
