@@ -108,7 +108,7 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
         parts.append(f"{rate.per_s:,.0f} queries/s now")
     left = rate.left_s(progress.running + progress.waiting)
     if left is not None or blockers:
-        eta = "unknown" if left is None else duration(left)
+        eta = "unknown" if left is None else f"{duration(left)}{' for the others' if progress.held else ''}"
         parts.append(f"ETA {eta}" + (f" ({blockers})" if blockers else ""))
     return " · ".join(parts)
 

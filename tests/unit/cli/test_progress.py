@@ -82,7 +82,7 @@ def test_at_the_end_the_cost_names_what_calls_without_an_outcome_may_add() -> No
 
 def test_what_is_held_is_not_waited_for() -> None:
     held = replace(PROGRESS, held=500, waiting=0)
-    line = "ETA 0:01 (the budget has no room for 500 held)"
+    line = "ETA 0:01 for the others (the budget has no room for 500 held)"
     assert progress_line(held, ProgressRate(per_s=100.0)).endswith(line), "98 run"
 
 
