@@ -29,11 +29,25 @@ FIXES: Final[Mapping[FailureKind, str]] = {
     _K.REJECTED: _NOT_TAKEN,
     _K.MALFORMED: _NOT_TAKEN,
     _K.SAFETY: "billed only as far as the provider reports it. fix: reword the lines, or pin them to another model",
-    _K.UNKNOWN: "counted at the maximum cost. fix: raise deadline_s of the provider if its answers take longer",
+    _K.UNKNOWN: f"counted at the maximum cost. {_RARE}",
     _K.BROKEN_BODY: f"billed. {_RARE}",
     _K.BROKEN_OFF: f"billed. {_RARE}",
     _K.NOT_RUN: "not billed. fix: none, because the queries are asked again",
 }
+
+
+_UNKNOWN_FIXES: Final[Mapping[str | None, str]] = {
+    None: "their process ended before the result, counted at the maximum cost. fix: none if it was stopped; otherwise "
+    "see the logs of the workers",
+    "deadline": "counted at the maximum cost. fix: raise deadline_s of the provider if its answers take longer",
+}
+"""By cause. None: no worker recorded a result."""
+
+
+def fix_of(outcome: str, cause: str | None) -> str:
+    """Return whether such calls are billed, and the fix."""
+    kind = FailureKind(outcome)
+    return _UNKNOWN_FIXES.get(cause, FIXES[kind]) if kind is _K.UNKNOWN else FIXES[kind]
 
 
 def failure(outcome: str, status: int | None, cause: str | None, param: str | None) -> str:
@@ -53,5 +67,5 @@ def failures_by_cause(failed: Iterable[FailedCalls]) -> list[str]:
         some = sorted(group, key=lambda calls: -calls.calls)
         count = sum(calls.calls for calls in some)
         where = ", ".join(f"{plain(calls.deployment)}{f' {calls.calls:,}' if len(some) > 1 else ''}" for calls in some)
-        found.append((count, f"{count:,} {failure(*cause)} at {where}: {FIXES[FailureKind(cause[0])]}"))
+        found.append((count, f"{count:,} {failure(*cause)} at {where}: {fix_of(cause[0], cause[2])}"))
     return [sentence for _, sentence in sorted(found, key=lambda one: -one[0])]

@@ -193,6 +193,20 @@ def test_failed_calls_are_counted_by_cause_with_the_fix() -> None:
     assert FIXES.keys() == set(FailureKind)
 
 
+@pytest.mark.parametrize(
+    ("cause", "fix"),
+    [
+        ("deadline", "fix: raise deadline_s"),
+        (None, "their process ended before the result"),
+        ("connection_reset", "none if it is rare"),
+    ],
+)
+def test_a_call_of_unknown_outcome_has_the_fix_of_its_cause(cause: str | None, fix: str) -> None:
+    lost = FailedCalls("maxi", "unknown", None, cause, None, 19, tried_again=0, failed_over=0, went_to=())
+    (line,) = [line for line in shown(replace(FIGURES, failing=(lost,))).splitlines() if " 19 unknown" in line]
+    assert fix in line
+
+
 def test_the_baseline_says_by_whose_lengths_it_is_counted() -> None:
     lengths = BaselineLengths(own=90, assumed=900)
     text = shown(replace(FIGURES, baseline_lengths=lengths))
