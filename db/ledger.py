@@ -384,10 +384,28 @@ class Ledger:
             closed += more
         return closed
 
-    async def close_some(self, batch_id: int, *, move: MoveKind, to_state: State, actor: str, reason: str) -> int:
-        """One step of `close_queries`. Returns how many, 0 where none is left."""
+    async def close_some(
+        self,
+        batch_id: int,
+        *,
+        move: MoveKind,
+        to_state: State,
+        actor: str,
+        reason: str,
+        if_closing: bool = False,
+    ) -> int:
+        """One step of `close_queries`. Returns how many, 0 where none is left.
+
+        ``if_closing``: none where the batch was resumed since `closing_batches` had it.
+        """
         rows = await self._named(
-            "close_queries", batch_id=batch_id, move=move.value, to_state=to_state.value, actor=actor, reason=reason
+            "close_queries",
+            batch_id=batch_id,
+            move=move.value,
+            to_state=to_state.value,
+            actor=actor,
+            reason=reason,
+            if_closing=if_closing,
         )
         return int(rows[0][0])
 

@@ -272,7 +272,7 @@ class Feeder:
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
             closed[batch.tenant] += await ledger.close_some(
-                batch.id, move=move, to_state=state, actor="feeder", reason=reason
+                batch.id, move=move, to_state=state, actor="feeder", reason=reason, if_closing=True
             )
 
     async def _seal(self) -> None:

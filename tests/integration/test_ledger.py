@@ -1,6 +1,7 @@
 """The ledger's statements on a real Postgres: who may move what, and that nobody else can."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from db.provider_batches import ProviderBatches
 from db.reports.batch_stats import batch_progress
 from db.sql import statement
 from db.statement_errors import StatementFailed
+from db.worker_registry import WorkerRegistry
 from routing.lifecycle import FALLBACK, ROUTE, MoveKind, State, sources
 from routing.outcome import Failure, FailureKind, Usage
+from tasks.feeder.feeder import Feeder
+from tests.integration.end_to_end import worker_context_of
 from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench, advance, finish
 
 
@@ -312,6 +316,40 @@ def test_resume_restarts_failed_queries_only(on_bench: OnBench) -> None:
         assert ((await bench.row(failed)).state, (await bench.row(done)).state) == ("ready", "done")
         (batch,) = await bench.rows("SELECT ended_at FROM batches")
         assert batch.ended_at is None
+
+    on_bench(story)
+
+
+def test_the_feeder_closes_no_batch_that_was_resumed_since_it_looked(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its round may take a minute, and what it closed then would have to be resumed again."""
+
+    async def story(bench: LedgerHarness) -> None:
+        (query_id,) = await bench.submit(1)
+        async with worker_context_of(bench, bench.fleet) as context:
+            feeder, batch_id = Feeder(context, WorkerRegistry(bench.engine), None), (await bench.row(query_id)).batch_id
+            await bench.rows("UPDATE batches SET expires_at = now() - interval '1 second'")
+            await feeder._close_batches()
+            assert (await bench.row(query_id)).state == "expired"
+
+            async def resumed(batch_ids: Sequence[int]) -> int:
+                return await bench.ledger.resume(batch_id)
+
+            monkeypatch.setattr(context.ledger, "return_paused", resumed)  # after the look, before the closing
+            await feeder._close_batches()
+        assert await bench.ledger.fill_window(ROUTE, room=1) == [query_id]
+
+    on_bench(story)
+
+
+def test_a_batch_of_a_clock_that_was_ahead_holds_up_no_others_end(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in ("ahead", "other"):
+            await bench.submit(1, tenant=tenant)
+        await bench.rows("UPDATE queries SET state = 'cancelled', finished_at = now()")
+        await bench.rows_as_owner("UPDATE batches SET created_at = now() + interval '1 day' WHERE tenant = 'ahead'")
+        assert len(await bench.ledger.end_batches()) == 1
 
     on_bench(story)
 

@@ -1,8 +1,12 @@
--- Cancels (or expires) open queries of a batch, a bounded number at a time.
+-- Cancels (or expires) open queries of a batch, a bounded number at a time. With :if_closing none of a batch that was
+-- resumed since it was listed: its failed queries start again.
 WITH open AS (
-    SELECT id, stage FROM queries
-    WHERE batch_id = :batch_id AND finished_at IS NULL
-    ORDER BY id
+    SELECT q.id, q.stage FROM queries AS q
+    WHERE q.batch_id = :batch_id AND q.finished_at IS NULL
+      AND (NOT CAST(:if_closing AS boolean) OR EXISTS (
+          SELECT FROM batches AS b
+          WHERE b.id = :batch_id AND (b.cancelled_at IS NOT NULL OR b.expires_at < now() AND b.paused_at IS NULL)))
+    ORDER BY q.id
     LIMIT 20000
     FOR UPDATE
 ),

@@ -4,6 +4,8 @@ WITH over AS MATERIALIZED (
     SELECT b.id, b.xmin AS version
     FROM batches AS b
     WHERE b.ended_at IS NULL
+      -- Else the clock was set back since: its end would be before its beginning, which the table refuses for all.
+      AND b.created_at < now() + interval '1 hour'
       AND NOT EXISTS (SELECT 1 FROM queries AS q
                       WHERE q.batch_id = b.id AND q.finished_at IS NULL)
       AND (b.cancelled_at IS NOT NULL OR b.expires_at < now()
