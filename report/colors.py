@@ -5,7 +5,7 @@ from typing import Final
 
 _TIERS: Final = 6
 
-OUTCOMES: Final = ("accepted", "best there was", "failed", "dead", "expired", "cancelled", "open")
+OUTCOMES: Final = ("accepted", "best available", "failed", "dead", "expired", "cancelled", "open")
 """Outcomes in the order of the charts."""
 
 
@@ -24,7 +24,7 @@ def outcome_color(outcome: str) -> str:
     match outcome:
         case "accepted":
             return "var(--good)"
-        case "best there was":
+        case "best available":
             return "var(--doubt)"
         case "failed" | "dead" | "expired":
             return "var(--bad)"

@@ -107,7 +107,7 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
     if figures.baseline_range_usd is not None:
         note += f"; {' to '.join(map(usd, figures.baseline_range_usd))}"
     if figures.unanswered_usd:
-        note += f"; with {usd(figures.unanswered_baseline_usd)} for calls of the others"
+        note += f"; with {usd(figures.unanswered_baseline_usd)} for the calls of other queries"
     saving, name = figures.saving_usd, "Saving" if figures.saving_usd >= 0 else "Extra cost"
     between = "" if figures.saving_range is None else f"{' to '.join(map(percent, figures.saving_range))}"
     if figures.baseline_is_guess:
@@ -157,13 +157,13 @@ def _quality(report: BatchReport) -> Card:
         note = f"{percent(low)} to {percent(high)} {by}; floor {percent(floor.floor)}: {standing_of(floor)}"
         return Card("Quality, measured", percent(floor.measured), note)
     if (labelled := labelled_right(report.labels)) is not None:
-        return Card("Right, by labels", percent(labelled[1]), f"of {labelled[0]:,} labelled answers")
+        return Card("Right, by labels", percent(labelled[1]), f"of {labelled[0]:,} labeled answers")
     figures = report.figures
     if figures.embed_calls:
         return Card("Quality", "not judged", "the answers are vectors")
     if figures.progress.done and all(tier.tier == figures.top_tier for tier in figures.tiers if tier.answered):
         return Card("Quality", f"that of {plain(figures.top_tier)}", f"which answered {figures.answered_words}")
-    return Card("Quality", "not measured", "a quality floor or labels measure it")
+    return Card("Quality", "not measured", "to measure it, set a quality floor or label answers")
 
 
 def standing_of(floor: QualityFigures) -> str:

@@ -44,7 +44,7 @@ def calibrate_confidence(
             err.print(f"{_whose(row)}: {len(row.raw)} labels, but {LEAST_LABELS} are needed.", style="yellow")
     if not enough:
         raise CommandError(
-            "No model has enough labelled answers with a confidence.",
+            "No model has enough labeled answers with a confidence.",
             hint="fix: grade randomly chosen answers, not only doubtful ones: `pointsman label --from FILE`, or "
             "/label.",
             code=ExitCode.USAGE,

@@ -70,7 +70,7 @@ def _candidate(name: str, rows: Sequence[Row[Any]]) -> dict[str, Any]:
 def _show(candidate: dict[str, Any]) -> None:
     share = 100 * candidate["agreement"]
     out.print(f"{candidate['router']}: {candidate['queries']:,} queries, {share:.1f} % of them to the same tier")
-    grid = table(("live", "candidate"), ("queries", "labelled", "live answers right"))
+    grid = table(("live", "candidate"), ("queries", "labeled", "live answers right"))
     for pair in candidate["pairs"]:
         grade = "–" if pair["live_grade"] is None else f"{100 * pair['live_grade']:.0f} %"
         grid.add_row(pair["live"], pair["shadow"], f"{pair['queries']:,}", f"{pair['labelled']:,}", grade)

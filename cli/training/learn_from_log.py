@@ -91,7 +91,7 @@ def estimate(
         return
     if left_out := len(labelled) - len(book):
         warn(
-            f"{left_out:,} labelled queries are left out, because they were routed without exploration, or by a budget."
+            f"{left_out:,} labeled queries are left out, because they were routed without exploration, or by a budget."
         )
     _show_values(estimates, logged, book, log)
 
@@ -120,7 +120,7 @@ def retrain(
         # Before minutes of training: raises where the log does not allow a test.
         top_usd = book.informative_rows().top_usd()
         known, test_log = train_log.informative_rows(), None if test_log is None else test_log.informative_rows()
-        with training_bar(f"{len(train_log):,} labelled queries") as progress:
+        with training_bar(f"{len(train_log):,} labeled queries") as progress:
             artifact = train_from_log(train_log, name=name, seed=seed, now=datetime.now(UTC), progress=progress)
         incumbent = registry.open_router(None if fleet.router.classifier == "default" else fleet.router.classifier)
         verdict = _test(
@@ -224,12 +224,12 @@ def _without(book: LabelledLog, test_data: Dataset) -> LabelledLog:
     remaining = book.where(np.array([query.text.strip() not in tested for query in book.queries]))
     if not len(remaining):
         raise EvaluationError(
-            f"all {len(book):,} labelled queries are in {test_data.name} too, which leaves none to train on: hold "
+            f"all {len(book):,} labeled queries are in {test_data.name} too, which leaves none to train on: hold "
             "other questions out, or omit --held-out to test on a third of the log"
         )
     if left_out := len(book) - len(remaining):
         warn(
-            f"{left_out:,} labelled queries are in {test_data.name} too, so they are used for the test and not for "
+            f"{left_out:,} labeled queries are in {test_data.name} too, so they are used for the test and not for "
             "training."
         )
     return remaining
@@ -255,7 +255,7 @@ def _choices(queries: Sequence[Query], fleet: Fleet, artifact: Artifact) -> Choi
 
 
 def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDecision]:
-    """Return the labelled queries of those batches, or of all. Warns of those left out."""
+    """Return the labeled queries of those batches, or of all. Warns of those left out."""
 
     async def work(engine: AsyncEngine) -> tuple[list[LabelledDecision], int]:
         ids = None if not batches else [(await resolve_batch(engine, public_id)).id for public_id in batches]
@@ -265,7 +265,7 @@ def _read(batches: Sequence[str] | None, *, all_labels: bool) -> list[LabelledDe
     rows, left_out = with_database(read_settings(), work)
     if left_out:
         warn(
-            f"{left_out:,} labelled queries are left out, because they were selected for low confidence and are not "
+            f"{left_out:,} labeled queries are left out, because they were selected for low confidence and are not "
             "a random sample. --all-labels includes them."
         )
     return rows
@@ -288,7 +288,7 @@ def _as_dict(verdict: PromotionVerdict) -> dict[str, Any]:
 
 def _show_verdict(verdict: PromotionVerdict, *, name: str, incumbent: str, trained_on: int, dry_run: bool) -> None:
     mix = ", ".join(f"{tier} {100 * share:.0f} %" for tier, share in verdict.shares.items())
-    out.print(f"{name}: trained on {trained_on:,} labelled queries; would route {mix}")
+    out.print(f"{name}: trained on {trained_on:,} labeled queries; would route {mix}")
     out.print("Reduction in loss per query, in calls to the top tier:")
     grid = table(("against",), ("saved", "at least", ""))
     for comparison in verdict.comparisons:
@@ -308,7 +308,7 @@ def _show_values(
     estimates: Mapping[str, Mapping[str, Value]], logged: Mapping[str, float], book: LabelledLog, log: Log
 ) -> None:
     out.print(
-        f"{len(book):,} labelled queries, {int(log.explored.sum()):,} explored; logged: "
+        f"{len(book):,} labeled queries, {int(log.explored.sum()):,} explored; logged: "
         f"quality {logged['quality']:.3f}, ${logged['cost_usd']:.6f} per query"
     )
     grid = table(("policy", "figure"), ("IPS", "SNIPS", "DR", "95 % of DR", "effective size"))

@@ -247,7 +247,7 @@ def below_floor(workload: Mapping[str, Any]) -> str:
 def departed(departures: int) -> str:
     """Says that a budget kept ``departures`` queries from the certified policy."""
     queries = "1 query" if departures == 1 else f"{departures:,} queries"
-    return f"certified, but {queries} departed from the policy for the budget, so the floor is not promised"
+    return f"certified, but {queries} departed from the policy to stay within the budget, so the floor is not promised"
 
 
 def _audited(losses: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:

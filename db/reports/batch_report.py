@@ -46,9 +46,9 @@ class QueryFlow:
 
     @property
     def outcome(self) -> str:
-        """``accepted``, ``best there was``, ``open``, or the state in which it ended."""
+        """``accepted``, ``best available``, ``open``, or the state in which it ended."""
         if self.state == "done":
-            return "accepted" if self.accepted is not False else "best there was"
+            return "accepted" if self.accepted is not False else "best available"
         return self.state if self.state in ("failed", "dead", "cancelled", "expired") else "open"
 
 
@@ -141,7 +141,7 @@ class SourceFigures:
     judged: int
     calibrated: int
     passed_on: int
-    """Not accepted: they climbed, or were the best there was."""
+    """Not accepted: they climbed, or were the best available."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,7 @@ class WorkloadFigures:
     cost_usd: float
     labels: int
     grade: float | None
-    """Mean of the labelled answers that stood, 0 to 1; None without labels."""
+    """Mean of the labeled answers that stood, 0 to 1; None without labels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from routing.query import Query
 
 @dataclass(frozen=True, slots=True)
 class LabelledDecision:
-    """One labelled query. The *chosen* tier is where routing sent it, which need not be the one whose answer stood."""
+    """One labeled query. The *chosen* tier is where routing sent it, which need not be the one whose answer stood."""
 
     id: int
     query: Query = field(repr=False)
@@ -80,7 +80,7 @@ class LabelledLog:
         """
         if not self.explored.any():
             raise NoSupport(
-                f"none of the {len(self):,} labelled queries was explored, so the log does not show how another "
+                f"none of the {len(self):,} labeled queries was explored, so the log does not show how another "
                 "tier would have answered them. fix: set router.exploration in the fleet, run and label more"
             )
         return self.where(self.explored | self.bound)
@@ -116,7 +116,7 @@ def log_book(rows: Sequence[LabelledDecision], fleet: Fleet) -> LabelledLog:
     kept = [row for row in rows if row.chosen in place]
     if not kept:
         raise EvaluationError(
-            "no labelled query was routed to a tier of this fleet. fix: label some with `pointsman label BATCH "
+            "no labeled query was routed to a tier of this fleet. fix: label some with `pointsman label BATCH "
             "--from FILE`"
         )
     return LabelledLog(

@@ -147,11 +147,11 @@ def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     if (labels := labelled(tally)) is not None:
         low, high = labels["interval"]
         yield (
-            f"{labels['labels']:,} answers that stand are labelled: {100 * labels['right']:.1f} % right (95 %: "
+            f"{labels['labels']:,} answers are labeled: {100 * labels['right']:.1f} % right (95 %: "
             f"{100 * low:.1f} to {100 * high:.1f} %). It holds for the others as far as chance chose which to label."
         )
         for source, off in labels["ece"].items():
-            yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labelled answers."
+            yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labeled answers."
     else:
         yield (
             "NOT known without labels (pointsman label): how many of the answers that were taken are right; "

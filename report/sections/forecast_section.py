@@ -7,7 +7,7 @@ from routing.forecast.rounding import round_to_sum
 
 
 def forecast(report: BatchReport) -> Section:
-    """Return expected and actual figures, or a sentence without a forecast."""
+    """Return expected and actual figures, or a sentence if there is no forecast."""
     cap_usd = report.figures.progress.cap_usd
     budget = f"Budget: {usd(cap_usd)}." if cap_usd is not None else "The batch has no budget of its own."
     title = "Forecast and actual"
@@ -29,19 +29,19 @@ def forecast(report: BatchReport) -> Section:
             compared[f"answers of {tier}"] = (count | {"expected": answers[tier]}, _count)
     else:
         paragraphs.append(
-            "The pilot decides which tiers answer the rest of the batch. The time is that of "
-            f"{plain(rest['most_tier'])}, and so is the high end of the cost; the low end is that of "
-            f"{plain(rest['least_tier'])}, both with the pilot."
+            "The pilot decides which tiers answer the rest of the batch. The time and the high end of the cost assume "
+            f"that {plain(rest['most_tier'])} answers it; the low end of the cost assumes "
+            f"{plain(rest['least_tier'])}. Both include the pilot."
         )
     if unmeasured:
         paragraphs.append(
-            f"The expected cost was not known, but for its range: {plain(', '.join(unmeasured))} had given too few "
-            "answers to say how long they are."
+            f"Only a range of the cost was known, because {plain(', '.join(unmeasured))} had given too few "
+            "answers to estimate their length."
         )
     elif rest is not None:
         paragraphs.append(
-            f"Expected were {usd(rest['least_usd'])} with the rest by {plain(rest['least_tier'])} alone, and "
-            f"{usd(rest['most_usd'])} by {plain(rest['most_tier'])} alone."
+            f"The expected cost was {usd(rest['least_usd'])} if {plain(rest['least_tier'])} answered the rest, and "
+            f"{usd(rest['most_usd'])} if {plain(rest['most_tier'])} did."
         )
     rows = [
         [

@@ -1,4 +1,4 @@
-"""The judge's confidence, and the reasons of rejections."""
+"""The judge's confidence, and the reasons for rejection."""
 
 from db.reports.batch_report import BatchReport
 from report.charts.bars import confidence_histogram, tenth_label
@@ -6,7 +6,7 @@ from report.document import Figure, Section, Table
 
 
 def judge(report: BatchReport) -> Section:
-    """Return answers by confidence, and the reasons of rejections, or a sentence without answers."""
+    """Return answers by confidence, and the reasons for rejection, or a sentence without answers."""
     if report.figures.embed_calls:
         return Section("judge", "The judge", ["The answers are vectors, which are not judged."])
     bins = report.confidences
@@ -48,7 +48,7 @@ def judge(report: BatchReport) -> Section:
         tables.append(Table("Sources of the confidence", columns, rows, frozenset({"tier", "source"})))
     if report.rejections:
         rows = [[cause.tier, cause.reason.replace("_", " "), f"{cause.answers:,}"] for cause in report.rejections]
-        caption = "Reasons of rejections. An answer can have several."
+        caption = "Reasons for rejection. An answer can have several."
         tables.append(Table(caption, ["tier", "reason", "answers"], rows, frozenset({"tier", "reason"})))
     drawing = Figure(confidence_histogram(bins, report.tiers), "Answers by the judge's confidence.")
     return Section("judge", "The judge", paragraphs, [drawing], tables)

@@ -11,7 +11,7 @@ from report.document import Figure, Section, Table
 from report.formatting import percent, percent_of, plain, usd
 from report.headline import TOP_ALONE, standing_of
 
-BY_WORKLOAD: Final = "Quality on the pilot's sample by workload, which is not certified apart"
+BY_WORKLOAD: Final = "Quality on the pilot's sample by workload (not certified separately)"
 _NAMES: Final = frozenset({"workload", "the floor"})
 
 
@@ -22,18 +22,18 @@ def quality(report: BatchReport) -> Section:
         return Section(
             "quality", "Cost and quality", [f"There is no baseline: {NO_BASELINE}. Embeddings are not judged."]
         )
-    # What was measured stands in place of what the router expected.
+    # Measured quality replaces the router's expectation.
     floor = figures.quality
     measured = floor is not None and floor.measured is not None
     chart = None if measured else report.picture
     paragraphs = [
         "Baselines are policies that ignore the query. Their costs are for the same answers: the tier's actual cost "
-        "where it was called, otherwise the answer's tokens at the price of its first model, as much longer or shorter "
-        f"as its answers are where that is known. Always {plain(figures.top_tier)}, {figures.baseline_lengths.words}."
+        "if it was called, otherwise the answer's tokens at the price of its first model, scaled by how much longer or "
+        f"shorter its answers are, if known. Always {plain(figures.top_tier)}, {figures.baseline_lengths.words}."
     ]
     if figures.baseline_is_guess:
         paragraphs.append(
-            f"{plain(figures.top_tier)} gave too few answers to know how long others are: its cost is a guess."
+            f"{plain(figures.top_tier)} gave too few answers to estimate the length of others, so its cost is a guess."
         )
     drawings: list[Figure] = []
     expected: dict[str, str] = {}
@@ -62,7 +62,7 @@ def quality(report: BatchReport) -> Section:
     ]
     if (labelled := labelled_right(report.labels)) is not None:
         paragraphs.append(
-            f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labelled final answers are right. The "
+            f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labeled final answers are right. The "
             "baselines have no labels, and so no such figure."
         )
     tables = _certificate(report)

@@ -36,7 +36,7 @@ def _queries(name: str, title: str, paragraph: str, queries: Sequence[QueryFigur
             usd(query.cost_usd),
             f"{query.calls:,}",
             confidence(query.confidence),
-            "best there was" if query.accepted is False else "accepted" if query.accepted else query.state,
+            "best available" if query.accepted is False else "accepted" if query.accepted else query.state,
             " · ".join(query.reasons) or "–",
             *([query.text or "–"] if with_text else []),
         ]

@@ -11,7 +11,7 @@ _MAX_ROWS: Final = 20
 
 
 def query_flow(report: BatchReport) -> Section:
-    """Return the most frequent paths, as a chart and a table, and the reasons of failures."""
+    """Return the most frequent paths, as a chart and a table, and the reasons for failures."""
     figures = report.figures
     rows = [
         [

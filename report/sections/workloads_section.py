@@ -26,7 +26,7 @@ def workloads(report: BatchReport) -> Section:
         "workloads",
         "Workloads",
         [
-            "A query belongs to the workload that its metadata name, else to those with the same system prompt "
+            "A query belongs to the workload that its metadata names; otherwise, its system prompt identifies it "
             "(prompt-…). Costs cover each query's own calls; grading, audits, and calls that route several queries at "
             f"once belong to no query: {usd(report.figures.unassigned_usd)}."
         ],

@@ -715,10 +715,10 @@ def test_a_viewer_is_offered_nothing_that_would_be_refused(stage: Stage) -> None
     assert stage.script(buttons) == []
     assert not stage.driver.find_element("id", "keys-panel").is_displayed()
     stage.driver.get(f"{stage.url}/submit.html")
-    stage.until(lambda: "may only read" in stage.text("#did"))
+    stage.until(lambda: "can only read" in stage.text("#did"))
     assert stage.script(buttons) == []
     stage.driver.get(stage.url.replace("/dashboard", "/label"))
-    stage.until(lambda: "may only read" in stage.text("#news"))
+    stage.until(lambda: "can only read" in stage.text("#news"))
     assert [each.split()[-1] for each in stage.script(buttons)] == ["Skip", "Undo"]
     stage.driver.get(stage.url)
     stage.until(stage.is_live)

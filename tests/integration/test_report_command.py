@@ -277,7 +277,7 @@ def test_the_sankey_has_each_query_once_in_every_column(load: LoadReport) -> Non
         assert node.queries == (out or into) == (into or out)
     ways = {(r.router, r.first_tier, r.last_tier, r.outcome): r.queries for r in report.routes}
     assert ways["pin", "small", "large", "accepted"] == 1
-    assert ways["v1", "small", "small", "best there was"] == 1
+    assert ways["v1", "small", "small", "best available"] == 1
     assert ways[None, None, None, "cancelled"] == 1
 
 

@@ -11,14 +11,14 @@ async function post(batch, path, done, body) {
     const response = await request(path, { method: "POST", ...sent });
     say(batch, response.ok ? done : await errorMessage(response));
   } catch (error) {
-    say(batch, `not done: ${error.message}`);
+    say(batch, `failed: ${error.message}`);
   }
 }
 
 const own = (batch, action) => `/v1/pointsman/batches/${encodeURIComponent(batch.id)}/${action}`;
 
 function raise(batch) {
-  const wanted = prompt(`New budget of ${batch.source} in USD. ${batch.held} queries are held.`);
+  const wanted = prompt(`New budget for ${batch.source} in USD. ${batch.held} queries are held.`);
   if (wanted === null) return;
   const usd = Number(wanted);
   if (!wanted.trim() || !Number.isFinite(usd) || usd < 0) return say(batch, `“${wanted}” is not an amount in USD. Enter a number such as 12.50`);
@@ -26,7 +26,7 @@ function raise(batch) {
 }
 
 function cancel(batch) {
-  if (confirm(`Cancel the ${batch.open} open queries of ${batch.source}? Its answers stay.`)) {
+  if (confirm(`Cancel the ${batch.open} open queries of ${batch.source}? Its answers are kept.`)) {
     post(batch, `/v1/batches/${encodeURIComponent(batch.id)}/cancel`, "cancelled");
   }
 }
@@ -58,7 +58,7 @@ export function actions(batch) {
     h("button", { type: "button", id: `${batch.id}-${place++}`, "aria-label": `${words} ${batch.source}, ${batch.id}`, onclick: act }, words);
   if (batch.ended_at) {
     return h("span", { class: "actions" }, button("download", () => download(batch)),
-      batch.failed && may("operator") ? button("retry failed", () => post(batch, own(batch, "resume"), "failed queries start again")) : null);
+      batch.failed && may("operator") ? button("retry failed", () => post(batch, own(batch, "resume"), "the failed queries are retried")) : null);
   }
   if (batch.cancelled_at || !may("operator")) return null;
   return h("span", { class: "actions" },

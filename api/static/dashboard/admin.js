@@ -31,7 +31,7 @@ function routers({ promoted, routers: rows, history }) {
   byId("undo").replaceChildren(rollBack(history, routers));
   byId("history").replaceChildren(history.length ? table("Promotions", ["router", "promoted", "undone"],
     history.toReversed().map((one) => [one.name, `${day(one.promoted_at)} by ${one.promoted_by}`, one.undone_at ? `${day(one.undone_at)} by ${one.undone_by}` : NONE]))
-    : h("p", { class: "empty" }, "Nothing was promoted: the shipped router serves."));
+    : h("p", { class: "empty" }, "No router has been promoted. The shipped router serves."));
 }
 
 function keys({ data }) {
@@ -39,7 +39,7 @@ function keys({ data }) {
     data.map((key) => [h("code", {}, key.identity ?? `pm-${key.id}-…`), [key.name, "left"], [key.role, "left"], day(key.created_at),
       key.revoked_at ? "revoked" : button("revoke", key.name, () => confirm(`Revoke ${key.name}? It stops working within a second.`)
         && change(`${key.name} is revoked`, `/v1/pointsman/keys/${key.id}`, "DELETE", loadKeys))]))
-    : h("p", { class: "empty" }, "There is no key yet. With the first one every request needs a key."));
+    : h("p", { class: "empty" }, "There is no key yet. Once there is one, every request needs a key."));
 }
 
 const loadKeys = () => load("/v1/pointsman/keys", keys, "keys");
@@ -58,7 +58,7 @@ byId("new-key").addEventListener("submit", async (event) => {
   const body = JSON.stringify({ name: byId("key-name").value.trim(), role: byId("key-role").value });
   try {
     const made = await asked("/v1/pointsman/keys", { method: "POST", body, headers: { "content-type": "application/json" } });
-    byId("made").replaceChildren("Save it now, it is not shown again: ", h("code", {}, made.key));
+    byId("made").replaceChildren("Save it now; it is not shown again: ", h("code", {}, made.key));
     byId("new-key").reset();
     loadKeys();
   } catch (error) {

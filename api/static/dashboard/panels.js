@@ -74,7 +74,7 @@ export function batches(rows) {
     ]));
 }
 
-export const chats = (figures) => (figures ? `Chat completions of the last hour: ${count(figures.asked)} asked, ${count(figures.open)} open, ${count(figures.cancelled)} cancelled${figures.mean_s === null ? "" : `, answered after ${duration(figures.mean_s)} on average`}.` : "");
+export const chats = (figures) => (figures ? `Chat completions in the last hour: ${count(figures.asked)} requested, ${count(figures.open)} open, ${count(figures.cancelled)} cancelled${figures.mean_s === null ? "" : `, answered after ${duration(figures.mean_s)} on average`}.` : "");
 
 const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"],
   departed: ["not promised", "warn"] };
@@ -85,7 +85,7 @@ export const measure = (share, interval) => `${percent(share)}${interval ? ` (${
 export function quality(figures) {
   if (!figures) return h("span", { class: "quiet" }, "no floor");
   const [words, tone] = STANDINGS[figures.standing] || [figures.standing.replace("_", " "), "quiet"];
-  const measured = figures.standing === "departed" ? `certified, but ${count(figures.departures)} departed from the policy for the budget; floor ${percent(figures.floor, 0)}`
+  const measured = figures.standing === "departed" ? `certified, but ${count(figures.departures)} departed from the policy to stay within the budget; floor ${percent(figures.floor, 0)}`
     : figures.standing === "top_tier" ? `answered by the top tier alone, floor ${percent(figures.floor, 0)}`
     : figures.measured === null ? `floor ${percent(figures.floor, 0)}`
     : `${measure(figures.measured, figures.interval)}, floor ${percent(figures.floor, 0)}`;
@@ -107,7 +107,7 @@ export function waves(rows) {
       h("span", {}, h("span", { class: "source" }, wave.source), h("code", { class: "below" }, wave.batch)),
       wave.tier ? named(wave.tier) : NONE,
       wave.lane,
-      [wave.provider ? h("span", {}, `${wave.provider} · ${wave.deployment}`, h("code", { class: "below" }, wave.remote_id ?? "not bought yet")) : h("span", { class: "quiet" }, "direct calls"), "left"],
+      [wave.provider ? h("span", {}, `${wave.provider} · ${wave.deployment}`, h("code", { class: "below" }, wave.remote_id ?? "not submitted yet")) : h("span", { class: "quiet" }, "direct calls"), "left"],
       wave.state ? waveState(wave) : NONE,
       duration(wave.age_s),
       wave.state ? `${count(wave.state === "done" ? wave.answered : null)} / ${count(wave.queries)}` : count(wave.queries),
@@ -119,7 +119,7 @@ export function waves(rows) {
 function waveState(wave) {
   const ended = wave.state === "done" || wave.state === "collecting";
   const tone = wave.state !== "done" ? "" : wave.outcome === "ended" ? "quiet" : "warn";
-  const left = wave.waits_s === null || wave.waits_s === undefined ? "" : `waited for ${duration(Math.max(wave.waits_s, 0))} more`;
+  const left = wave.waits_s === null || wave.waits_s === undefined ? "" : `given up in ${duration(Math.max(wave.waits_s, 0))}`;
   return h("span", { title: wave.why }, h("span", { class: tone }, words(ended ? wave.outcome ?? wave.state : wave.state)),
     h("span", { class: "below" }, wave.is_given_up ? "given up" : left));
 }
@@ -153,7 +153,7 @@ export function cost({ cost: figures, answered }, top) {
     h("ul", { class: "legend" }, Object.entries(figures.by_tier).map(([tier, usd]) =>
       h("li", {}, h("span", { class: `name ${hue(tier)}` }, h("span", {}, tier, " ", h("b", {}, money(usd)), " ",
         h("span", { class: "quiet" }, answered[tier] ? `${money(usd / answered[tier])} per answer` : "no answer")))))),
-    h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” is the baseline of each batch's report: what ${figures.baseline_model} costs for the same queries, as far as it is known how long its answers are.`),
+    h("p", { class: "below after" }, `Includes ${money(figures.router_usd)} for LLM routing. “${top} alone” is the baseline of each batch's report: the cost of the same queries at ${figures.baseline_model}, as far as the length of its answers is known.`),
   ];
 }
 
@@ -161,7 +161,7 @@ const DAY_MS = 86400000;
 const SHOWN = 8;
 
 // `days` and `split`: the answers of /v1/pointsman/spend by day, and by what the reader chose.
-export const spend = ({ days, split }, width) => (days.calls ? [spendByDay(days, width), spenders(days, split)].flat() : empty("Nothing is summed yet: the feeder sums what calls cost once a minute."));
+export const spend = ({ days, split }, width) => (days.calls ? [spendByDay(days, width), spenders(days, split)].flat() : empty("There are no sums yet. The feeder sums the cost of calls once a minute."));
 
 export function spendByDay(days, width) {
   const steps = Math.round((Date.parse(days.to) - Date.parse(days.from)) / DAY_MS) + 1;
@@ -186,7 +186,7 @@ function spenders(days, split) {
   return [
     h("ul", { class: "bars after" }, [...rows.map((row) => [spender(row, split), row.cost_usd]), ...(split.data.length > SHOWN ? [[`${count(split.data.length - SHOWN)} more`, rest]] : [])].map(([name, usd]) =>
       h("li", {}, h("span", { class: "source" }, name), rail([[usd / (days.cost_usd || 1), ""]]), h("span", { class: "n" }, money(usd), " ", h("span", { class: "quiet" }, percent(usd / (days.cost_usd || 1), 0)))))),
-    h("p", { class: "below after" }, `Includes the calls that ended by ${time(days.summed_at)}, each on the day on which it began.`),
+    h("p", { class: "below after" }, `Includes calls that ended by ${time(days.summed_at)}, each on the day it began.`),
   ];
 }
 
@@ -249,7 +249,7 @@ function accuracy({ labels, evaluation, name, workload }) {
   } else rows.push(["from evaluation", "none"]);
   const note = evaluation
     ? `Router “${name}” on ${count(evaluation.lines)} held-out lines of “${evaluation.data}”${workload === null ? "" : `, of the ${workload === "simulator" ? workload : `workload ${workload}`}`}. APGR: 1 equals the top tier. Brier, ECE: 0 is best.`
-    : workload === "simulator" ? `Router “${name}” was trained on the simulator, and decides nothing on real models.` : null;
+    : workload === "simulator" ? `Router “${name}” was trained on the simulator, and makes no decisions for real models.` : null;
   return h("div", {}, h("h3", {}, "Quality"), h("dl", { class: "facts" }, rows.map(([what, figure]) => [h("dt", {}, what), h("dd", {}, figure)])),
     note ? h("p", { class: "below after" }, note) : null);
 }

@@ -18,12 +18,12 @@ export async function change(words, path, method, done) {
 }
 
 // The cell of a router: `done` draws the routers anew.
-export const promote = (name, promoted, done) => (name === promoted ? "" : button("promote", name, () => confirm(`Have ${name} serve every fleet whose classifier is “default”?`)
+export const promote = (name, promoted, done) => (name === promoted ? "" : button("promote", name, () => confirm(`Use ${name} in every fleet whose classifier is “default”?`)
   && change(`${name} serves; running workers load it within seconds`, `/v1/pointsman/routers/${encodeURIComponent(name)}/promote`, "POST", done)));
 
 export function rollBack(history, done) {
   if (!may("admin")) return "";
-  const undo = () => confirm("Return to the router that served before?")
+  const undo = () => confirm("Return to the previous router?")
     && change("Rolled back; running workers load it within seconds", "/v1/pointsman/routers/rollback", "POST", done);
   return h("button", { type: "button", id: "rollback", disabled: !history.some((one) => !one.undone_at), onclick: undo }, "Roll back to the previous router");
 }

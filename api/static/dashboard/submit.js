@@ -24,7 +24,7 @@ function amount(id, name, most) {
 function wanted() {
   const [file] = byId("file").files;
   if (!file && !value("pasted")) throw new Error("Choose a file, or paste at least one line");
-  if (file && value("pasted")) throw new Error("There are a file and pasted lines: remove one of them");
+  if (file && value("pasted")) throw new Error("There is both a file and pasted text: remove one of them");
   const rows = Object.fromEntries([["prompt", value("prompt")], ["id", value("id-column")], ["expected", value("expected")]].filter(([, text]) => text));
   const floor = amount("quality", "Quality floor in %", 100);
   const options = { rows, max_cost_usd: amount("budget", "Budget in USD", 1e8), budget_policy: value("policy") || undefined, quality: floor === undefined ? undefined : floor / 100 };
@@ -73,7 +73,7 @@ async function check() {
     if (found.errors) return fail(found.errors.data, "Nothing was submitted.");
     checked = batch;
     show(found);
-    say(`${count(found.total)} queries are valid. Nothing is submitted yet.`);
+    say(`${count(found.total)} queries are valid. Nothing has been submitted yet.`);
   } catch (error) {
     if (error.status === 401) openKeyForm();
     say(error.message);
@@ -95,21 +95,21 @@ function show(found) {
   const within = `${percent(plan.interval, 0)} within`;
   const rest = plan.pilot?.rest;
   const range = ({ low, high }) => `, ${within} ${money(low)} to ${money(high)}`;
-  const expected = ({ expected: usd, unmeasured }) => unmeasured.length ? `not known before 8 answers of ${unmeasured.join(", of ")}` : h("b", {}, money(usd));
-  const most = rest ? `the cost with the rest by ${rest.most_tier} alone` : "the expected cost of all queries";
+  const expected = ({ expected: usd, unmeasured }) => unmeasured.length ? `not known until there are 8 answers from ${unmeasured.join(", and 8 from ")}` : h("b", {}, money(usd));
+  const most = rest ? `the cost if ${rest.most_tier} answers the rest` : "the expected cost of all queries";
   byId("of").textContent = `${count(plan.total)} queries of ${found.source}, ${count(plan.sampled)} sampled`;
   const deadline = (found.deadlines ?? []).find((row) => row.is_asked_for);
   byId("plan").replaceChildren(
     h("dl", { class: "facts", id: "facts" },
-      fact("cost", expected(cost), range(cost), rest && !cost.unmeasured.length ? `; ${money(rest.least_usd)} with the sample, and the rest by ${rest.least_tier} alone; ${money(rest.most_usd)} by ${rest.most_tier} alone` : ""),
+      fact("cost", expected(cost), range(cost), rest && !cost.unmeasured.length ? `; with the sample, ${money(rest.least_usd)} if ${rest.least_tier} answers the rest, ${money(rest.most_usd)} if ${rest.most_tier} does` : ""),
       fact("top tier alone", expected(baseline), range(baseline), found.saving_share === null ? "" : `; ${percent(Math.abs(found.saving_share), 0)} ${found.saving_share < 0 ? "more" : "saved"}`),
       fact("budget", cap === null ? "none" : [money(cap), found.covered ? ` covers ${most}` : h("strong", { class: "bad" }, ` does not cover ${most}: ${money(found.uncapped_usd)}`)]),
-      found.day_budget ? fact("budget of today", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
-      fact("quality floor", plan.pilot ? `a sample of up to ${count(plan.pilot.queries)} queries is answered by every tier, ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: thresholds of the fleet"),
+      found.day_budget ? fact("today's budget", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
+      fact("quality floor", plan.pilot ? `every tier answers a sample of up to ${count(plan.pilot.queries)} queries, for ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: the fleet's thresholds apply"),
       fact("time", `${duration(wall.expected)}, ${within} ${duration(wall.low)} to ${duration(wall.high)}; limited by ${plan.bound_by}`),
       deadline && !plan.pilot ? fact("deadline", `${duration(deadline.within_s)}: ${money(deadline.cost_usd)}, ${deadline.p_late < 1e-4 ? "less than 0.01 %" : percent(deadline.p_late, 2)} chance of being late`) : null,
       fact("escalated", rest ? "known after the sample" : `${count(plan.escalated)} queries`),
-      found.followers ? fact("identical", `${count(found.followers)} more queries get the answer of another`) : null,
+      found.followers ? fact("identical", `${count(found.followers)} more queries share the answer of an identical one`) : null,
       fact("basis", Object.entries(plan.basis).map(([name, text]) => `${name}: ${text}`).join("; "))),
     table("Tiers", ["tier", "routed", "answers", "calls", "cost"],
       [...Object.entries(plan.tiers).map(([name, tier]) => [name, count(tier.routed), count(tier.answers), count(tier.calls), cost.unmeasured.includes(name) ? "not known" : money(tier.cost_usd)]),
@@ -135,7 +135,7 @@ async function submit() {
     return;
   }
   stored = null;
-  await accepted(batch).catch((error) => say(`Submitted as ${batch.id}; its check cannot be followed: ${error.message}`));
+  await accepted(batch).catch((error) => say(`Submitted as ${batch.id}, but its validation cannot be followed: ${error.message}`));
 }
 
 async function accepted(batch) {
@@ -163,7 +163,7 @@ async function offer() {
   await learnRole();
   const reads = isKnown() && !may("operator");
   byId("batch").hidden = reads;
-  if (reads) say("This key may only read: a key with the role operator submits batches.");
+  if (reads) say("This key can only read. To submit batches, use a key with the role operator.");
 }
 
 keyForm(() => { reset(); say(""); offer(); });

@@ -18,7 +18,7 @@ const inOrder = (tiers) => [...new Set([...last.tiers, ...tiers])].filter((tier)
 const labeled = ({ grade, interval, labels }) => `${measure(grade, interval)} of ${count(labels)}`;
 
 function grades(rows) {
-  if (!rows.length) return empty("No answer of it was labeled in the last 30 days.");
+  if (!rows.length) return empty("None of its answers was labeled in the last 30 days.");
   const tiers = inOrder(rows.map((row) => row.tier));
   const days = Map.groupBy(rows, (row) => row.day);
   return table("Quality over time", ["day (UTC)", ...tiers], [...days].reverse().map(([at, found]) => [day(at), ...tiers.map((tier) => {
@@ -40,9 +40,9 @@ function versions({ versions: rows, routers }) {
   const idle = (routers?.routers ?? []).filter((one) => one.workload === name && !rows.some((row) => row.version && one.digest.startsWith(row.version)))
     .map((one) => ({ router: one.name, version: one.digest.slice(0, 12), made_at: one.added_at, answers: 0, tiers: {}, labels: { labels: 0 } }));
   const all = [...rows, ...idle];
-  if (!all.length) return empty("No batch of it has ended in the last 30 days: what routed a batch is summed up within two minutes of its end.");
+  if (!all.length) return empty("None of its batches ended in the last 30 days. A batch appears here within two minutes of its end.");
   const tiers = inOrder(all.flatMap((row) => Object.keys(row.tiers)));
-  return table("What routed it", ["router", ["made", "left"], ["quality", "left"], "answers", ...tiers, "cost", "top tier alone", "saved", ...(routers ? ["change"] : [])], all.map((row) => [
+  return table("How it was routed", ["router", ["made", "left"], ["quality", "left"], "answers", ...tiers, "cost", "top tier alone", "saved", ...(routers ? ["change"] : [])], all.map((row) => [
     row.quality ? policy(row) : router(row),
     [row.made_at ? day(row.made_at) : row.version ? "shipped" : NONE, "left"],
     [row.quality ? h("span", {}, quality(row.quality), below(`at ${percent(row.quality.confidence, 0)} confidence`)) : row.labels.labels ? h("span", {}, measure(row.labels.grade, row.labels.interval), below(`right, by ${count(row.labels.labels)} labels`)) : h("span", { class: "quiet" }, "no labels"), "left"],
@@ -77,7 +77,7 @@ function show(found) {
   byId("workload-title").textContent = name;
   byId("of").textContent = `spend of the last 30 days (UTC), by tier and day${found.spend.simulated ? ", simulated" : ""}`;
   useTiers(found.tiers);
-  draw("spend", found.spend, (spend, width) => (spend.calls ? spendByDay(spend, width) : empty("No call of it has ended in the last 30 days.")));
+  draw("spend", found.spend, (spend, width) => (spend.calls ? spendByDay(spend, width) : empty("None of its calls ended in the last 30 days.")));
   draw("versions", { versions: found.versions, routers: registered }, versions);
   draw("grades", found.grades, grades);
 }

@@ -23,7 +23,7 @@ async function next() {
 function show(answer) {
   shown = answer;
   byId("answer-title").textContent = shown.custom_id;
-  byId("meta").textContent = shown.by === "judged" ? "one of two answers, shown blind" : [shown.tier, shown.model, shown.confidence === null ? "not judged" : `confidence ${shown.confidence.toFixed(2)}`, shown.by === "doubt" ? "low confidence" : "random sample"].join(" · ");
+  byId("meta").textContent = shown.by === "judged" ? "one of a compared pair; its model is hidden" : [shown.tier, shown.model, shown.confidence === null ? "not judged" : `confidence ${shown.confidence.toFixed(2)}`, shown.by === "doubt" ? "low confidence" : "random sample"].join(" · ");
   byId("question").replaceChildren(...shown.messages.map(({ role, text }) => h("pre", { tabindex: "0", role: "region", "aria-label": `Question, ${role}` }, h("span", { class: "role" }, role), text)));
   byId("text").textContent = shown.answer || "(empty)";
   byId("progress").textContent = `${labeled} labeled · ${waiting.length} more loaded`;
@@ -39,7 +39,7 @@ async function more() {
     if (!response.ok) throw new Error(await errorMessage(response));
     waiting = (await response.json()).data.filter((answer) => !skipped.has(nameOf(answer)));
     if (!waiting.length) done(skipped.size ? "Only skipped answers are left." : "No answers are waiting for a label.");
-    else if (!history.length) announce(may("operator") ? "Is the answer right? Press y or n, s to skip, u to go back." : "This key may only read: a key with the role operator labels answers.");
+    else if (!history.length) announce(may("operator") ? "Is the answer right? Press y or n, s to skip, u to go back." : "This key can only read. To label answers, use a key with the role operator.");
   } catch (error) {
     done(`Answers could not be loaded: ${error.message}`);
   }

@@ -313,7 +313,7 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     assert "; expected for the whole batch, its pilot included: 72.2 % less than giant alone" in shown(tried)
     departed = replace(CERTIFIED, departures=142)
     text = shown(replace(FIGURES, quality=departed))
-    assert "certified, but 142 queries departed from the policy for the budget, so the floor is not promised;" in text
+    assert "certified, but 142 queries departed from the policy to stay within the budget, so the floor is not" in text
     assert "at least" not in text
     judged = replace(CERTIFIED, certificate=dict(CERTIFIED.certificate or {}, grader={"mix": {"judge": 317}}))
     text = shown(replace(tried, quality=replace(judged, grade_usd=0.02)))

@@ -42,8 +42,8 @@ def test_held_out_questions_are_not_trained_on(capsys: pytest.CaptureFixture[str
     examples = tuple(Example(id=f"e-{n}", line=n, query=f" number {n}\n", ok={}) for n in range(5))
     test_data = Dataset("held-out.jsonl", Kind.OUTCOMES, ("small", "medium", "large"), examples, "")
     assert texts_of(_without(book(f"number {n}" for n in range(8)), test_data)) == {"number 5", "number 6", "number 7"}
-    assert "5 labelled queries are in held-out.jsonl too" in capsys.readouterr().err
-    with pytest.raises(EvaluationError, match=r"all 4 labelled queries are in held-out\.jsonl too"):
+    assert "5 labeled queries are in held-out.jsonl too" in capsys.readouterr().err
+    with pytest.raises(EvaluationError, match=r"all 4 labeled queries are in held-out\.jsonl too"):
         _without(book(f"number {n}" for n in range(4)), test_data)
 
 

@@ -33,7 +33,7 @@ def book(rows: list[LabelledDecision]) -> LabelledLog:
 
 
 def test_of_a_log_that_explored_nothing_nothing_is_reported() -> None:
-    with pytest.raises(NoSupport, match=r"none of the 200 labelled queries was explored.*fix: set router\.exploration"):
+    with pytest.raises(NoSupport, match=r"none of the 200 labeled queries was explored.*fix: set router\.exploration"):
         book([logged()] * 200).informative_rows()
 
 
@@ -52,5 +52,5 @@ def test_the_unit_of_cost_is_a_call_to_the_top_tier_whatever_else_is_pinned() ->
 
 
 def test_a_log_of_another_ladder_is_reported() -> None:
-    with pytest.raises(EvaluationError, match="no labelled query was routed to a tier of this fleet"):
+    with pytest.raises(EvaluationError, match="no labeled query was routed to a tier of this fleet"):
         book([logged("other")])
