@@ -36,6 +36,6 @@ class PeriodicTask:
         try:
             await self.work()
         except Exception as error:
-            log.warning(f"{self.name}_failed", error=type(error).__name__)
+            log.warning(f"{self.name}_failed", error=type(error).__name__, exc_info=True)
         ended = time.monotonic()
         self.due_at = max(self.due_at, ended + self.rest * (ended - began))

@@ -1,8 +1,9 @@
--- held → ready, as many per batch and tenant as fit their budgets; the smallest reservations first, so that as many as
--- possible are answered, and a tenant's batches in turn. About 10,000 of a tenant at once. Also those that can never fit and that the policy of their batch lowers or fails: a claim does that. A query
--- that waits for an account is released once a call of that deployment has succeeded since, or the fleet no longer has
--- it; before that, one query at a time is released as a probe. One that asked for more than the credit of the account pays
--- for is released at a probe's time only, as the probe, or once a call that reserved as much has succeeded since the last.
+-- held → ready, as many per batch and tenant as fit their budgets, about 10,000 of a tenant at once; the smallest
+-- reservations first, so that as many as possible are answered, and a tenant's batches in turn. Also those that can never
+-- fit and that the policy of their batch lowers or fails: a claim does that. A query that waits for an account is released
+-- once a call of that deployment has succeeded since, or the fleet no longer has it; before that, one query at a time is
+-- released as a probe. One that asked for more than the credit of the account pays for is released at a probe's time only,
+-- as the probe, or once a call that reserved as much has succeeded since the last.
 WITH held AS (
     SELECT b.id, b.tenant, b.first_query_id, b.last_query_id FROM batches AS b
     WHERE b.ended_at IS NULL AND EXISTS (

@@ -72,4 +72,6 @@ def test_what_fails_holds_up_nobody_and_is_tried_again(capsys: pytest.CaptureFix
 
     asyncio.run(story())
     # On stdout, or on stderr where a test before it in this process configured the logs.
-    assert "".join(capsys.readouterr()).count("tidying_failed") == 2
+    said = "".join(capsys.readouterr())
+    assert said.count("tidying_failed") == 2
+    assert "test_periodic_task.py" in said, "where it failed"
