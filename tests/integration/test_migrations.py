@@ -55,7 +55,7 @@ def test_tables_of_another_role_are_named_with_the_fix(databases: Databases, use
             connection.execute(text("ALTER ROLE pointsman_owner LOGIN"))
         with pytest.raises(NotOurTables, match="belong to postgres"):
             migrate.upgrade(databases.of(name).replace("postgres@", f"{user}@"))
-        assert "start over" in NotOurTables.hint
+        assert "start again" in NotOurTables.hint
     finally:
         databases.drop(name)
 

@@ -99,7 +99,7 @@ def test_a_forecast_prices_the_input_and_compares_it_with_nothing() -> None:
     (tier,) = found.tiers
     expected = queries[0].measured.expected(FLEET.models["embed"])
     assert (tier.tier, tier.completion_tokens, tier.doubted_share) == ("vectors", 0, 0)
-    assert found.baseline_usd == 0
+    assert found.baseline_usd.expected == 0
     assert found.escalated == 0
     assert {"doubts", "lengths"}.isdisjoint(found.basis)
     assert found.cost_usd.expected == pytest.approx(1000 * expected * 0.02e-6, rel=0.01)
