@@ -72,7 +72,9 @@ async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
     cost: HeldCost | None = None
     if row.held:
         ladder = PriceList.from_json(row.price_list).ladder
-        rows = await run_report(engine, "batch_held_cost", batch_id=batch_id, ladder=list(ladder), least=LEAST_ANSWERS)
+        rows = await run_report(
+            engine, "batch_held_cost", batch_id=batch_id, ladder=list(ladder), least_answers=LEAST_ANSWERS
+        )
         cost = held_cost(row.by_stage, {one.tier: TierCost(one.left, one.climbed, one.usd) for one in rows}, ladder)
     return BatchBudget(
         policy=row.policy,

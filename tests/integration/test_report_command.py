@@ -447,6 +447,7 @@ def test_no_statement_reads_the_queries_of_other_batches(database_url: str, name
         "beside": ["corrected"],
         "closed": "its batch was closed",
         "least_pairs": 8,
+        "least_answers": 8,
         "but": ["workload"],
     }
     asked = text(f"EXPLAIN {statement(name).text}")

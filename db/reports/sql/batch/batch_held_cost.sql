@@ -1,5 +1,5 @@
 -- What queries of a batch cost at each tier of the `ladder`, and how many `climbed` of those that `left` it for an end or
--- another tier, without a pilot's. Where fewer than `least` others were asked there, a pilot's queries count for the cost.
+-- another tier, without a pilot's. Where fewer than `least_answers` others were asked there, a pilot's queries count for the cost.
 WITH asked AS (
     SELECT c.query_id, c.tier, q.pilot, q.state, array_position(CAST(:ladder AS text[]), c.tier) AS rung,
            array_position(CAST(:ladder AS text[]), q.stage) AS stage_rung, sum(c.cost_usd) AS usd
@@ -14,7 +14,7 @@ placed AS (
 )
 SELECT tier, count(*) FILTER (WHERE NOT pilot AND (has_climbed OR state = 'done')) AS left,
        count(*) FILTER (WHERE NOT pilot AND has_climbed) AS climbed,
-       CASE WHEN count(*) FILTER (WHERE NOT pilot) >= :least THEN avg(usd) FILTER (WHERE NOT pilot) ELSE avg(usd) END
+       CASE WHEN count(*) FILTER (WHERE NOT pilot) >= :least_answers THEN avg(usd) FILTER (WHERE NOT pilot) ELSE avg(usd) END
            ::double precision AS usd
 FROM placed
 GROUP BY tier
