@@ -13,6 +13,7 @@ from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
 from routing.forecast.forecast_types import CallLatency, ForecastHistory, GradeRecord, PolicyCost, QueueLoad
 from routing.outcome import Usage
+from routing.reason import REJECTS_NOTHING
 
 BATCHES: Final = 20
 QUERIES: Final = 3000
@@ -61,7 +62,7 @@ async def load_history(
     if not plans:
         return ForecastHistory()
     sample = {"batch_ids": list(plans), "query_ids": [id_ for row in batches for id_ in row.sample]}
-    verdicts = await run_report(engine, "forecast_verdicts", **sample)
+    verdicts = await run_report(engine, "forecast_verdicts", **sample, beside=sorted(REJECTS_NOTHING))
     rows = await run_report(engine, "forecast_calls", **sample)
     alike = {row.id for row in batches if row.source == source} if source not in NO_FILE else set()
     lengths: dict[LengthGroup, list[LengthRecord]] = defaultdict(list)

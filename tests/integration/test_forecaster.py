@@ -212,17 +212,18 @@ def test_a_batch_without_a_planner_has_no_plan(on_bench: OnBench) -> None:
 
 
 @pytest.mark.parametrize("code", ["pilot", "quality_policy"])
-def test_what_a_pilot_or_its_certificate_sends_up_is_no_doubt_of_the_judge(
+def test_of_what_a_pilot_or_its_certificate_decides_the_judges_own_verdicts_count(
     on_bench: OnBench, settings: Settings, code: str
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         await planned(bench, settings)
         await answer_all(bench)
-        judged = "UPDATE decisions SET kind = 'judge', tier = 'small', codes = '{%s}' WHERE move = 'finish'"
-        await as_owner(bench, judged % "confident")
-        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=4)).verdicts == {"small": (4, 0)}
-        await as_owner(bench, judged % code)
-        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=4)).verdicts == {}
+        for codes, rejected in (("confident", 0), (f"{code},confident,note", 0), (f"{code},low_confidence", 4)):
+            await as_owner(
+                bench, f"UPDATE decisions SET kind = 'judge', tier = 'small', codes = '{{{codes}}}' WHERE move = 'finish'"
+            )
+            past = await load_history(bench.engine, bench.fleet, tenant="default", total=4)
+            assert past.verdicts == {"small": (4, rejected)}
 
     on_bench(story)
 
