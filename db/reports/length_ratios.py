@@ -112,7 +112,7 @@ async def length_ratios(
         if tier in ladder and row.tier in ladder and ladder.index(tier) < ladder.index(row.tier):
             reasoning = reasoned.get(tier, 0.0)  # a tier below is not assumed to reason as those above do
         else:
-            reasoning = max(reasoned.get(tier, 0.0), reasoned[row.tier])
+            reasoning = max(reasoned.get(tier, 0.0), reasoned.get(row.tier, 0.0))
         of_tier = planned.get(row.tier, {}) if row.name == top and row.workload is None else {}
         is_measured = row.are_random and row.pairs >= LEAST_PAIRS
         if row.name == top and of_tier.get("top_tokens") is None and not is_measured:

@@ -87,7 +87,10 @@ def _certificate(report: BatchReport) -> list[Table]:
     found = [
         [measured, "–" if quality.measured is None else percent(quality.measured)],
         ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
-        ["measured by", "–" if quality.measured is None else "audits" if quality.audited_quality else "the pilot"],
+        [
+            "measured by",
+            "–" if quality.measured is None else "the pilot" if quality.audited_quality is None else "audits",
+        ],
     ]
     rows = [
         ["floor, relative to the top tier", percent(quality.floor)],

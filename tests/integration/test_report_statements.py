@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -280,6 +281,24 @@ def test_the_baseline_counts_the_lengths_of_the_workload_where_enough_pairs_know
     assert figures.baseline_cost_usd == pytest.approx(0.057 + label + other)
     assert figures.baseline_lengths == BaselineLengths(own=1, pairs=2)
     assert alone == pytest.approx(figures.baseline_cost_usd)
+
+
+def test_a_tier_that_only_audits_asked_has_no_answers_to_count(ask_of: Ask, database_url: str) -> None:
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(MORE_PAIRS)
+        connection.execute(PAIRS_BY_WORKLOAD)
+        connection.execute("DELETE FROM calls WHERE tier = 'large' AND purpose <> 'audit'")
+        connection.execute("UPDATE calls SET model = 'mini-wire' WHERE tier = 'small'")
+
+    async def question(engine: AsyncEngine) -> BatchFigures:
+        batch = await find_batch(engine, "batch_a")
+        assert batch is not None
+        small = replace(batch.price_list.first("small"), model="mini-wire")
+        return await batch_figures(engine, batch, baseline=small)
+
+    figures = ask_of(question)
+    assert figures.second_baseline is not None
+    assert figures.second_baseline.cost_usd > 0
 
 
 CLIMBED_TO_REASON = """
