@@ -139,7 +139,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
                 + (
                     ""
                     if rest is None
-                    else f"; its result decides the tier of the rest; the table and the time assume {rest['most_tier']}"
+                    else f"; its result decides the tier of the rest; the table assumes {plain(report['top_tier'])}"
                 ),
             )
         )

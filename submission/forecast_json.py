@@ -11,7 +11,7 @@ VERSION: Final = 1
 def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
     """The forecast as an object. Counts are expectations with fractions; those of the tiers add up to the total.
 
-    With the ``rest`` of a pilot, counts and times are those of the top tier answering it.
+    With the ``rest`` of a pilot, the figures of the tiers are those of the top tier answering it.
     """
     routed, answers, calls = (
         round_to_sum({tier.tier: getattr(tier, count) for tier in forecast.tiers}, digits=1)

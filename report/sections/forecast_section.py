@@ -29,9 +29,8 @@ def forecast(report: BatchReport) -> Section:
             compared[f"answers of {tier}"] = (count | {"expected": answers[tier]}, _count)
     else:
         paragraphs.append(
-            "The pilot decides which tiers answer the rest of the batch. The time and the high end of the cost assume "
-            f"that {plain(rest['most_tier'])} answers it; the low end of the cost assumes "
-            f"{plain(rest['least_tier'])}. Both include the pilot."
+            "The pilot decides which tiers answer the rest of the batch. The low end of the cost assumes that "
+            f"{plain(rest['least_tier'])} answers it, the high end {plain(rest['most_tier'])}. Both include the pilot."
         )
     if unmeasured:
         paragraphs.append(

@@ -126,9 +126,9 @@ def forecast(
 ) -> Forecast:
     """The prediction for ``total`` queries of which those of ``decisions`` are a fair sample.
 
-    With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: the rest costs at
-    least what it does at the lowest tier, and at most what it does at the top tier, where calls and time count it. The
-    expected cost is the middle of the two, or by what policies of earlier batches cost, of the most similar ones.
+    With a ``pilot`` its queries are asked at every tier. What its policy will save is not known yet: cost and time of
+    the rest are between those of the lowest tier and of the top tier, at which the tiers' calls count it. The expected
+    figures are the middle of the two; a cost is by what policies of the most similar earlier batches cost, if any.
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
@@ -145,7 +145,11 @@ def forecast(
     in_pilot = [way for way in ways if way.is_pilot]
     pilot_usd = total * sum(_cost_usd(way, doubted) for way in in_pilot) / len(ways)
     tiers = tuple(_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers)
-    cost_usd = ForecastInterval((least_cost.expected + cost.expected) / 2, least_cost.low, cost.high)
+    # Usually the lowest tier costs least. One that reasons may cost more than the top tier.
+    lower, higher = sorted((least_cost, cost), key=lambda one: one.expected)
+    cost_usd = ForecastInterval(
+        (lower.expected + higher.expected) / 2, min(lower.low, higher.low), max(lower.high, higher.high)
+    )
     tops = [_ExpectedPath((way.top,)) for way in ways if way.top is not None]
     called = [tier for tier, mix in mixes.items() if mix.calls and fleet.tiers[tier].endpoint == "chat"]
     unmeasured = tuple(tier for tier in called if not past.lengths.is_measured(tier))
@@ -155,7 +159,7 @@ def forecast(
         baseline = replace(baseline, unmeasured=() if past.lengths.is_measured(fleet.top) else (fleet.top,))
     alike = _alike(past.policy_costs, decisions) if least is not None else _NO_POLICIES
     if alike.ratios and cost.expected > pilot_usd:
-        cost_usd = _by_policies(alike, least_cost, cost, pilot_usd=pilot_usd)
+        cost_usd = _by_policies(alike, cost_usd, rest=(lower.expected, higher.expected), top=cost, pilot_usd=pilot_usd)
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     sampled = total * len(in_pilot) / len(ways)
@@ -163,7 +167,7 @@ def forecast(
     if least is not None:
         mixes = _mixes(least, doubted, total=total, fleet=fleet)
         lowest = [_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers]
-        least_s = min(most_s, _batch_s(lowest, routed_s, sampled=sampled, fleet=fleet))
+        least_s, most_s = sorted((most_s, _batch_s(lowest, routed_s, sampled=sampled, fleet=fleet)))
     estimated_s = (least_s + most_s) / 2
     slower, time_spread = _factor(past.time_ratios, PRIOR_SPREAD)
     spread = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
@@ -187,9 +191,14 @@ def forecast(
         pilot_usd=pilot_usd,
         pilot_low_usd=pilot_usd * cost.low / cost.expected if cost.expected else 0.0,
         grade_usd=total * sum(way.grade_usd for way in in_pilot) / len(ways),
-        rest=None if least is None else RestBounds(fleet.ladder[0], least_cost.expected, fleet.top, cost.expected),
+        rest=None if least is None else _rest_bounds(fleet, least_cost.expected, cost.expected),
         answer_lengths=past.lengths.of_shapes(decision.case.query.shape for decision in decisions),
     )
+
+
+def _rest_bounds(fleet: Fleet, lowest_usd: float, top_usd: float) -> RestBounds:
+    (least_usd, least_tier), (most_usd, most_tier) = sorted(((lowest_usd, fleet.ladder[0]), (top_usd, fleet.top)))
+    return RestBounds(least_tier, least_usd, most_tier, most_usd)
 
 
 def _batch_s(tiers: Sequence[TierForecast], routed_s: float, *, sampled: float, fleet: Fleet) -> float:
@@ -422,21 +431,29 @@ def _alike(costs: Sequence[PolicyCost], decisions: Sequence[Decision]) -> _Alike
 
 
 def _by_policies(
-    alike: _AlikePolicies, least: ForecastInterval, most: ForecastInterval, *, pilot_usd: float
+    alike: _AlikePolicies,
+    bounds: ForecastInterval,
+    *,
+    rest: tuple[float, float],
+    top: ForecastInterval,
+    pilot_usd: float,
 ) -> ForecastInterval:
-    """Return the cost of the pilot, and of the rest by what policies cost before, within the bounds of the rest."""
-    least_usd, most_usd = least.expected - pilot_usd, most.expected - pilot_usd
+    """Return the cost of the pilot, and of the rest by what policies cost before, within ``bounds`` and those of the
+    ``rest``. ``top`` is the cost if the top tier answers it."""
+    least_usd, most_usd = (usd - pilot_usd for usd in rest)
     middle = (least_usd + most_usd) / 2
     factor, spread = _factor(
-        [ratio * most_usd / middle for ratio in alike.ratios], PRIOR_SAVING_SPREAD, batch_spread=POLICY_SPREAD
+        [ratio * (top.expected - pilot_usd) / middle for ratio in alike.ratios],
+        PRIOR_SAVING_SPREAD,
+        batch_spread=POLICY_SPREAD,
     )
     rest_usd = min(max(least_usd, middle * factor), most_usd)
-    in_pilot = interval(pilot_usd, spread_of(most))
+    in_pilot = interval(pilot_usd, spread_of(top))
     in_rest = interval(rest_usd, math.sqrt(math.expm1(spread**2 + alike.spread**2)))
     return ForecastInterval(
         pilot_usd + rest_usd,
-        max(in_pilot.low + in_rest.low, least.low),
-        min(in_pilot.high + in_rest.high, most.high),
+        max(in_pilot.low + in_rest.low, bounds.low),
+        min(in_pilot.high + in_rest.high, bounds.high),
     )
 
 

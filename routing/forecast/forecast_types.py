@@ -100,14 +100,13 @@ class ExpectedPilot:
 
 
 class RestBounds(NamedTuple):
-    """The expected cost of a batch for the cheapest and the most expensive outcome of its pilot."""
+    """The expected cost of a batch if the lowest tier of the ladder answers the rest without further calls, and if the
+    top tier answers it. The lower cost is first."""
 
     least_tier: str
     least_usd: float
-    """The cost if the lowest tier of the ladder answers the rest without further calls."""
     most_tier: str
     most_usd: float
-    """The cost if the top tier answers the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,8 @@ def test_of_what_a_pilot_or_its_certificate_decides_the_judges_own_verdicts_coun
         await answer_all(bench)
         for codes, rejected in (("confident", 0), (f"{code},confident,note", 0), (f"{code},low_confidence", 4)):
             await as_owner(
-                bench, f"UPDATE decisions SET kind = 'judge', tier = 'small', codes = '{{{codes}}}' WHERE move = 'finish'"
+                bench,
+                f"UPDATE decisions SET kind = 'judge', tier = 'small', codes = '{{{codes}}}' WHERE move = 'finish'",
             )
             past = await load_history(bench.engine, bench.fleet, tenant="default", total=4)
             assert past.verdicts == {"small": (4, rejected)}

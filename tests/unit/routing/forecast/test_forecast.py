@@ -253,6 +253,16 @@ def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> N
     assert told.escalated == 0, "a pilot climbs on purpose"
 
 
+def test_a_lowest_tier_that_reasons_may_cost_more_than_the_top_and_its_cost_is_then_the_high_end() -> None:
+    past = replace(JUDGED, lengths=AnswerLengths({of("small"): answers(50, reasoning=9_000), of("large"): answers(5)}))
+    for history in (past, replace(past, policy_costs=policies(0.5, 3.0))):
+        told = predict(*["small"] * 10, past=history, pilot=ExpectedPilot(100, stops=False, judge=None))
+        assert told.rest is not None
+        assert (told.rest.least_tier, told.rest.most_tier) == ("large", "small")
+        assert told.rest.least_usd < told.cost_usd.expected < told.rest.most_usd
+        assert told.cost_usd.low < told.cost_usd.expected < told.cost_usd.high
+
+
 def policies(
     *ratios: float, workload: str = QUERY.workload, same_file: bool = True, same_floor: bool = True
 ) -> list[PolicyCost]:
