@@ -274,9 +274,7 @@ def test_a_decision_that_another_worker_has_taken_over_changes_nothing(on_bench:
         second = await pilots.claim(again, lease_s=60.0)
         assert second is not None
         await pilots.extend(first, sample=50)
-        await pilots.decide(
-            first, certificate={}, policy={"kind": "top"}, weights=None, lengths={}, confidence=0.95, reason="late"
-        )
+        await pilots.decide(first, certificate={}, policy={"kind": "top"}, weights=None, confidence=0.95, reason="late")
         pilot = await pilots.find(first.batch_id)
         assert pilot is not None
         assert (pilot.state, pilot.sampled) == ("deciding", 0)
