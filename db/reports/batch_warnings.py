@@ -14,7 +14,7 @@ MOST_OF_BUDGET: Final = 0.5
 def batch_warnings(figures: BatchFigures) -> list[str]:
     """One sentence each, without a full stop; empty for most batches."""
     found = list(_over_budget(figures))
-    if not figures.progress.ended and (small := pilot_strains_budget(figures.plan, figures.progress.cap_usd)):
+    if figures.progress.in_pilot and (small := pilot_strains_budget(figures.plan, figures.progress.cap_usd)):
         found.append(small)
     if figures.lowered:
         found.append(
