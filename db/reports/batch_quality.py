@@ -122,7 +122,7 @@ class QualityFigures:
             "floor": self.floor,
             "confidence": self.confidence,
             "standing": self.standing,
-            "policy": (self.certificate or {}).get("policy"),
+            "policy": self.policy,
             "measured": self.measured,
             "interval": self.interval,
             "pilot_queries": self.pilot_queries,

@@ -49,7 +49,8 @@ async def _versions(
             routers.append(figures | {"labels": _graded(labels.get(version, ()))})
         elif len(policies) < MOST_POLICIES and (quality := await batch_quality(engine, batch_id, priced=False)):
             of = {"batch_id": first.public_id, "source": first.source, "ended_at": first.ended_at}
-            policies.append(figures | of | {"quality": quality.summary()})
+            sampled = next((one for one in quality.workloads if one["workload"] == name), None)
+            policies.append(figures | of | {"quality": quality.summary(), "sampled": sampled})
     return policies + sorted(routers, key=lambda one: -one["answers"])
 
 

@@ -352,8 +352,9 @@ def quality_by_workload(workloads: Sequence[str], losses: Floats) -> tuple[Workl
             own = losses[names == name][:, None]
             highest = upper_bounds(own, risk=WORKLOAD_RISK / 2)
             lowest = -upper_bounds(-own, risk=WORKLOAD_RISK / 2, worst=best)
-            interval = (1.0 - float(highest[0]), 1.0 - float(lowest[0]))
-            found.append(WorkloadQuality(name, count, 1.0 - float(own.mean()), interval))
+            quality = 1.0 - float(own.mean())
+            interval = (1.0 - float(highest[0]), min(1.0 - float(lowest[0]), max(1.0, quality)))
+            found.append(WorkloadQuality(name, count, quality, interval))
     return tuple(sorted(found, key=lambda one: one.quality))
 
 

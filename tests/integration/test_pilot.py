@@ -107,6 +107,7 @@ def test_a_sample_is_answered_by_every_tier_and_the_rest_waits_for_the_decision(
             assert policy["cost_usd"] == pytest.approx(figures.cost_usd)
             assert policy["baseline_usd"] == pytest.approx(figures.baseline_cost_usd)
             assert policy["quality"]["measured"] == figures.quality.measured
+            assert policy["sampled"] is None, "the batch has one workload, so its quality is that of the batch"
             quality = figures.quality
             assert quality is not None
             assert quality.certificate is not None

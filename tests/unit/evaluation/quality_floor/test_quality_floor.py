@@ -172,7 +172,7 @@ def test_a_certificate_measures_each_workload_apart() -> None:
     assert high.interval == pytest.approx((0.894, 0.9995), abs=0.01)
     assert quality_by_workload(["ticket"] * 100, losses) == ()
     (better, _) = quality_by_workload(["a"] * 50 + ["b"] * 50, losses - 0.5)
-    assert better.interval[0] < better.quality < better.interval[1]
+    assert better.interval == (pytest.approx(1.145, abs=0.01), better.quality), "none above 1 by chance"
     pilot = [replace(query, workload=query.text.split()[0]) for query in questions(200)]
     certificate, _ = certify(pilot, TARGET, tiers=["s", "l"], batch_size=2_000, grader=GOLD)
     assert {one.workload for one in certificate.workloads} == {"prove", "name"}
