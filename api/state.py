@@ -46,7 +46,7 @@ _MOST_STREAMS = 1_000
 _MOST_CHATS = 10_000
 _MOST_MESSAGE_BATCHES = 32
 _MOST_BODY_BYTES = 36 * 1024**2
-"""Maximum body bytes per tenant: the largest request, a message batch, and small ones besides."""
+"""Maximum body bytes per tenant: the largest request (a message batch) plus small ones."""
 _MOST_BODY_BYTES_IN_ALL = 128 * 1024**2
 _CONNECTIONS = 10
 _REQUESTS_AT_ONCE = 4

@@ -40,7 +40,7 @@ class Source:
         self.lines = lines
         """Its lines from the start."""
         self.rows = rows
-        """What the queries are made of, as a table; its numbers are those of the lines."""
+        """The queries as a table. Its row numbers are those of the lines."""
         self.metadata = metadata
         """For the batch: what `rows_of` knows the input by."""
 

@@ -181,7 +181,7 @@ class TierFigures:
     """Queries that were sent to it, answered there or not."""
     answered: int
     unaccepted: int
-    """Answers that were rejected by the judge and taken as the best there was."""
+    """Answers that the judge rejected, but that were accepted as the best available."""
     confidence: float | None
     """Mean of its answers."""
     calls: int
@@ -343,7 +343,7 @@ class BatchFigures:
     failing: tuple[FailedCalls, ...] = ()
     """The failed ones by deployment, kind and cause, the most frequent first."""
     second_baseline: SecondBaseline | None = None
-    """None where neither the fleet nor the reader names one."""
+    """None if neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
     """The lanes in which calls were bought, without standard."""
     unanswered_lanes: tuple[UnansweredLane, ...] = ()

@@ -1,4 +1,4 @@
-"""A workload over batches: what it costs by day, how its answers are labeled, and what routed it, side by side."""
+"""A workload over batches: what it costs by day, how its answers are labeled, and how it was routed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -17,7 +17,7 @@ MOST_POLICIES: Final = 12
 async def workload_figures(
     engine: AsyncEngine, name: str, *, tenant: str, simulated: bool, days: int
 ) -> Mapping[str, Any]:
-    """A tenant's workload as JSON: spend and grades of the last ``days`` UTC days, and what routed it in them."""
+    """A tenant's workload as JSON: spend and grades of the last ``days`` UTC days, and how it was routed in them."""
     grades = await run_report(engine, "workload_grades", tenant=tenant, workload=name, days=days)
     return {
         "object": "workload",
