@@ -9,9 +9,15 @@ WITH graded AS MATERIALIZED (
     WHERE batch_id = ANY(CAST(:batch_ids AS bigint[]))
 ),
 c AS MATERIALIZED (
-    SELECT id, batch_id, deployment, coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(completion_tokens, 0) AS completion_tokens
-    FROM calls
-    WHERE purpose = 'grade' AND batch_id = ANY(CAST(:batch_ids AS bigint[])) AND outcome = 'ok'
+    SELECT called.*
+    FROM (SELECT DISTINCT call_id FROM graded) AS g
+    CROSS JOIN LATERAL (
+        SELECT id, batch_id, deployment, coalesce(prompt_tokens, 0) AS prompt_tokens,
+               coalesce(completion_tokens, 0) AS completion_tokens
+        FROM calls
+        WHERE id = g.call_id AND outcome = 'ok'
+        OFFSET 0  -- or all calls of the batches would be read
+    ) AS called
 ),
 asked AS (
     SELECT g.query_id, count(*) AS pairs, sum(c.prompt_tokens::double precision / g.in_call) AS prompt_tokens,
