@@ -39,7 +39,7 @@ def _postgres_hosts(settings: Settings) -> Iterator[CheckResult]:
         try:
             (row,) = report_rows(replace(settings, database=alone), "postgres_host")
         except (DBAPIError, OSError):
-            yield warn("postgres", f"{host} cannot be reached", "Start it as a standby, or promote a successor.")
+            yield warn("postgres", f"{host} cannot be reached", "Start it as a standby, or replace it in DATABASE_URL.")
             continue
         if row.is_standby:
             yield ok("postgres", f"{host} is a standby, {row.behind_s:,.1f} s behind")
