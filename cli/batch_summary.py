@@ -219,7 +219,8 @@ def _saving(figures: BatchFigures) -> str:
         return saving(figures.saving_usd, figures.saving_share)
     low, high = (100 * share for share in figures.saving_range)
     known = "not known" if figures.baseline_is_guess else saving(figures.saving_usd, figures.saving_share)
-    return f"{known}, range {low:.1f} to {high:.1f} %"
+    of = "" if figures.saving_usd >= 0 else " of the saving"
+    return f"{known}, range{of} {low:.1f} to {high:.1f} %"
 
 
 def saving(saving_usd: float, share: float | None) -> str:
@@ -243,7 +244,8 @@ def _quality(figures: BatchFigures) -> str:
         if not below:
             known = f"that of {figures.top_tier}, which answered {figures.answered_words}"
             return f"{known}; `--quality 0.95` measures what can be saved"
-        known = f"not measured for the {below:,} answers that are not from {figures.top_tier}"
+        answers = plural(below, "answer that is", "answers that are")
+        known = f"not measured for the {answers} not from {figures.top_tier}"
         return (
             f"{known}; `--quality 0.95` certifies a floor on a sample, or `pointsman label` measures the quality "
             "by labels"

@@ -108,14 +108,16 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
         note += f"; {' to '.join(map(usd, figures.baseline_range_usd))}"
     if figures.unanswered_usd:
         note += f"; with {usd(figures.unanswered_baseline_usd)} for the calls of other queries"
-    saving, name = figures.saving_usd, "Saving" if figures.saving_usd >= 0 else "Extra cost"
-    between = "" if figures.saving_range is None else f"{' to '.join(map(percent, figures.saving_range))}"
+    saving, between = figures.saving_usd, figures.saving_range or ()
     if figures.baseline_is_guess:
         yield Card("Baseline", "not known", f"{figures.top_tier} has given too few answers; {note}")
-        yield Card("Saving", "not known", between)
+        yield Card("Saving", "not known", " to ".join(map(percent, between)))
     else:
         yield Card("Baseline", usd(figures.baseline_cost_usd), note)
-        yield Card(name, percent(_absolute(figures.saving_share)), "; ".join(filter(None, (usd(abs(saving)), between))))
+        name = "Saving" if saving >= 0 else "Extra cost"
+        shares = between if saving >= 0 else [-share for share in reversed(between)]
+        amounts = filter(None, (usd(abs(saving)), " to ".join(map(percent, shares))))
+        yield Card(name, percent(_absolute(figures.saving_share)), "; ".join(amounts))
     yield from _second_baseline(figures.second_baseline)
 
 

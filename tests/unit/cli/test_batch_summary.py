@@ -22,7 +22,7 @@ from db.reports.batch_stats import (
 )
 from db.reports.json_views import batch_as_json
 from report.failed_calls import FIXES
-from report.headline import standing_of
+from report.headline import _baselines, standing_of
 from routing.outcome import FailureKind
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,9 +91,17 @@ def test_a_baseline_of_estimated_lengths_has_a_range_and_a_guess_has_nothing_els
     text = shown(ranged)
     assert "Baseline   $1.000000 (range $0.800000–1.250000) if maxi had answered" in text
     assert "Saving     $0.800000 (80.0 %), range 75.0 to 84.0 %" in text
+    more = "none: $0.200000 (20.0 %) more than the baseline"
+    assert f"Saving     {more}, range of the saving -50.0 to 4.0 %" in shown(replace(ranged, cost_usd=1.2))
     text = shown(replace(ranged, baseline_is_guess=True))
     assert "Baseline   not known before 8 answers of giant (range $0.800000–1.250000) if maxi" in text
     assert "Saving     not known, range 75.0 to 84.0 %" in text
+
+
+def test_extra_cost_has_a_range_of_extra_cost() -> None:
+    _, card = _baselines(replace(FIGURES, baseline_range_usd=(0.8, 1.25), cost_usd=1.2))
+    assert (card.name, card.figure) == ("Extra cost", "20.0\u00a0%")
+    assert card.note == "$0.2000; -4.0\u00a0% to 50.0\u00a0%"
 
 
 def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
