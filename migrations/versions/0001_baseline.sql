@@ -185,7 +185,7 @@ CREATE INDEX ix_queries_pilot ON queries (batch_id) WHERE pilot;
 CREATE INDEX ix_queries_open ON queries (batch_id) WHERE finished_at IS NULL;
 CREATE INDEX ix_queries_unanswered ON queries (batch_id, state)
     WHERE state IN ('cancelled', 'dead', 'expired', 'failed');
-COMMENT ON COLUMN queries.epoch IS 'fencing token: a claim or a resume raises it';
+COMMENT ON COLUMN queries.epoch IS 'fencing token: a claim, a resume, and a pause while it is queued raise it';
 COMMENT ON COLUMN queries.tier IS 'the current or last tier';
 COMMENT ON COLUMN queries.prefers IS 'the deployment to try first at its tier';
 COMMENT ON COLUMN queries.attempts IS 'failed calls at this stage';

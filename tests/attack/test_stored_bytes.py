@@ -73,6 +73,23 @@ def test_rows_of_a_batch_that_is_resumed_again_and_again_count(few_served: Serve
         assert "purge" in refused(client.post(f"/v1/pointsman/batches/{batch}/resume"), 413)
 
 
+def test_decisions_of_a_batch_that_is_paused_again_and_again_count(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        (query,) = await bench.submit(1)
+        batch = (await bench.row(query)).batch_id
+        await measure_batches(bench.engine)
+        before = await stored_bytes(bench.engine, "default")
+        for _ in range(30):
+            assert await bench.ledger.fill_window("route", room=1) == [query]
+            assert await bench.ledger.pause(batch)
+            assert await bench.ledger.unpause(batch)
+        await measure_batches(bench.engine)
+        (row,) = await bench.rows("SELECT sum(pg_column_size(d.*)) AS bytes FROM decisions AS d")
+        assert await stored_bytes(bench.engine, "default") - before > row.bytes
+
+    on_bench(story)
+
+
 def test_prompts_and_answers_that_are_stored_have_a_quota(few_served: Served) -> None:
     quotas = replace(QUOTAS, files=100, open_batches=100, stored_bytes=FAILED_BYTES + 4 * ROW_BYTES)
     few_served.app.state.service.fleet = replace(few_served.fleet, tenant_quotas=quotas)

@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
         self.paused = True
         for known in self.known.values():
             if known.state is State.QUEUED:
-                known.state = State.READY
+                known.state, known.epoch = State.READY, known.epoch + 1
 
     @rule()
     def the_user_ends_the_pause(self) -> None:

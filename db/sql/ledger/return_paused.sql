@@ -1,5 +1,5 @@
 -- queued → ready for the queries of paused batches, so that they take no place in the window of others: no worker claims
--- them until their batch goes on.
+-- them until their batch goes on. Each has a new epoch: measure_batches.sql counts the decisions by it.
 WITH waiting AS (
     -- OFFSET: only what is in the broker is read, not what is open of the batches.
     SELECT q.id FROM (SELECT id, batch_id FROM queries WHERE state = 'queued' OFFSET 0) AS q
@@ -7,7 +7,7 @@ WITH waiting AS (
     LIMIT 10000
 ),
 returned AS (
-    UPDATE queries AS q SET state = 'ready', moved_at = now()
+    UPDATE queries AS q SET state = 'ready', moved_at = now(), epoch = q.epoch + 1
     FROM waiting AS w
     WHERE q.id = w.id AND q.state = ANY(CAST(:sources AS text[]))
     RETURNING q.id, q.batch_id, q.epoch, q.stage

@@ -13,7 +13,7 @@ due AS MATERIALIZED (
 ),
 sizes AS MATERIALIZED (
     SELECT d.id, d.version, (
-        -- A query that was resumed again and again has more decisions than its row is counted with, one for each epoch.
+        -- A query that was resumed or paused again and again has more decisions than its row is counted with, one for each epoch.
         SELECT coalesce(sum(coalesce(pg_column_size(a.response), 0) + 1024 * greatest(q.epoch - 8, 0)), 0)
         FROM queries AS q LEFT JOIN answers AS a ON a.query_id = q.id
         WHERE q.id BETWEEN d.first_query_id AND d.last_query_id AND q.batch_id = d.id
