@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from db import failpoints
 from db.copy_stream import CopyStream, abandon, run_uncancelled
 from db.engine import fetch, lock_names, to_dbapi_error, transaction
+from db.ledger_encoding import to_json
 from db.ledger_types import ID_BLOCK
 from db.orphan_cleanup import BATCHES_UNDER_WAY
 from db.pilots import start_pilot
@@ -439,8 +440,8 @@ async def _find_existing_batch(connection: AsyncConnection, engine: AsyncEngine,
 async def _close(
     connection: AsyncConnection, opened: BatchWriter, order: BatchSpec, fleet: Fleet, *, batch_id: int
 ) -> None:
-    metadata, plan = orjson.dumps(order.metadata), None if opened.plan is None else orjson.dumps(opened.plan)
-    opened.prompt_bytes += 2 * len(metadata) + len(plan or b"")  # the former is in api_batches too
+    metadata, plan = to_json(order.metadata), None if opened.plan is None else orjson.dumps(opened.plan)
+    opened.prompt_bytes += 2 * len(metadata.encode()) + len(plan or b"")  # the former is in api_batches too
     if order.most_stored_bytes is not None:
         await reserve_bytes(
             connection, order.tenant, opened.prompt_bytes + opened.answer_bytes, most=order.most_stored_bytes
@@ -456,7 +457,7 @@ async def _close(
             "key": order.idempotency_key,
             "source": order.source,
             "endpoint": opened.endpoint.value,
-            "metadata": metadata.decode(),
+            "metadata": metadata,
             "total": opened.total,
             "content": opened.content_sha256,
             "prompt_bytes": opened.prompt_bytes,

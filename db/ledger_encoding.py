@@ -113,8 +113,8 @@ def _move_row(transition: Transition, *, place: int | None = None) -> dict[str, 
     }
 
 
-def to_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """JSON for a statement's row set. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
+def to_json(rows: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> str:
+    """JSON for a statement's row set, or for a column. Postgres' text holds no NUL, so a NUL becomes U+FFFD."""
     raw = orjson.dumps(rows, default=_as_json)
     if b"\\u0000" in raw:
         raw = _NUL.sub(rb"\1\\ufffd", raw)

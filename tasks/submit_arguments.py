@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
+import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from db.batch_writer import MAX_USD, BatchSpec
@@ -20,7 +21,10 @@ _WRONG: Final[Mapping[str, tuple[str, str]]] = {
     "queries": ("it must be a list of lines", 'Give for example [{"query": "What is 7 * 6?"}]'),
     "idempotency_key": _NAME,
     "tenant": _NAME,
-    "metadata": ("it must be a JSON object", 'Give for example {"team": "search"}, or leave it out'),
+    "metadata": (
+        "it must be a JSON object, of Unicode text and numbers of 64 bits",
+        'Give for example {"team": "search"}, or leave it out',
+    ),
     "budget_usd": (f"it must be a number of dollars, 0 or more, at most {MAX_USD:.0f}", _LEAVE_OUT),
     "budget_policy": ("it is not known", f"Give one of {', '.join(BudgetPolicy)}, or leave it out"),
     "priority": ("it must be a whole number between -100 and 100", _LEAVE_OUT),
@@ -39,6 +43,14 @@ def _visible(text: str) -> str:
     return text
 
 
+def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
+    try:
+        orjson.dumps(metadata)
+    except TypeError:  # half a surrogate pair, a number of more than 64 bits, or nesting without end
+        raise ValueError("not storable") from None
+    return metadata
+
+
 Name = Annotated[str, Field(min_length=1, max_length=_LONGEST), AfterValidator(_visible)]
 
 
@@ -49,7 +61,7 @@ class SubmitArguments(BaseModel):
 
     queries: list[Any] | tuple[Any, ...]
     idempotency_key: Name | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
     tenant: Name = "default"
     budget_usd: Annotated[float, Field(ge=0, le=MAX_USD, allow_inf_nan=False)] | None = None
     budget_policy: Annotated[BudgetPolicy, Field(strict=False)] | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from providers.adapters.parameters import PARAMETERS
 from providers.answer_reading import encode
 from providers.client import adapter_for
@@ -18,6 +19,7 @@ from submission.input_line import InvalidInput, RejectedLine
 from submission.line_reader import read_objects
 from tests.attack.conftest import cpu_within, with_each_value_odd
 from tests.integration.api.conftest import Served, served
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 __all__ = ["served"]
 
@@ -249,3 +251,15 @@ def test_a_form_of_many_parts_is_refused(served: Served) -> None:
     with served.client() as client:
         answer = client.post("/v1/files", content=b"--b\r\na:b\r\n\r\n\r\n" * 50_000, headers=head)
         assert (answer.status_code, "too many fields" in answer.text) == (400, True), answer.text
+
+
+def test_metadata_that_postgres_does_not_take_is_stored_without(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        order = BatchSpec(source="celery", metadata={"a\0": "b\0", "c": "\\u0000"})
+        async with open_batch_writer(bench.engine, order, bench.fleet) as opened:
+            assert isinstance(opened, BatchWriter)
+            await opened.write([(1, "a", b'{"messages":[]}', None)])
+        (row,) = await bench.rows("SELECT metadata FROM batches")
+        assert row.metadata == {"a\ufffd": "b\ufffd", "c": "\\u0000"}
+
+    on_bench(story)

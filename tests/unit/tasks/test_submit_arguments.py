@@ -53,7 +53,10 @@ def test_a_budget_is_read(usd: object, policy: object, meant: tuple[float | None
             for given in ["", 7, "a\nb", "a\0b", "x" * 201, ["a"]]
         ),
         ({"tenant": None}, "tenant: it must be text"),
-        *(({"metadata": given}, "metadata: it must be a JSON object") for given in ["team", [1], 7]),
+        *(
+            ({"metadata": given}, "metadata: it must be a JSON object")
+            for given in ["team", [1], 7, {"a": "\ud800"}, {"a": 2**64}]
+        ),
         ({"within": "soon"}, "within: it is not a time"),
         ({"budget": 5}, "budget: submit_queries takes no such argument. It takes queries, idempotency_key, "),
         ({"quality": 0.9, "grader": "gpt"}, "grader: it is not known"),
