@@ -26,7 +26,7 @@ MOST_WORKLOADS = 12
 
 
 LARGE_SHARE = 0.2
-"""Of the cost: a pilot that was less is not worth a line."""
+"""The minimum share of the cost for a pilot to get a line."""
 
 PAID_AGAIN = "each batch pays for its own. fix: submit more queries at once, since a pilot grows less than its batch"
 

@@ -1,4 +1,4 @@
-"""What `ApiBatches` takes and gives."""
+"""The arguments and results of `ApiBatches`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ApiBatch:
-    """What there is to say of a batch. ``id`` is None while it is validated, or where it failed at that."""
+    """The public figures of a batch. ``id`` is None while it is validated, or where it failed at that."""
 
     public_id: str
     tenant: str
@@ -80,7 +80,7 @@ class ApiBatchRequest:
     """What the columns of the file mean, as the request says it; None for JSON lines."""
     idempotency_key: str | None = None
     retried: bool = False
-    """Whether the client says that it asks again."""
+    """Whether the client marks the request as a retry."""
     traceparent: str | None = None
     """The client's valid W3C trace context."""
 

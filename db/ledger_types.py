@@ -79,7 +79,7 @@ class CallIntent(NamedTuple):
     batch_id: int | None = None
     epoch: int = 0
     lower: str | None = None
-    """The stage that a claim moves it to where its batch's policy is ``degrade`` and its budget has no room."""
+    """The stage to which a claim moves it if its batch's policy is ``degrade`` and its budget has no room."""
     lane: str | None = None
     """How it is bought; None is standard."""
 

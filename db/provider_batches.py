@@ -22,7 +22,7 @@ WAVE_MARGIN_S: Final = 90.0
 """What is due sooner does not wait for a wave: a limit or a failure has put it off, or standard takes it soon."""
 
 MOST_COUNTED: Final = 50_001
-"""Queries of a batch and tier that are counted: no provider takes more in one batch."""
+"""The count of a batch's queries at a tier stops here, because no provider accepts more in one batch."""
 
 
 NEWEST_AGES: Final = 100
@@ -32,7 +32,7 @@ BATCH_CLOSED: Final = "its batch was closed"
 """The cause of a provider batch that was never bought, as its batch ended or was cancelled."""
 
 MOST_STEPS: Final = 8
-"""Provider batches of a tenant that are worked on at a time: each step asks the provider, and others wait."""
+"""Maximum provider batches of a tenant with a step in progress. Each step calls the provider, and others wait."""
 
 MOST_TRIES: Final = 3
 """Provider batches that a tier tries for one query."""

@@ -45,7 +45,7 @@ REASONING_SPREAD: Final = 0.5
 """Standard deviation of the logarithm of a tier's mean reasoning between workloads, until several are known."""
 
 LEAST_REASONING: Final = 10.0
-"""Fewer tokens are as good as none."""
+"""Fewer tokens count as none."""
 
 SHAPE_SPREAD: Final = 0.3
 """The same between shapes of a workload: the questions are of one kind."""

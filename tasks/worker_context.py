@@ -70,9 +70,9 @@ class WorkerContext:
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect runs: a query that another lost worker would bury."""
     buying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
-    """Held by a provider batch that is worked on, with megabytes of its lines."""
+    """Held while a provider batch, with megabytes of lines, is worked on."""
     deciding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
-    """Held by a pilot that is decided on."""
+    """Held while a pilot is decided."""
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
     policies: PolicyCache = field(default_factory=PolicyCache)
     usage: UsageEstimates = field(default_factory=UsageEstimates)

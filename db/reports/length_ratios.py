@@ -70,7 +70,7 @@ class LengthRatio:
     baseline: str
     tier: str
     workload: str | None
-    """With ``shape`` the queries that it is of; None: all those without a ratio of their own."""
+    """With ``shape``, the queries of the ratio. None: all queries without a separate ratio."""
     shape: str | None
     ratio: float
     offset: float

@@ -189,9 +189,9 @@ def _words(way: Way) -> Iterator[str]:
         if trust.ece > TRUSTED_ECE:
             summary = f"Its probability that {trust.of} is off by {trust.ece:.3f} on average"
             if trust.ece > CHANCE_FACTOR * trust.by_chance:
-                yield f"{summary}: it is NOT to be believed."
+                yield f"{summary}: do NOT rely on it."
             else:
-                yield f"{summary}; on so few lines one that is exactly true would be off by {trust.by_chance:.3f}."
+                yield f"{summary}; on this many lines, an exact one would be off by {trust.by_chance:.3f}."
 
 
 def _label_words(report: LabelReport) -> Iterator[str]:

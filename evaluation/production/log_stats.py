@@ -129,7 +129,7 @@ class LogStats:
     simulated: int = 0
     purged: int = 0
     other_fleet: int = 0
-    """Batches that were submitted under another fleet file than the one that prices them now."""
+    """Batches that were submitted with a fleet file that is not the one that prices them now."""
     cost_usd: float = 0.0
     router_cost_usd: float = 0.0
     baseline_usd: float = 0.0

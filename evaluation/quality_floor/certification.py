@@ -163,7 +163,7 @@ class Certificate:
     """The share of queries whose answer is accepted from each tier."""
     method: str
     reason: str
-    """Why nothing was certified; empty where something was."""
+    """The reason if nothing was certified; empty otherwise."""
     workloads: tuple[WorkloadQuality, ...]
     """Those with `LEAST_SAMPLED` queries, the lowest quality first. Empty if nothing was certified or all have one."""
     more_samples: int | None

@@ -46,7 +46,7 @@ class LadderDecision(NamedTuple):
 
     action: LadderAction
     expected_loss: float
-    """Of accepting the answer, above 0."""
+    """The expected loss of accepting the answer, above 0."""
     accepted_loss: float
     """Up to this expected loss the answer is accepted: beyond it the cheapest way up is worth its cost."""
 

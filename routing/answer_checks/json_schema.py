@@ -218,7 +218,7 @@ def _branches(kind: Any) -> str:
 
 
 def _too_many(kind: Any) -> str:
-    return f"{len(kind.unexpected)} unexpected properties"
+    return f"{(n := len(kind.unexpected))} unexpected {'property' if n == 1 else 'properties'}"
 
 
 _FINDINGS: Final[dict[str, Callable[[Any], str]]] = {

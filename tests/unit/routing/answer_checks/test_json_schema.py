@@ -52,6 +52,7 @@ def validate_instance(value: Any, schema: Any) -> ValidationResult:
         ({"name": "Anna", "age": 30.0}, []),
         ({"name": "Anna", "tags": ["a", "c"]}, ["$.tags[1]: is not one of the values in enum"]),
         ({"name": "Anna", "tags": ["a", "a"]}, ["$.tags: has duplicate items"]),
+        ({"name": "Anna", "shoes": 1}, ["$: 1 unexpected property"]),
         ({"name": "Anna", "shoes": 1, "hats": 2}, ["$: 2 unexpected properties"]),
         ({"name": "Anna", "next": {"age": 3}}, ["$.next: none of its anyOf"]),
     ],
