@@ -27,7 +27,7 @@ async def run_uncancelled(work: Coroutine[Any, Any, object]) -> None:
 
 
 MAX_BUFFERED_BYTES: Final = 4 * 1024**2
-"""Bytes that may wait for Postgres in this process, beside the piece that is being written."""
+"""Maximum bytes buffered for Postgres in this process, not counting the piece being written."""
 
 PIECES_PER_TURN: Final = 40
 """Pieces per COPY: only at the end of a COPY does Postgres report errors in its rows."""

@@ -21,7 +21,7 @@ MOST_SAMPLED: Final = 20_000
 
 SHOWN_CHARS: Final = 20_000
 SHOWN_MESSAGES: Final = 50
-"""Of a text, and of a query, that are shown to a person; the result file has the rest."""
+"""Maximum characters of a text, and messages of a query, that are shown to a person. The result file has the rest."""
 
 MOST_LABELS: Final = 50
 """Of a query, that are given over HTTP: only the newest of each tier counts."""

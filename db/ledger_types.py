@@ -35,7 +35,7 @@ class QueuedQuery(NamedTuple):
     options: Mapping[str, Any]
     budget_policy: BudgetPolicy = BudgetPolicy.HOLD
     expires_in_s: float = math.inf
-    """Seconds until its batch expires, when this was read; infinite where it does not."""
+    """Seconds left until the batch expires, as of when this row was read. Infinite if the batch does not expire."""
     was_lost: bool = False
     """Its message was lost before: by the broker, or with the worker that had taken it."""
     is_pilot: bool = False
@@ -43,7 +43,7 @@ class QueuedQuery(NamedTuple):
     has_policy: bool = False
     """Its batch has a decided pilot, whose policy routes and accepts."""
     deadline_in_s: float = math.inf
-    """Seconds until its answer is wanted, when this was read; infinite where its batch has no deadline."""
+    """Seconds left until the batch's deadline, as of when this row was read. Infinite if the batch has no deadline."""
     flex_tier: str | None = None
     """The tier at which it is called in the lane flex, while there is time for it."""
 

@@ -18,7 +18,7 @@ _LOCK: Final = 727_102
 
 MAX_DAYS: Final = 366
 MOST_ROWS: Final = 1000
-"""The costliest tenants, keys or workloads that are shown."""
+"""How many of the costliest tenants, keys or workloads are shown."""
 
 
 class SpendBy(StrEnum):

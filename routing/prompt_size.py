@@ -121,7 +121,7 @@ _RENDERED: Final = frozenset(
 )  # fmt: skip
 
 _INSTRUCTED: Final = frozenset({"tools", "functions", "response_format"})
-"""Fields that a provider explains to the model in its own words."""
+"""Fields that the provider renders into the prompt with text of its own, which costs extra tokens."""
 
 UNBOUNDED: Final[Mapping[str, str]] = {
     "web_search_options": "a search is billed separately, and its pages are read as prompt",

@@ -163,7 +163,7 @@ class FleetMetrics(Collector):
                 router_drift.add_metric((feature.feature,), feature.psi)
         yield router_drift
         grade = GaugeMetricFamily("pointsman_label_grade", "Mean grade, 0 to 1, of labeled answers.", labels=("tier",))
-        labels = GaugeMetricFamily("pointsman_labels", "Labelled answers among the newest labels.", labels=("tier",))
+        labels = GaugeMetricFamily("pointsman_labels", "Labeled answers among the newest labels.", labels=("tier",))
         for tier in sorted({row.tier for row in seen.labels}):
             rows = [row for row in seen.labels if row.tier == tier]
             total = sum(row.total for row in rows)

@@ -156,8 +156,8 @@ def _answer(
     check_against_fleet(spec, checked)
     if is_dry_run:
         if file is None or replay is not None:
-            hint = f"Leave out {'--batch' if file is None else '--replay'}."
-            raise UsageError("--dry-run forecasts a new batch with the fleet's own models.", hint=hint)
+            option = "--batch" if file is None else "--replay"
+            raise UsageError(f"--dry-run cannot be combined with {option}.", hint=f"Leave out {option}.")
         show_forecast(file, mapping, settings, checked, skip_invalid=skip_invalid, spec=spec, as_json=as_json)
         return
     _warn_of_missing_keys(checked)

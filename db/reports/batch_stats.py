@@ -124,7 +124,7 @@ class Progress:
         if self.held_for_account is not None:
             found.append(self.held_for_account)
         if self.held > for_account:
-            found.append(f"the budget has no room for {self.held - for_account:,} held")
+            found.append(f"the budget does not cover {self.held - for_account:,} held queries")
         if self.batched:
             found.append(f"{self.batched:,} are in batches at providers")
         if self.after_pilot:

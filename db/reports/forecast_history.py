@@ -17,7 +17,7 @@ from routing.reason import REJECTS_NOTHING
 
 BATCHES: Final = 20
 QUERIES: Final = 3000
-"""Of all batches: enough to know a mean of each, and read in a moment however large they were."""
+"""Maximum sampled queries over all batches: enough for a mean per batch, and read quickly even if batches are large."""
 
 NO_FILE: Final = frozenset({"stdin", "api", "celery"})
 """Sources of batches of any kind: none says that two batches are alike."""

@@ -11,7 +11,7 @@ from db.reports.batch_quality import batch_quality, share_bounds
 from db.spend import SpendBy, spend
 
 MOST_POLICIES: Final = 12
-"""The newest certified policies that are shown."""
+"""How many of the newest certified policies are shown."""
 
 
 async def workload_figures(

@@ -236,7 +236,7 @@ def _check_grades(number: int, outcomes: Mapping[str, Mapping[str, Any]]) -> Ite
         grade = outcome.get("correct")
         if not isinstance(grade, bool | int | float) or not 0 <= grade <= 1:
             yield DataFault(
-                number, f"outcomes.{tier}.correct", "is not true, false or a grade from 0 to 1", "grade the answer"
+                number, f"outcomes.{tier}.correct", "must be true, false or a number from 0 to 1", "grade the answer"
             )
         if outcome.get("answer") is not None and not isinstance(outcome["answer"], str):
             yield DataFault(number, f"outcomes.{tier}.answer", "is not a string", "quote it, or leave it out")

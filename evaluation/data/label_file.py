@@ -5,7 +5,7 @@ There are two forms, which may be mixed::
     {"custom_id": "q-1", "correct": true, "tier"?: "small"}
     {"id": "q-1", "outcomes": {"small": {"correct": 0.5}, "large": {"correct": true}}}
 
-``correct`` is true, false or a grade from 0 to 1. Without ``tier`` the label is for the final answer. The second form
+``correct`` is true, false or a number from 0 to 1. Without ``tier`` the label is for the final answer. The second form
 is that of recorded outcomes, of which the tiers that were asked count.
 """
 
@@ -76,5 +76,5 @@ def _read(number: int, line: bytes) -> Iterator[LabelLine]:
 
 def _grade(number: int, named: str, outcome: object) -> float:
     if not isinstance(outcome, bool | int | float) or not 0 <= outcome <= 1:
-        raise BrokenLine(number, named, "is not true, false or a grade from 0 to 1", "state how right the answer is")
+        raise BrokenLine(number, named, "must be true, false or a number from 0 to 1", "state how right the answer is")
     return float(outcome)

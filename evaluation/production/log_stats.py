@@ -145,7 +145,7 @@ class LogStats:
     shapes: dict[tuple[str, str], ShapeCounts] = field(default_factory=lambda: defaultdict(ShapeCounts))
     """By workload and tier."""
     graded: dict[tuple[str, str], LabelStats] = field(default_factory=lambda: defaultdict(LabelStats))
-    """Labelled answers that stand, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
+    """Labeled final answers, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
 
     def add_route(self, row: Any) -> None:
         """Counts ``row`` of ``log_routes.sql`` in."""
@@ -178,7 +178,7 @@ class LogStats:
         held.agreed += agreed
 
     def add_labels(self, row: Any) -> None:
-        """Counts ``row`` of ``log_graded.sql`` in: labelled answers that stand, by stage and first tier."""
+        """Counts ``row`` of ``log_graded.sql`` in: labeled final answers, by stage and first tier."""
         keys = (
             ("all", "all"),
             ("stages", row.stage),
@@ -189,7 +189,7 @@ class LogStats:
             _add(self.graded[key], row, ("labels", "grade"))
 
     def add_graded_verdicts(self, row: Any) -> None:
-        """Counts ``row`` of ``log_graded_verdicts.sql`` in: labelled answers with a confidence."""
+        """Counts ``row`` of ``log_graded_verdicts.sql`` in: labeled answers with a confidence."""
         held = self.verdicts[row.source, row.tenth]
         _add(held, row, ("labels", "grade"))
         held.labelled_confidence += row.confidence
@@ -206,7 +206,7 @@ def explored(tally: LogStats) -> dict[str, Any] | None:
 
 
 def labelled(tally: LogStats) -> dict[str, Any] | None:
-    """How right the labelled answers are, and how far each source of confidence is off (ECE); None without any."""
+    """How right the labeled answers are, and how far each source of confidence is off (ECE); None without any."""
     whole = tally.graded.get(("all", "all"))
     if whole is None:
         return None

@@ -215,7 +215,7 @@ def _pinned(case: RoutingCase, pinned: str, context: RoutingContext) -> Decision
         models = context.fleet.pinned(name, pinned)
         tier, model = pinned, next((each.name for each in models), None)
         fits = any(each in case.room.get(pinned, ()) for each in models)
-        notes = () if fits else (f"{name} has no room for about {case.needed} tokens",)
+        notes = () if fits else (f"the query (about {case.needed} tokens) does not fit the context of {name}",)
     if tier not in context.deployments:
         why = f"embeddings are answered by {name} of tier {tier}"
         return _decided(case, tier, router=ENDPOINT, confidence=1.0, reasons=(why,), model=model)
@@ -337,7 +337,7 @@ def _explain(weighed: Mapping[str, float], case: RoutingCase, context: RoutingCo
         return (Reason(ReasonCode.EXPECTED_LOSS, context.loss_words % tuple(weighed.values())),)
     description = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in context.ladder if tier not in weighed)
-    return Reason(ReasonCode.EXPECTED_LOSS, description), f"no room for about {case.needed} tokens in {left_out}"
+    return Reason(ReasonCode.EXPECTED_LOSS, description), f"the query (about {case.needed} tokens) does not fit the context of {left_out}"
 
 
 def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, context: RoutingContext) -> Decision:
@@ -347,11 +347,13 @@ def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, context: Rou
         return settled._replace(reasons=(*decision.reasons, "the LLM router did not answer"))
     if context.is_off_ladder(opinion.tier):
         aside = _aside(case, opinion, context)
+        fits = opinion.tier in case.room
+        doubt = "its confidence is too low" if fits else f"the query does not fit the context of {opinion.tier}"
         doubted = settled._replace(
             reasons=(
                 *decision.reasons,
                 opinion.reason,
-                "the LLM router's choice was not taken: it is in doubt, or has no room",
+                f"the LLM router's choice was not taken: {doubt}",
             )
         )
         return doubted if aside is None else aside._replace(reasons=(*decision.reasons, *aside.reasons))

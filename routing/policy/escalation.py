@@ -141,9 +141,9 @@ def _above(
         if tier in tried:
             stops.append(f"{tier} was tried already")
         elif not (models := fitting(query, fleet=fleet, tier=tier)):
-            stops.append(f"{tier} has no room")
+            stops.append(f"the query does not fit the context of {tier}")
         elif query.effort is not None and _are_asked_alike(models, tried, fleet):
-            stops.append(f"{tier} has the same model, and the query sets its own reasoning_effort")
+            stops.append(f"{tier} would repeat the call: its model was already tried, and the query sets its own reasoning_effort")
         elif (short := _short(query, models, tier, remaining, fleet)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):

@@ -150,7 +150,7 @@ class RoutingContext:
         the reasons."""
         if wanted in case.room:
             return wanted, ()
-        why = f"{wanted} has no room for about {case.needed} tokens"
+        why = f"the query (about {case.needed} tokens) does not fit the context of {wanted}"
         seen = {wanted}
         rung = self.fleet.tiers[wanted].escalates_to
         while rung is not None and rung not in seen:
@@ -161,7 +161,7 @@ class RoutingContext:
         if case.room:
             return list(case.room)[-1], (why,)
         roomiest = max(self.deployments, key=lambda tier: max(model.context_tokens for model in self.deployments[tier]))
-        return roomiest, (why, "no tier has room for it, so the one with the largest context is asked")
+        return roomiest, (why, "the query fits no tier, so the tier with the largest context is asked")
 
     def preferred(self, case: RoutingCase, tier: str) -> str | None:
         """Return the deployment for the query's category, or the first with room if the tier's first deployment has

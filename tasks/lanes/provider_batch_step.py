@@ -137,7 +137,7 @@ class ProviderBatchStepper:
                 if not (former.budget_is_full and self.row.open_siblings):
                     reason = "no provider batch can take it"
                     if former.budget_is_full:
-                        reason = "the budget has no room for its reservation in a provider batch"
+                        reason = "the budget does not cover the reservation of a call in a provider batch"
                     await self.batches.call_directly(
                         self.row.batch_id, self.row.tier, reason=f"{reason}, so it uses the standard lane"
                     )

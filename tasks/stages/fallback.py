@@ -87,7 +87,7 @@ def _step(
     needs_usd = remaining.batch_reservation_usd(query, fitting(query, fleet=fleet, tier=step.tier))
     if needs_usd is None or needs_usd <= remaining.batch_usd:
         return step
-    short = Reason(ReasonCode.OVER_BUDGET, "the budget has no room for its reservation")
+    short = Reason(ReasonCode.OVER_BUDGET, "the budget does not cover the reservation of a call")
     return Hold(needs_usd, (*step.reasons, short))
 
 

@@ -252,7 +252,7 @@ class QueryExecutor:
                 if self.cut is not None and await self._would_fail(intent):
                     await self._deliver_cut(self.cut)
                 else:
-                    await self._conclude(rescheduled(0.0, "the budget has no room for another call"))
+                    await self._conclude(rescheduled(0.0, "the budget does not cover another call"))
             return None
         self.leased_at = began
         self.left_usd -= intent.reserved_usd

@@ -84,7 +84,7 @@ def test_a_tier_that_no_worker_serves_and_a_budget_without_room_are_named(on_ben
                 await serve(context, "small")
                 assert (await batch_progress(context.engine, batch.id)).blockers == []
                 progress = await once("well", context, cap_usd=1e-9)
-        assert progress.blockers == ["the budget has no room for 3 held"]
+        assert progress.blockers == ["the budget does not cover 3 held queries"]
 
     on_bench(story)
 

@@ -108,11 +108,11 @@ explained AS (
            r.stage, q.stage, q.state, r.tier, 'budget',
            ARRAY[CASE WHEN r.lower IS NOT NULL THEN 'lowered' WHEN r.hopeless THEN 'over_budget'
                       ELSE 'budget_reserved' END],
-           CASE WHEN r.lower = :fallback THEN ARRAY['the budget has no room for its reservation at ' || r.stage]
-                WHEN r.lower IS NOT NULL THEN ARRAY['the budget has no room for its reservation: lowered from '
+           CASE WHEN r.lower = :fallback THEN ARRAY['the budget does not cover the reservation of a call at ' || r.stage]
+                WHEN r.lower IS NOT NULL THEN ARRAY['the budget does not cover the reservation of a call: lowered from '
                                                     || r.stage || ' to ' || r.lower]
-                WHEN r.hopeless THEN ARRAY['the budget has no room for its reservation']
-                ELSE ARRAY['the budget has no room for its reservation while other calls are under way'] END,
+                WHEN r.hopeless THEN ARRAY['the budget does not cover the reservation of a call']
+                ELSE ARRAY['the budget does not cover the reservation of a call while other calls are under way'] END,
            jsonb_build_object('needs_usd', r.reserved_usd)
     FROM refused AS q JOIN refusals AS r ON r.query_id = q.id
 )

@@ -71,7 +71,7 @@ def test_there_is_no_rate_once_nothing_runs_or_waits(rate: ProgressRate | None) 
     settled = replace(ENDED, reserved_usd=0.0)
     assert progress_line(settled, rate).endswith("$0.0123 (simulated)")
     held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0, reserved_usd=0.0)
-    line = "$0.0123 (simulated) · ETA unknown (the budget has no room for 598 held)"
+    line = "$0.0123 (simulated) · ETA unknown (the budget does not cover 598 held queries)"
     assert progress_line(held, rate).endswith(line)
 
 
@@ -82,7 +82,7 @@ def test_at_the_end_the_cost_names_what_calls_without_an_outcome_may_add() -> No
 
 def test_what_is_held_is_not_waited_for() -> None:
     held = replace(PROGRESS, held=500, waiting=0)
-    line = "ETA 0:01 for the others (the budget has no room for 500 held)"
+    line = "ETA 0:01 for the others (the budget does not cover 500 held queries)"
     assert progress_line(held, ProgressRate(per_s=100.0)).endswith(line), "98 run"
 
 
@@ -105,7 +105,7 @@ def test_what_is_held_is_not_waited_for() -> None:
             {"held": 3, "held_for": {"nano": {"queries": 3, "provider": "openai", "reason": "auth"}}},
             "3 queries are held because the provider refuses the account (openai: auth)",
         ),
-        ({"held": 1}, "the budget has no room for 1 held"),
+        ({"held": 1}, "the budget does not cover 1 held queries"),
         ({"after_pilot": 20}, "20 wait for the decision of the pilot"),
         ({"unserved": ["large"]}, "no worker serves large (`pointsman up` starts workers)"),
     ],

@@ -73,12 +73,12 @@ BROKEN: list[tuple[object, str, str]] = [
     (
         GOOD | {"outcomes": {"small": {"correct": "yes"}, "large": {"correct": True}}},
         "outcomes.small.correct",
-        "is not true, false or a grade from 0 to 1",
+        "must be true, false or a number from 0 to 1",
     ),
     (
         GOOD | {"outcomes": {"small": {"correct": 1.5}, "large": {"correct": True}}},
         "outcomes.small.correct",
-        "is not true, false or a grade from 0 to 1",
+        "must be true, false or a number from 0 to 1",
     ),
     (
         GOOD | {"outcomes": {"small": {"correct": True, "answer": 3}, "large": {"correct": True}}},

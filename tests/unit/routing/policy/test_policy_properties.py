@@ -189,11 +189,11 @@ def test_a_models_pin_is_kept_and_a_tiers_leads_up_with_a_reason_where_the_query
     assert (decision.router, decision.propensity, decision.wants_vote) == ("pin", 1.0, False)
     if pin in FLEET.models:
         assert (decision.tier, decision.model) == (pinned, pin)
-        assert any("no room" in reason for reason in decision.reasons) != fits(query, FLEET.models[pin])
+        assert any("does not fit the context" in reason for reason in decision.reasons) != fits(query, FLEET.models[pin])
     elif any(fits(query, model) for model in FLEET.deployments(pinned)):
         assert decision.tier == pinned
     else:
-        assert any(reason.startswith(f"{pinned} has no room") for reason in decision.reasons)
+        assert any(reason.endswith(f"does not fit the context of {pinned}") for reason in decision.reasons)
         if pinned in LADDER and decision.tier in LADDER:
             assert LADDER.index(decision.tier) > LADDER.index(pinned)
 
