@@ -58,8 +58,8 @@ def _over_budget(figures: BatchFigures) -> Iterator[str]:
         name = f"the budget of ${f'{cap_usd:,.6f}'.rstrip('0').rstrip('.')}"
         raised = f"`pointsman budget {progress.public_id} --raise-to USD`"
     yield (
-        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer, because {name} has no room "
-        f"for their calls, each of which reserves its maximum cost (${figures.cost_usd:.6f} was spent). "
+        f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer, because {name} does not "
+        f"cover their calls, each of which reserves its maximum cost (${figures.cost_usd:.6f} was spent). "
         f"fix: {raised}, then run `pointsman resume {progress.public_id}`; max_tokens in the lines reduces the "
         "reservations"
     )
