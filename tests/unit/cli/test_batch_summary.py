@@ -154,7 +154,7 @@ def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_wit
     vain = UnansweredLane("mini", "status 404", provider_batches=1, queries=40)
     text = shown(replace(FIGURES, progress=progress, over_budget=10, unanswered_lanes=(vain,)))
     assert (
-        "Warning    10 of 1,000 queries ended without an answer, because the budget of $2.5 has no room for their "
+        "Warning    10 of 1,000 queries ended without an answer, because the budget of $2.5 does not cover their "
         "calls, each "
         "of which reserves its maximum cost ($0.200000 was spent). fix: "
         "`pointsman budget batch_a --raise-to USD`, then run `pointsman resume batch_a`;" in text
