@@ -337,7 +337,9 @@ def _explain(weighed: Mapping[str, float], case: RoutingCase, context: RoutingCo
         return (Reason(ReasonCode.EXPECTED_LOSS, context.loss_words % tuple(weighed.values())),)
     description = "expected loss: " + ", ".join([f"{tier} {loss:.3f}" for tier, loss in weighed.items()])
     left_out = ", ".join(tier for tier in context.ladder if tier not in weighed)
-    return Reason(ReasonCode.EXPECTED_LOSS, description), f"the query (about {case.needed} tokens) does not fit the context of {left_out}"
+    return Reason(
+        ReasonCode.EXPECTED_LOSS, description
+    ), f"the query (about {case.needed} tokens) does not fit the context of {left_out}"
 
 
 def _blend_llm_vote(decision: Decision, opinion: RouterVote | None, context: RoutingContext) -> Decision:

@@ -143,7 +143,9 @@ def _above(
         elif not (models := fitting(query, fleet=fleet, tier=tier)):
             stops.append(f"the query does not fit the context of {tier}")
         elif query.effort is not None and _are_asked_alike(models, tried, fleet):
-            stops.append(f"{tier} would repeat the call: its model was already tried, and the query sets its own reasoning_effort")
+            stops.append(
+                f"{tier} would repeat the call: its model was already tried, and the query sets its own reasoning_effort"
+            )
         elif (short := _short(query, models, tier, remaining, fleet)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):

@@ -66,7 +66,8 @@ def test_a_tier_without_room_is_passed_over(fleet: Fleet) -> None:
     for name in ("midi", "midi-code"):
         models[name] = replace(models[name], context_tokens=100)
     step = next_step([unsure("small")], query=ASKED, fleet=replace(fleet, models=models))
-    assert step == Escalate("large", ("small: confidence 0.50 < 0.70", "the query does not fit the context of medium", "escalated to large"))
+    fit = "the query does not fit the context of medium"
+    assert step == Escalate("large", ("small: confidence 0.50 < 0.70", fit, "escalated to large"))
 
 
 def test_a_tier_that_was_tried_is_not_tried_again(fleet: Fleet) -> None:
@@ -159,7 +160,8 @@ def test_a_rung_that_differs_by_effort_alone_is_passed_over_where_the_query_sets
     assert target(next_step([unsure("small")], query=ASKED, fleet=ladder)) == "medium"
     step = next_step([unsure("small")], query=ASKED._replace(effort="high"), fleet=ladder)
     assert target(step) == "large"
-    assert "medium would repeat the call: its model was already tried, and the query sets its own reasoning_effort" in step.reasons
+    why = "medium would repeat the call: its model was already tried, and the query sets its own reasoning_effort"
+    assert why in step.reasons
 
 
 def test_a_tier_that_the_fleet_no_longer_has_leads_to_the_top(fleet: Fleet) -> None:
