@@ -144,7 +144,7 @@ def _above(
             stops.append(f"the query does not fit the context of {tier}")
         elif query.effort is not None and _are_asked_alike(models, tried, fleet):
             stops.append(
-                f"{tier} would repeat the call: its model was already tried, and the query sets its own reasoning_effort"
+                f"{tier} would repeat the call: the model was tried, and the query sets its own reasoning_effort"
             )
         elif (short := _short(query, models, tier, remaining, fleet)) is not None:
             stops.append(short)

@@ -160,7 +160,7 @@ def test_a_rung_that_differs_by_effort_alone_is_passed_over_where_the_query_sets
     assert target(next_step([unsure("small")], query=ASKED, fleet=ladder)) == "medium"
     step = next_step([unsure("small")], query=ASKED._replace(effort="high"), fleet=ladder)
     assert target(step) == "large"
-    why = "medium would repeat the call: its model was already tried, and the query sets its own reasoning_effort"
+    why = "medium would repeat the call: the model was tried, and the query sets its own reasoning_effort"
     assert why in step.reasons
 
 
