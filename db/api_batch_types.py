@@ -48,10 +48,10 @@ class ApiBatch:
     ended_at: datetime | None
     finalized_at: datetime | None
     purged: bool = False
-    """Whether retention has removed its texts and calls, so that it has no results."""
+    """Whether retention has removed the batch's texts and calls, so that there are no results."""
     paused_at: datetime | None = None
     pause_code: str | None = None
-    """``quota_reached`` where its tenant stores too much; None where the user paused it."""
+    """``quota_reached`` if the tenant stores too much. None if the user paused the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +65,22 @@ class ApiBatchRequest:
     completion_window: str
     window_s: int
     fingerprint: str
-    """What makes a request the same as another."""
+    """A digest of the request: two requests with equal fingerprints are the same."""
     key_id: str | None = None
     """The API key that creates it, by the part that may be shown."""
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
     cap_usd: float | None = None
-    """None takes the fleet's default, as does None for the policy."""
+    """Maximum cost. None uses the fleet's default; so does a ``budget_policy`` of None."""
     budget_policy: BudgetPolicy | None = None
     priority: int = 0
     dedup: bool = False
     pilot: PilotSpec | None = None
     row_mapping: Mapping[str, Any] | None = None
-    """What the columns of the file mean, as the request says it; None for JSON lines."""
+    """The meaning of the file's columns, as the request states it. None for JSON lines."""
     idempotency_key: str | None = None
     retried: bool = False
-    """Whether the client marks the request as a retry."""
+    """Whether the client states that the request is a retry."""
     traceparent: str | None = None
     """The client's valid W3C trace context."""
 
@@ -91,7 +91,7 @@ class CreatedApiBatch:
 
     public_id: str
     same: bool = True
-    """False where the idempotency key came with another request before."""
+    """False if an earlier, different request had the same idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class ApiBatchTask:
     endpoint: str
     input_file_id: str
     filename: str | None
-    """None where the file is gone."""
+    """The file's name. None if the file was deleted."""
     metadata: Mapping[str, str] = field(repr=False)
     expires_at: datetime
     cap_usd: float | None

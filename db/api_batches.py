@@ -28,7 +28,7 @@ CHAT_SOURCE: Final = "/v1/chat/completions"
 _AS_JSON: Final = ("metadata", "pilot", "row_mapping")
 
 RETRY_WINDOW_S: Final = 1800.0
-"""A retry without a key counts as the same request if that is at most this old."""
+"""Maximum seconds between a request and its retry, if the retry has no idempotency key."""
 
 
 class TooManyOpenBatches(Exception):

@@ -18,10 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.engine import fetch
 
 SPAN = 20_000
-"""Ids of decisions that one seal spans, at most 20,000; those of other batches lie between them."""
+"""Maximum number of decision ids that one seal spans. Decisions of other batches may lie between them."""
 
 UNSEALED: Final = "ended_at IS NOT NULL AND (sealed_at IS NULL OR sealed_at < ended_at)"
-"""As in ``ix_batches_unsealed``."""
+"""The condition for batches without a seal, as in the index ``ix_batches_unsealed``."""
 
 HASH_BYTES = 16
 
@@ -41,7 +41,7 @@ class SealFinding:
     what: str
     decision_id: int | None = None
     query: str | None = None
-    """The custom_id of the decision's query, where the row is still there."""
+    """The custom_id of the decision's query, if the query's row still exists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,15 @@ class AuditReport:
     """What the decisions of a batch look like against their seals."""
 
     decisions: int
-    """Under seals."""
+    """How many decisions are sealed."""
     seals: int
     unsealed: int
     """Written since the last seal, of a batch that is open or has just ended. Until it is sealed, the application's
     login can add decisions that no check distinguishes from others."""
     head: str | None
-    """The last seal's hash, in hex: kept elsewhere it shows a chain that was forged as a whole."""
+    """The last seal's hash, in hex. If a copy is kept elsewhere, it reveals a chain that was forged as a whole."""
     purged: bool
-    """Retention has dropped decisions of it: only the chain itself can be checked then."""
+    """Whether retention has dropped decisions of the batch. Then only the chain itself can be checked."""
     findings: Sequence[SealFinding]
 
 

@@ -19,7 +19,7 @@ from db.engine import transaction
 PARENTS = ("calls", "decisions")
 
 PATIENCE_S = 300.0
-"""How long a purge waits for a month that others read, an auditor for example."""
+"""Maximum seconds that a purge waits for a month that others read, such as an auditor."""
 
 AGAIN_S = 5.0
 
@@ -29,11 +29,11 @@ class Purged:
     """What was taken away, or would be."""
 
     batches: int
-    """Batches that lost their prompts and answers."""
+    """How many batches lost their prompts and answers."""
     partitions: tuple[str, ...]
-    """Months of calls and decisions that were dropped."""
+    """How many months of calls and decisions were dropped."""
     files: int
-    """Uploaded files, and the files of results of those batches."""
+    """How many uploaded files and result files were removed."""
 
 
 async def purge(engine: AsyncEngine, *, before: datetime, tenant: str | None = None, dry_run: bool = False) -> Purged:

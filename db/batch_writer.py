@@ -59,7 +59,7 @@ class RequestKey(NamedTuple):
 
     key: bytes
     reuse_s: float = 0.0
-    """How old an answer of an earlier batch of the tenant may be that is taken for it; 0: none is."""
+    """Maximum age, in seconds, of an answer from the tenant's earlier batches that may be reused. 0: none is reused."""
 
 
 MAX_CONCURRENT_WRITERS: Final = 4
@@ -68,12 +68,12 @@ MAX_CONCURRENT_LARGE_WRITERS: Final = 2
 another one for its ids: were the whole pool (eight, see `make_engine`) taken, all would wait for each other."""
 
 TWO_CONNECTION_THRESHOLD: Final = 5_000
-"""Queries, from which on a second connection and a second commit are worth it."""
+"""Minimum queries of a batch for which a second connection and a second commit pay."""
 
 _PROMPTS: Final = "COPY prompts (query_id, batch_id, custom_id, line, body, options) FROM STDIN (NULL '')"
 _QUERIES: Final = "COPY queries (id, batch_id, stage, state) FROM STDIN"
 _WAITING_QUERIES: Final = "COPY queries (id, batch_id, stage, state, due_at) FROM STDIN"
-"""Of a batch with a pilot: not due until they are sampled, or the pilot is decided."""
+"""The due time of queries in a batch with a pilot, until they are sampled or the pilot is decided."""
 
 _NEVER: Final = b"9000-01-01"
 """When followers are due, and pinned queries of a batch that ends with its pilot: these are neither sampled nor
@@ -108,21 +108,22 @@ class BatchSpec:
     priority: int = 0
     cap_usd: float | None = None
     budget_policy: BudgetPolicy | None = None
-    """What becomes of what the budget has no room for; None takes the fleet's."""
+    """What happens to queries that the budget does not cover. None uses the fleet's policy."""
     public_id: str | None = None
-    """The public id, where it was given out before there was a batch."""
+    """The public id, if it was given out before the batch existed."""
     expires_at: datetime | None = None
-    """When what is still open of it expires."""
+    """When the batch's open queries expire."""
     deadline: datetime | None = None
-    """When its answers are wanted: until then cheaper lanes may be used. None: everything is bought at standard."""
+    """When the answers are due. Until then, cheaper lanes may be used. None: every call is made in
+    the standard lane."""
     traceparent: str | None = None
-    """W3C trace context of the sender, valid."""
+    """The sender's valid W3C trace context."""
     pilot: PilotSpec | None = None
     """A quality floor to certify on a sample before the rest is routed; None routes everything at once."""
     dedup: bool = False
-    """Of lines that ask the same, one is asked, whatever their temperature."""
+    """Whether lines with the same request share one answer at any temperature."""
     most_stored_bytes: int | None = None
-    """What its tenant may have stored, this batch included; None: any number."""
+    """Maximum bytes that the tenant may store, this batch included. None: no limit."""
 
 
 def hash_prompts(content: "hashlib._Hash", prompts: Sequence[Prompt]) -> None:
@@ -167,27 +168,27 @@ class BatchWriter:
         self._queries: CopyStream | None = None
         self._shared: CopyStream | None = None
         self._few: list[bytes] = []
-        """Queries, while there are so few that they can wait for the prompts."""
+        """The batch's queries, as long as they are few enough to wait for their prompts."""
         self.public_id = public_id or f"batch_{secrets.token_hex(12)}"
         """The public id, which cannot be guessed."""
         self.ranges: list[tuple[int, int]] = []
-        """The ids that were used, as inclusive ranges."""
+        """The ids that the batch used, as inclusive ranges."""
         self.total = 0
         self.prompt_bytes = 0
-        """Of its prompts, with what their rows take."""
+        """Bytes of the batch's prompts, including their rows."""
         self.answer_bytes = 0
-        """What is expected of answers that cost next to nothing."""
+        """Expected bytes of answers that cost next to nothing."""
         self.endpoint = Endpoint.CHAT
         """The endpoint that its lines are for."""
         self._content = hashlib.sha256()
         self._leaders: dict[bytes, int] = {}
-        """By request key: the query that is asked."""
+        """By request key: the query that is sent."""
         self._followers: list[tuple[int, int]] = []
         """Followers with their leaders."""
         self._reusable: list[tuple[int, bytes]] = []
         """Queries whose answers later batches may take, with their keys."""
         self.plan: Mapping[str, Any] | None = None
-        """What is predicted of it, to be compared with the outcome."""
+        """The prediction for the batch, which is compared with the outcome."""
 
     @property
     def content_sha256(self) -> bytes:

@@ -18,7 +18,7 @@ class SentCall(NamedTuple):
     model: Model
     reserved_usd: float
     is_batched: bool = False
-    """It is a line of a provider batch: how long it took says nothing of the deployment."""
+    """Whether the call is a line of a provider batch. Its duration then says nothing about the deployment."""
 
 
 class CallResult(NamedTuple):
@@ -27,7 +27,7 @@ class CallResult(NamedTuple):
     sent: SentCall
     outcome: Outcome
     keep_response: bool = False
-    """Keep the text of the answer with the call: it was rejected, and may still be the best one."""
+    """Whether to store the text of the answer with the call: it was rejected, but may still be the best one."""
 
     @property
     def cost_usd(self) -> float:

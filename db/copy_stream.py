@@ -33,7 +33,7 @@ PIECES_PER_TURN: Final = 40
 """Pieces per COPY: only at the end of a COPY does Postgres report errors in its rows."""
 
 PATIENCE_S: Final = 2.0
-"""How long a stop waits for the running COPY, which may itself wait for a lock."""
+"""Maximum seconds that a stop waits for the running COPY, which may itself wait for a lock."""
 
 
 class _Abandoned(Exception):

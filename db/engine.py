@@ -81,17 +81,18 @@ async def fetch(engine: AsyncEngine, clause: Executable | str, **params: object)
 
 
 APP_ROLE = "pointsman_app"
-"""May read and write, but neither UPDATE nor DELETE a decision. The migrations create it."""
+"""The role of the application: it may read and write, but neither UPDATE nor DELETE a decision. The migrations create
+it."""
 
 AUDITOR_ROLE = "pointsman_auditor"
-"""May read the views, under a statement timeout."""
+"""The role of auditors: it may read the views, under a statement timeout."""
 
 DEMOTED: Final = "25006"
 """SQLSTATE of a write at a server that is a standby now: another one takes it, so the connection is given up."""
 
 UNREACHABLE_S: Final = 20
-"""A peer that does not even acknowledge for so long is gone; the kernel would wait for a quarter of an hour, or for
-two hours where the connection is idle. Both sides keep to it."""
+"""Seconds without an acknowledgment after which both sides treat a peer as gone. The kernel's default is 15 minutes, or
+two hours if the connection is idle."""
 
 _TCP: Final = {
     "keepalives_idle": UNREACHABLE_S // 2,
@@ -106,7 +107,7 @@ _SERVER_TCP: Final = {
     "tcp_keepalives_count": str(_TCP["keepalives_count"]),
     "tcp_user_timeout": str(_TCP["tcp_user_timeout"]),
 }
-"""The same for the server's side: what a vanished client holds is free again."""
+"""The server's settings for the same timeout, so that locks of a vanished client are freed."""
 
 KEY_LOOKUP_SETTINGS = {
     "enable_seqscan": "off",

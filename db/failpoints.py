@@ -8,7 +8,7 @@ import signal
 from typing import Final
 
 armed: Final[dict[str, str]] = {}
-"""The failpoints that are on, with their values."""
+"""The failpoints that are switched on, with their values."""
 
 replacements: Final[dict[str, list[tuple[str, str]]]] = {}
 """By the name of a statement: the texts to replace in it, and their replacements. A test removes a guard in this

@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 from db.statement_errors import StatementFailed
 
 GROUP_BYTES: Final = 16 * 1024**2
-"""Of what `weigh` counts in one group: a statement has several copies of it in memory, and Postgres more."""
+"""Maximum bytes in one group, by `weigh`. A statement has several copies of them in memory, and Postgres more."""
 
 Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")

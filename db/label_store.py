@@ -13,18 +13,18 @@ from db.reports import report
 from db.sql import statement
 
 AT_ONCE = 2000
-"""Rows of one statement."""
+"""Maximum rows per statement."""
 
 
 MOST_SAMPLED: Final = 20_000
-"""Of a tenant's newest answers, those that a sample to label is drawn from."""
+"""How many of a tenant's newest answers a sample for labeling is drawn from."""
 
 SHOWN_CHARS: Final = 20_000
 SHOWN_MESSAGES: Final = 50
 """Maximum characters of a text, and messages of a query, that are shown to a person. The result file has the rest."""
 
 MOST_LABELS: Final = 50
-"""Of a query, that are given over HTTP: only the newest of each tier counts."""
+"""Maximum labels of a query that HTTP returns. Only the newest label of each tier counts."""
 
 WEB, UNCERTAIN = "web", "web-uncertain"
 """Sources of what was said on the page: of an answer that came by chance, and of one that came because it was doubtful
@@ -77,7 +77,7 @@ class ShownTexts:
     """What a person sees who labels an answer: texts, cut to `SHOWN_CHARS`."""
 
     messages: list[tuple[str, str]]
-    """Role and text of the last messages."""
+    """Role and text of each of the last messages."""
     answer: str
 
 

@@ -35,11 +35,12 @@ from routing.answer_lengths import AnswerLengths
 from routing.lifecycle import FALLBACK, MAX_CRASHES, MoveKind, State
 
 WAITING_BYTES: Final = 8 * 1024**2
-"""Of the texts that one message has in a worker's memory at once, where each takes several times its bytes."""
+"""Maximum bytes of texts that one message has in a worker's memory. In memory, each text takes
+several times its bytes."""
 SHARED_BYTES: Final = 16 * 1024**2
-"""Of answers, as they are stored, that are given to followers in one statement, for which the feeder waits."""
+"""Maximum stored bytes of answers that one statement copies to followers, while the feeder waits."""
 PROBE_S: Final = 30.0
-"""Between two queries that are let go on at a deployment whose account was at fault, to see whether it is over."""
+"""Seconds between two queries that test whether a deployment's account fault is over."""
 
 
 class Ledger:

@@ -24,7 +24,7 @@ SOURCES: Final = {move: sources(move) for move in MoveKind}
 """The states that each move leads out of."""
 
 _SOURCE_ARRAYS: Final = {move: f"{{{','.join(states)}}}" for move, states in SOURCES.items()}
-"""The same as Postgres writes arrays, which it reads faster than an array of JSON."""
+"""`SOURCES` as Postgres arrays, which Postgres reads faster than JSON arrays."""
 
 
 def read_queued(row: Any) -> QueuedQuery:

@@ -37,15 +37,15 @@ class QueuedQuery(NamedTuple):
     expires_in_s: float = math.inf
     """Seconds left until the batch expires, as of when this row was read. Infinite if the batch does not expire."""
     was_lost: bool = False
-    """Its message was lost before: by the broker, or with the worker that had taken it."""
+    """Whether the query's message was lost before, by the broker or with the worker that had taken it."""
     is_pilot: bool = False
-    """It is part of its batch's sample: every tier answers it."""
+    """Whether the query belongs to its batch's pilot sample, which every tier answers."""
     has_policy: bool = False
-    """Its batch has a decided pilot, whose policy routes and accepts."""
+    """Whether the batch has a decided pilot, whose policy routes and accepts."""
     deadline_in_s: float = math.inf
     """Seconds left until the batch's deadline, as of when this row was read. Infinite if the batch has no deadline."""
     flex_tier: str | None = None
-    """The tier at which it is called in the lane flex, while there is time for it."""
+    """The tier that is called in the flex lane, as long as the deadline allows it."""
 
     def __repr__(self) -> str:
         """Without the user's words."""
@@ -79,9 +79,9 @@ class CallIntent(NamedTuple):
     batch_id: int | None = None
     epoch: int = 0
     lower: str | None = None
-    """The stage to which a claim moves it if its batch's policy is ``degrade`` and its budget has no room."""
+    """The stage that a claim moves the query to if the budget does not cover the call and its policy is ``degrade``."""
     lane: str | None = None
-    """How it is bought; None is standard."""
+    """The lane of the call. None is standard."""
 
     def row(self) -> dict[str, Any]:
         """The columns of its row."""
@@ -116,7 +116,7 @@ class DecisionRecord(NamedTuple):
     kind: str
     router: str
     reasons: Sequence[str]
-    """Each with a code of its own (`Reason`), or with ``kind`` as its code."""
+    """The reasons. Each has its own code (`Reason`), or ``kind`` as its code."""
     score: float | None = None
     confidence: float | None = None
     propensity: float | None = None

@@ -15,14 +15,14 @@ from routing.lifecycle import ROUTE, MoveKind
 from routing.pilot import PilotSpec
 
 MOST_DECIDING: Final = 2
-"""Pilots of a tenant at a time: each takes seconds of CPU, or minutes of calls of a judge, and others wait."""
+"""Maximum pilots per tenant that are decided at the same time. Each takes seconds of CPU, or minutes of judge calls."""
 
 RELEASED_AT_ONCE: Final = 20_000
-"""Queries of one statement: it takes a quarter of a second."""
+"""Maximum queries that one statement releases, which takes 0.25 s."""
 
 
 ANSWERS_AT_ONCE: Final = 200
-"""Sampled queries of one statement, fewer where their texts are long."""
+"""Maximum sampled queries per statement. Fewer are read if their texts are long."""
 
 
 @dataclass(frozen=True, slots=True)

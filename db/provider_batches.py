@@ -19,23 +19,23 @@ from routing.lifecycle import ROUTE, MoveKind
 from routing.provider_batch_lifecycle import ProviderBatchState, sources
 
 WAVE_MARGIN_S: Final = 90.0
-"""What is due sooner does not wait for a wave: a limit or a failure has put it off, or standard takes it soon."""
+"""A query that is due within this many seconds does not join a wave: it was put off, or its standard call is near."""
 
 MOST_COUNTED: Final = 50_001
-"""The count of a batch's queries at a tier stops here, because no provider accepts more in one batch."""
+"""Maximum queries counted per batch and tier. No provider accepts more in one batch."""
 
 
 NEWEST_AGES: Final = 100
-"""Provider batches of each provider by which a plan goes."""
+"""How many of a provider's newest provider batches a plan uses."""
 
 BATCH_CLOSED: Final = "its batch was closed"
-"""The cause of a provider batch that was never bought, as its batch ended or was cancelled."""
+"""The cause of a provider batch that was never sent because its batch ended or was cancelled."""
 
 MOST_STEPS: Final = 8
-"""Maximum provider batches of a tenant with a step in progress. Each step calls the provider, and others wait."""
+"""Maximum provider batches of a tenant that are processed at the same time. Each step waits for the provider."""
 
 MOST_TRIES: Final = 3
-"""Provider batches that a tier tries for one query."""
+"""Maximum provider batches that a tier tries for one query."""
 
 
 class TakenBatch(NamedTuple):
@@ -55,16 +55,17 @@ class Joining(NamedTuple):
     price_version: str
     tokens: int
     left_out: Sequence[str] | None = None
-    """The fields of its body that its line leaves out."""
+    """The fields of the query's body that its line in the provider batch leaves out."""
 
 
 class ProviderBatchCounts(NamedTuple):
     """Calls of a provider batch."""
 
     succeeded: int
-    """As its provider counts: with answers that are refused here, and with those that were charged without one."""
+    """Successful lines by the provider's count, including answers that are rejected here and lines that were charged
+    without an answer."""
     open_calls: int
-    """Without an outcome."""
+    """How many calls have no outcome yet."""
 
 
 class ProviderBatches(Statements):

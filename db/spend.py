@@ -14,7 +14,7 @@ from db.reports import run_report
 from db.sql import statement
 
 _LOCK: Final = 727_102
-"""The key of the advisory lock (727101 is that of the feeders)."""
+"""The key of the advisory lock. The feeders' key is 727101."""
 
 MAX_DAYS: Final = 366
 MOST_ROWS: Final = 1000

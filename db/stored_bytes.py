@@ -18,13 +18,13 @@ from endpoints.embeddings_request import most_answer_bytes
 from routing.embedding_input import inputs_of
 
 ROW_BYTES: Final = 4096
-"""What the rows of one query take beside its texts: its state, calls and decisions, with their indexes."""
+"""Bytes of one query's rows without its texts: its state, calls and decisions, with their indexes."""
 
 SHARED_ANSWER_BYTES: Final = 16 * 1024
-"""What the answer of a follower is expected to take: it is a copy, and costs nothing."""
+"""Expected bytes of a follower's answer, which is a copy and costs nothing."""
 
 FAILED_BYTES: Final = 128 * 1024
-"""What a batch takes that failed at its validation: a hundred errors, metadata, messages to webhooks."""
+"""Bytes of a batch that failed its validation: a hundred errors, metadata, messages to webhooks."""
 
 _QUERIES_AT_ONCE: Final = 20_000
 

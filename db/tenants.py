@@ -73,7 +73,7 @@ class KeyLock:
     tenant: str
     requests_per_min: int | None
     name: str = ""
-    """That of the key."""
+    """The key's name."""
     role: Role = Role.VIEWER
 
 
@@ -102,7 +102,7 @@ class Tenants(Statements):
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
         self.lock = GroupCommit(self.locks, key=lambda id_: id_, gather_s=0.0)
-        """``lock(id)`` → `KeyLock` of that key, or None where there is none. Finds many in one statement."""
+        """``lock(id)`` → `KeyLock` of that key, or None if there is no such key. One statement serves many keys."""
 
     async def create_key(
         self,

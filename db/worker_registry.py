@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.sql import Statements
 
 ALIVE_S: Final = 6.0
-"""A worker without a heartbeat for this long counts as gone; it sends one every third of it."""
+"""Seconds without a heartbeat after which a worker counts as gone. A worker sends a heartbeat every
+third of this time."""
 
 
 class WorkerRegistry(Statements):

@@ -10,7 +10,7 @@ from db.reports.batch_stats import costs_by_router, find_batch
 from db.sql import statement
 
 _AT_ONCE: Final = 200
-"""Batches of one run: each reads all its calls."""
+"""Maximum batches per run, because all calls of each are read."""
 
 
 async def sum_workloads(engine: AsyncEngine) -> int:

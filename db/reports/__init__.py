@@ -16,7 +16,7 @@ _PATHS = {
     if folder.is_dir()
     for path in folder.iterdir()
 }
-"""By file name, which is unique over all folders."""
+"""Paths by file name, which is unique over all folders."""
 
 
 @cache

@@ -12,10 +12,10 @@ from db.rows import from_row
 from routing.pilot import policy_name
 
 FEWEST_AUDITS: Final = 30
-"""From fewer audits no quality is stated: the certificate's own estimate stands."""
+"""Minimum audits to state a quality. With fewer, the certificate's own estimate applies."""
 
 RISK: Final = 0.05
-"""Of intervals and bounds."""
+"""The probability that an interval or bound is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class JudgeAgreement:
     """How far the LLM judge agrees with people, by their labels of pairs that it judged. Bounds are at 95 %."""
 
     offered: int
-    """Judged pairs whose answers may be labeled, drawn at random."""
+    """How many judged pairs, drawn at random, are offered for labeling."""
     labeled: int
     agreed: int
-    """Of ``labeled``, the pairs of which people and the judge say the same: worse, as good, or better."""
+    """How many of the ``labeled`` pairs have the same verdict from people and the judge: worse, as good, or better."""
     interval: tuple[float, float]
-    """Of the share of pairs that they agree on (Clopper–Pearson)."""
+    """The interval of the share of labeled pairs with the same verdict (Clopper–Pearson)."""
     missed: float | None
-    """At most this share of the losses that people see is not seen by the judge; None where people see no loss."""
+    """Maximum share of the losses seen by people that the judge misses. None if people saw no losses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class QualityFigures:
     audited_interval: tuple[float, float] | None
     breached_at: datetime | None
     judge_agreement: JudgeAgreement | None = None
-    """None until judged pairs are labeled."""
+    """The agreement of people and the judge. None until judged pairs are labeled."""
     departures: int = 0
-    """Queries outside of the pilot that a budget kept from the certified policy."""
+    """Queries outside of the pilot for which a budget overruled the certified policy."""
 
     @property
     def labeled_bound(self) -> float | None:
@@ -137,7 +137,7 @@ class RecentQuality:
     """Quality floors of the last day, over all tenants."""
 
     batches: Mapping[str, int]
-    """By `QualityFigures.standing`."""
+    """How many batches, by `QualityFigures.standing`."""
     audits: int
     quality: float | None
     """1 - mean loss of the day's audits; None below `FEWEST_AUDITS`."""

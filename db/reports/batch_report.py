@@ -19,10 +19,10 @@ from routing.price_list import ListedModel, PriceList
 from routing.reason import REJECTS_NOTHING
 
 SLOTS: Final = 48
-"""Into so many equal slots the time of a batch is cut, for the providers' health."""
+"""How many equal slots a batch's time is divided into, for the chart of the providers' health."""
 
 TEXT_CHARS: Final = 600
-"""So much of a prompt is shown where its text is asked for."""
+"""Maximum characters of a prompt that are shown if texts are requested."""
 
 _AT_RANDOM: Final = "at random, with equal shares"
 _BLINDLY: Final = "the same shares, at random"
@@ -81,9 +81,9 @@ class ModelFigures:
     cost_usd: float
     p95_ms: float | None
     cache_write_tokens: int
-    """Written to caches, of minutes and of an hour."""
+    """Tokens written to caches that last minutes, and to caches that last an hour."""
     reported_usd: float | None
-    """The provider's own figures of the cost, where it gave any; ``computed_usd`` is ours for the same calls."""
+    """The cost by the provider's figures, if there are any. ``computed_usd`` is our figure for the same calls."""
     computed_usd: float | None
 
 
@@ -141,7 +141,7 @@ class SourceFigures:
     judged: int
     calibrated: int
     passed_on: int
-    """Not accepted: they climbed, or were the best available."""
+    """Answers that were not accepted: the query climbed, or the answer was the best available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,9 @@ class CostQualityChart:
     queries: int
     batch: ChartPoint
     alone: tuple[ChartPoint, ...]
-    """Each rung alone, from the bottom."""
+    """The expected cost and quality of each rung alone, from the bottom."""
     mixed: tuple[ChartPoint, ...]
-    """Policies that do not look at the query."""
+    """The expected cost and quality of policies that do not look at the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,17 +222,17 @@ class BatchReport:
     confidences: tuple[ConfidenceBin, ...]
     sources: tuple[SourceFigures, ...]
     mean_confidence: float | None
-    """The judge's, over the answers of which it has one."""
+    """The mean of the judge's confidence, over answers that have one."""
     controls: tuple[BaselineFigures, ...]
     picture: CostQualityChart | None
-    """None where the router logged no expectation, for example where the gate decided everything."""
+    """The router's expectations. None if it logged none, for example because the gate decided everything."""
     most_expensive: tuple[QueryFigures, ...]
     least_confident: tuple[QueryFigures, ...]
     labels: tuple[LabelFigures, ...]
     plan: Mapping[str, Any] | None
-    """What a dry run or the submission predicted, beside what came of it."""
+    """The prediction of a dry run or the submission, compared with the outcome."""
     audit: AuditReport | None
-    """None where it was not asked for."""
+    """The audit log. None if it was not requested."""
 
 
 def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:

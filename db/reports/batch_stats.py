@@ -24,12 +24,12 @@ from routing.price_list import ListedModel, PriceList, columns
 from routing.query import WORKLOAD_KEY
 
 NO_BASELINE: Final = "no other tier has a model for these embeddings"
-"""Why embeddings have none."""
+"""Why embeddings have no baseline."""
 
 UNCONFIRMED: Final = "the maximum cost of calls without a confirmed cost"
 
 LEAST_RANGE: Final = 0.01
-"""Of a saving: smaller ranges, by unconfirmed calls alone, are not shown."""
+"""Minimum width of a saving's range that is shown. Unconfirmed calls alone cause smaller ranges."""
 
 _TOP: Final = "top"
 _SECOND: Final = "second"
@@ -47,7 +47,7 @@ class Batch:
     fleet: str
     fleet_digest: str
     price_list: PriceList
-    """Of the fleet that it was submitted with."""
+    """The price list of the fleet that the batch was submitted with."""
     plan: Mapping[str, Any] | None
     """What was predicted of it when it was submitted."""
     metadata: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Progress:
     ended_at: datetime | None
     done: int
     failed: int
-    """Ended without an answer, by whatever way but a cancel."""
+    """How many queries ended without an answer, not counting cancelled ones."""
     cancelled: int
     held: int
     running: int
@@ -80,30 +80,30 @@ class Progress:
     reserved_usd: float
     wall_s: float
     by_tier: Mapping[str, int]
-    """Answered queries by the tier that had them last."""
+    """Answered queries, by the last tier that processed them."""
     open_by_stage: Mapping[str, int]
     held_for: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By deployment whose account is at fault: the ``queries`` held for it, its ``provider`` and the ``reason``."""
     after_pilot: int = 0
-    """Those that wait for the decision of the batch's pilot."""
+    """How many queries wait for the decision of the batch's pilot."""
     pilot_state: str | None = None
     """``sampling``, ``deciding`` or ``decided``; None without a pilot."""
     sampled: int = 0
-    """Queries of the pilot, so far."""
+    """How many queries are in the pilot so far."""
     sampled_ended: int = 0
-    """Of these, the ended ones."""
+    """How many of the ``sampled`` queries have ended."""
     put_off: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """By stage: the number of ``queries`` that wait for a later time, the earliest time ``until`` (ISO 8601), and the
     ``reason``."""
     unserved: Sequence[str] = ()
     """Stages whose queries no living worker takes."""
     batched: int = 0
-    """Those in provider batches."""
+    """How many queries are in provider batches."""
     paused_at: datetime | None = None
-    """While it is set, no query of it is claimed."""
+    """When the batch was paused. As long as it is set, none of the batch's queries is claimed."""
     pause_code: str | None = None
     cap_usd: float | None = None
-    """Its own budget; None where it has none."""
+    """The batch's own budget. None without one."""
 
     @property
     def blockers(self) -> list[str]:
@@ -181,9 +181,9 @@ class TierFigures:
     """Queries that were sent to it, answered there or not."""
     answered: int
     unaccepted: int
-    """Answers that the judge rejected, but that were accepted as the best available."""
+    """Answers that the judge rejected and that were delivered as the best available."""
     confidence: float | None
-    """Mean of its answers."""
+    """The mean confidence of the tier's answers."""
     calls: int
     failed_calls: int
     cost_usd: float
@@ -201,7 +201,7 @@ class LaneFigures:
     provider_batches: int
     cost_usd: float
     list_usd: float
-    """What the same tokens cost at the list price."""
+    """The cost of the same tokens at the list price."""
 
     @property
     def saving_usd(self) -> float:
@@ -225,7 +225,7 @@ class CutOffAnswers:
 
     deployment: str
     cap_field: str | None
-    """The field of their lines with the cap that cut them off; None: the deployment's cap did, or its server's."""
+    """The field of the lines with the cap that cut the answers off. None: the deployment's or its server's cap did."""
     answers: int
     example: str
     """The custom_id of one of them."""
@@ -243,7 +243,7 @@ class WorkloadFigures:
     cost_usd: float
     labels: int
     grade: float | None
-    """Mean of the labeled answers that stood, 0 to 1; None without labels."""
+    """The mean grade of the labeled final answers, 0 to 1. None without labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,9 +252,9 @@ class FailedCalls:
 
     deployment: str
     outcome: str
-    """A `FailureKind`."""
+    """The kind of failure: a `FailureKind`."""
     status: int | None
-    """Of HTTP; None without a response."""
+    """The HTTP status. None without a response."""
     cause: str | None
     """The provider's code word, or the network's reason."""
     param: str | None
@@ -291,13 +291,13 @@ class BaselineLengths:
     """By which completion tokens the answers of a baseline are counted; in answers."""
 
     own: int = 0
-    """Those of its own answer."""
+    """Answers counted by the tokens of the baseline's own answer."""
     pairs: int = 0
-    """By how much longer its answers to other queries of the batch were than the tier's."""
+    """Answers counted by how much longer the baseline's answers to other queries of the batch are than the tier's."""
     earlier_batches: int = 0
-    """By its answers to such queries in earlier batches."""
+    """Answers counted by the baseline's answers to similar queries in earlier batches."""
     assumed: int = 0
-    """Those of the answer that was taken, for nothing is known of its own."""
+    """Answers counted by the tokens of the delivered answer, because nothing is known about the baseline's own."""
 
     @property
     def words(self) -> str:
@@ -315,7 +315,7 @@ class BatchFigures:
     progress: Progress
     top_tier: str
     baseline_model: str
-    """Whose price the baseline takes for queries that never came to the top tier."""
+    """The model whose price the baseline uses for queries that never reached the top tier."""
     tiers: tuple[TierFigures, ...]
     failures: tuple[FailureReason, ...]
     calls: int
@@ -330,46 +330,50 @@ class BatchFigures:
     plan: Mapping[str, Any] | None = None
     """What was predicted of it when it was submitted; `against.plan_against_actual` compares."""
     quality: QualityFigures | None = None
-    """None without a quality floor."""
+    """The quality figures. None without a quality floor."""
     workloads: tuple[WorkloadFigures, ...] = ()
-    """The most expensive first."""
+    """The workloads, the most expensive first."""
     escalated_by: Mapping[str, int] = field(default_factory=dict)
     """Escalated queries by the code of the reason for their first climb, the most frequent first."""
     kinds: tuple[str, int] | None = None
     """A key of the pilot's metadata that could name the workloads, which have no names, and how many values it has."""
     baseline_lengths: BaselineLengths = BaselineLengths()
     unsent_calls: int = 0
-    """Of the failed ones: those that never reached a model."""
+    """How many failed calls never reached a model."""
     failing: tuple[FailedCalls, ...] = ()
-    """The failed ones by deployment, kind and cause, the most frequent first."""
+    """The failed calls by deployment, kind and cause, the most frequent first."""
     second_baseline: SecondBaseline | None = None
-    """None if neither the fleet nor the reader names one."""
+    """The second baseline. None if neither the fleet nor the reader names one."""
     lanes: tuple[LaneFigures, ...] = ()
-    """The lanes in which calls were bought, without standard."""
+    """The lanes in which calls were made, without standard."""
     unanswered_lanes: tuple[UnansweredLane, ...] = ()
     cut_off: tuple[CutOffAnswers, ...] = ()
     over_budget: int = 0
-    """Queries without an answer that a budget had no room for."""
+    """Queries without an answer because a budget did not cover it."""
     lowered: int = 0
-    """Queries that a budget had answered below the top tier, by a cheaper tier than their policy chose."""
+    """Queries that a budget moved to a cheaper tier than their policy chose, below the top tier."""
     followers: Mapping[str, int] = field(default_factory=dict)
-    """By tier: queries that have its answer to another which asks the same; no baseline counts them."""
+    """By tier: queries that share its answer to another query with the same request. No baseline counts them."""
     not_paid_usd: float = 0.0
-    """What that other's calls cost, for each of them: what asking them as well would have cost."""
+    """What the followers would have cost if each had been sent as well: the cost of the calls for the answers they
+    share."""
     baseline_range_usd: tuple[float, float] | None = None
-    """Between which the baseline is, as far as it counts estimated lengths; None where all are its own."""
+    """The lowest and highest baseline, because it counts estimated lengths. None if all lengths are
+    the baseline's own."""
     baseline_is_guess: bool = False
-    """The top tier gave too few answers, here and before, to know how long others would be: the range allows for it."""
+    """Whether the top tier gave too few answers, here and before, to estimate the lengths of others. The range allows
+    for it."""
     unconfirmed_usd: float = 0.0
-    """Of the cost: the worst case of calls of which no provider has said what they cost."""
+    """The part of the cost that no provider has confirmed: the worst case of those calls."""
     unconfirmed_baseline_usd: float = 0.0
-    """Of the baseline: those of these that the top tier was called for."""
+    """The part of the baseline that belongs to unconfirmed calls of the top tier."""
     unanswered_usd: float = 0.0
-    """Of the cost: what queries without an answer, yet or for good, cost."""
+    """The part of the cost that belongs to queries without an answer, so far or for good."""
     unanswered_baseline_usd: float = 0.0
-    """Of the baseline: what these cost there."""
+    """The part of the baseline that belongs to queries without an answer."""
     embed_calls: int = 0
-    """Calls for embeddings, which are part of calls and cost, and of no saving: no other model gives these vectors."""
+    """Calls for embeddings. Calls and cost include them. A saving does not, because no other model gives the same
+    vectors."""
     embed_cost_usd: float = 0.0
 
     @property
@@ -589,14 +593,14 @@ class TierAlone:
     cost_usd: float
     measured: int
     measured_here: int
-    """Those of ``measured`` that the tier answered."""
+    """How many of the ``measured`` queries this tier answered."""
     measured_usd: float
     well: float
-    """The mean of the probabilities that it answers well."""
+    """The mean probability that this tier answers well."""
     spent_usd: float
-    """What the ``measured`` queries cost as they were routed."""
+    """The actual cost of the ``measured`` queries."""
     well_here: float
-    """``well`` of the tiers that answered."""
+    """The mean of ``well`` over the tiers that answered."""
 
 
 async def each_tier_alone(engine: AsyncEngine, batch: Batch) -> dict[str, TierAlone]:

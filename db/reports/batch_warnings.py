@@ -8,7 +8,7 @@ from db.reports.batch_stats import BatchFigures, CutOffAnswers, UnansweredLane
 from routing.answer_lengths import LEAST_ANSWERS
 
 MOST_OF_BUDGET: Final = 0.5
-"""A pilot that is forecast to cost more than this share of a budget leaves too little of it for most rests."""
+"""Maximum share of a budget that a pilot may be forecast to cost. A larger one leaves too little for the rest."""
 
 
 def batch_warnings(figures: BatchFigures) -> list[str]:

@@ -40,16 +40,17 @@ class BatchBudget:
     own: BudgetBalance | None
     day: BudgetBalance | None
     held: int
-    """Queries that no budget has room for at present."""
+    """How many queries no budget covers at present."""
     held_least_usd: Decimal | None
-    """The least that one of their next calls reserves: with less left than that, none of them goes on."""
+    """The smallest reservation of a held query's next call. If less is left, no held query continues."""
     held_most_usd: Decimal | None
-    """The most that one of them reserves."""
+    """The largest reservation of a held query's next call."""
     held_needs_usd: Decimal
-    """What their next calls reserve together: with so much left, all go on at once. Those cost less; later ones are not
-    in it."""
+    """The sum of the reservations of the held queries' next calls. If this much is left, all continue at once. The
+    calls cost less, and later calls are not included."""
     held_cost: HeldCost | None
-    """What all their further calls cost together, as other queries of the batch did; None where nothing says so."""
+    """The expected cost of all further calls of the held queries, by other queries of the batch. None if there is no
+    evidence."""
 
     def as_json(self) -> dict[str, Any]:
         """As an object; amounts in dollars."""

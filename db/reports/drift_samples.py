@@ -11,12 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.reports import run_report
 
 FEATURES: Final = ("tier", "category", "score", "confidence", "body_bytes")
-"""Where it went, what it was taken for, how hard, how sure, and how long (with all messages; None once purged)."""
+"""The features of a decision: tier, category, difficulty, confidence and length (with all messages;
+None once purged)."""
 
 REFERENCE: Final = 10_000
 RECENT: Final = 2_000
 MOST: Final = 20_000
-"""Decisions of any kind that are read of a stretch of time."""
+"""Maximum decisions that are read per time span."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,13 @@ QUERIES: Final = 3000
 """Maximum sampled queries over all batches: enough for a mean per batch, and read quickly even if batches are large."""
 
 NO_FILE: Final = frozenset({"stdin", "api", "celery"})
-"""Sources of batches of any kind: none says that two batches are alike."""
+"""Sources that say nothing about a batch's content, so that two batches from them need not be alike."""
 
 LEAST_PROMPT_RATIO: Final = 0.1
-"""Of a prompt that was in a cache as a whole."""
+"""The lowest ratio of a prompt's cost: that of a prompt that was cached as a whole."""
 
 ALIKE: Final = 10
-"""By how much a batch may be larger or smaller for its time to be comparable."""
+"""Maximum factor between the sizes of two batches with comparable times."""
 
 
 async def load_history(

@@ -14,10 +14,11 @@ from routing.answer_lengths import LEAST_ANSWERS
 from routing.price_list import ListedModel
 
 PAIRS_OF_EARLIER: Final = 50
-"""Earlier batches weigh as much as so many queries that both answered: those that climb are the doubtful ones."""
+"""How many queries that both models answered have the weight of all earlier batches. Queries that climb are the
+doubtful ones."""
 
 LEAST_PAIRS: Final = 8
-"""For a ratio of one workload and shape, and to call one known by pairs."""
+"""Minimum pairs for a ratio of one workload and shape, and for a ratio to count as known by pairs."""
 
 RATIO_SPREAD: Final = 0.36
 """Standard deviation of the logarithm of the ratio over workloads, about equal lengths: root mean square of fourteen
@@ -25,7 +26,7 @@ pairs of tiers in eight recorded public data sets (GSM8K, MATH, MMLU-Pro, Spider
 QA-Eval, WMT 23), whose ratios are 0.35 to 1.45."""
 
 PAIR_SPREAD: Final = 0.85
-"""The same of the ratio that one pair shows, about that of its workload, on these sets."""
+"""Standard deviation of the logarithm of the ratio in one pair around the ratio of its workload, on these sets."""
 
 CLIMB_LONGER: Final = 0.25
 """By how much, in logarithms, the top tier's answers to the tenth that is doubted, which climbs, are longer than to the
@@ -37,27 +38,28 @@ CLIMB_SPREAD: Final = 0.25
 texts it is 0.12."""
 
 EARLIER_SPREAD: Final = 0.2
-"""The same of lengths from one batch to the next."""
+"""Standard deviation of the logarithm of the ratio from one batch to the next."""
 
 PRIOR_FREEDOM: Final = 4
-"""Degrees of freedom of that spread: a workload may be unlike those sets (labels by one tier, sentences by another)."""
+"""Degrees of freedom of the ratio's prior: a workload may differ from those sets (labels by one tier, sentences by
+another)."""
 
 SLOPE_SPREAD: Final = 0.5
-"""Relative standard deviation of the slope of lengths within such a set about the ratio of their means."""
+"""Relative standard deviation of the slope of lengths within one of these sets around the ratio of the mean lengths."""
 
 RATIOS: Final = (0.001, 1000.0)
-"""No ratio is counted beyond these: a label of one token against a thousand tokens of reasoning."""
+"""Minimum and maximum ratio, such as a label of one token against a thousand tokens of reasoning."""
 
 
 class LengthSource(StrEnum):
     """Where a ratio comes from."""
 
     PAIRS = "pairs"
-    """Queries of the batch that both answered."""
+    """Queries of the batch that both models answered."""
     EARLIER = "earlier_batches"
-    """Answers of the baseline to such queries, and those of this batch."""
+    """Answers of the baseline to similar queries in earlier batches, compared with those of this batch."""
     ASSUMED = "assumed"
-    """Nothing: equal lengths."""
+    """No answers: equal lengths are assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,15 @@ class LengthRatio:
     baseline: str
     tier: str
     workload: str | None
-    """With ``shape``, the queries of the ratio. None: all queries without a separate ratio."""
+    """With ``shape``, the queries that the ratio is for. None: all queries without a ratio of their own."""
     shape: str | None
     ratio: float
     offset: float
     source: LengthSource
     spread: float
-    """Standard deviation of what the answers cost by it, relative to that."""
+    """Relative standard deviation of the answers' cost by this ratio."""
     is_guess: bool
-    """The baseline gave too few answers, here and before, to know whether it reasons."""
+    """Whether the baseline gave too few answers, here and before, to know whether it reasons."""
 
 
 async def length_ratios(

@@ -12,7 +12,7 @@ from db.reports import report, run_report
 
 _MOST_DIGITS: Final = 18
 SEARCH_S: Final = 5
-"""How long a search may read a batch."""
+"""Maximum seconds that a search may read a batch."""
 _QUERY_CANCELED: Final = "57014"
 
 

@@ -15,7 +15,8 @@ from routing.lifecycle import State
 
 ROWS_AT_ONCE: Final = 500
 PAGE_BYTES: Final = 1024**2
-"""Of the answers in a page: five hundred may be gigabytes, and each slow reader of a file holds a page."""
+"""Maximum bytes of answers in a page. Five hundred answers may be gigabytes, and each slow reader of a file holds a
+page."""
 
 ERROR_CODES: Final = {
     "failed": "query_failed",
@@ -23,7 +24,7 @@ ERROR_CODES: Final = {
     "expired": "batch_expired",
     "cancelled": "batch_cancelled",
 }
-"""The ``error.code`` of a query's state; expired and cancelled have OpenAI's own codes."""
+"""The ``error.code`` for a query's state. Expired and cancelled have OpenAI's own codes."""
 
 
 async def result_lines(engine: AsyncEngine, batch_id: int) -> AsyncIterator[bytes]:

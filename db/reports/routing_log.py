@@ -12,7 +12,7 @@ from db.reports import run_report
 from db.reports.batch_stats import Batch, batch_of
 
 PAGE: int = 2000
-"""Ids of queries that are read at once."""
+"""How many query ids are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class LoggedBatch:
     first_query_id: int
     last_query_id: int
     is_purged: bool
-    """What its queries said, and was answered, is gone."""
+    """Whether the texts of the batch's queries and answers were purged."""
 
 
 async def logged_batches(

@@ -12,7 +12,7 @@ from db.engine import fetch
 from db.failpoints import without_guards
 
 _PATHS = {path.name: path for folder in files(__name__).iterdir() if folder.is_dir() for path in folder.iterdir()}
-"""By file name, which is unique over all folders."""
+"""Paths by file name, which is unique over all folders."""
 
 
 @cache

@@ -62,7 +62,7 @@ def train_from_log(
             "domains": 0,
         },
         "metrics": {
-            "note": "Outcomes of tiers that were not called are imputed. The figures come from the test that this router passed.",
+            "note": "Outcomes of tiers that were not called are imputed. The figures come from the promotion test.",
             "labelled": dict(zip(book.tiers, counts.tolist(), strict=True)),
         },
     }
