@@ -30,6 +30,8 @@ _BACKFILL_S: Final = 0.1
 
 _RATIOS_S: Final = 5.0
 _REST: Final = 20.0
+_READ_S: Final = 0.5
+"""After this time a refresh reads no more lengths of batches. A tenant may have a thousand open ones."""
 _KEPT_RATIOS: Final = 1000
 
 Buckets = dict[str, dict[datetime, DashboardCounters]]
@@ -136,20 +138,22 @@ class RollingWindow:
     async def _length_ratios(self, **bounds: datetime) -> dict[str, list[Any]]:
         """How long answers of the top tier are, for the batches with answers within ``bounds``, as arrays.
 
-        Those of an ended batch are read once; what took long to read is kept for as much longer.
+        Those of an ended batch are read once; what took long to read is kept for as much longer. What there is no time
+        to read counts as answers of equal lengths.
         """
         found: dict[int, list[LengthRatio]] = {}
+        until = time.monotonic() + _READ_S
         for row in await run_report(self._engine, "dashboard_answered", **bounds):
             ratios, due = self._ratios.get(row.id, ([], 0.0))
             began = time.monotonic()
-            if began >= due:
+            if due <= began < until:
                 ratios = await top_ratios(self._engine, row.public_id)
                 ended = time.monotonic()
                 kept_s = math.inf if row.has_ended else max(_RATIOS_S, _REST * (ended - began))
                 self._ratios[row.id] = (ratios, ended + kept_s)
             found[row.id] = ratios
         if len(self._ratios) > _KEPT_RATIOS:
-            self._ratios = {id_: self._ratios[id_] for id_ in found}
+            self._ratios = {id_: self._ratios[id_] for id_ in found if id_ in self._ratios}
         batches = [id_ for id_, ratios in found.items() for _ in ratios]
         arrays = as_params([one for ratios in found.values() for one in ratios])
         del arrays["ratio_names"]

@@ -22,7 +22,8 @@ from sqlalchemy import event
 
 from api import middleware
 from api.background import deliver_webhooks, finalize_batch
-from api.dashboard import collector
+from api.dashboard import collector, rolling_window
+from api.dashboard.rolling_window import RollingWindow
 from api.tenant_shares import TenantShares
 from db import ledger
 from db.api_batches import CHAT_SOURCE, ApiBatches
@@ -916,4 +917,30 @@ def test_queries_of_a_neighbor_that_the_account_is_refused_for_do_not_hold_the_o
         assert poisoned < set(tried), "each of both tenants is tried"
         assert len(set(tried)) == 6
 
+    on_bench(story)
+
+
+def test_lengths_of_a_neighbors_many_batches_keep_nobodys_dashboard_waiting(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    async def slow_ratios(engine: Any, public_id: str) -> list[Any]:
+        await asyncio.sleep(0.05)
+        read.append(public_id)
+        return []
+
+    async def story(bench: LedgerHarness) -> None:
+        (other,) = await bench.submit(1, tenant="other")
+        await finish_one(bench, other)
+        for _ in range(40):
+            (query,) = await bench.submit(1, tenant="greedy")
+            await finish_one(bench, query)
+        (batch,) = await bench.rows("SELECT public_id FROM batches WHERE tenant = 'other'")
+        began = time.perf_counter()
+        await RollingWindow(bench.engine).refresh()
+        assert time.perf_counter() - began < 1.5
+        assert batch.public_id in read[:2]
+
+    monkeypatch.setattr(rolling_window, "top_ratios", slow_ratios)
     on_bench(story)
