@@ -47,7 +47,7 @@ class ApiConfig:
     chat_timeout_s: float = 300.0
     """How long a chat completion waits for its answer. It is below the SDK's 600 s."""
     proxy: TrustedProxy | None = None
-    """None: users are not authenticated by a header."""
+    """The proxy that authenticates users by a header. None: no header is accepted."""
     private_webhooks: bool = False
     """Whether webhooks may target this machine and its private network."""
     status_ttl_s: float = 1.0

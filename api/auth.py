@@ -30,7 +30,7 @@ class Principal:
     tenant: str
     requests_per_min: int | None = None
     key_name: str = ""
-    """Empty if no key is needed."""
+    """The key's name. Empty if no key is needed."""
     role: Role = Role.VIEWER
     is_by_proxy: bool = False
     """Whether a trusted proxy named the user, so that there is no key."""

@@ -41,7 +41,7 @@ _PARSED: Final = 8
 JSON."""
 
 _STREAMED: Final = frozenset({"/v1/files"})
-"""Paths with streamed bodies. At most one piece of such a body is in memory."""
+"""Paths with streamed bodies. At most one piece of each body is in memory."""
 _OWN_LIMIT: Final = frozenset({"/v1/messages/batches", *Endpoint})
 _LASTING: Final = ("/content", "/results", "/events", "/v1/pointsman/live")
 """The endings of paths with responses that clients may read for any length of time."""

@@ -53,20 +53,21 @@ _REQUESTS_AT_ONCE = 4
 """Maximum concurrent requests per tenant that use connections to Postgres and are not long-lived streams. It is below
 `_CONNECTIONS`."""
 _CHATS_CHECKED_AT_ONCE = 2
-"""Maximum per tenant."""
+"""Maximum chat completions per tenant that are checked at the same time."""
 _ANSWERS_SENT_AT_ONCE = 8
-"""Maximum per tenant. An answer may have megabytes, which are in memory until the client has read them."""
+"""Maximum answers per tenant that are sent at the same time. An answer of megabytes is in memory until the client has
+read it."""
 _MOST_REQUESTS = 1_000
 _MOST_REQUESTS_IN_ALL = 5_000
-"""Half of the connections."""
+"""Maximum requests of all tenants that use connections: half of the connections."""
 _MOST_DOWNLOADS = 16
 _MOST_DOWNLOADS_IN_ALL = 128
-"""Each download holds a page of a file, however slowly it is read."""
+"""Maximum downloads of all tenants. Each holds a page of a file, however slowly the client reads."""
 _MOST_UPLOADS = 16
 _MOST_UPLOADS_IN_ALL = 64
-"""Each upload holds some megabytes, and is parsed between other requests."""
+"""Maximum uploads of all tenants. Each holds some megabytes, and is parsed between other requests."""
 _MOST_DRY_RUNS = 2
-"""Each dry run is a thread that reads a file."""
+"""Maximum dry runs. Each is a thread that reads a file."""
 
 
 @dataclass(frozen=True, slots=True)

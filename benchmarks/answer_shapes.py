@@ -79,7 +79,7 @@ class SpoiledFile(NamedTuple):
 
     name: str
     is_measured: bool
-    """Not looked at before it was measured."""
+    """Whether the file was not looked at before it was measured."""
     expects: Mapping[str, Any]
     rates: Mapping[str, float]
 

@@ -43,7 +43,7 @@ from settings import ROOT
 
 FOLDER: Final = ROOT.parent / "shared" / "data"
 PRICES: Final = {"small": 0.06, "medium": 0.24, "large": 1.0}
-"""Of a call, in calls to the large model: as in docs/quality.md."""
+"""The price of a call at each tier, in calls to the large model, as in docs/quality.md."""
 
 SHIPPED: Final = "shipped router"
 HERE: Final = "cascade, learned here"

@@ -18,7 +18,7 @@ LINES: Final = 1000
 SHARE: Final = 0.4
 _LATENCY_MS: Final = 200.0
 _KILLED_AFTER_S: Final = 2.0
-"""From the start of the submission: calls are under way then."""
+"""Seconds from the submission to the kill, when calls are in flight."""
 _USD: Final = (0.4, 1.6)
 
 FLEET: Final = """

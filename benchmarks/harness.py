@@ -33,7 +33,7 @@ STAGES = ("route", "small", "medium", "large", "special", "fallback", "ingest")
 Roles = Sequence[tuple[str, ...]]
 
 _TICK_S = 0.25
-"""Between two looks whether a batch has ended; when it did is read from Postgres."""
+"""Seconds between two checks whether a batch has ended. Its end time is read from Postgres."""
 _LEAST_PATIENCE_S = 90.0
 _SLOWEST_PER_S = 100.0
 """A batch may take this long, or it is taken to hang."""
@@ -60,7 +60,7 @@ class Lap:
 
     queries: int
     wall_s: float
-    """From the first line read to the last answer stored."""
+    """Seconds from the first line read to the last answer stored."""
     cpu_s: float
     """User and system seconds until the batch was also sealed: of workers, feeder, Postgres, Redis and simulator,
     and of this process while it submitted."""

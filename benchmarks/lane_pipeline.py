@@ -199,9 +199,9 @@ class DayResult:
     """What came of a day by one policy."""
 
     done_s: NDArray[np.float64]
-    """By query; `NEVER` for one that was lost."""
+    """Completion time by query. `NEVER` for a query that was lost."""
     answers: NDArray[np.int64]
-    """By query: how often an answer was stored."""
+    """How often an answer was stored, by query."""
     ledger_usd: float
     bill_usd: float
     miscounted: int

@@ -107,7 +107,7 @@ class LaneDay:
     tokens: Numbers
     """Query, tier → prompt and completion tokens."""
     pace: float
-    """How much slower direct calls are than expected."""
+    """The factor by which direct calls are slower than expected."""
     outage_s: tuple[float, float]
     """Direct calls wait in this time."""
     flex_refusals: float
@@ -180,7 +180,7 @@ class ProviderJob:
     nano: Numbers
     draw: BatchDraw
     done_s: NDArray[np.float64]
-    """When each line is answered."""
+    """The time at which each line is answered."""
     fails: NDArray[np.bool_]
     ends_s: float
     state: str = "in_progress"

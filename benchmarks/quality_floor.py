@@ -95,7 +95,7 @@ class Workload:
     correct: Floats
     """Shape (questions, tiers)."""
     agreement: Floats | None
-    """How far each tier's answer agrees with the top tier's; None where answers are missing."""
+    """The agreement of each tier's answer with the top tier's. None if answers are missing."""
     agreement_grader: str
 
 

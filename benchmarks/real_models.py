@@ -267,7 +267,7 @@ class SourceChoice:
     """P(right) from which a small answer stands; None where all go to the large model."""
     curve: CalibrationMap | None
     cost_share: float
-    """Of all-large's cost."""
+    """The share of all-large's cost."""
     right_share: float
     large_right_share: float
     why: str

@@ -41,7 +41,7 @@ class Cell(NamedTuple):
     seconds: float
     seconds_without: float
     delay_s: float
-    """How much later than without the second call is sent."""
+    """Seconds by which the second call is sent later than without waiting for the first."""
 
     @property
     def is_dearer(self) -> bool:
@@ -122,11 +122,11 @@ async def _measure(running: Stand) -> tuple[list[Cell], float]:
 
 class _Side(NamedTuple):
     usd: float
-    """In the ledger."""
+    """The cost in the ledger."""
     seconds: float
-    """From the submission to the last answer."""
+    """Seconds from the submission to the last answer."""
     second_after_s: float
-    """Between the first call and the second."""
+    """Seconds between the first call and the second."""
 
 
 async def _run(running: Stand, engine: AsyncEngine, tier: str, *, tokens: int, queries: int) -> _Side:

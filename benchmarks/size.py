@@ -8,7 +8,7 @@ class Size:
     """Counts of queries, tasks, calls or lines for each measurement, all per round."""
 
     rounds: int = 3
-    """Of each side, interleaved; a figure is the median."""
+    """Interleaved rounds of each side. A figure is their median."""
     queries: int = 10_000
     noop_tasks: int = 12_000
     naive_queries: int = 1_000

@@ -13,7 +13,7 @@ from workers.local_stack import FEEDER
 
 TIER = "small"
 JITTER = 0.3
-"""Of the latency, up and down."""
+"""Maximum relative deviation of the latency, up and down."""
 
 
 def measure(size: Size, *, tell: Callable[[str], None]) -> dict[str, object]:

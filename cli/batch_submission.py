@@ -59,7 +59,7 @@ class Submission:
     input_name: str = ""
     """The FILE that `run` needs to continue the batch, with a space before it. "" if it needs none."""
     public_id: str | None = None
-    """None until the batch is accepted."""
+    """The batch's public id. None until the batch is accepted."""
     rejections: dict[str, Any] = field(default_factory=lambda: {"rejected": 0, "rejected_file": None})
     """The rejected lines, for ``--json``."""
 

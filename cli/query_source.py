@@ -38,7 +38,7 @@ class Source:
     ) -> None:
         self.name = name
         self.lines = lines
-        """Its lines from the start."""
+        """The source's lines from the start."""
         self.rows = rows
         """The queries as a table. Its row numbers are those of the lines."""
         self.metadata = metadata

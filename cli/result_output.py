@@ -65,7 +65,7 @@ class ResultOutput:
     written."""
 
     path: Path | None = None
-    """None: no file. ``-`` is stdout."""
+    """The path of the file. None: no file. ``-`` is stdout."""
     expand: bool = False
     into: ResultTable | None = None
 

@@ -201,9 +201,9 @@ class RouterPolicy:
     scorer: str | None = None
     """The artifact of the answer scorer, if there is one."""
     shadow: str | None = None
-    """A shadow router's artifact: it decides beside the live router and is only logged."""
+    """A shadow router's artifact: it decides in addition to the live router, and is only logged."""
     exploration: float = 0.0
-    """ε: the share of queries that are routed at random among the tiers with room for them."""
+    """ε: the share of queries that are routed at random among the tiers that they fit."""
     llm: LlmRouter | None = None
 
 

@@ -18,13 +18,13 @@ class BatchBehavior:
 
     clock: float = 1.0
     fixed_s: float | None = None
-    """How long each batch takes; None: log-normal, by its median and its 90th percentile."""
+    """Seconds that each batch takes. None: log-normal, by the median and the 90th percentile."""
     median_s: float = 420.0
     p90_s: float = 3600.0
     validation_s: float = 5.0
-    """How long a batch is validated before it starts."""
+    """Seconds of a batch's validation before it starts."""
     cancel_s: float = 5.0
-    """How long calls still run after a cancel."""
+    """Seconds that calls still run after a cancel."""
     window_s: float = 86_400.0
     max_requests: int = 100_000
     max_bytes: int = 256_000_000

@@ -30,7 +30,7 @@ class CallRecord:
     outcome: str = OK
     billed: bool = False
     status: int | None = None
-    """None where no status line was sent."""
+    """The HTTP status. None if no status line was sent."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -39,7 +39,7 @@ class CallRecord:
     """Whether the price table has the model."""
     delivered: bool = False
     lane: str = "standard"
-    """How it was bought: standard, flex or batch."""
+    """The lane of the call: standard, flex or batch."""
 
     @property
     def cost_usd(self) -> float:

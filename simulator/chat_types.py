@@ -54,15 +54,15 @@ class ChatRequest:
     effort: str | None = None
     """The reasoning effort; None: the model's usual one."""
     is_repair: bool = False
-    """It shows the model its own answer, and asks for the same in the required form."""
+    """Whether the request shows the model its own answer and asks for the same in the required form."""
     audio_tokens: int = 0
-    """Of the sound in its prompt."""
+    """Tokens of the audio in the prompt."""
     is_flex: bool = False
-    """It asks for the lane flex."""
+    """Whether the request asks for the flex lane."""
     after_tool: bool = False
     """Whether the last turn is a tool's result, so that the model answers next."""
     embeddings: EmbeddingsRequest | None = None
-    """It asks for embeddings, and no answer."""
+    """Whether the request asks for embeddings instead of an answer."""
 
     @property
     def prompt_tokens(self) -> int:

@@ -6,7 +6,7 @@ from typing import ClassVar, Final
 from simulator.chat_types import CHARS_PER_TOKEN, ChatReply, Finish, tokens_in
 
 USUAL_EFFORT: Final = "medium"
-"""Of a request that names none."""
+"""The effort of a request that names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +16,7 @@ class EffortLevel:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     level: float
-    """Its strength, 0 to 1: the hardest query that it answers well."""
+    """The model's strength, 0 to 1: the hardest query that it answers well."""
     reasoning_tokens: int
     """On average: an answer takes half to one and a half times as many."""
 

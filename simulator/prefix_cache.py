@@ -17,7 +17,7 @@ from simulator.chat_types import CHARS_PER_TOKEN, tokens_in
 _STEP_TOKENS: Final = 128
 _LOOKS_BACK: Final = 20
 _HOUR_S: Final = 3600.0
-"""What a prefix lasts that a request marks with a ``ttl`` of an hour."""
+"""Seconds that a prefix lasts if a request marks it with a ``ttl`` of an hour."""
 _MOST_PREFIXES: Final = 100_000
 
 
@@ -32,7 +32,7 @@ class PromptCache:
     lifetime_s: float = 300.0
     """After its last use."""
     marked: bool = False
-    """It caches what ``cache_control`` marks; else every prefix, in steps of 128 tokens."""
+    """Whether the cache holds what ``cache_control`` marks. If not, it holds every prefix, in steps of 128 tokens."""
     write_factor: float = 1.0
     """The price of a written token, as a factor of the input price."""
     write_1h_factor: float = 2.0

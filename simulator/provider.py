@@ -48,7 +48,7 @@ _MOST_NAMES: Final = 1000
 """Parsed paths and model profiles that are cached; beyond it the cache is cleared."""
 _SHOWN_SHA_CHARS: Final = 16
 _FLEX_SLOWNESS: Final = 3.0
-"""How many times as long a call in the lane flex takes."""
+"""The factor by which a call in the flex lane takes longer."""
 _JUDGE_ORDER_BIAS: Final = 0.02
 """The share of a judge's verdicts, but the wrong ones, that name the answer that is shown first."""
 

@@ -44,7 +44,7 @@ def _recorded(outcome: Mapping[str, Any]) -> Recorded:
 
 
 Recordings = Mapping[str, Mapping[str, Recorded]]
-"""By stripped question and strength."""
+"""Recordings by stripped question and strength."""
 
 
 def read_recordings(path: Path) -> dict[str, dict[str, Recorded]]:

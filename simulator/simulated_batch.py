@@ -50,7 +50,7 @@ class LineState(StrEnum):
     NOT_RUN = "not_run"
     """The batch expired or was cancelled before."""
     WITHHELD = "withheld"
-    """Not run, and nothing is said of it."""
+    """The call was not run, and the results do not mention it."""
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class SimulatedFile:
     content: bytes = field(repr=False)
     name: str
     created_at: float
-    """In Unix seconds, like all times here."""
+    """When the batch was created, in Unix seconds like all times of this class."""
 
 
 @dataclass(slots=True)
@@ -93,7 +93,7 @@ class SimulatedBatch:
     """Why it is refused as a whole, in the dialect's words."""
     phase: BatchPhase = BatchPhase.VALIDATING
     cancelled_at: float | None = None
-    """When a cancel was accepted."""
+    """When a cancel was accepted. None without one."""
     ended_at: float | None = None
     outputs: dict[str, str] = field(default_factory=dict)
     """Files of results by their role."""

@@ -64,7 +64,7 @@ class Config:
     """The price of a token of sound in a prompt, as a factor of the input price; 1 of other models."""
     limits: dict[str, ModelLimits] = field(default_factory=dict)
     batch: BatchBehavior = field(default_factory=BatchBehavior)
-    """Of the batch APIs."""
+    """The behavior of the batch APIs."""
     prompt_caches: dict[str, PromptCache] = field(default_factory=dict)
     """Models without one cache nothing."""
     cached_share: float = 0.0
@@ -95,11 +95,11 @@ class Profile:
     lane_prices: Mapping[str, Price]
     """By lane; empty where the model has no price."""
     latency: Latency | None
-    """None: it answers immediately."""
+    """The latency. None: the model answers immediately."""
     limits: ModelLimits | None
-    """None: no limits."""
+    """The rate limits. None: no limits."""
     effort: EffortLevel | None = None
-    """None: it reasons the same at every effort."""
+    """The effect of the effort. None: the model reasons the same at every effort."""
     prompt_cache: PromptCache | None = None
     audio_factor: float = 1.0
 

@@ -20,7 +20,7 @@ LEAST_ANSWERS: Final = 16
 """With fewer answers nothing is concluded."""
 
 LONGER_BY: Final = 4
-"""The factor on the room for an answer that was cut off, up to all available room."""
+"""The factor on the cap for an answer that was cut off, up to the context."""
 
 KEPT_ANSWERS: Final = 512
 KEPT_GROUPS: Final = 1000

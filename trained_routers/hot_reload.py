@@ -32,7 +32,7 @@ class LoadedRouters:
     """The version of the predictor. Decisions that used it name it."""
     scorer: Scorer | None = None
     shadow: Predictor | None = None
-    """Decides beside the predictor, and is only logged."""
+    """The shadow router: it decides in addition to the predictor, and is only logged."""
     label: str | None = None
     """The name and version in `workers.router`."""
     resolved_versions: Mapping[str, str | None] = field(default_factory=dict, repr=False)

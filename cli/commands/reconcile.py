@@ -37,7 +37,7 @@ class UsageLine:
     ledger: dict[str, Decimal] = field(default_factory=lambda: dict.fromkeys(FIGURES, Decimal(0)))
     export: dict[str, Decimal] = field(default_factory=dict)
     precision: dict[str, Decimal] = field(default_factory=dict)
-    """How far a figure of the export may be rounded."""
+    """The maximum rounding of a figure in the export."""
     calls: int = 0
     uncertain: int = 0
     """Calls without a known outcome, at their reservation in the ledger."""

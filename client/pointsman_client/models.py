@@ -66,7 +66,7 @@ class BatchInfo(Frozen):
     created_at: datetime
     request_counts: LineCounts
     paused_at: datetime | None = None
-    """While it is set, no query is started."""
+    """When the batch was paused. As long as it is set, no query is started."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: InvalidLines | None = None
@@ -137,6 +137,6 @@ class UnlabeledAnswer(Frozen):
     model: str
     confidence: float | None
     by: Literal["doubt", "chance"]
-    """How it was sampled. Send it back with the label."""
+    """The sampling method. Send it back with the label."""
     messages: list[dict[str, str]]
     answer: str

@@ -232,7 +232,7 @@ class BatchReport:
     plan: Mapping[str, Any] | None
     """The prediction of a dry run or the submission, compared with the outcome."""
     audit: AuditReport | None
-    """The audit log. None if it was not requested."""
+    """The check of the audit log. None if it was not requested."""
 
 
 def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:

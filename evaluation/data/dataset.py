@@ -23,7 +23,7 @@ from evaluation.data.array_types import Floats, Places
 from evaluation.data.dataset_errors import BrokenLine, DataError, DataFault, json_object
 
 LADDER: Final = ("small", "medium", "large", "special")
-"""The order of the tiers where nobody says another, from the cheapest up; ``special`` stands beside."""
+"""The default order of the tiers, from the cheapest up. ``special`` is not on the ladder."""
 
 ASIDE: Final = "special"
 

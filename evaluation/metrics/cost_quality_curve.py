@@ -28,7 +28,8 @@ import numpy as np
 from evaluation.data.array_types import Floats
 
 LEAST_GAP: Final = 1e-9
-"""A smaller difference between the two models is one of rounding: a single query of a billion makes as much."""
+"""Minimum difference between the two models. Smaller differences are rounding: a single query of a billion makes as
+much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Curve:
     """k / n, shape (n + 1,)."""
     quality: Floats = field(repr=False)
     first_call: float = 0.0
-    """What is paid for every query before anything is escalated; 0 where a query goes to one model only."""
+    """The cost of each query's first call, before any escalation. 0 if a query goes to one model only."""
 
     @property
     def small(self) -> float:

@@ -17,7 +17,7 @@ from evaluation.data.dataset import Dataset
 from evaluation.metrics.confidence_intervals import DRAWS, Interval, interval, mean_of, redraw_mean
 
 CUTS: Final = 24
-"""Query length is cut at quantiles of so many steps, and the best cuts are taken in hindsight."""
+"""How many quantiles of the query length are tried as cuts. The best cuts are chosen in hindsight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class LabelReport:
     """Expected tier → chosen tier → queries."""
     categories: Mapping[str, LabelCounts]
     intervals: Mapping[str, Interval | None]
-    """Of accuracy and weighted_loss; and of how much less the router loses than each control."""
+    """The intervals of accuracy and weighted_loss, and of how much less the router loses than each control."""
 
 
 def weigh_choices(

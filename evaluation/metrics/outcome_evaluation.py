@@ -77,7 +77,8 @@ class Way:
     router: Ranked
     point: Point
     intervals: dict[str, Interval | None]
-    """Of apgr, cpt50, cpt80, quality_small, quality_large; and of the router's lead in apgr over each control."""
+    """The intervals of apgr, cpt50, cpt80, quality_small and quality_large, and of the router's lead in apgr over each
+    control."""
     band: CurveBand = field(repr=False)
     rankings: tuple[Ranked, ...]
     """The controls that rank: a fixed split, random, query length, the oracle."""

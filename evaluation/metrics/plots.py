@@ -16,7 +16,7 @@ GRID: Final = "#e4e7eb"
 COLOURS: Final = ("#0b6bcb", "#c2410c")
 """Blue and burnt orange: distinct to color-blind eyes and in gray."""
 FIRM: Final = 10
-"""A bin of fewer queries says little: it is drawn hollow."""
+"""Minimum queries of a bin that is drawn filled. A bin with fewer says little, and is drawn hollow."""
 
 CONTROLS: Final = {
     "best_fixed_split": ("fixed split", "#7b8794", (0, (1, 2))),

@@ -32,7 +32,7 @@ RIVAL_WEIGHT: Final = 0.5
 """How much of P(the large model is right) counts against an answer."""
 
 FARTHEST: Final = 4.0
-"""Deviations; beyond that an answer is not an outlier."""
+"""Deviations from the mean beyond which an answer counts as no farther."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ DEEPEST: Final = 12
 LARGEST: Final = 1e15
 
 TOLERANCE: Final = 0.011
-"""Relative: a result may be rounded to the cent or to two figures after the point."""
+"""Relative tolerance: a result may be rounded to the cent or to two decimals."""
 
 
 @dataclass(frozen=True, slots=True)

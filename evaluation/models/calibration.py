@@ -19,13 +19,13 @@ BINS: Final = 10
 """Bins of equal width for the expected calibration error."""
 
 LEAST: Final = 0.005
-"""No probability is below this or above its complement."""
+"""Minimum probability. Its complement is the maximum."""
 
 NEED_FOR_ISOTONIC: Final = 200
-"""With fewer examples, steps would fit the noise."""
+"""Minimum examples for isotonic regression. With fewer, its steps would fit the noise."""
 
 ADVANTAGE: Final = 5e-4
-"""Isotonic must win by this much in Brier score: its steps cost the ranking resolution."""
+"""Minimum advantage in Brier score for isotonic regression, because its steps cost the ranking resolution."""
 
 _EDGE: Final = 1e-4
 
@@ -108,7 +108,7 @@ class Bin:
     predicted: float
     """Mean predicted probability."""
     came: float
-    """Share that came true."""
+    """The share of these predictions that came true."""
 
 
 def reliability(predicted: Floats, labels: Floats, *, bins: int = BINS) -> tuple[Bin, ...]:

@@ -31,7 +31,7 @@ class Domains:
 
     names: tuple[str, ...]
     linear: Linear = field(repr=False)
-    """Over the words alone, without pairs."""
+    """The regression over the words alone, without pairs."""
     means: Floats = field(repr=False)
     """P(tier answers well) in each domain, shape (domains, tiers)."""
 

@@ -19,11 +19,11 @@ class Forest:
 
     feature: NDArray[np.int16] = field(repr=False)
     threshold: Floats = field(repr=False)
-    """Up to this the way is left."""
+    """The largest value of the feature that goes to the left child."""
     children: Ints = field(repr=False)
     """Left and right child, shape (2 · nodes,): node i has them at 2i and 2i + 1."""
     value: Singles = field(repr=False)
-    """Shape (nodes, outputs)."""
+    """The nodes' values, shape (nodes, outputs)."""
     roots: Ints = field(repr=False)
     depth: int
 

@@ -11,7 +11,7 @@ from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query
 
 SHOWN_DIGITS: Final = 12
-"""Digits of a digest that stand for a version."""
+"""How many digits of a digest name a version."""
 
 ENOUGH: Final = 0.7
 """The tier that an opinion names is the cheapest whose probability of a good answer is at least this."""
@@ -26,7 +26,7 @@ class TrainedPredictor:
     version: str = ""
     """The beginning of the artifact's digest."""
     workload: str | None = None
-    """What it was trained for; None: whatever its user has it serve."""
+    """The workload that the router was trained for. None: any."""
 
     def __call__(self, queries: Sequence[Query]) -> Sequence[RouterVote]:
         """One opinion for each of ``queries``, in their order."""

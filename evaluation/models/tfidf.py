@@ -17,7 +17,7 @@ from evaluation.data.array_types import Floats, Ints, Parts
 from evaluation.models.tokenizer import tokens_of
 
 MIN_TEXTS: Final = 3
-"""A word or pair that fewer texts hold is left out."""
+"""Minimum texts that contain a word or pair. Rarer ones are left out."""
 
 UNKNOWN: Final = -1
 

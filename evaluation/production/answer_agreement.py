@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 ALIKE: Final = 0.6
-"""Two answers without numbers agree where this share of their words is common to both."""
+"""Minimum share of common words with which two answers without numbers agree."""
 
 _NUMBER: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _WORD: Final = re.compile(r"\w+")

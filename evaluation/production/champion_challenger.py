@@ -25,7 +25,7 @@ from evaluation.production.off_policy import FEWEST, Log, evidence, gains
 from routing.query import Query
 
 CUTS: Final = 12
-"""Query length is cut at quantiles of so many steps."""
+"""How many quantiles of the query length are tried as cuts."""
 
 
 class PromotionTest(Protocol):
@@ -81,7 +81,7 @@ class OutcomeExam:
 
     queries: Sequence[Query] = field(repr=False)
     losses: Floats = field(repr=False)
-    """Shape (n, K)."""
+    """The losses, shape (n, K)."""
 
     @classmethod
     def of(cls, data: Dataset, tariff: CallCosts, *, quality_weight: float) -> "OutcomeExam":
@@ -111,9 +111,9 @@ class Comparison:
     rival: str
     saved: float
     low: float
-    """Its lower bound, with 95 % confidence."""
+    """The lower bound of ``saved``, with 95 % confidence."""
     evidence: float
-    """Queries' worth where the two differ."""
+    """The effective number of queries on which the two routers differ."""
 
     @property
     def is_won(self) -> bool:
@@ -185,7 +185,7 @@ class LengthRule:
     """The longer the query, the more expensive the tier."""
 
     cuts: tuple[float, ...]
-    """Ascending, one fewer than tiers."""
+    """The cuts in ascending order, one fewer than tiers."""
 
     def __call__(self, lengths: Floats) -> Floats:
         """Its policy, shape (n, K)."""

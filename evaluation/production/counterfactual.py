@@ -28,14 +28,14 @@ class LoggedQuery:
 
     id: int
     where: str
-    """Its batch and custom id."""
+    """The query's batch and custom id."""
     query: Query = field(repr=False)
     tier: str
     router: str
     confidence: float | None
     prompt_tokens: int | None
     completion_tokens: int | None
-    """Of the answer that it got, or None without one."""
+    """Completion tokens of the query's answer. None without an answer."""
 
 
 @dataclass(order=True, frozen=True, slots=True)
@@ -44,7 +44,7 @@ class RoutingChange:
 
     rungs: int
     usd: float
-    """What the first call would cost more or less, absolute."""
+    """The absolute difference in the cost of the first call."""
     number: int
     description: Mapping[str, Any] = field(compare=False, repr=False)
 
@@ -57,9 +57,9 @@ class CounterfactualReport:
     predictor: Predictor | None
     n: int = 0
     unread: int = 0
-    """Queries whose text was purged."""
+    """How many queries were left out because their text was purged."""
     unanswered: int = 0
-    """Queries whose tokens are estimated, as nothing answered them."""
+    """How many queries have estimated tokens because they have no answer."""
     would_ask: int = 0
     usd_then: float = 0.0
     usd_now: float = 0.0

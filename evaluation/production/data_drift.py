@@ -19,14 +19,14 @@ from statistics import NormalDist, quantiles
 from typing import Any, Final
 
 ENOUGH: Final = 30
-"""Queries on each side, below which nothing is said."""
+"""Minimum queries on each side for a statement about drift."""
 WATCH: Final = 0.1
 SHIFT: Final = 0.25
 BINS: Final = 10
-"""A number is cut at the deciles of the reference."""
+"""How many bins a number is cut into, at quantiles of the reference."""
 
 _CHANCE: Final = NormalDist().inv_cdf(0.999)
-"""One alarm in a thousand looks at a feature that does not drift."""
+"""The probability of an alarm for a feature that does not drift."""
 
 
 class Drift(StrEnum):
@@ -45,7 +45,7 @@ class FeatureDrift:
     feature: str
     psi: float | None
     by_chance: float
-    """What the index stays below in 999 of 1,000 looks without any drift."""
+    """The value that the index stays below in 999 of 1,000 checks without drift."""
     drift: Drift
     moved: str
     """The bin whose share changed the most, in words."""

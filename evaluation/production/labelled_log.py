@@ -25,11 +25,11 @@ class LabelledDecision:
     propensity: float
     stood: str
     grade: float
-    """Of the answer that stood, 0 to 1."""
+    """The grade of the final answer, 0 to 1."""
     chosen_grade: float | None
-    """Of the chosen tier's own answer, where somebody labelled it."""
+    """The grade of the chosen tier's own answer, if it was labeled."""
     cost_usd: float
-    """All calls for it, rejected ones included."""
+    """The cost of all the query's calls, rejected ones included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class LabelledLog:
     propensity: Floats = field(repr=False)
     grade: Floats = field(repr=False)
     well: Floats = field(repr=False)
-    """How well the chosen tier answered by itself: its own grade; 0 where it was rejected and nobody graded it."""
+    """The grade of the chosen tier's own answer. 0 if the answer was rejected and not labeled."""
     cost_usd: Floats = field(repr=False)
     bound: Truths = field(repr=False)
-    """Whether no policy would have moved it: it is pinned, or fits one tier only."""
+    """Whether no policy could have routed the query elsewhere: it is pinned, or fits one tier only."""
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -12,7 +12,8 @@ STAGES: Final = (
     *("pin", "rule", "pilot", "quality_policy", "gate", "classifier", "llm", "ladder", "prior"),
     *("exploration", "budget", "none"),
 )
-"""Who decided: ``ladder`` (of the simulator: ``prior``) where no vote counted, ``budget`` where it lowered the tier."""
+"""The stages that decide: ``ladder`` (with the simulator ``prior``) if no vote counted, ``budget`` if it lowered the
+tier."""
 
 
 def report(tally: LogStats, *, top: str, baseline_model: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class ShapeCounts:
 
 
 DIGITS: Final = 4
-"""Of shares, in what a program reads."""
+"""Decimals of shares in the JSON output."""
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ class QueryCounts:
     answered: int = 0
     escalated: int = 0
     stood: int = 0
-    """Answered by the first tier, and accepted by the judge."""
+    """Answers of the first tier that the judge accepted."""
     unaccepted: int = 0
-    """Answered by the best answer there was."""
+    """Answers that were delivered as the best available."""
     open: int = 0
     cost_usd: float = 0.0
 
@@ -114,7 +114,7 @@ class Verdicts:
     next_stood: int = 0
     compared: int = 0
     agreed: int = 0
-    """The answer said the same as the one that was taken in the end."""
+    """How many of the compared answers said the same as the final answer."""
     labels: int = 0
     grade: float = 0.0
     """The sum of the labels, each from 0 (wrong) to 1 (right)."""
@@ -143,7 +143,7 @@ class LogStats:
     weights: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     verdicts: dict[tuple[str, int | None], Verdicts] = field(default_factory=lambda: defaultdict(Verdicts))
     shapes: dict[tuple[str, str], ShapeCounts] = field(default_factory=lambda: defaultdict(ShapeCounts))
-    """By workload and tier."""
+    """The counts of answer shapes, by workload and tier."""
     graded: dict[tuple[str, str], LabelStats] = field(default_factory=lambda: defaultdict(LabelStats))
     """Labeled final answers, by (``stages``, …), (``tiers``, …) and (``accepted``, yes or no)."""
 

@@ -46,13 +46,13 @@ class Log:
 
     tiers: tuple[str, ...]
     chosen: Ints = field(repr=False)
-    """Places in ``tiers``, shape (n,)."""
+    """The chosen tier of each query as an index of ``tiers``, shape (n,)."""
     propensity: Floats = field(repr=False)
-    """Of the chosen tier, in (0, 1], shape (n,)."""
+    """The propensity of the chosen tier, in (0, 1], shape (n,)."""
     features: Floats = field(repr=False)
-    """For the outcome model, shape (n, any)."""
+    """The features for the outcome model, shape (n, any)."""
     texts: Ints = field(repr=False)
-    """A number for each text, 0 to the number of texts less 1, shape (n,): what is asked again is not new evidence."""
+    """A number for each text, 0 to the number of texts less 1, shape (n,). A repeated text is not new evidence."""
 
     def __len__(self) -> int:
         return len(self.chosen)

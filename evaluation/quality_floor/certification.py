@@ -16,17 +16,17 @@ from evaluation.quality_floor.loss_bound import upper_bounds
 from evaluation.quality_floor.policy_path import PathChoices, PolicyPath, fit_path
 
 LARGEST_SHARE: Final = 0.4
-"""A pilot of more than this share of the batch gains nothing."""
+"""Maximum share of the batch for a pilot. A larger pilot gains nothing."""
 
 LEAST_PILOT: Final = 40
-"""Fewer graded queries certify nothing: at 0.95 the bound alone is 0.07 without a single loss."""
+"""Minimum graded queries to certify anything: at 0.95, the bound of a pilot without a single loss is already 0.07."""
 
 
 LEAST_SAMPLED: Final = 10
-"""Fewer sampled queries of a workload tell nothing of its quality, and a batch may have a thousand system prompts."""
+"""Minimum sampled queries of a workload to state its quality. A batch may have a thousand system prompts."""
 
 WORKLOAD_RISK: Final = 0.05
-"""Of the interval of a workload's quality."""
+"""The risk of the interval of a workload's quality."""
 
 
 class PolicyKind(StrEnum):
@@ -39,9 +39,9 @@ class PolicyKind(StrEnum):
     ROUTER = "router"
     """The text decides on the tier; its answer is accepted."""
     CASCADE = "cascade"
-    """All start at one tier; what is doubtful goes up."""
+    """All queries start at one tier. Queries with a doubtful answer climb."""
     ROUTER_AND_CASCADE = "router_and_cascade"
-    """The text decides where to start; what is doubtful goes up."""
+    """The text decides where a query starts. Queries with a doubtful answer climb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class QualityTarget:
     """What is asked for: the batch's mean quality falls short of the reference's by at most ``1 - floor``."""
 
     floor: float
-    """0 to 1."""
+    """The quality floor, 0 to 1."""
     confidence: float = 0.95
-    """The share of pilots that keep the promise, at least."""
+    """Minimum share of pilots that keep the promise."""
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.floor < 1.0:
@@ -84,9 +84,9 @@ class GraderStatement:
     mix: dict[str, int]
     """How many answers each kind of grader graded."""
     missed: float = 0.0
-    """At most this share of the real losses is not seen by the grader (0 for a gold column)."""
+    """Maximum share of the real losses that the grader misses (0 for a gold column)."""
     missed_known_at: float = 1.0
-    """The confidence of ``missed`` where it is itself estimated; its risk is taken from the target's."""
+    """The confidence of ``missed`` if it is an estimate. Its risk is part of the target's risk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class PilotQuery:
     id: str
     text: str
     answers: Sequence[GradedAnswer]
-    """In ladder order, the top tier's last."""
+    """The answers in ladder order, the top tier's last."""
     workload: str = ""
     """The name of its workload. "" without one."""
 
@@ -138,15 +138,15 @@ class Certificate:
     floor: float
     confidence: float
     promised_for: str
-    """Which mean loss the floor bounds."""
+    """The part of the batch whose mean loss the floor bounds."""
     loss_bound: float
-    """The batch's mean loss exceeds this with probability at most 1 - confidence."""
+    """The value that the batch's mean loss exceeds with probability at most 1 - confidence."""
     loss_estimate: float
     """The batch's expected mean loss: on the pilot, each query decided by regressions that did not see it."""
     rest_share: float
     """The share of the batch that the policy decides."""
     rest_loss_bound: float
-    """The rest's mean loss exceeds this with probability at most 1 - confidence."""
+    """The value that the rest's mean loss exceeds with probability at most 1 - confidence."""
     grader: GraderStatement
     sample_ids: tuple[str, ...]
     seed: int
@@ -165,10 +165,11 @@ class Certificate:
     reason: str
     """The reason if nothing was certified; empty otherwise."""
     workloads: tuple[WorkloadQuality, ...]
-    """Those with `LEAST_SAMPLED` queries, the lowest quality first. Empty if nothing was certified or all have one."""
+    """Workloads with `LEAST_SAMPLED` queries, the lowest quality first. Empty if nothing was certified or all have one
+    workload."""
     more_samples: int | None
-    """About how many more graded queries it would take to certify a saving; None where something was certified, or
-    where no number would do."""
+    """Approximate number of further graded queries that would certify a saving. None if a policy was certified, or if
+    no number suffices."""
 
     def to_json(self) -> dict[str, Any]:
         """The certificate as plain JSON values."""
@@ -187,7 +188,7 @@ class ChosenPolicy:
     """The result on arrays: which policy of the path is certified, if any."""
 
     place: int | None
-    """None: the top tier answers everything."""
+    """The policy's place in the path. None: the top tier answers everything."""
     bounds: Floats = field(repr=False)
     """The bound of each policy of the path, shape (weights,)."""
     losses: Floats = field(repr=False)

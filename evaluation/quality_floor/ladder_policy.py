@@ -38,7 +38,7 @@ class LadderAction(StrEnum):
     NEXT = "next"
     """The next tier of the ladder is asked."""
     TOP = "top"
-    """The top tier is asked, whatever is between."""
+    """The top tier is asked next, without the tiers between."""
 
 
 class LadderDecision(NamedTuple):
@@ -48,7 +48,7 @@ class LadderDecision(NamedTuple):
     expected_loss: float
     """The expected loss of accepting the answer, above 0."""
     accepted_loss: float
-    """Up to this expected loss the answer is accepted: beyond it the cheapest way up is worth its cost."""
+    """Maximum expected loss of an accepted answer. Beyond it, the cheapest way up is worth its cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class LadderAnswer:
 
     text: str
     confidences: Confidences = field(default_factory=dict)
-    """By source, 0 to 1."""
+    """Confidences by source, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class PointWeights:
 
     scalers: Sequence[Standardizer] = field(repr=False)
     constant: Floats
-    """Shape (folds, outputs)."""
+    """The intercepts, shape (folds, outputs)."""
     numbers: Sequence[Floats] = field(repr=False)
-    """For each block of numbers, shape (folds, columns, outputs)."""
+    """The coefficients of each block of numbers, shape (folds, columns, outputs)."""
     columns: Sequence[Ints] = field(repr=False)
     """For each block of words, the hashed columns that count."""
     words: Sequence[Floats] = field(repr=False)
-    """For each block of words, shape (folds, columns, outputs)."""
+    """The coefficients of each block of words, shape (folds, columns, outputs)."""
 
     def __call__(self, numbers: Sequence[Floats], words: Sequence[sparse.csr_matrix], fold: Ints) -> Floats:
         """The outputs for each row, shape (n, outputs)."""
@@ -94,13 +94,13 @@ class LadderPolicy:
     tiers: Sequence[str]
     """Names in ladder order; the last is the top, which is the reference."""
     costs: Floats
-    """What a call costs, in calls to the top tier."""
+    """The cost of a call at each tier, in calls to the top tier."""
     sources: Sequence[Sequence[str]]
     """For each tier below the top, the confidence sources that count."""
     weight: float
     """How many calls to the top tier a loss of 1 is worth."""
     entry: Ints
-    """For each fold its place in `policy_path.entries`."""
+    """The place of each fold in `policy_path.entries`."""
     points: Mapping[LadderPoint, PointWeights] = field(repr=False)
 
     def start(self, ids: Sequence[str], queries: Sequence[str]) -> list[int]:

@@ -24,13 +24,13 @@ SIZE_FACTOR: Final = 2.0
 """Pilot queries per batch size to the power of 2/3, at a floor of 0.9."""
 
 LARGEST_SAMPLE: Final = 2_000
-"""What a pilot of a batch may take: fitting takes the cube of it in time and its square in memory."""
+"""Maximum queries of a pilot. Fitting takes time by the cube of this number, and memory by its square."""
 
 FIRST_PART: Final = 0.5
-"""The share of the pilot after which it is asked whether the rest of it is worth its cost."""
+"""The share of the pilot after which it ends early if the rest is not worth its cost."""
 
 LUCK: Final = 0.3
-"""The share of the margin that is counted there."""
+"""The share of the margin that counts in the decision to end early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PilotPlan:
 
     size: int
     first: int = 0
-    """After so many graded queries it stops where nothing can be gained; ``size`` where it does not stop early."""
+    """The number of graded queries after which a pilot that can gain nothing ends. ``size`` if it never ends early."""
     reason: str = ""
     """Why there is no pilot."""
 

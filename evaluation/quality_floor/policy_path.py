@@ -32,13 +32,13 @@ from evaluation.quality_floor.ladder_features import (
 FOLDS: Final = 8
 PENALTIES: Final = 10.0 ** np.arange(-1.0, 3.1, 0.5)
 CLIP: Final = 4.0
-"""Standardized numbers beyond this count as this."""
+"""Maximum absolute value of a standardized number."""
 
 N_WEIGHTS: Final = 120
 SMOOTHING: Final = 3
 COSTLY_ENTRY: Final = 0.15
 SOFTNESS: Final = 0.02
-"""Expected losses below about this can hardly be distinguished from none."""
+"""The expected loss below which losses can hardly be distinguished from none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class PointFit:
     loss_dual: Floats = field(repr=False)
     """Dual coefficients of the expected loss, shape (pilot, folds); 0 at the root."""
     next_mean: Floats = field(repr=False)
-    """Shape (folds, options, weights)."""
+    """The mean cost-to-go among the other folds, shape (folds, options, weights)."""
     next_dual: Floats = field(repr=False)
     """Those of the cost-to-go of asking a tier, shape (pilot, folds, options, weights): the next tier, or at the root
     each tier below the top; no options where only the top is next."""
@@ -151,13 +151,13 @@ class Entry(StrEnum):
     """How a policy chooses the tier that is asked first."""
 
     CHEAPEST = "cheapest"
-    """Always the cheapest: a cascade."""
+    """Each query starts at the cheapest tier: a cascade."""
     HIGHEST_BELOW = "highest_below"
-    """Always the highest below the top: a cascade of two tiers."""
+    """Each query starts at the highest tier below the top: a cascade of two tiers."""
     ROUTED = "routed"
-    """By the query's text, below the top."""
+    """The query's text decides on a tier below the top."""
     ROUTED_TO_ANY = "routed_to_any"
-    """By the query's text, any tier."""
+    """The query's text decides on any tier."""
 
 
 def entries(costs: Floats) -> list[Entry]:
@@ -422,9 +422,9 @@ class _FoldFit(NamedTuple):
 
     mean: Floats
     dual: Floats
-    """0 for rows that were not fitted on."""
+    """Dual coefficients. 0 for rows outside of the fit."""
     predictions: Floats
-    """For each row by a fit without it."""
+    """The prediction for each row, by a fit without that row."""
 
 
 def _fold_fit(inverse: Floats, kernel: Floats, targets: Floats, own: Places, others: Places) -> _FoldFit:

@@ -26,13 +26,13 @@ from evaluation.models.tfidf import Vocabulary, learn_vocabulary
 from evaluation.models.tokenizer import tokens_of
 
 Progress = Callable[[str, int, int], None]
-"""Told of each step: what is being done, how many steps are done, of how many."""
+"""A callback for each step, with what is being done, the number of steps done, and the number of all steps."""
 
 WORDS_C: Final = 0.5
 PAIRS_C: Final = 1.0
 DOMAIN_PENALTY: Final = 0.5
 FEWEST: Final = 50
-"""With fewer different texts there is nothing to learn that would hold."""
+"""Minimum different texts to train on."""
 
 
 Model = TypeVar("Model")

@@ -37,13 +37,13 @@ class Proposal:
     knob: Knob
     value: float
     tier: str | None
-    """The tier whose threshold it is; None for the router's weight."""
+    """The tier of the threshold. None for the router's weight."""
     to_large: float
     """Share of queries that reach the large model."""
     cost: float
-    """Over always asking the large model."""
+    """The cost, relative to always asking the large model."""
     quality: float
-    """Right answers over those of always asking the large model."""
+    """The number of right answers, relative to always asking the large model."""
     cost_interval: Interval | None
     quality_interval: Interval | None
 

@@ -22,9 +22,9 @@ class TrainedRouter:
 
     artifact: Artifact
     p_ok: Floats
-    """Shape (n, tiers)."""
+    """P(the tier answers well), shape (n, tiers)."""
     p_right: Floats | None
-    """Shape (n,); None without answers."""
+    """P(the answer is right), shape (n,). None without answers."""
 
 
 def train(

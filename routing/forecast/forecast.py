@@ -40,7 +40,8 @@ PRIOR_SPREAD: Final = 2.0
 """Standard deviation of the logarithm of a batch's time over its estimate, until observations exist."""
 
 PROMPT_SPREAD: Final = 0.3
-"""The same for the cost of a prompt: tokenizers differ, and a cache makes part of the prompt cheaper."""
+"""Standard deviation of the logarithm of a prompt's cost over its estimate: tokenizers differ, and a cache makes part
+of the prompt cheaper."""
 
 BATCH_SPREAD: Final = 0.2
 """The same for both between batches, until several have been measured."""
@@ -55,7 +56,7 @@ MEASURED_LATENCY_SPREAD: Final = 0.35
 where the latencies are known, the machine and the pace of a limit are not."""
 
 SLOWEST: Final = 2.0
-"""Times the mean latency of a tier: that of the last call that ends."""
+"""The duration of a batch's last call, in mean latencies of the tier."""
 
 PILOT_SPREAD: Final = 0.5
 """The same of the time of a batch with a pilot, before one was made: of its steps, and of what else is asked."""

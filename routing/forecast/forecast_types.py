@@ -47,7 +47,7 @@ class PolicyCost(NamedTuple):
     """What the policy of an earlier batch's pilot came to, beside the batch that is forecast."""
 
     ratio: float
-    """Of the queries beyond the pilot: their cost over their baseline."""
+    """The cost of the queries beyond the pilot over their baseline."""
     is_same_floor: bool
     is_same_file: bool
     workloads: frozenset[str]

@@ -18,7 +18,7 @@ class DeadlineForecast:
     usd: float
     """The cost with all climbs."""
     standard_usd: float
-    """The same at standard prices."""
+    """The cost at standard prices."""
     finish_s: float
     """Expected."""
     p_late: float

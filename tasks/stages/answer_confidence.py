@@ -16,12 +16,13 @@ from routing.query import Query
 SAMPLE: Final = "sample"
 """The purpose, in the ledger, of a further answer that is only compared with the first."""
 EXTEND: Final = "extend"
-"""The purpose of a second call with more room, for an answer that our own cap made unusable."""
+"""The purpose of a second call with a higher cap, for an answer that our own cap made unusable."""
 VERIFY: Final = "verify"
 """The purpose of a call that asks whether an answer is right."""
 
 Ask = Callable[[Model, Mapping[str, Any], str], Awaitable[CallResult | None]]
-"""Makes one call (model, body, purpose) and records it in the ledger. None if limits or budgets have no room."""
+"""Makes one call (model, body, purpose) and records it in the ledger. None if a limit is reached or a budget does not
+cover it."""
 
 
 async def raw_confidence(

@@ -87,22 +87,23 @@ class QueryExecutor:
         self.context = context
         self.query = queued.to_query()
         self.prefix = context.prefixes.of(queued.id)
-        """What it shares with others in work: a call of it may cost more, as it may be written to a cache."""
+        """The prefix that the query shares with active queries. A call may cost more because it writes the prefix to a
+        cache."""
         if self.prefix is not None:
             self.query = self.query._replace(extras=replace(self.query.extras, shares_prefix=True))
         self.history = list(earlier.failed)
         self.earlier = len(earlier.failed)
         self.left_usd = left_usd
-        """What is left of its ``max_cost_usd``. Calls in flight count at their reservation. Infinite without a
+        """The rest of the query's ``max_cost_usd``. Calls in flight count at their reservation. Infinite without a
         limit."""
         self.budget_usd = budget_usd
-        """What was left of its batch's budgets a second ago. Infinite without a budget."""
+        """The rest of the batch's budgets a second ago. Infinite without a budget."""
         self.caps = CallCaps(queued, self.query, stage, context, budget_usd=budget_usd, earlier_cuts=earlier.cuts)
         self.cut: CallResult | None = None
         """The last answer of this stay that a learned cap cut off. It is delivered if nothing pays for another call,
         because the query is not at fault."""
         self.claim = claim
-        """Set if it is in a provider batch, which has its own lease."""
+        """The claim of a query in a provider batch, which has its own lease. None for other queries."""
         self.recorded = recorded
         """A paid answer whose worker was lost before it was judged."""
         self.leased_at = 0.0
