@@ -83,8 +83,8 @@ async def as_owner(bench: LedgerHarness, statement: str) -> object:
     [
         (change, "was changed"),
         (change_a_score, "was changed"),
-        (take_away, "is missing"),
-        (give_to_another_batch, "is missing"),
+        (take_away, "is gone"),
+        (give_to_another_batch, "is gone"),
     ],
 )
 def test_the_very_decision_that_was_tampered_with_is_named(on_bench: OnBench, tamper: Tamper, what: str) -> None:

@@ -133,7 +133,7 @@ def test_log_probabilities_that_a_threshold_acts_on_make_the_exit_code(check: An
     told = json.loads(done.stdout)
     assert told["broken"] == {"whole": ["logprobs"]}
     shown = check("--yes").stdout
-    assert "whole: logprobs (the fleet relies on it): the answer has no log-probabilities. Take logprobs" in shown
+    assert "whole: logprobs (the fleet relies on it): the answer has no log-probabilities. Remove logprobs" in shown
 
 
 def test_a_key_that_is_missing_is_named_and_nothing_is_sent(check: Any, odd: Odd) -> None:
@@ -189,7 +189,7 @@ def test_nothing_is_called_without_a_yes(check: Any, odd: Odd) -> None:
     asked = check()
     assert isinstance(asked.exception, CommandError)
     assert asked.exception.code == ExitCode.USAGE
-    assert "2 deployments, a few calls each: at most $0." in asked.exception.message
+    assert "2 deployments, a few calls each: cost at most $0." in asked.exception.message
     assert "--yes" in (asked.exception.hint or "")
     assert odd.calls == []
 

@@ -135,10 +135,10 @@ def test_routers_are_listed_promoted_and_rolled_back(folder: Path) -> None:
         folder, "train", str(folder / "dev.jsonl"), "--out", str(folder / "again"), "--name", "v1"
     )
     assert _json(folder, "routers", "rollback")["promoted"] == "default"
-    assert "nothing was promoted" in _refused(folder, "routers", "rollback")
+    assert "no router was promoted" in _refused(folder, "routers", "rollback")
     (undone,) = _json(folder, "routers", "list")["history"]
     assert undone["undone_by"]
-    assert "there are: default, v1" in _refused(folder, "routers", "promote", "v9")
+    assert "fix: use one of default, v1" in _refused(folder, "routers", "promote", "v9")
 
 
 def test_a_router_tested_against_another_incumbent_is_not_promoted(

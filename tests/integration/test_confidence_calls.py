@@ -353,7 +353,7 @@ def test_labels_make_the_calibration_of_a_model_source_and_workload(
     on_bench(few)
     told = command("calibrate-confidence")
     assert told.exit_code != 0
-    assert "40 labels, 50 are needed" in told.output
+    assert "40 labels, but 50 are needed" in told.output
     on_bench(all_of_them)
     told = command("calibrate-confidence")
     assert told.exit_code == 0, told.output

@@ -120,7 +120,7 @@ def test_doctor_asks_each_sentinel(
     absent = (CheckStatus.WARN, f"{nobody} cannot be reached")
     names = (CheckStatus.OK, f"{first} names 127.0.0.1:{primary.port}")
     assert found(url) == [absent, names]
-    assert found(url.replace("/main", "/other")) == [absent, (CheckStatus.FAIL, f"{first} knows no 'other'")]
+    assert found(url.replace("/main", "/other")) == [absent, (CheckStatus.FAIL, f"{first} does not know 'other'")]
     (port,) = free_ports(1)
     second = RedisNode(HERE, tmp_path / str(port), port)
     second.start(f"sentinel monitor main 127.0.0.1 {replica.port} 1", sentinel=True)
