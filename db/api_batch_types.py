@@ -11,7 +11,7 @@ from routing.pilot import PilotSpec
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Queries by where they ended; the rest is open."""
+    """Ended queries by outcome. The others are open."""
 
     total: int
     done: int = 0
@@ -22,7 +22,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ApiBatch:
-    """The public figures of a batch. ``id`` is None while it is validated, or where it failed at that."""
+    """The public figures of a batch. ``id`` is None while it is validated, or if the validation failed."""
 
     public_id: str
     tenant: str
@@ -56,7 +56,7 @@ class ApiBatch:
 
 @dataclass(frozen=True, slots=True)
 class ApiBatchRequest:
-    """A batch to be made of a file."""
+    """A batch to create from a file."""
 
     public_id: str
     tenant: str
@@ -96,7 +96,7 @@ class CreatedApiBatch:
 
 @dataclass(frozen=True, slots=True)
 class ApiBatchTask:
-    """A batch under a lease: to be validated."""
+    """A batch that is validated under a lease."""
 
     public_id: str
     tenant: str

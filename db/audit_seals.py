@@ -46,7 +46,7 @@ class SealFinding:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What the decisions of a batch look like against their seals."""
+    """The result of comparing a batch's decisions with their seals."""
 
     decisions: int
     """How many decisions are sealed."""

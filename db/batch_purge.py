@@ -1,4 +1,4 @@
-"""Retention: what is old loses its texts, its calls and its decisions, and keeps its figures.
+"""Retention: removes the texts, calls and decisions of old batches, and keeps their figures.
 
 Needs the rights of the tables' owner. A batch that is still open, or has a provider batch that is, is never touched.
 """
@@ -26,7 +26,7 @@ AGAIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What was taken away, or would be."""
+    """What a purge removed, or would remove."""
 
     batches: int
     """How many batches lost their prompts and answers."""

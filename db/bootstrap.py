@@ -10,7 +10,7 @@ OWNER_ROLE: Final = "pointsman_owner"
 
 
 class BootstrapFailed(RuntimeError):
-    """The database does not let itself be prepared; the message is Postgres' own."""
+    """The database cannot be prepared. The message is that of Postgres."""
 
 
 def bootstrap(url: str, *, login: bool = False) -> None:

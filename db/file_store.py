@@ -19,7 +19,7 @@ PIECE_BYTES: Final = 1024 * 1024
 
 
 class Content(StrEnum):
-    """Where a file's bytes are."""
+    """The location of a file's bytes."""
 
     STORED = "stored"
     OUTPUT = "output"
@@ -28,7 +28,7 @@ class Content(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is whole. ``batch`` is the public id of the batch whose results it is."""
+    """A complete file. ``batch`` is the public id of the batch whose results it is."""
 
     id: str
     purpose: str

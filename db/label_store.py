@@ -33,7 +33,7 @@ or because a judge compared it. A figure over the latter is not one of all answe
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """How right ``tier``'s answer to a query is, 0 to 1."""
+    """The grade of ``tier``'s answer to a query, 0 to 1."""
 
     query_id: int
     tier: str

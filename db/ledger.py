@@ -44,7 +44,7 @@ PROBE_S: Final = 30.0
 
 
 class Ledger:
-    """All moves of all queries, for one process (``worker_id`` is its row in ``workers``).
+    """The moves of all queries, for one process (``worker_id`` is its row in ``workers``).
 
     ``simulated`` limits it to batches with simulated answers (True) or with paid ones (False), as its fleet makes;
     None takes all.

@@ -103,7 +103,7 @@ class CallIntent(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A claim that holds: the fencing ``epoch``, and the moment of the intent by Postgres' clock."""
+    """A valid claim: the fencing ``epoch``, and the time of the intent by Postgres' clock."""
 
     query_id: int
     epoch: int
@@ -125,7 +125,7 @@ class DecisionRecord(NamedTuple):
 
 
 class AnswerRecord(NamedTuple):
-    """The one answer that a finished query keeps. ``accepted`` is false for a rejected answer that was the best."""
+    """The final answer of a query. ``accepted`` is false for a rejected answer that was the best available."""
 
     call_id: int
     tier: str

@@ -27,7 +27,7 @@ ANSWERS_AT_ONCE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """What a decided pilot says about the rest of its batch."""
+    """The result of a pilot for the rest of its batch."""
 
     policy: Mapping[str, Any]
     weights: bytes | None
@@ -53,7 +53,7 @@ async def start_pilot(connection: AsyncConnection, batch_id: int, spec: PilotSpe
 
 
 class TakenPilot(NamedTuple):
-    """A pilot that is to be decided, and the fencing token of who may."""
+    """A pilot to decide, and the fencing token of the worker that may do it."""
 
     batch_id: int
     epoch: int

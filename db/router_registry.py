@@ -19,7 +19,7 @@ from db.sql import statement
 
 @dataclass(frozen=True, slots=True)
 class RegisteredRouter:
-    """A router as it stands under its name."""
+    """A registered router."""
 
     name: str
     digest: str

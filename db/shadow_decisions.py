@@ -1,4 +1,4 @@
-"""What a candidate router would have decided, beside what was."""
+"""The decisions of a candidate router, beside the actual ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

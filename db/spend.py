@@ -22,7 +22,7 @@ MOST_ROWS: Final = 1000
 
 
 class SpendBy(StrEnum):
-    """What spend is split by."""
+    """The dimensions by which spend is split."""
 
     TENANT = "tenant"
     KEY = "key"

@@ -1,4 +1,4 @@
-"""Who may ask, and how much: tenants, their API keys, their limits.
+"""Tenants, their API keys and their limits.
 
 A key is ``pm-<id>-<secret>``; only its SHA-256 is kept. A plain hash is enough for a secret of 256 bits of
 chance: there is nothing to guess.
@@ -66,7 +66,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyLock:
-    """What a key is checked against."""
+    """The data that a key is checked with."""
 
     id: str
     hash: bytes = field(repr=False)

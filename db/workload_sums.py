@@ -1,4 +1,4 @@
-"""What workloads came to, batch by batch: summed beside the queue once a batch has ended, and never by it."""
+"""Sums of workloads by batch. They are computed once a batch has ended, outside the hot path."""
 
 from typing import Final
 

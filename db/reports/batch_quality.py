@@ -35,7 +35,7 @@ class JudgeAgreement:
 
 @dataclass(frozen=True, slots=True)
 class QualityFigures:
-    """A batch's quality floor and what became of it. Qualities are relative to the top tier's, 0 to 1."""
+    """A batch's quality floor and its result. Qualities are relative to the top tier's, 0 to 1."""
 
     floor: float
     confidence: float

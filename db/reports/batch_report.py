@@ -34,7 +34,7 @@ BINS_PER_OCTAVE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class QueryFlow:
-    """So many queries went this way. Tiers and ``router`` are None where a query has not come so far."""
+    """The number of queries with this path. Tiers and ``router`` are None if a query has not reached them."""
 
     router: str | None
     first_tier: str | None
@@ -64,7 +64,7 @@ class LatencyBin:
 
 @dataclass(frozen=True, slots=True)
 class ModelFigures:
-    """What one deployment did for a batch, for one purpose."""
+    """The calls of one deployment for a batch and purpose."""
 
     tier: str
     deployment: str
@@ -146,7 +146,7 @@ class SourceFigures:
 
 @dataclass(frozen=True, slots=True)
 class LabelFigures:
-    """Labelled answers of a tier: those that stood, or those that were rejected. ``grade`` is the mean, 0 to 1."""
+    """Labeled answers of a tier: the final ones, or the rejected ones. ``grade`` is the mean, 0 to 1."""
 
     tier: str
     stood: bool
@@ -156,7 +156,7 @@ class LabelFigures:
 
 @dataclass(frozen=True, slots=True)
 class BaselineFigures:
-    """What another policy had cost for the same answers."""
+    """The cost of another policy for the same answers."""
 
     name: str
     cost_usd: float
@@ -204,7 +204,7 @@ class QueryFigures:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """Everything that a report says of a batch."""
+    """All contents of a batch's report."""
 
     figures: BatchFigures
     made_at: datetime

@@ -1,4 +1,4 @@
-"""The router's decisions then and now, as columns for `evaluation.production.data_drift.drift_of`."""
+"""The router's earlier and current decisions, as columns for `evaluation.production.data_drift.drift_of`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

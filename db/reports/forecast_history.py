@@ -1,4 +1,4 @@
-"""What was, and what is under way: what a prediction builds on."""
+"""Past and running work, on which forecasts are based."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set

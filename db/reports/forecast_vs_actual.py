@@ -1,4 +1,4 @@
-"""A plan against what came of it."""
+"""A forecast compared with the actual figures."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -148,8 +148,8 @@ def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     if (labels := labelled(tally)) is not None:
         low, high = labels["interval"]
         yield (
-            f"{labels['labels']:,} answers are labeled: {100 * labels['right']:.1f} % right (95 %: "
-            f"{100 * low:.1f} to {100 * high:.1f} %). It holds for the others as far as chance chose which to label."
+            f"{labels['labels']:,} final answers are labeled: {100 * labels['right']:.1f} % right (95 %: "
+            f"{100 * low:.1f} to {100 * high:.1f} %). This holds for the others only if those were drawn at random."
         )
         for source, off in labels["ece"].items():
             yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labeled answers."

@@ -130,7 +130,7 @@ def test_lines_that_were_trained_on_are_reported(mixed: tuple[Dataset, np.ndarra
 
 
 def test_a_probability_that_is_far_off_is_reported(mixed: tuple[Dataset, np.ndarray, Way]) -> None:
-    assert "is NOT to be believed" in _words(mixed[0], np.clip(mixed[1] + 0.3, 0, 1))
+    assert "do NOT rely on it" in _words(mixed[0], np.clip(mixed[1] + 0.3, 0, 1))
 
 
 def test_pictures_are_drawn_with_and_without_a_cascade(mixed: tuple[Dataset, np.ndarray, Way], tmp_path: Path) -> None:
