@@ -106,7 +106,7 @@ def _due(wait_s: float) -> str:
 
 def _credit_fix(provider: Provider) -> str:
     return (
-        f"held: the credit left at {provider.name} does not pay for the most that it may cost; fix: add credit, or "
+        f"held: the credit left at {provider.name} does not cover its maximum cost; fix: add credit, or "
         "submit it with a smaller max_tokens"
     )
 

@@ -59,7 +59,7 @@ counts as that error and costs nothing. Pointsman stores the code, the field and
 After an error of the model (a parameter, the context, a size), the query goes to the next deployment, then to the
 next tier. An error of the account (a revoked key, no credit) holds the deployment's queries, so none of them fails
 because of it. Every 30 seconds one query is released to try again. Once a call succeeds, all held queries continue.
-If the credit that is left does not pay for the most that one request may cost (OpenRouter's 402,
+If the credit that is left does not cover the maximum cost of one request (OpenRouter's 402,
 `request_exceeds_credit`), only that query is held, until it is released to try again or a call that reserves as much
 succeeds; other queries are called meanwhile.
 """
