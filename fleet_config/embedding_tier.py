@@ -35,7 +35,7 @@ def embedding_problems(
     if not embedding:
         return
     for second in embedding[1:]:
-        wrong = f"is a second tier for embeddings beside {embedding[0]}."
+        wrong = f"is a second tier for embeddings, in addition to {embedding[0]}."
         yield Problem(
             key("tiers", second, "endpoint"),
             wrong,

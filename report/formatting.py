@@ -19,7 +19,7 @@ PURPOSES: Final = {
     "audit": "calls the top tier after delivery, to check the certificate",
     "extend": "calls again with more room, because a cap that Pointsman set cut the answer off",
     "grade": "has the judge compare answers",
-    "hedge": "sends a second call beside a slow one",
+    "hedge": "sends a second call while a slow one is in flight",
     "repair": "shows the model its answer and what the validators found",
     "route": "asks the LLM router",
     "sample": "calls again, to see whether the answers agree",

@@ -111,7 +111,7 @@ def check(
         shown = ", ".join(f"{name} → {meaning}" for name, meaning in fleet.aliases.items())
         out.print(f"Aliases: {plain(shown)}")
     if fleet.baseline is not None:
-        out.print(f"Baseline beside {plain(fleet.top)}: {plain(fleet.baseline.model)}")
+        out.print(f"Second baseline, in addition to {plain(fleet.top)}: {plain(fleet.baseline.model)}")
     out.print(_confidence_table(fleet))
     if not fleet.simulated:
         begins = _begins(fleet)

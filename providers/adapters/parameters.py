@@ -90,7 +90,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
         _PASS,
         _translate(
             "from Claude 4.6 on: adaptive thinking and output_config.effort; before: a thinking budget of at least "
-            "1,024 tokens within the cap; left out, with a note, if the cap has no room or the model does not think"
+            "1,024 tokens within the cap; left out, with a note, if the cap is too low or the model does not think"
         ),
         _translate("thinkingLevel from Gemini 3 on; thinkingBudget for 2.5; left out with a note before 2.5"),
     ),

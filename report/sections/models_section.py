@@ -53,7 +53,7 @@ def models(report: BatchReport) -> Section:
     purposes = {model.purpose: PURPOSES[model.purpose] for model in report.models if model.purpose in PURPOSES}
     if purposes:
         words = "; ".join(f"{purpose} {what}" for purpose, what in sorted(purposes.items()))
-        paragraphs.append(f"Purposes beside answers: {words}.")
+        paragraphs.append(f"Purposes other than answers: {words}.")
     paragraphs += _other_models(report)
     return Section(
         "models",

@@ -154,7 +154,7 @@ class Schema:
         self._walks, self._subschemas = graph.walks, graph.subschemas
         if self._walks and (checks or not graph.converged):
             raise UnusableSchema(
-                f"{' or '.join(_UNEVALUATED)} beside subschemas such as anyOf, in a schema that refers to itself"
+                f"{' or '.join(_UNEVALUATED)} next to subschemas such as anyOf, in a schema that refers to itself"
             )
 
     def most_steps(self, text: str) -> int:
