@@ -48,8 +48,8 @@ class RollingWindow:
         self._began: datetime | None = None
         self._since: datetime | None = None
         self._final: datetime | None = None
-        self._ratios: dict[int, tuple[list[LengthRatio], float]] = {}
-        """By batch, with the time on the monotonic clock at which they are read again."""
+        self._ratios: dict[tuple[int, datetime | None], tuple[list[LengthRatio], float]] = {}
+        """By batch and its end, with the time on the monotonic clock at which they are read again."""
         self._lock = asyncio.Lock()
         self.now: datetime | None = None
         """The time of the last refresh, by Postgres's clock."""
@@ -138,23 +138,24 @@ class RollingWindow:
     async def _length_ratios(self, **bounds: datetime) -> dict[str, list[Any]]:
         """How long answers of the top tier are, for the batches with answers within ``bounds``, as arrays.
 
-        Those of an ended batch are read once; what took long to read is kept for as much longer. What there is no time
-        to read counts as answers of equal lengths.
+        Those of an ended batch are read once; a resumed batch has another end. What took long to read is kept for as
+        much longer. What there is no time to read counts as answers of equal lengths.
         """
-        found: dict[int, list[LengthRatio]] = {}
+        found: dict[tuple[int, datetime | None], list[LengthRatio]] = {}
         until = time.monotonic() + _READ_S
         for row in await run_report(self._engine, "dashboard_answered", **bounds):
-            ratios, due = self._ratios.get(row.id, ([], 0.0))
+            key = (row.id, row.ended_at)
+            ratios, due = self._ratios.get(key, ([], 0.0))
             began = time.monotonic()
             if due <= began < until:
                 ratios = await top_ratios(self._engine, row.public_id)
                 ended = time.monotonic()
-                kept_s = math.inf if row.has_ended else max(_RATIOS_S, _REST * (ended - began))
-                self._ratios[row.id] = (ratios, ended + kept_s)
-            found[row.id] = ratios
+                kept_s = math.inf if row.ended_at is not None else max(_RATIOS_S, _REST * (ended - began))
+                self._ratios[key] = (ratios, ended + kept_s)
+            found[key] = ratios
         if len(self._ratios) > _KEPT_RATIOS:
-            self._ratios = {id_: self._ratios[id_] for id_ in found if id_ in self._ratios}
-        batches = [id_ for id_, ratios in found.items() for _ in ratios]
+            self._ratios = {key: self._ratios[key] for key in found if key in self._ratios}
+        batches = [id_ for (id_, _), ratios in found.items() for _ in ratios]
         arrays = as_params([one for ratios in found.values() for one in ratios])
         del arrays["ratio_names"]
         return {"ratio_batches": batches, **arrays}

@@ -10,9 +10,10 @@ from routing.forecast.forecast_types import capped
 def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     """Each figure that was predicted beside the actual one; None where there was no plan.
 
-    ``within`` says whether the actual figure is in the interval; it is None while the batch is open. Who answers the
-    rest of a pilot is not predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the
-    bounds of the expected cost. An expected cost with ``unmeasured`` tiers is a guess. No forecast cost is above the
+    ``within`` says whether the actual figure is in the interval; it is None while the batch is open, and
+    where a budget left queries without an answer, which the forecast counts. Who answers the rest of a pilot is not
+    predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the bounds of the expected
+    cost. An expected cost with ``unmeasured`` tiers is a guess. No forecast cost is above the
     batch's budget as it is now.
     """
     plan = figures.plan
@@ -23,11 +24,12 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     answered = {tier.tier: tier.answered - figures.followers.get(tier.tier, 0) for tier in figures.tiers}
     planned: Mapping[str, float] = plan["by_tier"]
     rest = (plan.get("pilot") or {}).get("rest")
+    is_whole = progress.ended and not figures.over_budget
     return {
         "rest": rest,
-        "cost_usd": _beside(capped(plan["cost_usd"], progress.cap_usd), figures.cost_usd, ended=progress.ended),
-        "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), ended=progress.ended),
-        "baseline_cost_usd": _beside(plan["baseline_cost_usd"], figures.baseline_cost_usd, ended=progress.ended),
+        "cost_usd": _beside(capped(plan["cost_usd"], progress.cap_usd), figures.cost_usd, is_whole=is_whole),
+        "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), is_whole=is_whole),
+        "baseline_cost_usd": _beside(plan["baseline_cost_usd"], figures.baseline_cost_usd, is_whole=is_whole),
         "escalated": {"expected": plan["escalated"] if rest is None else None, "actual": progress.escalated},
         "by_tier": {
             tier: {"expected": planned.get(tier, 0.0) if rest is None else None, "actual": answered.get(tier, 0)}
@@ -36,5 +38,5 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     }
 
 
-def _beside(interval: Mapping[str, Any], actual: float, *, ended: bool) -> dict[str, Any]:
-    return {**interval, "actual": actual, "within": interval["low"] <= actual <= interval["high"] if ended else None}
+def _beside(interval: Mapping[str, Any], actual: float, *, is_whole: bool) -> dict[str, Any]:
+    return {**interval, "actual": actual, "within": interval["low"] <= actual <= interval["high"] if is_whole else None}

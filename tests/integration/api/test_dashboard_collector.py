@@ -18,6 +18,7 @@ from submission.submit import submit
 from tests.integration.api.conftest import Served, line, wait_until
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.ledger_fixtures import LedgerHarness
+from tests.integration.test_audit_seals import as_owner
 
 
 def figures(client: httpx.Client) -> dict[str, Any]:
@@ -56,6 +57,21 @@ def test_what_waits_for_a_pilot_is_open_and_no_work_yet(served: Served, client: 
     told = figures(client)
     assert (told["stages"][0]["ready"], told["stages"][0]["waiting"], told["open"]) == (1, 2, 3)
     assert [(batch["done"], batch["open"]) for batch in told["batches"]] == [(0, 3)]
+
+
+def test_a_resumed_batch_has_the_baseline_of_its_report_again(served: Served, client: httpx.Client) -> None:
+    public_id = submitted(client, "a", "b", "c", "d")
+    served.answer(public_id)
+    before = figures(client)["recent"]["cost"]["baseline_usd"]
+
+    async def resumed(bench: Any) -> None:
+        longer = "jsonb_set(plan, '{tiers,small,top_tokens}', '5000')"
+        await as_owner(bench, f"UPDATE batches SET ended_at = ended_at + interval '1 ms', plan = {longer}")
+
+    served.play(resumed)
+    wait_until(lambda: figures(client)["recent"]["cost"]["baseline_usd"] > 2 * before)
+    report = client.get(f"/v1/pointsman/batches/{public_id}/report").json()
+    assert figures(client)["recent"]["cost"]["baseline_usd"] == pytest.approx(report["baseline_cost_usd"])
 
 
 def test_figures_are_those_of_the_ledger(served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

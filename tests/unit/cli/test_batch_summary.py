@@ -262,6 +262,7 @@ def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with
     text = shown(replace(FIGURES, plan=plan, cost_usd=cost_usd))
     bounds = "$0.500000, of $0.100000 (the pilot, and the rest by small alone) to $0.900000 (by giant alone)"
     assert f"Forecast   {bounds} (range $0.050000–1.400000); actual {said}; time 0:09\n" in text
+    assert "; actual" not in shown(replace(FIGURES, plan=plan, cost_usd=cost_usd, over_budget=3)), "a part is not asked"
     guess = plan | {"cost_usd": cost | {"unmeasured": ["small", "giant"]}}
     text = shown(replace(FIGURES, plan=guess, cost_usd=cost_usd))
     assert "Forecast   not known before 8 answers of small, of giant (range $0.050000–1.400000); actual" in text
