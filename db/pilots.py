@@ -178,7 +178,7 @@ class Pilots(Statements):
     async def add_audit(
         self, *, query_id: int, batch_id: int, call_id: int, tier: str, grade: float, reference_grade: float
     ) -> None:
-        """Records what an accepted answer was worth beside the top tier's."""
+        """Records what an accepted answer was worth, compared with the top tier's."""
         await self._fetch(
             "audit_insert",
             query_id=query_id,

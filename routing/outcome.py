@@ -83,7 +83,7 @@ class FailureKind(StrEnum):
     """Why a call gave no completion. The classes differ in what was billed and what may be tried next."""
 
     NEVER_SENT = "never_sent"
-    """No byte of the request was sent (refused, DNS, TLS, no pool slot). It is free, and failover follows at once."""
+    """No byte of the request was sent (refused, DNS, TLS, no pool slot). The call is free, and failover immediate."""
     INEXPRESSIBLE = "inexpressible"
     """This protocol cannot express a part of the body. It is free, and another protocol may accept the body."""
     RATE_LIMITED = "rate_limited"

@@ -40,7 +40,7 @@ class UsageLine:
     """The maximum rounding of a figure in the export."""
     calls: int = 0
     uncertain: int = 0
-    """Calls without a known outcome, at their reservation in the ledger."""
+    """The cost of calls without a known outcome: their reservations in the ledger."""
 
     def share(self, figure: str) -> float | None:
         """Return the ledger's deviation from the export as a share, or None if the export has no such figure."""

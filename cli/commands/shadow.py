@@ -1,4 +1,4 @@
-"""``pointsman shadow``: shows a candidate router beside the live one."""
+"""``pointsman shadow``: compares a candidate router with the live one."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any

@@ -71,7 +71,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of routing (by the query alone, or as a cascade), beside its controls."""
+    """One way of routing (by the query alone, or as a cascade), compared with its controls."""
 
     title: str
     router: Ranked

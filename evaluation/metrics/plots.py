@@ -1,4 +1,4 @@
-"""Two pictures: cost–quality curves beside their controls, and the reliability diagram."""
+"""Two pictures: cost–quality curves with their controls, and the reliability diagram."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -47,7 +47,7 @@ def points(n_tiers: int) -> list[LadderPoint]:
 
 
 Block = tuple[int, ...]
-"""What a block of columns is of: ``()`` the query, ``(tier,)`` an answer, ``(tier, tier)`` how far two agree."""
+"""The columns of a block: ``()`` the query, ``(tier,)`` an answer, ``(tier, tier)`` two answers' agreement."""
 
 
 def blocks_at(point: LadderPoint) -> list[Block]:

@@ -1,4 +1,4 @@
-"""Cost and quality of the batch beside baselines."""
+"""Cost and quality of the batch, compared with baselines."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,7 +16,7 @@ _NAMES: Final = frozenset({"workload", "the floor"})
 
 
 def quality(report: BatchReport) -> Section:
-    """Return the batch beside each baseline, with a chart if the router logged its expectations."""
+    """Return the batch compared with each baseline, with a chart if the router logged its expectations."""
     figures = report.figures
     if figures.embed_calls:
         return Section(

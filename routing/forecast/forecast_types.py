@@ -44,7 +44,7 @@ class ForecastHistory:
 
 
 class PolicyCost(NamedTuple):
-    """What the policy of an earlier batch's pilot came to, beside the batch that is forecast."""
+    """The result of an earlier batch's policy, compared with the batch that is forecast."""
 
     ratio: float
     """The cost of the queries beyond the pilot over their baseline."""

@@ -90,7 +90,7 @@ class LaneChoice:
     lane: Lane
     usd: float
     standard_usd: float
-    """The same cost at standard prices."""
+    """The expected cost at standard prices."""
     p_late: float
     """The probability that the wave, or a climb that follows it, misses the deadline."""
     finish_s: float

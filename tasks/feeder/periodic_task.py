@@ -1,4 +1,4 @@
-"""Work that runs beside other work, because it may take seconds."""
+"""Work that runs while other work goes on, because it may take seconds."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Shadow routing: a candidate decides beside the live router. Its decisions are logged and have no effect."""
+"""Shadow routing: a candidate decides in addition to the live router. Its decisions are logged and have no effect."""
 
 from collections.abc import Mapping
 from dataclasses import replace
