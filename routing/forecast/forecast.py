@@ -44,7 +44,7 @@ PROMPT_SPREAD: Final = 0.3
 of the prompt cheaper."""
 
 BATCH_SPREAD: Final = 0.2
-"""The same for both between batches, until several have been measured."""
+"""Standard deviations of a batch's cost and of its time between batches, until several have been measured."""
 
 PRIOR_WAIT_S: Final = 0.5
 PRIOR_TOKENS_PER_S: Final = 80.0
@@ -59,17 +59,17 @@ SLOWEST: Final = 2.0
 """The duration of a batch's last call, in mean latencies of the tier."""
 
 PILOT_SPREAD: Final = 0.5
-"""The same of the time of a batch with a pilot, before one was made: of its steps, and of what else is asked."""
+"""Spread of the time of a batch with a pilot, before one was made: of the pilot's steps, and of its other calls."""
 
 PRIOR_SAVING_SPREAD: Final = 1.0
-"""The same of what the queries beyond a pilot cost about the middle of their bounds."""
+"""Spread of the cost of the queries beyond a pilot around the middle of its bounds."""
 
 POLICY_SPREAD: Final = 0.7
-"""The same between batches of a file: a pilot may certify another policy. Beyond the pilot, two runs of one file cost
-0.20 and 0.05 of their baselines, four of another 0.19 to 0.62."""
+"""Spread of that cost between batches of a file, as a pilot may certify another policy. Beyond the pilot, two runs of
+one file cost 0.20 and 0.05 of their baselines, four of another 0.19 to 0.62."""
 
 OTHER_FILE_SPREAD: Final = 0.7
-"""The same beside it for other files than those behind the observations, which may also have fewer queries."""
+"""Further spread for files other than those behind the observations, which may also have fewer queries."""
 
 ROUTED_PER_S: Final = 2000.0
 """Approximate number of queries that one process routes per second. Routing is not the bottleneck of a batch."""

@@ -83,7 +83,7 @@ _BILLING: Final = f"""\
   without a price is refused by name. Fix: add `price.audio_input_usd_per_mtok`, `price.audio_output_usd_per_mtok` or
   `price.service_tiers.NAME` to the model in the fleet file.
 - If the provider states the cost of a call (OpenRouter, Perplexity, LiteLLM's header), the ledger counts that cost
-  and stores the price table's figure beside it. A difference above {DIFFERENCE:.0%} is logged (`cost_differs`), noted
+  and also stores the price table's figure. A difference above {DIFFERENCE:.0%} is logged (`cost_differs`), noted
   in the result's `reasons`, and shown in the report.
 - Some usages have a total that exceeds the sum of their parts. The difference counts as reasoning (Google's endpoint
   for OpenAI's protocol), or as cached tokens if it equals their number (gateways for Bedrock). If a usage lacks the
