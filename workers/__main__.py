@@ -64,8 +64,8 @@ def _valid_roles(roles: Sequence[str], fleet: Fleet) -> list[str]:
 
 
 async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
-    # Each task beside the feeding has one at a time.
-    context, registry = await open_worker_context(settings, fleet, name=name, roles=[FEEDER], connections=8)
+    # Ten tasks beside the feeding, the round, the lock and the heartbeat use one each; four more open when needed.
+    context, registry = await open_worker_context(settings, fleet, name=name, roles=[FEEDER], connections=10)
     on_redis = settings.redis_url is not None and not settings.broker_url.startswith(("amqp", "pyamqp"))
     redis = connect(settings.redis_url, patience_s=2) if on_redis and settings.redis_url else None
     sentinel = None if redis is None else BrokerSentinel(redis, key_prefix=settings.key_prefix)
