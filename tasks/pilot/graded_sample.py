@@ -11,6 +11,11 @@ NO_VERDICT: Final = (
     "by a command"
 )
 
+OVER_BUDGET: Final = (
+    "the budget does not cover the judge's calls about {unpaid:,} of the sampled answers, and each call reserves its "
+    "maximum cost. fix: a larger budget, a cheaper judge, a smaller pilot (--pilot N), or no quality floor"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class GradedSample:
@@ -20,7 +25,7 @@ class GradedSample:
     grades: list[list[float]] = field(repr=False)
     """The grade of each tier's answer, in ladder order. The reference has 1. A better answer has up to 2."""
     abstained: int = 0
-    """The number of answers without a grade."""
+    """The number of answers without a grade, other than those that the budget does not cover."""
     unreached: bool = False
     """Whether some of them have none because the grader could not be asked, whatever the answers are."""
     inconsistencies: Sequence[float] | None = field(default=None, repr=False)
@@ -30,8 +35,10 @@ class GradedSample:
 
     @property
     def failure(self) -> str | None:
-        """Return why nothing was graded, or None if something was."""
+        """Return why the sample is not graded, or None if it is."""
         command, judge = self.notes.get("command", {}), self.notes.get("judge", {})
         if command.get("error"):
             return f"the grading command failed: {command['error']}"
+        if judge.get("unpaid"):
+            return OVER_BUDGET.format(unpaid=judge["unpaid"])
         return NO_VERDICT if judge.get("abstained") and not judge["pairs"] else None

@@ -100,7 +100,7 @@ def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> Grad
     """Return the grades from ``replies``. An answer can be better than another model's answer, but not than an expected
     one."""
     verdicts = replies.verdicts
-    abstained, same, unreached = 0, 0, False
+    abstained, unpaid, same, unreached = 0, 0, 0, False
     grades = []
     found: list[float] = []
     judged: dict[str, dict[str, Any]] = {}
@@ -114,7 +114,9 @@ def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> Grad
             digest = JudgePair(query.text, answer.text, query.reference, query.system).digest
             first, second = verdicts.get((digest, True)), verdicts.get((digest, False))
             if first is None or second is None:
-                abstained += 1
+                is_unpaid = digest in replies.unpaid
+                unpaid += is_unpaid
+                abstained += not is_unpaid
                 unreached |= digest not in replies.refused
                 own.append(_worst(query, answer))
                 continue
@@ -129,6 +131,7 @@ def judged_sample(sample: Sequence[SampledQuery], replies: JudgeReplies) -> Grad
         "disagreeing": sum(share > 0 for share in found),
         "inconsistency": sum(found) / len(found) if found else None,
         "abstained": abstained,
+        "unpaid": unpaid,
         "same_text": same,
         # By the digests, which are random.
         "to_label": [judged[digest] for digest in sorted(judged)[:PAIRS_TO_LABEL]],

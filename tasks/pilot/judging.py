@@ -2,7 +2,9 @@
 ledger."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -12,8 +14,10 @@ import structlog
 from db.call_result import CallResult
 from db.pilots import Pilots
 from evaluation.graders.llm_judge import PAIRS_PER_CALL, JudgePair, JudgeVerdict, judge_body, read_verdicts
+from routing.budget.query_budget import worst_usd
 from routing.fleet import Model
 from routing.outcome import Completion, Failure, FailureKind
+from routing.query import read_body
 from tasks.batch_call import call_for_batch
 from tasks.pilot.sample import text_of
 from tasks.worker_context import WorkerContext
@@ -65,6 +69,8 @@ class JudgeReplies(NamedTuple):
     refused: frozenset[str] = frozenset()
     """Digests of pairs that do not fit, that the judge refuses, or that get no verdict because of the answers'
     texts."""
+    unpaid: frozenset[str] = frozenset()
+    """Digests of pairs that were not sent in both orders, because the budget does not cover a further call."""
 
 
 async def known_verdicts(batch_id: int, context: WorkerContext) -> Verdicts:
@@ -82,8 +88,8 @@ async def ask_judge(
 ) -> JudgeReplies:
     """Return the verdicts on ``asked`` in both orders. ``known`` verdicts are not requested again.
 
-    A pair has no verdict if the judge fails on it, replies anything else, or has no room for it. ``epoch`` is that of
-    the pilot's decision, 0 for an audit. Raises DBAPIError.
+    A pair has no verdict if the judge fails on it, replies anything else, or has no room for it, or if the budget does
+    not cover it. ``epoch`` is that of the pilot's decision, 0 for an audit. Raises DBAPIError.
     """
     judges = context.fleet.judges
     found = dict(known)
@@ -92,7 +98,8 @@ async def ask_judge(
     chars = int(min(judge.context_tokens for judge in judges) * CHARS_PER_CONTEXT_TOKEN)
     # As many as have slots: hundreds that wait for the same limit would ask for it again and again.
     places = asyncio.Semaphore(max(context.fleet.tiers[judge.tier].concurrency for judge in judges))
-    judge = _Judge(batch_id, epoch, places, context)
+    is_budgeted = epoch > 0 and batch_id in await context.ledger.unspent([batch_id])
+    judge = _Judge(batch_id, epoch, places, context, is_budgeted)
     calls = [
         judge.ask(group, reference_first=first)
         for first in (True, False)
@@ -101,7 +108,7 @@ async def ask_judge(
     for verdicts in await asyncio.gather(*calls):
         found |= verdicts
     no_room = {pair.pair.digest for pair in asked if pair.pair.shown_chars > chars}
-    return JudgeReplies(found, frozenset(judge.refused | no_room))
+    return JudgeReplies(found, frozenset(judge.refused | no_room), frozenset(judge.unpaid))
 
 
 def _groups(pairs: Sequence[AskedPair], *, chars: int) -> Iterator[list[AskedPair]]:
@@ -129,10 +136,17 @@ class _Judge:
     epoch: int
     places: asyncio.Semaphore
     context: WorkerContext
+    is_budgeted: bool
+    """Whether a budget may refuse a call that is worth waiting for. An audit's call is skipped instead."""
     unusable: int = 0
     """The number of replies without a verdict, while no reply had one."""
     is_usable: bool = False
     refused: set[str] = field(default_factory=set)
+    unpaid: set[str] = field(default_factory=set)
+    budget: asyncio.Condition = field(default_factory=asyncio.Condition)
+    under_way: list[float] = field(default_factory=list)
+    """The maximum cost in USD of each call under way."""
+    is_over_budget: bool = False
 
     async def ask(self, group: Sequence[AskedPair], *, reference_first: bool, is_half: bool = False) -> Verdicts:
         """Return the verdicts on ``group`` in one order. None if the judge fails or its reply is unusable."""
@@ -148,7 +162,12 @@ class _Judge:
                     break  # another worker goes on from what is known; or all replies were paid for nothing
                 # Here, or the texts of all calls were in memory at once.
                 body = judge_body([asked.pair for asked in group], reference_first=reference_first)
-                result = await self._call(judges[attempt % len(judges)], body, group, reference_first, patient=patient)
+                judge = judges[attempt % len(judges)]
+                async with self._paid(worst_usd(read_body(body), judge)) as is_paid:
+                    if not is_paid:
+                        self.unpaid.update(asked.pair.digest for asked in group)
+                        return {}
+                    result = await self._call(judge, body, group, reference_first, patient=patient)
             failed = result.outcome if result is not None and isinstance(result.outcome, Failure) else None
             if failed is not None and failed.kind in _DUE_TO_TEXTS:
                 self.refused.update(asked.pair.digest for asked in group)
@@ -175,6 +194,34 @@ class _Judge:
             return dict(first) | dict(second)
         log.warning("judge_abstains", batch_id=self.batch_id, pairs=len(group))
         return {}
+
+    @asynccontextmanager
+    async def _paid(self, usd: float) -> AsyncIterator[bool]:
+        """Yield whether the budget covers a call of at most ``usd``.
+
+        It waits while only the reservations of calls under way leave too little, because these calls cost less.
+        """
+        async with self.budget:
+            while self.is_budgeted and not self.is_over_budget:
+                unspent = await self.context.ledger.unspent([self.batch_id])
+                if sum(self.under_way) + usd <= unspent.get(self.batch_id, math.inf):
+                    break
+                if self.under_way:
+                    await self.budget.wait()
+                else:
+                    self.is_over_budget = True
+            is_paid = not self.is_over_budget
+            if is_paid:
+                self.under_way.append(usd)
+        if not is_paid:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            async with self.budget:
+                self.under_way.remove(usd)
+                self.budget.notify_all()
 
     async def _call(
         self, judge: Model, body: Mapping[str, Any], group: Sequence[AskedPair], reference_first: bool, *, patient: bool

@@ -268,6 +268,37 @@ def test_what_the_budget_has_no_room_for_is_not_judged(
             assert quality is not None
             assert quality.certificate is not None
             assert quality.certificate["outcome"] == "top_tier"
+            assert quality.certificate["judge"]["abstained"] == 0
+            assert quality.certificate["reason"].startswith("the budget does not cover the judge's calls about ")
+
+    on_bench(story)
+
+
+def test_calls_of_the_judge_wait_for_the_reservations_of_others(
+    on_bench: OnBench, simulator: SimulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "ATTEMPTS", 1)
+    monkeypatch.setattr(judging, "PAIRS_PER_CALL", 2)
+
+    async def story(bench: LedgerHarness) -> None:
+        fleet = judged_fleet(simulator.url)
+        medium = replace(fleet.tiers["medium"], concurrency=24)
+        fleet = replace(fleet, tiers={**fleet.tiers, "medium": medium})
+        async with worker_context_of(bench, fleet) as context:
+            batch, taken = await sampled(context, cap_usd=5.0, budget_policy=BudgetPolicy.HOLD)
+            # A reply of 2,048 tokens costs $0.004, which is reserved, and a verdict less than a tenth of that.
+            await bench.rows("UPDATE budgets SET cap_usd = settled_usd + 0.04 WHERE batch_id = :id", id=batch.id)
+            simulator.control(latency={"shape": "fixed", "ms": 30})
+            await decide_pilot(taken, context)
+            simulator.control(latency={"shape": "fixed", "ms": 0})
+            (asked,) = await bench.rows("SELECT sum(reserved_usd) AS usd FROM calls WHERE purpose = 'grade'")
+            assert asked.usd > 0.1, "at once, the calls would have reserved more than there is"
+            quality = (await account(batch, context)).quality
+            assert quality is not None
+            assert quality.certificate is not None
+            judge = quality.certificate["judge"]
+            assert (judge["abstained"], judge["unpaid"]) == (0, 0)
+            assert judge["pairs"] > 60
 
     on_bench(story)
 

@@ -115,6 +115,14 @@ def test_an_abstention_counts_as_a_loss_and_is_stated() -> None:
     assert not judged_sample([query], JudgeReplies({}, refused)).unreached
 
 
+def test_a_pair_that_the_budget_does_not_cover_is_no_abstention() -> None:
+    query = sampled(SAID, TEXT)
+    pair = frozenset({judge_pairs_of(query)[0].digest})
+    found = judged_sample([query], JudgeReplies({}, unpaid=pair))
+    assert (found.abstained, found.notes["judge"]["unpaid"]) == (0, 1)
+    assert "the budget does not cover the judge's calls about 1 of the sampled answers" in str(found.failure)
+
+
 def test_an_abstention_about_the_top_tier_counts_as_a_loss_of_the_others() -> None:
     query = sampled(SAID, TEXT, gold="Gold")
     assert judged_sample([query], JudgeReplies({})).grades == [[0.0, 1.0]]
