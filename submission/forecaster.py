@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.batch_writer import BatchSpec, endpoint_of
-from db.reports.batch_warnings import pilot_strains_budget
+from db.reports.batch_warnings import pilot_warnings
 from db.reports.forecast_history import load_history, load_queues
 from endpoints.endpoint import Endpoint
 from routing.budget.degradation import QueryBudget, fit_to_share
@@ -82,7 +82,8 @@ class Forecaster:
 
     def warnings(self, plan: Mapping[str, Any] | None) -> list[str]:
         """Return what is wrong with the options for these lines and their forecast, each with its fix."""
-        return [text for text in (self._grader_warning(), pilot_strains_budget(plan, self.cap_usd)) if text]
+        grader = self._grader_warning()
+        return [*([grader] if grader else []), *pilot_warnings(plan, self.cap_usd)]
 
     def _grader_warning(self) -> str | None:
         pilot = self.spec.pilot

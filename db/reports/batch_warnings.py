@@ -14,8 +14,8 @@ MOST_OF_BUDGET: Final = 0.5
 def batch_warnings(figures: BatchFigures) -> list[str]:
     """One sentence each, without a full stop; empty for most batches."""
     found = list(_over_budget(figures))
-    if figures.progress.in_pilot and (small := pilot_strains_budget(figures.plan, figures.progress.cap_usd)):
-        found.append(small)
+    if figures.progress.in_pilot:
+        found += pilot_warnings(figures.plan, figures.progress.cap_usd)
     if figures.lowered:
         found.append(
             f"the budget lowered {figures.lowered:,} of {figures.progress.total:,} queries to a cheaper tier, or "
@@ -26,11 +26,34 @@ def batch_warnings(figures: BatchFigures) -> list[str]:
     return found
 
 
-def pilot_strains_budget(plan: Mapping[str, Any] | None, cap_usd: float | None) -> str | None:
-    """Return what is wrong with a budget that the pilot of this forecast strains, with the fix. None if nothing is."""
-    pilot = None if plan is None else plan["pilot"]
-    if plan is None or pilot is None or cap_usd is None:
+def pilot_warnings(plan: Mapping[str, Any] | None, cap_usd: float | None) -> list[str]:
+    """Return what is wrong with the pilot of this forecast and with a budget of ``cap_usd`` for it, each with the
+    fix."""
+    if plan is None or plan["pilot"] is None:
+        return []
+    found = (_saves_nothing(plan), None if cap_usd is None else _strains_budget(plan, cap_usd))
+    return [text for text in found if text]
+
+
+def _saves_nothing(plan: Mapping[str, Any]) -> str | None:
+    pilot, baseline = plan["pilot"], plan["baseline_cost_usd"]
+    rest = pilot["rest"]
+    if rest is None or plan["cost_usd"]["unmeasured"] or baseline["unmeasured"]:
         return None
+    if rest["least_usd"] < baseline["expected"]:
+        return None
+    graded = pilot["grade_cost_usd"] > 0
+    return (
+        f"at {plan['total']:,} queries this floor cannot save: the pilot{' with its grading' if graded else ''} is "
+        f"forecast to cost ${pilot['cost_usd']:.6f}, and the batch ${rest['least_usd']:.6f} even with the rest by "
+        f"{rest['least_tier']} alone, while the baseline costs ${baseline['expected']:.6f}. fix: "
+        f"{'a cheaper judge, ' if graded else ''}a smaller pilot (--pilot N), more queries in one batch, or no quality "
+        "floor"
+    )
+
+
+def _strains_budget(plan: Mapping[str, Any], cap_usd: float) -> str | None:
+    pilot = plan["pilot"]
     rest, unmeasured = pilot["rest"], plan["cost_usd"]["unmeasured"]
     least_usd, most_usd = (rest["least_usd"], rest["most_usd"]) if rest else (pilot["cost_usd"], pilot["cost_usd"])
     if most_usd <= cap_usd or (least_usd <= cap_usd and pilot["cost_usd"] <= MOST_OF_BUDGET * cap_usd):
