@@ -1,7 +1,7 @@
 """The summary at the end of a batch, on the console."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -12,7 +12,7 @@ from rich.text import Text
 from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import QueriesHeld, duration
-from db.reports.batch_quality import QualityFigures, below_floor, departed, outside_certificate
+from db.reports.batch_quality import QualityFigures, departed, lowest_workloads, outside_certificate
 from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
@@ -146,7 +146,8 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
     if figures.not_paid_queries:
         lines.append(("Not paid", not_paid(figures)))
     lines.append(("Quality", _quality(figures)))
-    lines += [("", below_floor(one)) for one in _low_workloads(figures)]
+    if figures.quality is not None and (lowest := lowest_workloads(figures.quality)):
+        lines.append(("", plain(lowest)))
     if (share := figures.pilot_share) is not None and share >= LARGE_SHARE:
         lines.append(("", f"the pilot with its grading was {100 * share:.0f} % of the cost; {PAID_AGAIN}"))
     if (comparison := forecast_vs_actual(figures)) is not None:
@@ -271,10 +272,6 @@ def _quality(figures: BatchFigures) -> str:
         more_or_less = f"{100 * abs(saving):.1f} % {'less' if saving >= 0 else 'more'}"
         text += f"; expected for the whole batch, its pilot included: {more_or_less} than {figures.top_tier} alone"
     return text
-
-
-def _low_workloads(figures: BatchFigures) -> Sequence[Mapping[str, Any]]:
-    return [] if figures.quality is None else figures.quality.low_workloads[:MOST_WORKLOADS]
 
 
 def _pilot(quality: QualityFigures, certificate: Mapping[str, Any]) -> str:

@@ -11,6 +11,9 @@ from db.reports import run_report
 from db.rows import from_row
 from routing.pilot import policy_name
 
+MOST_LOW: Final = 3
+"""Maximum number of workloads below the floor that one line names. The report has all."""
+
 FEWEST_AUDITS: Final = 30
 """Minimum audits to state a quality. With fewer, the certificate's own estimate applies."""
 
@@ -233,14 +236,27 @@ def outside_certificate(certificate: Mapping[str, Any]) -> str:
     )
 
 
-def below_floor(workload: Mapping[str, Any]) -> str:
-    """Says that the certified policy does not keep the floor for a workload, with the fix."""
-    low, high = workload["interval"]
-    name = workload["workload"] or "without a name"
+def lowest_workloads(quality: QualityFigures) -> str:
+    """Return the workload with the lowest measured quality, or all that are below the floor, with the fix. "" if the
+    quality is not measured by workload."""
+    below = quality.low_workloads
+    shown = [_workload(one) for one in (below or quality.workloads[:1])[:MOST_LOW]]
+    if not shown:
+        return ""
+    text = f"lowest by workload, which is not certified apart: {', '.join(shown)}"
+    if not below:
+        return text
+    if len(below) > MOST_LOW:
+        text += f" and {len(below) - MOST_LOW:,} more"
+    which = "this workload" if len(below) == 1 else "each of these workloads"
+    return f"{text}: below the floor. fix: run {which} as a batch of its own, with its own floor"
+
+
+def _workload(one: Mapping[str, Any]) -> str:
+    low, high = one["interval"]
     return (
-        f"workload {name} is below the floor: {100 * workload['quality']:.1f} % on {workload['queries']:,} sampled "
-        f"queries (95 %: {100 * low:.1f} to {100 * high:.1f} %). The certificate is for the batch as a whole. fix: run "
-        "this workload as a batch of its own, with its own floor"
+        f"{one['workload'] or 'without a name'} {100 * one['quality']:.1f} % on {one['queries']:,} sampled queries "
+        f"(95 %: {100 * low:.1f} to {100 * high:.1f} %)"
     )
 
 

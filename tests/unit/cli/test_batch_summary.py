@@ -336,7 +336,7 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     assert "nothing certified (too few queries)\n" in shown(replace(FIGURES, quality=small)), "no pilot was paid"
 
 
-def test_a_policy_names_its_tier_and_a_workload_below_the_floor_is_named() -> None:
+def test_a_policy_names_its_tier_and_the_workload_with_the_lowest_quality_is_named() -> None:
     workloads = [
         {"workload": "arith", "queries": 50, "quality": 0.72, "interval": [0.575, 0.838]},
         {"workload": "ticket", "queries": 60, "quality": 0.86, "interval": [0.75, 0.93]},
@@ -345,8 +345,17 @@ def test_a_policy_names_its_tier_and_a_workload_below_the_floor_is_named() -> No
     fixed = replace(CERTIFIED, certificate=dict(stated, policy="fixed_tier", start_shares=[0.0, 1.0, 0.0]))
     text = shown(replace(FIGURES, quality=fixed))
     assert "certified (fixed tier: medium); measured" in text
-    assert "workload arith is below the floor: 72.0 % on 50 sampled queries (95 %: 57.5 to 83.8 %)" in text
-    assert "workload ticket" not in text
+    assert (
+        "lowest by workload, which is not certified apart: arith 72.0 % on 50 sampled queries (95 %: 57.5 to 83.8 %): "
+        "below the floor. fix: run this workload as a batch of its own, with its own floor"
+    ) in text
+    assert "ticket" not in text
+    kept = replace(fixed, certificate=dict(stated, workloads=workloads[1:]))
+    text = shown(replace(FIGURES, quality=kept))
+    assert "not certified apart: ticket 86.0 % on 60 sampled queries (95 %: 75.0 to 93.0 %)\n" in text
+    both = [workloads[0], dict(workloads[0], workload="sums")]
+    text = shown(replace(FIGURES, quality=replace(fixed, certificate=dict(stated, workloads=both))))
+    assert "(95 %: 57.5 to 83.8 %): below the floor. fix: run each of these workloads as a batch of its own" in text
     assert replace(fixed, certificate=dict(stated, policy="cascade", start_shares=[1.0, 0, 0])).policy == (
         "cascade from small"
     )
