@@ -151,7 +151,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
     if (share := figures.pilot_share) is not None and share >= LARGE_SHARE:
         lines.append(("", f"the pilot with its grading was {100 * share:.0f} % of the cost; {PAID_AGAIN}"))
     if (comparison := forecast_vs_actual(figures)) is not None:
-        lines.append(("Forecast", _forecast(comparison)))
+        lines.append(("Forecast", _forecast(comparison, progress.cap_usd)))
     return lines
 
 
@@ -287,14 +287,17 @@ def _pilot(quality: QualityFigures, certificate: Mapping[str, Any]) -> str:
     return pilot
 
 
-def _forecast(comparison: Mapping[str, Any]) -> str:
+def _forecast(comparison: Mapping[str, Any], cap_usd: float | None) -> str:
     cost, wall, rest = comparison["cost_usd"], comparison["wall_s"], comparison["rest"]
     known = f"{expected_cost(cost, rest)} (range ${cost['low']:.6f}–{cost['high']:.6f})"
+    if cap_usd is not None and cap_usd < cost["high"]:
+        known += f"; the budget stops at ${cap_usd:.6f}"
     if rest is not None or cost["unmeasured"]:
         missed = "below" if cost["actual"] < cost["low"] else "above"
         actual = {True: "; actual within it", False: f"; actual {missed} it", None: ""}[cost["within"]]
     else:
-        actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if cost["expected"] else ""
+        is_whole = cost["within"] is not None
+        actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if is_whole and cost["expected"] else ""
     found = f"{known}{actual}; time {duration(wall['expected'])}"
     if rest is not None:
         return found

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from db.reports.batch_stats import BatchFigures
-from routing.forecast.forecast_types import capped
 
 
 def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
@@ -13,8 +12,8 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     ``within`` says whether the actual figure is in the interval; it is None while the batch is open, and
     where a budget left queries without an answer, which the forecast counts. Who answers the rest of a pilot is not
     predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the bounds of the expected
-    cost. An expected cost with ``unmeasured`` tiers is a guess. No forecast cost is above the
-    batch's budget as it is now.
+    cost. An expected cost with ``unmeasured`` tiers is a guess. Forecast costs are those of all queries, also
+    where they are above the batch's budget.
     """
     plan = figures.plan
     if plan is None:
@@ -27,7 +26,7 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     is_whole = progress.ended and not figures.over_budget
     return {
         "rest": rest,
-        "cost_usd": _beside(capped(plan["cost_usd"], progress.cap_usd), figures.cost_usd, is_whole=is_whole),
+        "cost_usd": _beside(plan["cost_usd"], figures.cost_usd, is_whole=is_whole),
         "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), is_whole=is_whole),
         "baseline_cost_usd": _beside(plan["baseline_cost_usd"], figures.baseline_cost_usd, is_whole=is_whole),
         "escalated": {"expected": plan["escalated"] if rest is None else None, "actual": progress.escalated},

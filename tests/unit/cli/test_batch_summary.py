@@ -273,6 +273,10 @@ def test_the_forecast_stands_beside_the_actual_cost() -> None:
     plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": interval, "escalated": 90.0, "by_tier": {}}
     text = shown(replace(FIGURES, plan=plan))
     assert "Forecast   $0.250000 (range $0.100000–0.400000); actual 20.0 % lower; time 0:00;" in text
+    stopped = replace(FIGURES.progress, cap_usd=0.2, done=500, held=490, ended_at=None)
+    text = shown(replace(FIGURES, plan=plan, progress=stopped))
+    assert "Forecast   $0.250000 (range $0.100000–0.400000); the budget stops at $0.200000; time 0:00;" in text
+    assert "the budget stops" not in shown(replace(FIGURES, plan=plan, progress=replace(stopped, cap_usd=0.5)))
 
 
 @pytest.mark.parametrize(("actual", "text"), [(0.171, "82.9 % lower"), (1.5, "50.0 % higher"), (1.0002, "as forecast")])
