@@ -171,13 +171,22 @@ class AnswerLengths:
         own = LengthGroup(model.tier, query.workload or query.template, query.shape)
         evidence = self._evidence(own)
         guess = math.log(expected_completion_tokens(case.features, query))
-        weight = evidence.weight + GUESS_SPREAD**-2
-        tokens = math.exp((evidence.total + GUESS_SPREAD**-2 * guess) / weight)
-        if query.max_tokens:
-            tokens = min(tokens, query.max_tokens)
-        text_spread = math.sqrt(math.expm1(1.0 / weight + evidence.next_variance))
+        weight, total = evidence.weight + GUESS_SPREAD**-2, evidence.total + GUESS_SPREAD**-2 * guess
+        usual = 0.0 if query.effort is not None else model.usual_reasoning_tokens
+        return self._length(own, _Evidence(weight, total, evidence.next_variance), usual, query.max_tokens)
+
+    def of_group(self, group: LengthGroup) -> ExpectedLength | None:
+        """Return the expected length of an answer of ``group`` by earlier answers alone. None if there are none."""
+        evidence = self._evidence(group)
+        return self._length(group, evidence, 0.0, None) if evidence.weight else None
+
+    def _length(self, own: LengthGroup, evidence: _Evidence, usual: float, max_tokens: int | None) -> ExpectedLength:
+        tokens = math.exp(evidence.total / evidence.weight)
+        if max_tokens:
+            tokens = min(tokens, max_tokens)
+        text_spread = math.sqrt(math.expm1(1.0 / evidence.weight + evidence.next_variance))
         known = bool(own.workload) and own in self._by_group
-        reasoning, reasoning_spread = self._reasons(own, query, model)
+        reasoning, reasoning_spread = self._reasons(own, usual)
         spread = math.hypot(tokens * text_spread, reasoning * reasoning_spread) / (tokens + reasoning)
         return ExpectedLength(tokens, reasoning, spread, known)
 
@@ -230,15 +239,20 @@ class AnswerLengths:
         ]
 
     @classmethod
-    def from_json(cls, rows: Iterable[Sequence[Any]]) -> "AnswerLengths":
-        """Return the lengths stored by `of_shapes`."""
-        return cls({LengthGroup(*row[:3]): [LengthRecord(*row[3:])] for row in rows})
+    def from_json(
+        cls, rows: Iterable[Sequence[Any]], newer: Mapping[LengthGroup, LengthRecord] | None = None
+    ) -> "AnswerLengths":
+        """Return the lengths stored by `of_shapes`, with those of a ``newer`` batch."""
+        records = {LengthGroup(*row[:3]): [LengthRecord(*row[3:])] for row in rows}
+        for group, record in (newer or {}).items():
+            records.setdefault(group, []).append(record)
+        return cls(records)
 
-    def _reasons(self, own: LengthGroup, query: Query, model: Model) -> tuple[float, float]:
+    def _reasons(self, own: LengthGroup, usual: float) -> tuple[float, float]:
         """Return the reasoning tokens, and the standard deviation of their logarithm in the next batch.
 
         They are those of the tier's earlier answers of the group, else of its workload in other shapes, else of all, or
-        the usual number at the model's effort.
+        ``usual``, the number at the model's effort.
         """
         between = self._reasoning_spread.get(own.tier, REASONING_SPREAD)
         if (known := self._by_group.get(own)) is not None:
@@ -248,7 +262,6 @@ class AnswerLengths:
         if own.workload and others:
             answers = sum(other.answers for other in others)
             return sum(other.answers * other.reasoning_tokens for other in others) / answers, SHAPE_SPREAD
-        usual = 0.0 if query.effort is not None else model.usual_reasoning_tokens
         return self._reasoning.get(own.tier, usual), between
 
     def _between_workloads(self, tier: str) -> float:

@@ -75,9 +75,13 @@ def _show(batch: Batch, balance: BatchBudget, *, released: int | None) -> None:
             f"or more, together ${balance.held_needs_usd:.6f}; a query may need further calls"
         )
         if balance.held_cost is not None:
+            cost = balance.held_cost
+            climbing = (
+                f", or ${cost.most_usd:.6f} if all climb to the top tier" if cost.most_usd > cost.high_usd else ""
+            )
             out.print(
-                f"{'':<10} All their calls will probably cost ${balance.held_cost.likely_usd:.6f}, or "
-                f"${balance.held_cost.most_usd:.6f} if all climb to the top tier, judging by its other queries."
+                f"{'':<10} All their calls will probably cost ${cost.likely_usd:.6f}, up to ${cost.high_usd:.6f}"
+                f"{climbing}, judging by queries of their workloads."
             )
         if balance.own is not None:
             _show_caps(batch, balance, balance.own)
@@ -96,12 +100,12 @@ def _show_caps(batch: Batch, balance: BatchBudget, own: BudgetBalance) -> None:
         out.print(f"{'':<10} {raised} releases the first query.")
     if balance.held_cost is not None:
         # Until the last call is sent, the budget needs room for its reservation.
-        likely_usd, most_usd = (
+        enough_usd, most_usd = (
             max(first, (used + Decimal(usd) + (balance.held_most_usd or 0)).quantize(cents, rounding=ROUND_UP))
-            for usd in balance.held_cost
+            for usd in (balance.held_cost.high_usd, balance.held_cost.most_usd)
         )
-        by = "The budget" if likely_usd <= own.cap_usd else f"--raise-to {likely_usd}"
-        most = f", and ${most_usd} if all climb" if most_usd > max(likely_usd, own.cap_usd) else ""
+        by = "The budget" if enough_usd <= own.cap_usd else f"--raise-to {enough_usd}"
+        most = f", and ${most_usd} if all climb" if most_usd > max(enough_usd, own.cap_usd) else ""
         out.print(f"{'':<10} {by} is probably enough to finish the batch{most}: calls usually cost less than reserved.")
     out.print(f"{'':<10} A lower `max_tokens` in the lines reduces the reservations.")
 

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
-from routing.answer_lengths import LEAST_ANSWERS
-from routing.budget.held_cost import HeldCost, TierCost, held_cost
+from db.rows import from_row
+from routing.answer_lengths import LEAST_ANSWERS, AnswerLengths
+from routing.budget.held_cost import HeldCost, TierCost, held_cost, lengths_of
 from routing.price_list import PriceList
 
 
@@ -49,7 +50,7 @@ class BatchBudget:
     """The sum of the reservations of the held queries' next calls. If this much is left, all continue at once. The
     calls cost less, and later calls are not included."""
     held_cost: HeldCost | None
-    """The expected cost of all further calls of the held queries, by other queries of the batch. None if there is no
+    """The expected cost of all further calls of the held queries, by queries of their workloads. None if there is no
     evidence."""
 
     def as_json(self) -> dict[str, Any]:
@@ -63,6 +64,7 @@ class BatchBudget:
             "held_least_usd": None if self.held_least_usd is None else float(self.held_least_usd),
             "held_needs_usd": float(self.held_needs_usd),
             "held_likely_usd": None if self.held_cost is None else self.held_cost.likely_usd,
+            "held_high_usd": None if self.held_cost is None else self.held_cost.high_usd,
             "held_climbing_usd": None if self.held_cost is None else self.held_cost.most_usd,
         }
 
@@ -72,11 +74,12 @@ async def batch_budget(engine: AsyncEngine, batch_id: int) -> BatchBudget:
     (row,) = await run_report(engine, "batch_budget", batch_id=batch_id)
     cost: HeldCost | None = None
     if row.held:
-        ladder = PriceList.from_json(row.price_list).ladder
+        prices = PriceList.from_json(row.price_list)
         rows = await run_report(
-            engine, "batch_held_cost", batch_id=batch_id, ladder=list(ladder), least_answers=LEAST_ANSWERS
+            engine, "batch_held_cost", batch_id=batch_id, ladder=list(prices.ladder), least_answers=LEAST_ANSWERS
         )
-        cost = held_cost(row.by_stage, {one.tier: TierCost(one.left, one.climbed, one.usd) for one in rows}, ladder)
+        costs = [from_row(TierCost, one) for one in rows]
+        cost = held_cost(costs, AnswerLengths.from_json(row.answer_lengths or (), lengths_of(costs)), prices)
     return BatchBudget(
         policy=row.policy,
         tenant=row.tenant,

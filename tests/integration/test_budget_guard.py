@@ -26,6 +26,7 @@ from tasks.stages.query_executor import NO_CALLS, QueryExecutor
 from tasks.usage_estimates import LONGER_BY, MANY_ANSWERS
 from tasks.worker_context import WorkerContext
 from tests.chaos import query_corpus
+from tests.chaos.query_corpus import SHARED_PREFIX
 from tests.integration.end_to_end import Watch, account, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import WHY, LedgerHarness, OnBench
 
@@ -155,7 +156,41 @@ def test_held_queries_likely_cost_what_ended_ones_did_from_their_tier_on(on_benc
         assert means.held_cost is None, "no query was asked at large"
         await bench.rows_as_owner("UPDATE calls SET tier = 'large' WHERE tier = 'medium'")
         means = await batch_budget(bench.engine, (await bench.row(done)).batch_id)
-        assert means.held_cost == pytest.approx((3 * (0.01 + 0.02 + 0.05),) * 2)
+        assert means.held_cost is not None
+        assert means.held_cost.likely_usd == pytest.approx(3 * (0.01 + 0.02 + 0.05)) == means.held_cost.most_usd
+        assert means.held_cost.high_usd > 2 * means.held_cost.likely_usd, "one query shows little"
+
+    on_bench(story)
+
+
+def test_held_queries_of_a_dear_workload_are_priced_by_it_and_the_suggested_cap_finishes_them(
+    on_bench: OnBench, priced: SimulatorProcess
+) -> None:
+    def two_kinds() -> Iterator[InputLine]:
+        for place in range(QUERIES):
+            workload, content = ("long", SHARED_PREFIX) if place % 2 else ("short", "What is")
+            body = {"messages": [{"role": "user", "content": f"{content} {place}?"}], "max_tokens": 20}
+            options = {"pin": "large", "metadata": {"workload": workload}}
+            yield InputLine(place + 1, f"{workload}-{place}", orjson.dumps(body), orjson.dumps(options))
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, simulated_fleet(priced.url)) as context:
+            batch = await hand_in(two_kinds(), BatchSpec(source="test", cap_usd=0.06), context)
+            await work_off(context)
+            held = await bench.rows("SELECT custom_id FROM queries JOIN prompts ON query_id = id WHERE state = 'held'")
+            assert len(held) > QUERIES / 10
+            assert sum(row.custom_id.startswith("long") for row in held) > 0.9 * len(held), "the cheap ones came first"
+            means = await batch_budget(bench.engine, batch.id)
+            assert means.own is not None
+            assert means.held_cost is not None
+            enough_usd = float(means.own.settled_usd + (means.held_most_usd or 0)) + means.held_cost.high_usd
+            spent_usd = (await account(batch, context)).cost_usd
+            await bench.ledger.set_budget(batch.id, cap_usd=enough_usd)
+            await work_off(context)
+            assert await states(bench, batch) == {"done": QUERIES}
+            further_usd = (await account(batch, context)).cost_usd - spent_usd
+            print(means.held_cost, further_usd, len(held))
+            assert means.held_cost.likely_usd == pytest.approx(further_usd, rel=0.15)
 
     on_bench(story)
 

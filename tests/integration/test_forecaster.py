@@ -180,7 +180,9 @@ def test_a_plan_heeds_a_budget_that_degrades(on_bench: OnBench, settings: Settin
     on_bench(story)
 
 
-def test_a_dry_run_caps_the_forecast_at_the_budget_and_a_batch_shows_the_whole_need(on_bench: OnBench, settings: Settings) -> None:
+def test_a_dry_run_caps_the_forecast_at_the_budget_and_a_batch_shows_the_whole_need(
+    on_bench: OnBench, settings: Settings
+) -> None:
     async def story(bench: LedgerHarness) -> None:
         spec = BatchSpec(source="test", cap_usd=0.000_001)
         forecaster = Forecaster(settings, bench.fleet, bench.engine, spec)

@@ -2,21 +2,17 @@
 SELECT b.budget_policy AS policy, b.tenant,
        own.cap_usd, own.settled_usd, own.reserved_usd,
        day.cap_usd AS day_cap_usd, day.settled_usd AS day_settled_usd, day.reserved_usd AS day_reserved_usd,
-       l.content AS price_list, held.queries AS held, held.by_stage, held.least_usd AS held_least_usd, held.most_usd AS held_most_usd,
+       l.content AS price_list, b.plan -> 'answer_lengths' AS answer_lengths,
+       held.queries AS held, held.least_usd AS held_least_usd, held.most_usd AS held_most_usd,
        held.needs_usd AS held_needs_usd
 FROM batches AS b
 JOIN price_lists AS l ON l.digest = b.price_list
 LEFT JOIN budgets AS own ON own.batch_id = b.id
 LEFT JOIN budgets AS day ON day.tenant = b.tenant AND day.day = CAST(now() AT TIME ZONE 'UTC' AS date)
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(s.queries), 0)::bigint AS queries, coalesce(jsonb_object_agg(s.stage, s.queries), '{}') AS by_stage,
-           min(s.least_usd) AS least_usd, max(s.most_usd) AS most_usd, coalesce(sum(s.needs_usd), 0) AS needs_usd
-    FROM (
-        SELECT q.stage, count(*) AS queries, min(q.needs_usd) AS least_usd, max(q.needs_usd) AS most_usd,
-               sum(q.needs_usd) AS needs_usd
-        FROM queries AS q
-        WHERE q.batch_id = b.id AND q.state = 'held' AND q.held_for IS NULL
-        GROUP BY q.stage
-    ) AS s
+    SELECT count(*) AS queries, min(q.needs_usd) AS least_usd, max(q.needs_usd) AS most_usd,
+           coalesce(sum(q.needs_usd), 0) AS needs_usd
+    FROM queries AS q
+    WHERE q.batch_id = b.id AND q.state = 'held' AND q.held_for IS NULL
 ) AS held
 WHERE b.id = :batch_id
