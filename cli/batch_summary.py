@@ -293,12 +293,13 @@ def _forecast(comparison: Mapping[str, Any], cap_usd: float | None) -> str:
     if cap_usd is not None and cap_usd < cost["high"]:
         known += f"; the budget stops at ${cap_usd:.6f}"
     if rest is not None or cost["unmeasured"]:
-        missed = "below" if cost["actual"] < cost["low"] else "above"
-        actual = {True: "; actual within it", False: f"; actual {missed} it", None: ""}[cost["within"]]
+        actual = _within(cost, "cost")
     else:
         is_whole = cost["within"] is not None
-        actual = f"; actual {_deviation(cost['actual'], cost['expected'])}" if is_whole and cost["expected"] else ""
-    found = f"{known}{actual}; time {duration(wall['expected'])}"
+        deviation = _deviation(cost["actual"], cost["expected"]) if is_whole and cost["expected"] else ""
+        actual = f"; actual cost {deviation}" if deviation else ""
+    wall_range = f"range {duration(wall['low'])}–{duration(wall['high'])}"
+    found = f"{known}{actual}; time {duration(wall['expected'])} ({wall_range}){_within(wall, 'time')}"
     if rest is not None:
         return found
     answers = round_to_sum({tier: count["expected"] for tier, count in comparison["by_tier"].items()})
@@ -318,6 +319,14 @@ def expected_cost(cost: Mapping[str, Any], rest: Mapping[str, Any] | None = None
         return expected
     least = f"${rest['least_usd']:.6f} (the pilot, and the rest by {plain(rest['least_tier'])} alone)"
     return f"{expected}, of {least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
+
+
+def _within(figure: Mapping[str, Any], name: str) -> str:
+    """Say whether the actual figure is within its range; "" while this is not known."""
+    if figure["within"] is None:
+        return ""
+    where = "within" if figure["within"] else "below" if figure["actual"] < figure["low"] else "above"
+    return f"; actual {name} {where} its range"
 
 
 def _deviation(actual: float, expected: float) -> str:

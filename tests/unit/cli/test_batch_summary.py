@@ -247,7 +247,7 @@ def test_the_tiers_of_the_forecast_add_up_after_rounding() -> None:
     assert "small 890, giant 110; 90 escalated" in text
 
 
-@pytest.mark.parametrize(("cost_usd", "said"), [(0.2, "within it"), (0.02, "below it"), (2.0, "above it")])
+@pytest.mark.parametrize(("cost_usd", "said"), [(0.2, "within"), (0.02, "below"), (2.0, "above")])
 def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with_it(cost_usd: float, said: str) -> None:
     rest = {"least_tier": "small", "least_usd": 0.1, "most_tier": "giant", "most_usd": 0.9}
     cost = {"expected": 0.5, "low": 0.05, "high": 1.4, "unmeasured": []}
@@ -261,7 +261,10 @@ def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with
     }
     text = shown(replace(FIGURES, plan=plan, cost_usd=cost_usd))
     bounds = "$0.500000, of $0.100000 (the pilot, and the rest by small alone) to $0.900000 (by giant alone)"
-    assert f"Forecast   {bounds} (range $0.050000–1.400000); actual {said}; time 0:09\n" in text
+    wall = "time 0:09 (range 0:04–0:20); actual time within its range"
+    assert f"Forecast   {bounds} (range $0.050000–1.400000); actual cost {said} its range; {wall}\n" in text
+    slow = replace(FIGURES, plan=plan, cost_usd=cost_usd, progress=replace(FIGURES.progress, wall_s=36.0))
+    assert f"actual cost {said} its range; time 0:09 (range 0:04–0:20); actual time above its range\n" in shown(slow)
     assert "; actual" not in shown(replace(FIGURES, plan=plan, cost_usd=cost_usd, over_budget=3)), "a part is not asked"
     guess = plan | {"cost_usd": cost | {"unmeasured": ["small", "giant"]}}
     text = shown(replace(FIGURES, plan=guess, cost_usd=cost_usd))
@@ -272,10 +275,10 @@ def test_the_forecast_stands_beside_the_actual_cost() -> None:
     interval = {"expected": 0.25, "low": 0.1, "high": 0.4, "unmeasured": []}
     plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": interval, "escalated": 90.0, "by_tier": {}}
     text = shown(replace(FIGURES, plan=plan))
-    assert "Forecast   $0.250000 (range $0.100000–0.400000); actual 20.0 % lower; time 0:00;" in text
+    assert "Forecast   $0.250000 (range $0.100000–0.400000); actual cost 20.0 % lower; time 0:00" in text
     stopped = replace(FIGURES.progress, cap_usd=0.2, done=500, held=490, ended_at=None)
     text = shown(replace(FIGURES, plan=plan, progress=stopped))
-    assert "Forecast   $0.250000 (range $0.100000–0.400000); the budget stops at $0.200000; time 0:00;" in text
+    assert "Forecast   $0.250000 (range $0.100000–0.400000); the budget stops at $0.200000; time 0:00 (range" in text
     assert "the budget stops" not in shown(replace(FIGURES, plan=plan, progress=replace(stopped, cap_usd=0.5)))
 
 
