@@ -275,16 +275,19 @@ def _quality(figures: BatchFigures) -> str:
 
 
 def _pilot(quality: QualityFigures, certificate: Mapping[str, Any]) -> str:
-    pilot = f"pilot of {quality.pilot_queries:,}, ${quality.pilot_usd:.6f}"
+    pilot = f"pilot of {quality.pilot_queries:,}, {pilot_cost(quality.pilot_usd, quality.grade_usd)}"
     if graders := certificate.get("grader", {}).get("mix"):
         pilot += f", graded by {' and '.join(map(plain, graders))}"
-    elif quality.grade_usd:
-        pilot += ", graded"
-    if quality.grade_usd:
-        pilot += f" for ${quality.grade_usd:.6f}"
     if outside := outside_certificate(certificate):
         pilot += f"; {outside}"
     return pilot
+
+
+def pilot_cost(answers_usd: float, grade_usd: float) -> str:
+    """The cost of a pilot's answers, and of grading them if that needs calls."""
+    if not grade_usd:
+        return f"${answers_usd:.6f}"
+    return f"${answers_usd:.6f} + grading ${grade_usd:.6f}"
 
 
 def _forecast(comparison: Mapping[str, Any], cap_usd: float | None) -> str:

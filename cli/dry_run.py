@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import DBAPIError
 
-from cli.batch_summary import expected_cost, saving
+from cli.batch_summary import expected_cost, pilot_cost, saving
 from cli.command_errors import ExitCode, UsageError
 from cli.console import emit, err, out, plain, plural, queries, table, warn
 from cli.input_files import SqlInput
@@ -131,11 +131,11 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         ("Basis", "; ".join(f"{name}: {text}" for name, text in forecast["basis"].items())),
     ]
     if pilot is not None:
-        grading = f", ${pilot['grade_cost_usd']:.6f} of it for grading" if pilot["grade_cost_usd"] else ""
+        pilot_usd = pilot_cost(pilot["cost_usd"] - pilot["grade_cost_usd"], pilot["grade_cost_usd"])
         lines.append(
             (
                 "Pilot",
-                f"up to {queries(pilot['queries'])} by every tier, ${pilot['cost_usd']:.6f}{grading}"
+                f"up to {queries(pilot['queries'])} by every tier, {pilot_usd}"
                 + (
                     ""
                     if rest is None

@@ -333,7 +333,7 @@ def test_the_quality_names_the_grader_and_after_try_what_the_whole_batch_would_s
     assert "at least" not in text
     judged = replace(CERTIFIED, certificate=dict(CERTIFIED.certificate or {}, grader={"mix": {"judge": 317}}))
     text = shown(replace(tried, quality=replace(judged, grade_usd=0.02)))
-    assert "graded by judge for $0.020000" in text
+    assert "pilot of 317, $0.050000 + grading $0.020000, graded by judge" in text
     nothing = {"outcome": "top_tier", "policy": "all_top", "reason": "no policy would save a tenth", "quality": 1.0}
     text = shown(replace(FIGURES, quality=replace(CERTIFIED, certificate=nothing)))
     assert "nothing certified (no policy would save a tenth), so answered by the top tier alone; pilot of 317" in text
