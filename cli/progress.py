@@ -93,8 +93,13 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
             parts.append(f"{name} {count:,}")
     cost = f"${progress.cost_usd:.4f}"
     # While calls run, their reservations are many times what they will cost. At the end, the report counts them.
-    if not progress.moves and progress.reserved_usd >= LEAST_USD:
-        cost += f" and up to ${progress.reserved_usd:.4f} of calls without an outcome"
+    if not progress.moves:
+        audit_usd = progress.reserved_audit_usd
+        lost_usd = progress.reserved_usd - audit_usd
+        if lost_usd >= LEAST_USD:
+            cost += f" and up to ${lost_usd:.4f} of calls without an outcome"
+        if audit_usd >= LEAST_USD:
+            cost += f" and up to ${audit_usd:.4f} of audits and grading under way"
     parts.append(f"{cost}{' (simulated)' if progress.simulated else ''}")
     blockers = plain("; ".join(progress.blockers))
     if not progress.moves:

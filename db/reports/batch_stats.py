@@ -104,6 +104,8 @@ class Progress:
     pause_code: str | None = None
     cap_usd: float | None = None
     """The batch's own budget. None without one."""
+    reserved_audit_usd: float = 0.0
+    """The part of ``reserved_usd`` for audits and grading, which answer no query: audits may outlast the queries."""
 
     @property
     def blockers(self) -> list[str]:

@@ -77,6 +77,8 @@ def test_there_is_no_rate_once_nothing_runs_or_waits(rate: ProgressRate | None) 
 
 def test_at_the_end_the_cost_names_what_calls_without_an_outcome_may_add() -> None:
     assert progress_line(ENDED).endswith("$0.0123 and up to $1.5000 of calls without an outcome (simulated)")
+    audited = progress_line(replace(ENDED, reserved_audit_usd=1.5))
+    assert audited.endswith("$0.0123 and up to $1.5000 of audits and grading under way (simulated)"), "nothing is lost"
     assert "outcome" not in progress_line(PROGRESS), "reservations of calls in flight are many times their cost"
 
 

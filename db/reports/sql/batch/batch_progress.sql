@@ -71,7 +71,9 @@ stages AS (
 ),
 spent AS (
     SELECT count(*) AS calls, coalesce(sum(cost_usd), 0) AS cost_usd,
-           coalesce(sum(reserved_usd) FILTER (WHERE cost_usd IS NULL), 0) AS reserved_usd
+           coalesce(sum(reserved_usd) FILTER (WHERE cost_usd IS NULL), 0) AS reserved_usd,
+           coalesce(sum(reserved_usd) FILTER (WHERE cost_usd IS NULL AND purpose IN ('audit', 'grade')), 0)
+               AS reserved_audit_usd
     FROM calls
     WHERE batch_id = :batch_id
 )
