@@ -13,7 +13,7 @@ from db.reports.json_views import alias_of, cost_usd
 from report.failed_calls import failure
 from report.formatting import PURPOSES, RULES
 from routing.lifecycle import FALLBACK, ROUTE
-from routing.reason import ReasonCode
+from routing.reason import REJECTS_NOTHING, ReasonCode
 
 _MARKS = {
     "done": ("✔", "green"),
@@ -96,6 +96,8 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             return ("routed", f"to {plain(row.tier or row.to_stage)} {by}{confidence}".rstrip(), "bold blue"), reasons
         case "judge":
             accepted = row.to_stage != FALLBACK
+            if not accepted and _is_sampled(row.codes):
+                return ("answered", f"for the pilot, so the next tier is asked too{confidence}", "bold blue"), reasons
             verdict = "accepted" if accepted else "rejected"
             return ("judged", f"{verdict}{confidence}", "bold green" if accepted else "bold magenta"), reasons
         case "embed":
@@ -120,6 +122,11 @@ def _by(router: str | None) -> str:
     if not router:
         return ""
     return f"by {plain(router)}" if router in RULES else f"by the classifier ({plain(router)})"
+
+
+def _is_sampled(codes: Sequence[str]) -> bool:
+    """Whether a query goes on only because it is in the pilot, which doubts nothing."""
+    return ReasonCode.PILOT in codes and REJECTS_NOTHING.issuperset({*codes} - {ReasonCode.PILOT})
 
 
 def _explained(code: str, reason: str) -> str:

@@ -101,6 +101,30 @@ def test_an_expected_loss_says_which_way_is_good() -> None:
     assert reasons == ["expected loss: small 3.012, medium 1.100 (lower is better)", "not a clear case"]
 
 
+@pytest.mark.parametrize(
+    ("codes", "heading"),
+    [
+        (["pilot", "confident"], "answered  for the pilot, so the next tier is asked too, confidence 0.90"),
+        (["pilot", "low_confidence"], "judged    rejected, confidence 0.90"),
+        (["pilot", "confident", "language"], "judged    rejected, confidence 0.90"),
+        (["language"], "judged    rejected, confidence 0.90"),
+    ],
+)
+def test_an_answer_of_the_pilot_is_not_called_rejected_unless_it_was_doubted(codes: list[str], heading: str) -> None:
+    event = SimpleNamespace(
+        event="decision",
+        kind="judge",
+        at=NOW,
+        to_stage="fallback",
+        confidence=0.9,
+        codes=codes,
+        reasons=codes,
+        cost_usd=None,
+        reserved_usd=None,
+    )
+    assert heading in told_of(event)[0]
+
+
 @pytest.mark.parametrize(("purpose", "name"), [("answer", "call"), ("verify", "verify"), ("repair", "repair")])
 def test_a_call_says_what_it_is_for(purpose: str, name: str) -> None:
     event = SimpleNamespace(
