@@ -56,6 +56,17 @@ def percent_of(count: float, total: float) -> str:
     return percent(count / total if total else None)
 
 
+def quality_interval(quality: float | None, interval: tuple[float, float]) -> str:
+    """Return an interval of a quality relative to the top tier's.
+
+    The upper end of a certificate's interval is cut off at 1, or at a higher ``quality``: there it is not a bound.
+    """
+    low, high = interval
+    if quality is not None and 1.0 < high <= quality:
+        return f"{percent(low)} or more"
+    return f"{percent(low)} to {percent(high)}"
+
+
 def ms(value: float | None) -> str:
     """Return milliseconds, without a unit."""
     return _NONE if value is None else f"{value:,.0f}"

@@ -9,7 +9,7 @@ from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, SecondBaseline
 from db.reports.batch_warnings import batch_warnings
-from report.formatting import percent, percent_of, plain, seconds, usd
+from report.formatting import percent, percent_of, plain, quality_interval, seconds, usd
 
 TOP_ALONE: Final = "answered by the top tier alone"
 
@@ -154,9 +154,9 @@ def _quality(report: BatchReport) -> Card:
         note = f"{TOP_ALONE}; floor {percent(floor.floor)}: not certified"
         return Card("Quality", f"that of {plain(report.figures.top_tier)}", note)
     if floor is not None and floor.measured is not None:
-        low, high = floor.interval or (None, None)
+        within = "–" if floor.interval is None else quality_interval(floor.measured, floor.interval)
         by = f"by {floor.audits:,} audits" if floor.audited_quality is not None else "by the pilot"
-        note = f"{percent(low)} to {percent(high)} {by}; floor {percent(floor.floor)}: {standing_of(floor)}"
+        note = f"{within} {by}; floor {percent(floor.floor)}: {standing_of(floor)}"
         return Card("Quality, measured", percent(floor.measured), note)
     if (labelled := labelled_right(report.labels)) is not None:
         return Card("Right, by labels", percent(labelled[1]), f"of {labelled[0]:,} labeled answers")

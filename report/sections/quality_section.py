@@ -8,7 +8,7 @@ from db.reports.batch_report import BatchReport, labelled_right
 from db.reports.batch_stats import NO_BASELINE, BatchFigures
 from report.charts.cost_quality import cost_quality
 from report.document import Figure, Section, Table
-from report.formatting import percent, percent_of, plain, usd
+from report.formatting import percent, percent_of, plain, quality_interval, usd
 from report.headline import TOP_ALONE, standing_of
 
 BY_WORKLOAD: Final = "Quality on the pilot's sample by workload (not certified separately)"
@@ -41,6 +41,11 @@ def quality(report: BatchReport) -> Section:
         paragraphs.append(f"Nothing was certified: the batch is {TOP_ALONE}. See the table Quality floor.")
     elif measured:
         paragraphs.append("Quality is measured relative to the top tier's answers. See the table Quality floor.")
+        if floor is not None and any(one["quality"] > 1.0 for one in floor.workloads):
+            paragraphs.append(
+                "A quality above 100 % means that the graded answers were better than the top tier's. Their interval "
+                "has no upper end."
+            )
     elif chart is None:
         paragraphs.append("There is no chart of quality, because the router logged no expectations for these queries.")
     else:
@@ -86,7 +91,10 @@ def _certificate(report: BatchReport) -> list[Table]:
     measured = "measured quality of the policy" if quality.standing == "departed" else "measured quality"
     found = [
         [measured, "–" if quality.measured is None else percent(quality.measured)],
-        ["its interval, 95 %", "–" if quality.interval is None else " to ".join(map(percent, quality.interval))],
+        [
+            "its interval, 95 %",
+            "–" if quality.interval is None else quality_interval(quality.measured, quality.interval),
+        ],
         [
             "measured by",
             "–" if quality.measured is None else "the pilot" if quality.audited_quality is None else "audits",
@@ -132,7 +140,7 @@ def _workload(one: Mapping[str, Any], quality: QualityFigures) -> list[str]:
         one["workload"] or "without a name",
         f"{one['queries']:,}",
         percent(one["quality"]),
-        " to ".join(map(percent, (low, high))),
+        quality_interval(one["quality"], (low, high)),
         standing,
     ]
 

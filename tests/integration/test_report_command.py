@@ -24,6 +24,7 @@ from report.formatting import usd
 from report.html_page import page
 from report.markdown import markdown
 from report.sections.models_section import models
+from report.sections.quality_section import BY_WORKLOAD
 from tests.integration.test_report_statements import FILL
 
 HOSTILE = (
@@ -345,13 +346,16 @@ def test_a_floor_and_what_was_measured_stand_in_place_of_what_the_router_expecte
         connection.execute(
             "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, certificate, decided_at)"
             ' VALUES (1, 0.9, 0.95, 1, 0.01, \'decided\', \'{"outcome": "certified", "policy": "cascade",'
-            ' "quality": 0.96, "quality_interval": [0.93, 0.99]}\', now())'
+            ' "quality": 0.96, "quality_interval": [0.93, 0.99], "workloads": [{"workload": "mail", "queries": 50,'
+            ' "quality": 1.047, "interval": [0.947, 1.047]}]}\', now())'
         )
     told = Page(page(load()))
     assert told.cards["Quality, measured"] == "96.0 %"
     text = markdown(load())
     assert "93.0 % to 99.0 % by the pilot; floor 90.0 %: certified" in text.replace("\u00a0", " ")
     assert "what the router expected" not in text
+    assert ["mail", "50", "104.7 %", "94.7 % or more", "kept"] in told.tables[BY_WORKLOAD]
+    assert "the graded answers were better than the top tier's" in text
     certificate = {"outcome": "top_tier", "policy": "all_top", "quality": 1.0, "quality_interval": [1.0, 1.0]}
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("DELETE FROM pilots")
