@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -139,9 +140,10 @@ def certify_sample(
     # A first part is only asked for its hope; what is certified takes a tenth of the risk for the judge's errors.
     known_at = 0.5 if look.more else 1.0 - (1.0 - pilot.confidence) / 10.0
     statement = grader_statement(graded, known_at=known_at)
+    notes = {"grader": asdict(statement), **graded.notes}
     if statement.missed >= MOST_MISSED:
         reason = "the judge contradicts itself too often when it sees the answers in the other order"
-        return to_the_top(pilot, ladder, reason, graded.notes)
+        return to_the_top(pilot, ladder, reason, notes)
     queries = [
         PilotQuery(str(query.query_id), query.text, _graded(query, grades), query.workload)
         for query, grades in zip(sample, graded.grades, strict=True)
@@ -160,7 +162,7 @@ def certify_sample(
                 return SampleMore(look.more, "a larger sample may certify a cheaper policy")
             by = f"by the first {len(queries)} queries, graded by {graded.kind.value}"
             reason = f"{by}, a larger sample would not pay for itself"
-            return to_the_top(pilot, ladder, reason, graded.notes)
+            return to_the_top(pilot, ladder, reason, notes)
         certificate, policy = certify(
             queries,
             target,

@@ -9,11 +9,13 @@ import orjson
 import pytest
 
 from db.pilots import TakenPilot
+from evaluation.graders.text_graders import GraderKind
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE
 from routing.pilot import TierAnswer
 from routing.query import NO_EXPECTATION
 from tasks.pilot import decide_pilot as deciding
-from tasks.pilot.pilot_certification import Certified, SampleMore, next_step
+from tasks.pilot.graded_sample import GradedSample
+from tasks.pilot.pilot_certification import Certified, NextLook, SampleMore, certify_sample, next_step
 from tasks.pilot.sample import SampledQuery, read_sample
 
 LADDER = ("small", "large")
@@ -75,6 +77,27 @@ def test_where_the_top_tier_costs_nothing_there_is_nothing_to_certify() -> None:
     assert isinstance(step, Certified)
     assert step.policy == {"kind": "top"}
     assert "nothing can be saved" in step.reason
+
+
+@pytest.mark.parametrize(("inconsistency", "reason"), [(0.0, "would not pay"), (1.0, "the judge contradicts itself")])
+def test_a_pilot_that_certifies_nothing_still_names_its_grader(inconsistency: float, reason: str) -> None:
+    answers = (TierAnswer("small", "5", {}), TierAnswer("large", "4", {}))
+    sample = [SampledQuery(n, f"q-{n}", f"{n}+2?", NO_EXPECTATION, answers, (0.1, 1.0)) for n in range(120)]
+    graded = GradedSample(GraderKind.JUDGE, [[0.0, 1.0]] * 120, inconsistencies=[inconsistency] * 120)
+    step = certify_sample(
+        sample,
+        graded,
+        NextLook(80),
+        pilot=pilot(sampled=120),
+        ladder=LADDER,
+        unanswered=0,
+        capped=0,
+        grading_usd=1.0,
+    )
+    assert isinstance(step, Certified)
+    assert reason in step.reason
+    assert step.certificate["grader"]["mix"] == {"judge": 120}
+    assert (step.certificate["grader"]["missed"] > 0.5) == bool(inconsistency)
 
 
 async def _decided(fails: Exception, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
