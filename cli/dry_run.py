@@ -131,18 +131,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         ("Basis", "; ".join(f"{name}: {text}" for name, text in forecast["basis"].items())),
     ]
     if pilot is not None:
-        pilot_usd = pilot_cost(pilot["cost_usd"] - pilot["grade_cost_usd"], pilot["grade_cost_usd"])
-        lines.append(
-            (
-                "Pilot",
-                f"up to {queries(pilot['queries'])} by every tier, {pilot_usd}"
-                + (
-                    ""
-                    if rest is None
-                    else f"; its result decides the tier of the rest; the table assumes {plain(report['top_tier'])}"
-                ),
-            )
-        )
+        lines.append(("Pilot", _pilot(report, within)))
     if forecast["over_cap"]:
         lines.append(
             (
@@ -169,6 +158,20 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         console.print(_deadline_table(report["deadlines"]))
     if report["simulated"]:
         console.print("The fleet is simulated: no money would be spent.", style="yellow")
+
+
+def _pilot(report: Mapping[str, Any], within: str) -> str:
+    forecast = report["plan"]
+    pilot = forecast["pilot"]
+    grade_usd = pilot["grade_cost_usd"]
+    cost = pilot_cost(pilot["cost_usd"] - grade_usd, grade_usd)
+    if forecast["cost_usd"]["unmeasured"]:
+        graded = " with its grading" if grade_usd else ""
+        cost = f"{_UNKNOWN}, {within} ${pilot['low_usd']:.6f} to ${pilot['high_usd']:.6f}{graded}"
+    text = f"up to {queries(pilot['queries'])} by every tier, {cost}"
+    if pilot["rest"] is None:
+        return text
+    return f"{text}; its result decides the tier of the rest; the table assumes {plain(report['top_tier'])}"
 
 
 def _baseline(report: Mapping[str, Any], within: str) -> str:

@@ -49,6 +49,7 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
             "queries": forecast.pilot_queries,
             "cost_usd": round(forecast.pilot_usd, 9),
             "low_usd": round(forecast.pilot_low_usd, 9),
+            "high_usd": round(forecast.pilot_high_usd, 9),
             "grade_cost_usd": round(forecast.grade_usd, 9),
             "rest": None if forecast.rest is None else forecast.rest._asdict(),
         },

@@ -164,6 +164,7 @@ def forecast(
     slowest = max(tiers, key=lambda tier: tier.takes_s)
     routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
     sampled = total * len(in_pilot) / len(ways)
+    pilot_cost = _cost(in_pilot, doubted, total=max(1, round(sampled))) if in_pilot else interval(0.0, 0.0)
     most_s = least_s = _batch_s(tiers, routed_s, sampled=sampled, fleet=fleet)
     if least is not None:
         mixes = _mixes(least, doubted, total=total, fleet=fleet)
@@ -190,7 +191,8 @@ def forecast(
         basis=_basis(past, load, tiers, fleet, alike),
         pilot_queries=0 if pilot is None else pilot.queries,
         pilot_usd=pilot_usd,
-        pilot_low_usd=pilot_usd * cost.low / cost.expected if cost.expected else 0.0,
+        pilot_low_usd=pilot_cost.low,
+        pilot_high_usd=pilot_cost.high,
         grade_usd=total * sum(way.grade_usd for way in in_pilot) / len(ways),
         rest=None if least is None else _rest_bounds(fleet, least_cost.expected, cost.expected),
         answer_lengths=past.lengths.of_shapes(decision.case.query.shape for decision in decisions),

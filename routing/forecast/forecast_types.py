@@ -176,6 +176,8 @@ class Forecast:
     """The cost of these queries and their grades, included in the total."""
     pilot_low_usd: float = 0.0
     """The low end of this cost."""
+    pilot_high_usd: float = 0.0
+    """The high end of this cost."""
     grade_usd: float = 0.0
     """The cost of the judge of their answers, included in ``pilot_usd``."""
     rest: RestBounds | None = None

@@ -249,7 +249,7 @@ def test_the_cost_of_a_pilots_rest_is_between_the_lowest_tier_and_the_top() -> N
     assert told.rest.most_usd == pytest.approx(told.pilot_usd + 0.9 * told.baseline_usd.expected)
     assert told.cost_usd.expected == pytest.approx((told.rest.least_usd + told.rest.most_usd) / 2), "not the bound"
     assert told.cost_usd.low < told.rest.least_usd < told.rest.most_usd < told.cost_usd.high
-    assert told.pilot_low_usd < told.pilot_usd
+    assert told.pilot_low_usd < told.pilot_usd < told.pilot_high_usd
     assert told.escalated == 0, "a pilot climbs on purpose"
 
 
