@@ -551,7 +551,7 @@ def test_failed_queries_start_again_at_a_press(stage: Stage, tmp_path: Path) -> 
     stage.driver.get(f"{stage.url}/batch.html#{batch}")
     stage.until(lambda: "0 done, 20 failed" in stage.text("#facts"))
     press_later(stage, f'button[aria-label="retry failed poor.txt, {batch}"]')
-    stage.until(lambda: "start again" in stage.text("#did"))
+    stage.until(lambda: "are retried" in stage.text("#did"))
     (resumed,) = stage.rows(
         "SELECT count(*) AS n FROM decisions AS d JOIN batches AS b ON b.id = d.batch_id"
         f" WHERE b.public_id = '{batch}' AND d.kind = 'resume'"
@@ -560,7 +560,7 @@ def test_failed_queries_start_again_at_a_press(stage: Stage, tmp_path: Path) -> 
     stage.driver.find_element("link text", "Live").click()
     stage.until(stage.is_live)
     press_later(stage, f'#batches button[aria-label="retry failed poor.txt, {batch}"]')  # they failed again
-    stage.until(lambda: "start again" in stage.text("#did"))
+    stage.until(lambda: "are retried" in stage.text("#did"))
 
 
 def test_spend_on_the_page_is_that_of_sql(stage: Stage) -> None:
