@@ -10,6 +10,7 @@ from sqlalchemy import text
 from api.dashboard.rolling_window import KEPT, STEP, RollingWindow
 from db.audit_seals import seal_ended, verify
 from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
+from db.ledger_types import CallIntent
 from db.pilots import Pilots
 from db.reports import run_report
 from db.reports.batch_quality import outside_certificate, recent_quality
@@ -344,6 +345,13 @@ def test_an_audit_takes_a_slot_of_the_tier_that_it_calls(on_bench: OnBench, simu
             assert await call is not None
             (row,) = await bench.rows("SELECT purpose, outcome FROM calls")
             assert (row.purpose, row.outcome) == ("audit", "ok")
+            for purpose, reserved_usd in (("audit", 0.25), ("answer", 0.5)):
+                intent = CallIntent(
+                    await bench.ledger.next_call_id(), purpose, fleet.top, model, reserved_usd, batch_id=batch.id
+                )
+                await bench.ledger.reserve_call(intent)
+            progress = await batch_progress(bench.engine, batch.id)
+            assert (progress.reserved_usd, progress.reserved_audit_usd) == (0.75, 0.25)
 
     on_bench(story)
 
