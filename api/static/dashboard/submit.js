@@ -105,7 +105,7 @@ function show(found) {
       fact("top tier alone", expected(baseline), range(baseline), found.saving_share === null ? "" : `; ${percent(Math.abs(found.saving_share), 0)} ${found.saving_share < 0 ? "more" : "saved"}`),
       fact("budget", cap === null ? "none" : [money(cap), found.covered ? ` covers ${most}` : h("strong", { class: "bad" }, ` does not cover ${most}: ${money(found.uncapped_usd)}`)]),
       found.day_budget ? fact("today's budget", `${money(found.day_budget.cap_usd - found.day_budget.spent_usd)} left of ${money(found.day_budget.cap_usd)}`) : null,
-      fact("quality floor", plan.pilot ? `every tier answers a sample of up to ${count(plan.pilot.queries)} queries, for ${money(plan.pilot.cost_usd)}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: the fleet's thresholds apply"),
+      fact("quality floor", plan.pilot ? `every tier answers a sample of up to ${count(plan.pilot.queries)} queries, for ${cost.unmeasured.length ? [plan.pilot.low_usd, plan.pilot.high_usd].map(money).join(" to ") : money(plan.pilot.cost_usd)}${plan.pilot.grade_cost_usd ? " with its grading" : ""}` : checked.body.pointsman.quality ? "the batch is too small for a sample: the top tier answers it" : "none: the fleet's thresholds apply"),
       fact("time", `${duration(wall.expected)}, ${within} ${duration(wall.low)} to ${duration(wall.high)}; limited by ${plan.bound_by}`),
       deadline && !plan.pilot ? fact("deadline", `${duration(deadline.within_s)}: ${money(deadline.cost_usd)}, ${deadline.p_late < 1e-4 ? "less than 0.01 %" : percent(deadline.p_late, 2)} chance of being late`) : null,
       fact("escalated", rest ? "known after the sample" : `${count(plan.escalated)} queries`),
