@@ -166,9 +166,9 @@ def _pilot(report: Mapping[str, Any], within: str) -> str:
     grade_usd = pilot["grade_cost_usd"]
     cost = pilot_cost(pilot["cost_usd"] - grade_usd, grade_usd)
     if forecast["cost_usd"]["unmeasured"]:
-        graded = " with its grading" if grade_usd else ""
-        cost = f"{_UNKNOWN}, {within} ${pilot['low_usd']:.6f} to ${pilot['high_usd']:.6f}{graded}"
-    text = f"up to {queries(pilot['queries'])} by every tier, {cost}"
+        cost = f"{_UNKNOWN}{' (with grading)' if grade_usd else ''}"
+    spread = f"{within} ${pilot['low_usd']:.6f} to ${pilot['high_usd']:.6f}"
+    text = f"up to {queries(pilot['queries'])} by every tier, {cost}, {spread}"
     if pilot["rest"] is None:
         return text
     return f"{text}; its result decides the tier of the rest; the table assumes {plain(report['top_tier'])}"
