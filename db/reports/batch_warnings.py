@@ -58,9 +58,9 @@ def _strains_budget(plan: Mapping[str, Any], cap_usd: float) -> str | None:
     least_usd, most_usd = (rest["least_usd"], rest["most_usd"]) if rest else (pilot["cost_usd"], pilot["cost_usd"])
     if most_usd <= cap_usd or (least_usd <= cap_usd and pilot["cost_usd"] <= MOST_OF_BUDGET * cap_usd):
         return None
-    guess = f" (a guess before {LEAST_ANSWERS} answers of {', of '.join(unmeasured)})" if unmeasured else ""
+    guess = f" (a guess until {' and '.join(unmeasured)} gave {LEAST_ANSWERS} answers)" if unmeasured else ""
     graded = " with its grading" if pilot["grade_cost_usd"] else ""
-    text = f"the pilot{graded} is forecast to cost ${pilot['cost_usd']:.6f}{guess} of the budget of ${cap_usd:.6f}"
+    text = f"the pilot{graded} is forecast to cost ${pilot['cost_usd']:.6f}{guess}, against a budget of ${cap_usd:.6f}"
     if rest:
         text += (
             f"; with it the batch costs ${least_usd:.6f} (the rest by {rest['least_tier']} alone) to ${most_usd:.6f} "

@@ -146,7 +146,7 @@ class PromotionVerdict:
         """Why, in a sentence."""
         lost = [one.words for one in self.comparisons if not one.is_won]
         if not lost:
-            return f"it loses less than the incumbent and every control on {self.n:,} held-out queries"
+            return f"its loss is below that of the incumbent and of every control on {self.n:,} held-out queries"
         return f"on {self.n:,} held-out queries it is not better beyond doubt than: {', '.join(lost)}"
 
 

@@ -58,7 +58,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "max_completion_tokens": _row(
         _translate(
             "sent under the name that the line uses, or as max_tokens if `cap_field` says so or the host knows only "
-            "that; a 400 that names the other field switches to it; at most max_output_tokens"
+            "that; the other name after a 400 that refuses it; at most max_output_tokens"
         ),
         _translate("max_tokens"),
         _translate("maxOutputTokens"),
@@ -66,7 +66,7 @@ PARAMETERS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     "max_tokens": _row(
         _translate(
             "sent under the name that the line uses, or as max_completion_tokens at OpenAI, Azure and Groq or if "
-            "`cap_field` says so; a 400 that names the other field switches to it; at most max_output_tokens"
+            "`cap_field` says so; the other name after a 400 that refuses it; at most max_output_tokens"
         ),
         _PASS,
         _translate("maxOutputTokens"),
@@ -158,12 +158,12 @@ PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
             "a server with an `http:` address gets only links to public hosts, unless `picture_links` says otherwise",
         ),
         _translate("a url source"),
-        _refuse("Google takes pictures as data only"),
+        _refuse("Google accepts pictures only as data"),
     ),
     "image as data": _row(_PASS, _translate("a base64 source"), _translate("inlineData")),
     "sound": _row(
         _translate("sent if a price of audio is known, otherwise refused by name"),
-        _refuse("Anthropic takes pictures and PDF documents"),
+        _refuse("Anthropic accepts only pictures and PDF documents"),
         _translate("inlineData if a price of audio is known, otherwise refused by name"),
     ),
     "file as data": _row(_PASS, _translate("a PDF document"), _translate("inlineData")),

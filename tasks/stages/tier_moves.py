@@ -106,8 +106,8 @@ def _due(wait_s: float) -> str:
 
 def _credit_fix(provider: Provider) -> str:
     return (
-        f"held: the credit left at {provider.name} does not cover its maximum cost; fix: add credit, or "
-        "submit it with a smaller max_tokens"
+        f"held: the credit left at {provider.name} does not cover this query's maximum cost; fix: add "
+        "credit, or submit the query again with a smaller max_tokens"
     )
 
 
