@@ -121,9 +121,8 @@ class ApiBatches(Statements):
             before = (await connection.execute(statement("api_batch_before"), given)).first()
             if before is not None:
                 return CreatedApiBatch(before.public_id, same=before.fingerprint == request.fingerprint)
-            if (
-                await connection.execute(statement("open_batches"), {"tenant": request.tenant})
-            ).scalar_one() >= most_open:
+            open_batches = await connection.execute(statement("open_batches"), {"tenant": request.tenant})
+            if open_batches.scalar_one() >= most_open:
                 raise TooManyOpenBatches
             await connection.execute(statement("api_batch_create"), given)
         return CreatedApiBatch(request.public_id)

@@ -125,6 +125,10 @@ class BatchSpec:
     most_stored_bytes: int | None = None
     """Maximum bytes that the tenant may store, this batch included. None: no limit."""
 
+    def cap_at(self, fleet: Fleet) -> float | None:
+        """Return the budget of the batch in USD: its own, else the fleet's default. None: it has none."""
+        return fleet.budgets.batch_usd if self.cap_usd is None else self.cap_usd
+
 
 def hash_prompts(content: "hashlib._Hash", prompts: Sequence[Prompt]) -> None:
     """Adds ``prompts`` to the hash of a batch's content, whatever the sizes of the writes."""
@@ -471,7 +475,7 @@ async def _close(
             "price_list": hashlib.sha256(prices).hexdigest(),
             "prices": prices.decode(),
             "simulated": fleet.simulated,
-            "cap_usd": fleet.budgets.batch_usd if order.cap_usd is None else order.cap_usd,
+            "cap_usd": order.cap_at(fleet),
             "day_cap_usd": fleet.budgets.tenant_day_usd,
             "policy": (order.budget_policy or fleet.budgets.policy).value,
             "plan": None if plan is None else plan.decode(),

@@ -168,7 +168,7 @@ class AnswerLengths:
         query = case.query
         if model.embeds:
             return NO_TOKENS
-        own = LengthGroup(model.tier, query.workload or query.template, query.shape)
+        own = LengthGroup(model.tier, query.workload_or_template, query.shape)
         evidence = self._evidence(own)
         guess = math.log(expected_completion_tokens(case.features, query))
         weight, total = evidence.weight + GUESS_SPREAD**-2, evidence.total + GUESS_SPREAD**-2 * guess
@@ -224,7 +224,7 @@ class AnswerLengths:
 
     def cold_cap(self, query: Query, tier: str) -> int:
         """Return a number of tokens that 99 of 100 answers stay below, as far as earlier answers show."""
-        known = self._by_group.get(LengthGroup(tier, query.workload or query.template, query.shape))
+        known = self._by_group.get(LengthGroup(tier, query.workload_or_template, query.shape))
         if known is None:
             return COLD_CAP
         times = CAP_TIMES if known.group.workload else UNNAMED_CAP_TIMES

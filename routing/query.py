@@ -80,6 +80,11 @@ class Query(NamedTuple):
         return f"prompt-{digest.hexdigest()}"
 
     @property
+    def workload_or_template(self) -> str:
+        """The workload by which it is compared with other queries: its name, else its template. "" without either."""
+        return self.workload or self.template
+
+    @property
     def shape(self) -> str:
         """The shape of its answer, with its cap and effort. "" if it sets none of them.
 

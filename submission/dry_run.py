@@ -70,7 +70,7 @@ def dry_run_report(
 
     Raises InvalidInput where the budget does not pay for the pilot: the batch would be refused.
     """
-    cap_usd = fleet.budgets.batch_usd if spec.cap_usd is None else spec.cap_usd
+    cap_usd = spec.cap_at(fleet)
     refuse_unpaid_pilot(forecast, cap_usd)
     rest = (forecast["pilot"] or {}).get("rest")
     baseline, cost = forecast["baseline_cost_usd"], forecast["cost_usd"]

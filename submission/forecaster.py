@@ -75,15 +75,10 @@ class Forecaster:
         predictor = await self._predictor()
         return await asyncio.to_thread(self._forecast, predictor, history, load)
 
-    @property
-    def cap_usd(self) -> float | None:
-        """The budget of the batch. None: it has none."""
-        return self.fleet.budgets.batch_usd if self.spec.cap_usd is None else self.spec.cap_usd
-
     def warnings(self, plan: Mapping[str, Any] | None) -> list[str]:
         """Return what is wrong with the options for these lines and their forecast, each with its fix."""
         grader = self._grader_warning()
-        return [*([grader] if grader else []), *pilot_warnings(plan, self.cap_usd)]
+        return [*([grader] if grader else []), *pilot_warnings(plan, self.spec.cap_at(self.fleet))]
 
     def _grader_warning(self) -> str | None:
         pilot = self.spec.pilot
@@ -144,7 +139,7 @@ class Forecaster:
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
         pilot = None if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
-        cap_usd = self.cap_usd
+        cap_usd = self.spec.cap_at(self.fleet)
         degrades = (self.spec.budget_policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE
         if cap_usd is None or not degrades or pilot is not None:
             result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)

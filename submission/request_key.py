@@ -56,7 +56,7 @@ class RequestKeys:
         rule = None
         if self._rules:
             query = read_line(said, options)
-            rule = self._rules.get(query.workload or query.template)
+            rule = self._rules.get(query.workload_or_template)
         is_named = options.pop("dedup", None)
         if is_named is None:
             is_named = True if self._dedup else None if rule is None else rule.dedup

@@ -83,7 +83,7 @@ async def submit(
             raise input_error("quality", "does not apply to embeddings", "Leave it out")
         if forecaster is not None and forecaster.sample.seen:  # else every line has the answer of an earlier batch
             writer.plan = await forecaster.plan()
-            refuse_unpaid_pilot(writer.plan, forecaster.cap_usd)
+            refuse_unpaid_pilot(writer.plan, spec.cap_at(fleet))
     if (tracing := traces()) is not None:
         with suppress_tracing_errors():
             tracing.submitted(writer.public_id, total=writer.total, traceparent=spec.traceparent, began_ns=began_ns)

@@ -124,9 +124,9 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
 
 
 def _run_beside(work: Coroutine[Any, Any, None], places: asyncio.Semaphore) -> None:
-    """Has ``work``, which may take minutes, done beside the worker's messages, by which queries of all are routed.
+    """Start ``work`` in the background: it may take minutes, and the worker's threads route the queries of all tenants.
 
-    Its message is done with: what is lost with the worker is taken again after its lease.
+    Its message is acknowledged at once. Work that is lost with the worker is taken again after its lease.
     """
 
     async def run() -> None:

@@ -291,7 +291,7 @@ class _Estimator:
         the judge as of all earlier queries: where answers say the same, or texts decide, it is not asked.
         """
         query, most = case.query, 2 * (rungs - 1)
-        record = self.grades.get((query.workload or query.template, query.shape))
+        record = self.grades.get((query.workload_or_template, query.shape))
         if record is not None and record.queries >= LEAST_ANSWERS:
             prompt, completion = record.prompt_tokens / record.queries, record.completion_tokens / record.queries
             return judge.price.cost_usd(Usage(math.ceil(prompt), math.ceil(completion)))
@@ -415,7 +415,7 @@ _NO_POLICIES: Final = _AlikePolicies((), "", 0.0)
 def _alike(costs: Sequence[PolicyCost], decisions: Sequence[Decision]) -> _AlikePolicies:
     """Return those of this file and floor, else of these workloads and floor, else of the floor, else of any."""
     queries = (decision.case.query for decision in decisions)
-    workloads = {query.workload or query.template for query in queries} - {""}
+    workloads = {query.workload_or_template for query in queries} - {""}
     at_floor = [cost for cost in costs if cost.is_same_floor]
     groups = (
         ([cost for cost in at_floor if cost.is_same_file], "of this file and floor", 0.0),

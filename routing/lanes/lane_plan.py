@@ -122,8 +122,8 @@ class LanePlan:
         if wait.loss > at_once.loss + again_usd:
             text = (
                 f"cancel after {_words(age_s)}: {ends}; a new wave costs ${at_once.usd:.6f} a query and ends sooner, "
+                f"the wait costs ${wait.usd:.6f}"
             )
-            text += f"the wait costs ${wait.usd:.6f}"
             return BatchReview(False, age_s, at_once.late, Reason(ReasonCode.UNLIKELY, text))
         text = f"keep waiting after {_words(age_s)}: {ends}; "
         text += f"waiting costs ${wait.usd:.6f} a query, a new wave ${at_once.usd:.6f}"

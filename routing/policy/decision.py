@@ -227,7 +227,7 @@ def _by_rule(case: RoutingCase, ruled: str, context: RoutingContext) -> Decision
     climb."""
     tier, notes = context.place(case, ruled)
     reason = Reason(
-        ReasonCode.WORKLOAD_RULE, f"the fleet's rule for workload {case.query.workload or case.query.template}: {ruled}"
+        ReasonCode.WORKLOAD_RULE, f"the fleet's rule for workload {case.query.workload_or_template}: {ruled}"
     )
     model = context.preferred(case, tier)
     return _decided(case, tier, router="rule", confidence=1.0, reasons=(reason, *notes), model=model)

@@ -109,7 +109,7 @@ class RoutingContext:
         category = category_of(features, query)
         rule = None
         if pin is None and (rules := self.fleet.workloads):
-            rule = rules.get(query.workload or query.template)
+            rule = rules.get(query.workload_or_template)
         if pin is not None or rule is not None or not self.asks_gate:
             score = difficulty(features, query)
             return RoutingCase(query, features, category, score, needed, room, pin, None, False, notes, rule)

@@ -77,7 +77,7 @@ def _sampled(by_tier: Mapping[str, Row[Any]], ladder: Sequence[str]) -> SampledQ
         costs_usd=tuple(float(by_tier[tier].cost_usd or 0) if tier in by_tier else 0.0 for tier in ladder),
         system=excerpt(query.system),
         gold=gold_of(options.get("metadata")),
-        workload=query.workload or query.template,
+        workload=query.workload_or_template,
     )
 
 

@@ -159,7 +159,7 @@ class AnswerJudging:
         if not above or exploration_draw(self.queued.id, purpose=b"repair") < REPAIR_EXPLORATION:
             return True
         record = await self.context.repairs.record_of(
-            RepairKey(self.queued.batch_id, self.stage, query.workload or query.template), self.context.ledger
+            RepairKey(self.queued.batch_id, self.stage, query.workload_or_template), self.context.ledger
         )
         prompt, said = usage.prompt_tokens, usage.completion_tokens
         usual = self.context.usage.completion_tokens(self.queued.batch_id, above[0].name)

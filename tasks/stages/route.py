@@ -156,7 +156,7 @@ def _conclusion(query: QueuedQuery, decision: Decision, fleet: Fleet, *, version
 
 def _to_tier(query: QueuedQuery, decision: Decision, fleet: Fleet, *, version: str | None) -> Transition:
     detail: dict[str, Any] = {"category": decision.case.category, "p_ok": dict(decision.p_ok)}
-    if workload := decision.case.query.workload or decision.case.query.template:
+    if workload := decision.case.query.workload_or_template:
         detail["workload"] = workload
     if shape := decision.case.query.shape:
         detail["shape"] = shape
