@@ -13,16 +13,15 @@ class BootstrapFailed(RuntimeError):
     """The database cannot be prepared. The message is that of Postgres."""
 
 
-def bootstrap(url: str, *, login: bool = False) -> None:
-    """Prepares the database of ``url``, libpq's form, for migrations by `OWNER_ROLE`; may run again.
+def bootstrap(url: str) -> None:
+    """Prepares the database of ``url``, libpq's form, for migrations by `OWNER_ROLE`, which may connect; may run again.
 
-    ``login``: that role may also connect. Needs a superuser. Raises BootstrapFailed.
+    Needs a superuser. Raises BootstrapFailed.
     """
     statements = files("db").joinpath("../migrations/bootstrap.sql").read_text(encoding="utf-8")
     try:
         with psycopg.connect(url) as connection:
             connection.execute(statements.encode())
-            if login:
-                connection.execute(f"ALTER ROLE {OWNER_ROLE} LOGIN".encode())
+            connection.execute(f"ALTER ROLE {OWNER_ROLE} LOGIN".encode())
     except psycopg.Error as error:
         raise BootstrapFailed(str(error)) from error

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from db.batch_writer import BatchSpec
 from routing.fleet import Fleet
-from routing.forecast.forecast_types import capped
 from routing.lanes.lane import BatchAge
 from routing.lanes.tier_offers import tier_lanes
 from submission.input_line import InputLine, RejectedLine
@@ -88,12 +87,17 @@ def dry_run_report(
         "top_tier": fleet.top,
         "saving_usd": round(baseline_usd - expected_usd, 9) if has_saving else None,
         "saving_share": round(1 - expected_usd / baseline_usd, 6) if has_saving else None,
-        "plan": {**forecast, "cost_usd": capped(cost, cap_usd)},
+        "plan": {**forecast, "cost_usd": _capped(cost, cap_usd)},
     }
     if spec.deadline is not None and forecast["tiers"]:
         within_s = (spec.deadline - datetime.now(UTC)).total_seconds()
         report["deadlines"] = compare_deadlines(fleet, forecast, ages, within_s=within_s)
     return report
+
+
+def _capped(cost_usd: Mapping[str, Any], cap_usd: float | None) -> dict[str, Any]:
+    figures = ("expected", "low", "high") if cap_usd is not None else ()
+    return {**cost_usd, **{name: min(cost_usd[name], cap_usd) for name in figures}}
 
 
 def is_covered(report: Mapping[str, Any]) -> bool:

@@ -184,7 +184,7 @@ def _words(way: Way) -> Iterator[str]:
         f"80 % with {router.cpt80:.1f} % {unit}."
     )
     for name in ("best_fixed_split", "query_length"):
-        yield _lead(name, way.intervals.get(f"lead_over_{name}"), "APGR", digits=3)
+        yield _lead(name, way.intervals.get(f"lead_over_{name}"), "APGR")
     for trust in way.trust:
         if trust.ece > TRUSTED_ECE:
             summary = f"Its probability that {trust.of} is off by {trust.ece:.3f} on average"
@@ -201,14 +201,14 @@ def _label_words(report: LabelReport) -> Iterator[str]:
         f"{own.quality_loss} went too low (quality at risk), {own.cost_inflation} too high (money wasted)."
     )
     for name in ("best_fixed_tier", "query_length"):
-        yield _lead(name, report.intervals.get(f"saved_over_{name}"), "weighted loss", digits=3)
+        yield _lead(name, report.intervals.get(f"saved_over_{name}"), "weighted loss")
 
 
-def _lead(name: str, own: Interval | None, figure: str, *, digits: int) -> str:
+def _lead(name: str, own: Interval | None, figure: str) -> str:
     what = _NAMES[name]
     if own is None:
         return f"Whether it beats {what} cannot be decided from so few lines."
-    spread = f"{own.low:+.{digits}f} to {own.high:+.{digits}f} {figure}, 95 %"
+    spread = f"{own.low:+.3f} to {own.high:+.3f} {figure}, 95 %"
     if own.low > 0:
         return f"It beats {what} ({spread})."
     if own.high < 0:

@@ -137,11 +137,11 @@ def ece(predicted: Floats, labels: Floats, *, bins: int = BINS) -> float:
     )
 
 
-def ece_by_chance(predicted: Floats, *, seed: int = 0, draws: int = 200) -> float:
+def ece_by_chance(predicted: Floats) -> float:
     """The mean error that these probabilities would show if every one of them were exactly true."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return float(
-        np.mean([ece(predicted, (random.random(len(predicted)) < predicted).astype(np.float64)) for _ in range(draws)])
+        np.mean([ece(predicted, (random.random(len(predicted)) < predicted).astype(np.float64)) for _ in range(200)])
     )
 
 

@@ -188,12 +188,6 @@ class Forecast:
     """The evidence on answer lengths for its shapes, in the form that `AnswerLengths.from_json` reads."""
 
 
-def capped(cost_usd: Mapping[str, Any], cap_usd: float | None) -> dict[str, Any]:
-    """A forecast cost as JSON, none of its figures above the hard cap."""
-    figures = ("expected", "low", "high") if cap_usd is not None else ()
-    return {**cost_usd, **{name: min(cost_usd[name], cap_usd) for name in figures}}
-
-
 def interval(expected: float, spread: float) -> ForecastInterval:
     """Return the interval around ``expected`` with this relative standard deviation.
 

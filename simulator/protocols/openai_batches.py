@@ -40,35 +40,49 @@ def handle(batches: SimulatedBatches, behavior: BatchBehavior, route: UrlRoute, 
     """The reply to a request for a file or a batch."""
     found = _PATH.fullmatch(route.rest)
     try:
-        if found is None:
-            raise no_such("path")
-        match head.method, found["kind"], found["id"], found["verb"]:
-            case "POST", "files", None, None:
+        match found and (found["kind"], head.method, found["id"], found["verb"]):
+            case "files", "POST", None, None:
                 return _upload(batches, behavior, route, head, raw)
-            case "GET", "files", str(name), None:
-                return shown(_file(batches.file(route, name)))
-            case "GET", "files", str(name), "content":
-                return download(batches.file(route, name).content)
-            case "DELETE", "files", str(name), None:
-                batches.file(route, name)
-                batches.delete(route, name)
-                return shown({"id": name, "object": "file", "deleted": True})
-            case "POST", "batches", None, None:
+            case "files", method, str(name), verb:
+                return _on_file(batches, route, name, method, verb)
+            case "batches", "POST", None, None:
                 return _create(batches, behavior, route, raw)
-            case "GET", "batches", None, None:
+            case "batches", "GET", None, None:
                 return shown({"object": "list"} | listed(batches, route, after="after", show=_batch))
-            case "GET", "batches", str(name), None:
-                return shown(_batch(batches.batch(route, name)))
-            case "POST", "batches", str(name), "cancel":
-                batch = batches.batch(route, name)
-                if batch.phase.is_over and batch.cancelled_at is None:
-                    raise BatchRefused(ErrorCase.BAD_REQUEST, f"cannot cancel a batch that is {_status(batch)}")
-                batches.cancel(batch)
-                return shown(_batch(batch))
+            case "batches", method, str(name), verb:
+                return _on_batch(batches, route, name, method, verb)
             case _:
                 raise no_such("path or method")
     except BatchRefused as error:
         return refused(route, error)
+
+
+def _on_file(batches: SimulatedBatches, route: UrlRoute, name: str, method: str, verb: str | None) -> ResponsePlan:
+    match method, verb:
+        case "GET", None:
+            return shown(_file(batches.file(route, name)))
+        case "GET", "content":
+            return download(batches.file(route, name).content)
+        case "DELETE", None:
+            batches.file(route, name)
+            batches.delete(route, name)
+            return shown({"id": name, "object": "file", "deleted": True})
+        case _:
+            raise no_such("path or method")
+
+
+def _on_batch(batches: SimulatedBatches, route: UrlRoute, name: str, method: str, verb: str | None) -> ResponsePlan:
+    match method, verb:
+        case "GET", None:
+            return shown(_batch(batches.batch(route, name)))
+        case "POST", "cancel":
+            batch = batches.batch(route, name)
+            if batch.phase.is_over and batch.cancelled_at is None:
+                raise BatchRefused(ErrorCase.BAD_REQUEST, f"cannot cancel a batch that is {_status(batch)}")
+            batches.cancel(batch)
+            return shown(_batch(batch))
+        case _:
+            raise no_such("path or method")
 
 
 def _upload(

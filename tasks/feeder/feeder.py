@@ -124,10 +124,10 @@ class Feeder:
     def __post_init__(self) -> None:
         # Beside the feeding: of a million queries of one tenant, or a thousand batches, these take up to a minute.
         self.sharing = PeriodicTask("sharing", self._share_answers, MAINTENANCE_EVERY_S, rest=LOOK_SHARE)
-        self.closing = PeriodicTask("closing", self._close_batches)
-        self.piloting = PeriodicTask("piloting", partial(advance_pilots, self.context))
-        self.buying = PeriodicTask("buying", partial(self.waves.advance, self.context), rest=1.0)
-        self.sealing = PeriodicTask("sealing", self._seal)
+        self.closing = PeriodicTask("closing", self._close_batches, MAINTENANCE_EVERY_S)
+        self.piloting = PeriodicTask("piloting", partial(advance_pilots, self.context), MAINTENANCE_EVERY_S)
+        self.buying = PeriodicTask("buying", partial(self.waves.advance, self.context), MAINTENANCE_EVERY_S, rest=1.0)
+        self.sealing = PeriodicTask("sealing", self._seal, MAINTENANCE_EVERY_S)
         self.tidying = PeriodicTask("tidying", self._clean_orphans, ORPHANS_EVERY_S)
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
         self.summing = PeriodicTask("summing_spend", self._sum_spend, SPEND_EVERY_S, rest=SPEND_REST)
@@ -174,7 +174,7 @@ class Feeder:
             await self._run_maintenance(rescue_as_of=as_of if now >= self.rescue_from else None)
         if now >= self.release_held_at:
             await self._release_held()
-        self.sharing.maybe_start()
+        self.start_periodic()
         await self._requeue_suspect_messages()
         await self._fill_windows()
 
@@ -244,8 +244,6 @@ class Feeder:
         await ledger.renew_day_budgets(cap_usd=self.context.fleet.budgets.tenant_day_usd)
         for public_id in await ledger.end_batches():
             log.info("batch_ended", batch=public_id)
-        for periodic in self.periodic:
-            periodic.maybe_start()
         if vanished := await self.presence.prune_stale():
             log.warning("workers_vanished", workers=vanished)
             # A killed worker takes the messages with it that it had taken from the broker.
@@ -258,6 +256,11 @@ class Feeder:
         """What runs beside the feeding."""
         of_batches = (self.sharing, self.closing, self.piloting, self.buying, self.sealing)
         return (*of_batches, self.tidying, self.adding, self.summing, self.measuring, self.renewing)
+
+    def start_periodic(self) -> None:
+        """Start what is due of `periodic`."""
+        for each in self.periodic:
+            each.maybe_start()
 
     async def _close_batches(self) -> None:
         """Some of each tenant's queries in turn: one may have millions to close, and others a few."""

@@ -125,11 +125,8 @@ class QueryExecutor:
             if self.claim is None:
                 return None
             self.leased_at = began
-            if self.epoch == self.queued.epoch + 1 and isinstance(self.recorded.outcome, Completion):
-                # Its cap is not recorded; an answer that was cut off took all of it.
-                self.caps.by_call[self.recorded.sent.call_id] = self.recorded.outcome.usage.completion_tokens
-                if math.isinf(self.budget_usd) or not self._note_cut(self.recorded):
-                    return await self._judge(self.recorded.sent, self.recorded.outcome)
+            if isinstance(self.recorded.outcome, Completion) and self._can_judge(self.recorded, self.recorded.outcome):
+                return await self._judge(self.recorded.sent, self.recorded.outcome)
         while True:
             choice = await self._choose()
             if not isinstance(choice, SelectedDeployment):
@@ -143,6 +140,14 @@ class QueryExecutor:
                     if self._note_cut(result):
                         break  # it is paid; asked again, with more room
                     return await self._answer(result.sent, result.outcome)
+
+    def _can_judge(self, recorded: CallResult, answer: Completion) -> bool:
+        """Whether a recorded answer counts: no claim came between, and it is not to be asked for with more room."""
+        if self.epoch != self.queued.epoch + 1:
+            return False
+        # Its cap is not recorded; an answer that was cut off took all of it.
+        self.caps.by_call[recorded.sent.call_id] = answer.usage.completion_tokens
+        return math.isinf(self.budget_usd) or not self._note_cut(recorded)
 
     async def _leave_tier(self, why: Wait | NoDeploymentLeft | Suspend) -> Moved | None:
         """Move the query on without a further call."""

@@ -58,6 +58,7 @@ def test_a_limit_of_a_tenant_is_renewed_where_no_api_runs(on_bench: OnBench) -> 
         async with worker_context_of(bench, bench.fleet) as context:
             feeder = Feeder(context, WorkerRegistry(bench.engine), None)
             await feeder._run_maintenance(rescue_as_of=None)
+            feeder.start_periodic()
             today = asked.replace("WHERE", "WHERE day >= CAST(now() AT TIME ZONE 'UTC' AS date) AND")
             at_once = [tuple(row) for row in await bench.rows(today)]
             assert [row for row in at_once if row[0] == "own"] == limits, "before anything is published"

@@ -55,11 +55,11 @@ def test_a_feeder_that_leads_for_long_makes_each_month_in_time(on_bench: OnBench
             for _ in range(2):
                 await as_if_made_long_ago(bench)
                 feeder.adding.due_at = 0.0
-                await feeder._run_maintenance(rescue_as_of=None)
+                feeder.start_periodic()
                 assert feeder.adding.task is not None
                 await feeder.adding.task
                 assert await months(bench) == made
-            await asyncio.gather(*(task for task in (feeder.sealing.task, feeder.tidying.task) if task is not None))
+            await asyncio.gather(*(each.task for each in feeder.periodic if each.task is not None))
 
     on_bench(story)
 
@@ -72,13 +72,13 @@ def test_a_month_that_a_backup_keeps_waiting_holds_up_nobody_else(on_bench: OnBe
             await backup.execute(text("BEGIN"))
             await backup.execute(text("LOCK TABLE calls IN ACCESS SHARE MODE"))
             feeder = Feeder(context, WorkerRegistry(bench.engine), None)
-            await feeder._run_maintenance(rescue_as_of=None)
+            feeder.start_periodic()
             assert feeder.adding.task is not None
             async with asyncio.timeout(20):  # less than a statement of ours waits
                 await feeder.adding.task
                 await bench.send(await bench.at_tier())
             await backup.execute(text("ROLLBACK"))
-            await asyncio.gather(*(task for task in (feeder.sealing.task, feeder.tidying.task) if task is not None))
+            await asyncio.gather(*(each.task for each in feeder.periodic if each.task is not None))
         assert await months(bench) == []
         await bench.ledger.add_partitions()
         assert await months(bench) == [*made[1:3], *made[4:]]

@@ -129,7 +129,7 @@ def start_postgres(home: Path, *, fresh_sync: bool = True) -> Postgres:
         if fresh or not (data / ".database").exists():
             _run(binaries / "createdb", "-h", sockets, "-U", "postgres", DATABASE, account=account, log=log)
             os.close(_open_in(data / ".database", os.O_CREAT))
-        bootstrap(running.superuser_url(DATABASE), login=True)
+        bootstrap(running.superuser_url(DATABASE))
     except BootstrapFailed as error:
         running.stop()
         raise PostgresError(f"The database cannot be prepared: {error}") from error
