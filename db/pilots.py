@@ -18,7 +18,7 @@ MOST_DECIDING: Final = 2
 """Maximum pilots per tenant that are decided at the same time. Each takes seconds of CPU, or minutes of judge calls."""
 
 RELEASED_AT_ONCE: Final = 20_000
-"""Maximum queries that one statement releases, which takes 0.25 s."""
+"""Maximum queries of a tenant that one statement releases, which takes 0.25 s."""
 
 
 ANSWERS_AT_ONCE: Final = 200
@@ -121,7 +121,7 @@ class Pilots(Statements):
         )
 
     async def release(self) -> int:
-        """Makes queries of decided pilots due, `RELEASED_AT_ONCE` per batch. Returns how many."""
+        """Makes queries of decided pilots due, `RELEASED_AT_ONCE` per tenant. Returns how many."""
         rows = await self._fetch(
             "pilots_release",
             stage=ROUTE,
@@ -130,9 +130,9 @@ class Pilots(Statements):
         )
         return len(rows)
 
-    async def stopped(self) -> list[int]:
-        """Batches that end with their pilot, which is decided, and whose rest is not cancelled yet."""
-        return [int(row.batch_id) for row in await self._fetch("pilots_stopped")]
+    async def stopped(self) -> Sequence[Row[Any]]:
+        """Batches (batch_id, tenant) that end with their pilot, which is decided, and whose rest is still open."""
+        return await self._fetch("pilots_stopped")
 
     async def stop(self, batch_id: int) -> None:
         """Notes that the rest of the batch is cancelled."""

@@ -33,7 +33,7 @@ from tasks.celery_app import queue_of, stages
 from tasks.feeder.periodic_task import PeriodicTask
 from tasks.feeder.queue_window import DrainRate
 from tasks.lanes.lane_maintenance import WaveStarter
-from tasks.pilot.pilot_maintenance import advance_pilots
+from tasks.pilot.pilot_maintenance import CLOSED_PER_TURN, advance_pilots
 from tasks.publisher import MAX_CHUNK, chunk_size, publish
 from tasks.worker_context import WorkerContext
 
@@ -73,9 +73,6 @@ SPEND_EVERY_S = 60.0
 
 SPEND_REST = 50.0
 """After a sum, which reads all calls or answers of its days, the feeder waits this many times its duration."""
-
-CLOSED_PER_TURN = 20_000
-"""Queries of a tenant, of batches that were cancelled or whose window has closed: about a second."""
 
 FULL_QUOTAS = 2
 """Batches of a tenant that stores so many times its quota are paused."""
@@ -274,8 +271,14 @@ class Feeder:
                 continue
             move, state = (MoveKind.CANCEL, State.CANCELLED) if batch.cancelled else (MoveKind.EXPIRE, State.EXPIRED)
             reason = "cancelled by the user" if batch.cancelled else "the completion window closed"
-            closed[batch.tenant] += await ledger.close_some(
-                batch.id, move=move, to_state=state, actor="feeder", reason=reason, if_closing=True
+            closed[batch.tenant] += await ledger.close_queries(
+                batch.id,
+                move=move,
+                to_state=state,
+                actor="feeder",
+                reason=reason,
+                most=CLOSED_PER_TURN - closed[batch.tenant],
+                if_closing=True,
             )
 
     async def _seal(self) -> None:

@@ -8,6 +8,8 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import text
 
+from db import ledger
+from db import pilots as pilots_
 from db.pilots import MOST_DECIDING, Pilots
 from db.provider_batches import MOST_STEPS, ProviderBatches, TakenBatch
 from db.worker_registry import WorkerRegistry
@@ -16,6 +18,8 @@ from tasks.celery_tasks import WorkerState, step_provider_batch_task
 from tasks.feeder import feeder as feeding
 from tasks.feeder.feeder import Feeder
 from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.pilot import pilot_maintenance
+from tasks.pilot.pilot_maintenance import advance_pilots
 from tasks.worker_context import EventLoopThread, WorkerContext
 from tests.attack.conftest import within
 from tests.integration.end_to_end import hand_in, worker_context_of
@@ -70,6 +74,64 @@ def test_a_neighbors_queries_that_are_closed_leave_a_turn_to_others(
         async with worker_context_of(bench, bench.fleet) as context:
             await Feeder(context, WorkerRegistry(bench.engine), None)._close_batches()
         assert [(await bench.row(id_)).state for id_ in (first, second, third)] == ["expired", "ready", "expired"]
+
+    on_bench(story)
+
+
+def test_closing_a_neighbors_queries_locks_only_a_slice_of_them_at_a_time(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement locked 20,000 of them for a second, and others' answers that were committed with them waited."""
+    monkeypatch.setattr(ledger, "CLOSED_AT_ONCE", 2)
+
+    async def story(bench: LedgerHarness) -> None:
+        ids = await bench.submit(7)
+        await bench.rows_as_owner("UPDATE batches SET expires_at = now() - interval '1 second'")
+        async with worker_context_of(bench, bench.fleet) as context, bench.owner() as owner:
+            feeder = Feeder(context, WorkerRegistry(bench.engine), None)
+            async with owner.connect() as slow:  # as if a worker held the fourth
+                await slow.execute(text("BEGIN"))
+                await slow.execute(text("SELECT FROM queries WHERE id = :id FOR UPDATE"), {"id": ids[3]})
+                closing = asyncio.create_task(feeder._close_batches())
+                async with asyncio.timeout(20):
+                    while (await bench.row(ids[0])).state != "expired":  # noqa: ASYNC110  # Postgres tells nobody
+                        await asyncio.sleep(0.05)
+                assert [(await bench.row(id_)).state for id_ in ids] == ["expired"] * 2 + ["ready"] * 5
+                await slow.execute(text("ROLLBACK"))
+            await closing
+        assert {(await bench.row(id_)).state for id_ in ids} == {"expired"}
+
+    on_bench(story)
+
+
+def test_rounds_close_and_release_a_part_of_a_tenants_decided_pilots(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round closed all the rest of a `pointsman try`, a million queries, before it took another tenant's pilot."""
+    monkeypatch.setattr(pilot_maintenance, "CLOSED_PER_TURN", 3)
+    monkeypatch.setattr(pilots_, "RELEASED_AT_ONCE", 3)
+    by_tenant = (
+        "SELECT b.tenant, count(*) FILTER (WHERE q.state = 'cancelled') AS closed,"
+        " count(*) FILTER (WHERE q.due_at <= now()) AS released"
+        " FROM queries AS q JOIN batches AS b ON b.id = q.batch_id GROUP BY 1 ORDER BY 1"
+    )
+
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in ("neighbor", "neighbor", "other"):
+            await bench.submit(5, tenant=tenant)
+        await bench.rows("UPDATE queries SET due_at = 'infinity'")
+        await bench.rows(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, decided_at, stops)"
+            " SELECT id, 0.9, 0.95, 1, 0, 'decided', now(), true FROM batches"
+        )
+        async with worker_context_of(bench, bench.fleet) as context:
+            for closed in ((3, 3), (6, 5)):
+                await advance_pilots(context)
+                assert tuple(row.closed for row in await bench.rows(by_tenant)) == closed
+            await bench.rows_as_owner("UPDATE pilots SET stops = false")
+            await bench.rows_as_owner("UPDATE queries SET state = 'ready', finished_at = NULL")
+            await advance_pilots(context)
+            assert [row.released for row in await bench.rows(by_tenant)] == [4, 4], "about three, a part per batch"
 
     on_bench(story)
 
