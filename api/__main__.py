@@ -55,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def server_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
-    """Return the uvicorn configuration for ``app``."""
     return uvicorn.Config(
         app,
         host=host,

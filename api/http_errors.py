@@ -35,7 +35,6 @@ class ApiError(Exception):
         self.headers = headers or {}
 
     def response(self) -> Response:
-        """Return the error as a response."""
         error = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
         headers = dict(self.headers)
         if self.should_retry is not None:
@@ -49,7 +48,6 @@ def sentence(text: str) -> str:
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
-    """Return the error of an invalid request."""
     return ApiError(400, message, param=param, code=code)
 
 

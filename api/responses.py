@@ -30,10 +30,8 @@ def strip_nul(text: str) -> str:
 
 
 def json_response(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return ``content`` as a JSON response."""
     return raw_json(orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS), status=status, headers=headers)
 
 
 def raw_json(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a response of encoded JSON."""
     return Response(content, status_code=status, headers=dict(headers or {}), media_type="application/json")

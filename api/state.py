@@ -193,7 +193,6 @@ def get_principal(request: Request) -> Principal:
 
 
 def get_tenant(request: Request) -> str:
-    """Return the tenant of the request."""
     return get_principal(request).tenant
 
 

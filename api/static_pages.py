@@ -49,7 +49,6 @@ class Pages:
 
     @property
     def paths(self) -> frozenset[str]:
-        """The paths of the page and its files."""
         return frozenset({self._path, *(f"{self._path}/{name}" for name in self._files)})
 
     def response(self, name: str | None = None) -> Response:

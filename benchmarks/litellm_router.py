@@ -21,7 +21,6 @@ class NoLitellm(RuntimeError):
 
 
 def litellm_version(python: Path) -> str:
-    """As installed."""
     ask = "from importlib.metadata import version; print(version('litellm'))"
     return subprocess.run([python, "-c", ask], capture_output=True, text=True, timeout=60, check=True).stdout.strip()
 

@@ -470,7 +470,6 @@ def _settings(given: argparse.Namespace) -> list[Setting]:
 
 
 def show(results: Sequence[dict[str, Any]]) -> None:
-    """A table of all results."""
     keys = ("file", "grader", "floor", "confidence", "violations", "saving", "saving_hindsight", "pilot_queries")
     table = Table(*keys, "quality", "policy")
     for result in results:

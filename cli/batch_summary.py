@@ -35,7 +35,6 @@ _TINY_USD = 0.0000005
 
 
 def show(figures: BatchFigures, console: Console) -> None:
-    """Print the summary."""
     progress = figures.progress
     console.print(Text.assemble(("Batch ", "bold"), (progress.public_id, "bold cyan"), f" · {plain(progress.source)}"))
     if progress.simulated:

@@ -5,8 +5,6 @@ from enum import StrEnum
 
 
 class CheckStatus(StrEnum):
-    """The status of a check."""
-
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
@@ -23,7 +21,6 @@ class CheckResult:
 
 
 def ok(thing: str, found: str, fix: str | None = None) -> CheckResult:
-    """Return the result of a check that passed."""
     return CheckResult(thing, CheckStatus.OK, found, fix)
 
 
@@ -33,5 +30,4 @@ def warn(thing: str, found: str, fix: str) -> CheckResult:
 
 
 def fail(thing: str, found: str, fix: str | None) -> CheckResult:
-    """Return the result of a check that failed."""
     return CheckResult(thing, CheckStatus.FAIL, found, fix)

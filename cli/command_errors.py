@@ -61,7 +61,6 @@ class ErrorReport:
     rejections: tuple[RejectedLine, ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the error for ``--json``."""
         error: dict[str, Any] = {"code": self.kind, "message": self.lines[0], "hint": self.hint}
         if self.rejections:
             error["rejections"] = [

@@ -58,7 +58,6 @@ class LazyGroup(TyperGroup):
 
 
 def commands_of(module: str) -> dict[str, Any]:
-    """Return the commands in a module of `cli.commands`."""
     group = typer.Typer(rich_markup_mode=None)
     group.add_typer(import_module(f"cli.commands.{module}").app)
     return dict(typer.main.get_group(group).commands)

@@ -67,7 +67,6 @@ class ParquetSink:
 
 
 def _types_of(table: InputTable, names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the type of each column of the input."""
     if isinstance(table, ArrowTable):
         return {name: table.schema.field(name).type for name in names}
     if isinstance(table, CsvTable):

@@ -81,7 +81,6 @@ _FIXES_BY_CAUSE: Final = {
 
 
 def fix_of(failure: Failure, provider: Provider) -> str:
-    """Return the fix for a probe that failed."""
     if failure.status is None and failure.cause in set(Cause):
         fix = _FIXES_BY_CAUSE[Cause(failure.cause)]
     else:

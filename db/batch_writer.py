@@ -405,7 +405,6 @@ class _Ids:
         self._end = 0
 
     async def take(self, count: int) -> list[range]:
-        """The next ``count`` ids."""
         taken: list[range] = []
         while count:
             if self._next == self._end:

@@ -56,7 +56,6 @@ class CallResult(NamedTuple):
         return self.sent.reserved_usd if outcome.kind in BILLED | UNSETTLED else 0.0
 
     def row(self) -> dict[str, Any]:
-        """The columns of its row."""
         outcome = self.outcome
         usage = outcome.usage or Usage()
         failure = outcome if isinstance(outcome, Failure) else None

@@ -16,7 +16,6 @@ way."""
 
 
 def is_set(name: str) -> bool:
-    """Whether this failpoint is on."""
     return name in armed
 
 

@@ -93,7 +93,6 @@ class FileStore(Statements):
         await self._fetch("file_abandon", id=file_id)
 
     async def find(self, file_id: str, *, tenant: str) -> File | None:
-        """The tenant's file of that id."""
         rows = await self._fetch("file_find", id=file_id, tenant=tenant)
         return _file(rows[0]) if rows else None
 
@@ -163,7 +162,6 @@ class StoredFile(io.RawIOBase):
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def seekable(self) -> bool:

@@ -45,7 +45,6 @@ class LeaderElection:
         return bool(leads)
 
     async def release(self) -> None:
-        """Stops leading."""
         connection, self._connection = self._connection, None
         if connection is None:
             return

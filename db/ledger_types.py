@@ -84,7 +84,6 @@ class CallIntent(NamedTuple):
     """The lane of the call. None is standard."""
 
     def row(self) -> dict[str, Any]:
-        """The columns of its row."""
         return {
             "call_id": self.call_id,
             "query_id": self.query_id,

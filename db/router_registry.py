@@ -19,8 +19,6 @@ from db.sql import statement
 
 @dataclass(frozen=True, slots=True)
 class RegisteredRouter:
-    """A registered router."""
-
     name: str
     digest: str
     manifest: Mapping[str, Any] = field(repr=False)

@@ -97,8 +97,6 @@ def key_hash(key: str) -> bytes:
 
 
 class Tenants(Statements):
-    """Tenants and their keys."""
-
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
         self.lock = GroupCommit(self.locks, key=lambda id_: id_, gather_s=0.0)

@@ -79,7 +79,6 @@ class WebhookStore(Statements):
         return bool(rows)
 
     async def find(self, id_: str, *, tenant: str) -> Webhook | None:
-        """The tenant's webhook of that id."""
         rows = await self._query(
             "SELECT id, name, url, events, secret, created_at, updated_at FROM webhooks"
             " WHERE id = :id AND tenant = :tenant",

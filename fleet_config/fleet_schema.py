@@ -328,7 +328,6 @@ T = TypeVar("T", bound=ConfigTable)
 
 
 def parse(schema: type[T], value: object, *path: str) -> T | list[Problem]:
-    """Return the table at ``path``, or its problems."""
     try:
         return schema.model_validate(value)
     except ValidationError as error:

@@ -43,7 +43,6 @@ class ProviderConnection:
 
     @property
     def provider(self) -> Provider:
-        """The provider of the connection."""
         return self.adapter.provider
 
     def url(self, path: str) -> httpx.URL:

@@ -52,7 +52,6 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def percent_of(count: float, total: float) -> str:
-    """Return ``count`` as a percentage of ``total``."""
     return percent(count / total if total else None)
 
 

@@ -29,7 +29,6 @@ def text(label: str, x: float, y: float, class_: str, anchor: str | None = None)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, class_: str, title: str | None = None) -> Markup:
-    """A straight line."""
     titles = [element("title", title)] if title is not None else []
     return element("line", *titles, x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
@@ -37,7 +36,6 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str, title: str | N
 def rect(
     x: float, y: float, width: float, height: float, fill: str, title: str | None = None, rx: float = 1.5
 ) -> Markup:
-    """A filled rectangle."""
     titles = [element("title", title)] if title is not None else []
     return element("rect", *titles, x=x, y=y, width=width, height=height, rx=rx, style=f"fill:{fill}")
 

@@ -26,7 +26,6 @@ class ListedModel:
 
     @classmethod
     def of(cls, name: str, price: Price, *, model: str, tier: str | None = None) -> "ListedModel":
-        """Return the entry of a model with ``price``."""
         return cls(
             name,
             model,
@@ -56,7 +55,6 @@ class PriceList:
 
     @classmethod
     def of(cls, fleet: Fleet) -> "PriceList":
-        """Return the current price list of ``fleet``."""
         second = fleet.baseline
         return cls(
             ladder=fleet.ladder,
@@ -92,7 +90,6 @@ class PriceList:
         return self.first(self.ladder[-1])
 
     def first(self, tier: str) -> ListedModel:
-        """Return the first model of ``tier``."""
         return next(model for model in self.models if model.tier == tier)
 
     def find(self, name: str) -> ListedModel | None:

@@ -43,7 +43,6 @@ class CallRecord:
 
     @property
     def cost_usd(self) -> float:
-        """The cost in US dollars."""
         return self.cost_nano_usd / _NANO_PER_USD
 
 

@@ -95,11 +95,9 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def uses(self, transport: asyncio.Transport) -> bool:
-        """Whether this is the connection over ``transport``."""
         return self._transport is transport
 
     def abort(self) -> None:
-        """Drops the connection."""
         self._transport.abort()
 
     def send_plan(self, plan: ResponsePlan) -> None:

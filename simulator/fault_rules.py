@@ -16,8 +16,6 @@ from simulator.seeded_random import seeded_random
 
 
 class FaultKind(StrEnum):
-    """The kinds of faults."""
-
     BAD_REQUEST = "400"
     AUTH = "401"
     NOT_FOUND = "404"

@@ -21,13 +21,10 @@ class BatchRefused(Exception):
 
 
 def no_such(what: str) -> BatchRefused:
-    """A 404."""
     return BatchRefused(ErrorCase.NOT_FOUND, f"no such {what}")
 
 
 class BatchPhase(StrEnum):
-    """How far a batch is."""
-
     VALIDATING = "validating"
     RUNNING = "running"
     ENDED = "ended"

@@ -64,7 +64,6 @@ class SimulatedBatches:
     # Files
 
     def store(self, route: UrlRoute, content: bytes, *, name: str, prefix: str) -> SimulatedFile:
-        """Keeps a file."""
         file = SimulatedFile(self.next_id(prefix), content, name, self.wall_clock())
         self.files[account_of(route), file.id] = file
         return file

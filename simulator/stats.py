@@ -12,8 +12,6 @@ _SUMS: Final = ("calls", "ok", "billed", "undelivered", "unpriced")
 
 @dataclass(slots=True)
 class ModelCount:
-    """The counts of one model."""
-
     calls: int = 0
     ok: int = 0
     billed: int = 0
@@ -44,7 +42,6 @@ class Stats:
         self._models: dict[str, ModelCount] = {}
 
     def of(self, model: str) -> ModelCount:
-        """The counts of ``model``."""
         count = self._models.get(model)
         if count is None:
             count = self._models[model] = ModelCount()
@@ -62,7 +59,6 @@ class Stats:
             count.max_in_flight = count.in_flight
 
     def end(self, call: CallRecord) -> None:
-        """A call has ended."""
         count = self.of(call.model)
         self.in_flight -= 1
         count.in_flight -= 1
@@ -88,7 +84,6 @@ class Stats:
         return fresh
 
     def shown(self) -> dict[str, Any]:
-        """As JSON."""
         counts = self._models.values()
         outcomes: Counter[str] = sum((count.outcomes for count in counts), Counter())
         return {

@@ -27,8 +27,6 @@ _BATCHES: Final = {
 
 
 class Purpose(StrEnum):
-    """The purpose of a path."""
-
     CALL = "call"
     MODELS = "models"
     BATCHES = "batches"

@@ -61,8 +61,6 @@ class RowMapping:
 
 
 class RowQueries:
-    """The queries of a table."""
-
     def __init__(
         self, table: InputTable, mapping: RowMapping, *, name: str, is_ready: bool = False, is_trusted: bool = True
     ) -> None:

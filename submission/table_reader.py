@@ -152,7 +152,6 @@ class TextTable:
         self._limits = limits
 
     def columns(self) -> tuple[str, ...]:
-        """The one column."""
         return ("query",)
 
     def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:

@@ -13,8 +13,6 @@ KEPT_BATCHES: Final = 1000
 
 @dataclass(slots=True)
 class BatchBudgetState:
-    """The budget state of one batch."""
-
     open: int = 1
     counted_at: float = float("-inf")
     """When ``open`` was counted, by the monotonic clock."""

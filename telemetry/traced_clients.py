@@ -181,14 +181,12 @@ class TracedLedger(Ledger):
         self._recorder = recorder
 
     async def waiting(self, stage: str, ids: Sequence[int]) -> list[QueuedQuery]:
-        """See `Ledger`."""
         waiting = await super().waiting(stage, ids)
         with suppress_tracing_errors():
             await self._see(stage, waiting)
         return waiting
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
-        """See `Ledger`."""
         claims = await super().claim_many(wanted)
         with suppress_tracing_errors():
             for _, query_id, intent in wanted:
@@ -197,7 +195,6 @@ class TracedLedger(Ledger):
         return claims
 
     async def transition_many(self, transitions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
-        """See `Ledger`."""
         moved = await super().transition_many(transitions)
         with suppress_tracing_errors():
             self._recorder.concluded(transitions, moved)
@@ -257,7 +254,6 @@ class TracedProviderClient(ProviderClient):
         call_id: int | None = None,
         added: frozenset[str] = frozenset(),
     ) -> Outcome:
-        """See `ProviderClient`."""
         call = None if call_id is None else self._recorder.calls.get(call_id)
         if call is not None:
             call.began_ns = time.time_ns()

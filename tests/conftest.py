@@ -100,7 +100,6 @@ def services_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def databases(services_home: Path) -> Iterator[Databases]:
-    """The server."""
     given = os.environ.get("POINTSMAN_TEST_DATABASE_URL")
     if given:
         yield Databases(given.replace("postgresql+psycopg://", "postgresql://"))

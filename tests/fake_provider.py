@@ -52,7 +52,6 @@ class FakeProvider:
         return chat(body)
 
     def of(self, case: str) -> list[Body]:
-        """The bodies of one case."""
         return [body for body in self.calls if f"CASE:{case} " in json.dumps(body)]
 
     def reply(self, method: str, path: str, content: bytes) -> tuple[int, bytes]:
@@ -63,7 +62,6 @@ class FakeProvider:
         return status, json.dumps(answer).encode()
 
     def called(self, body: Body, path: str) -> Answer:
-        """What a call with this body is answered."""
         self.calls.append(body)
         named = re.search(r"CASE:([a-z0-9-]+)", json.dumps(body))
         return self.answer(named[1], body, path) if named else self.plain_answer(body)
@@ -86,7 +84,6 @@ class BatchingProvider(FakeProvider):
         ]
 
     def result(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """The line of results for a line of a batch."""
         status, answer = self.called(line["body"], line["url"])
         response = {"status_code": status, "request_id": "r", "body": answer}
         return {"id": "l", "custom_id": line["custom_id"], "response": response, "error": None}

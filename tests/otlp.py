@@ -41,7 +41,6 @@ class Receiver:
 
     @property
     def spans(self) -> list[Seen]:
-        """All spans."""
         return [span for body in self.bodies for span in _spans(body)]
 
 

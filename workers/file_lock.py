@@ -40,7 +40,6 @@ class FileLock:
                 return True
 
     def close(self) -> None:
-        """Unlock and close the file."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

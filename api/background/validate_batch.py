@@ -220,5 +220,4 @@ def _error(code: str, message: str, param: str | None, line: int | None) -> dict
 
 
 def new_event_id() -> str:
-    """Return the id of a new webhook event."""
     return f"evt_{secrets.token_hex(12)}"

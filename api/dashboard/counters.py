@@ -17,8 +17,6 @@ _TERMINAL: Final = frozenset(state.value for state in TERMINAL)
 
 @dataclass(frozen=True, slots=True)
 class CallKey:
-    """The labels of the call counters."""
-
     purpose: str
     tier: str
     deployment: str
@@ -56,7 +54,6 @@ class DashboardCounters:
     """Complete calls, by deployment and interval of `BOUNDS_MS`."""
 
     def add(self, other: "DashboardCounters") -> None:
-        """Add the counts of ``other``."""
         for name in self.__slots__:
             if name != "baseline_usd":
                 getattr(self, name).update(getattr(other, name))
@@ -123,7 +120,6 @@ class DashboardCounters:
 
 
 def sum_of(parts: Iterable[DashboardCounters]) -> DashboardCounters:
-    """Return the sum of all ``parts``."""
     total = DashboardCounters()
     for part in parts:
         total.add(part)

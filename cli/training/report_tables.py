@@ -69,7 +69,6 @@ def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: CallCo
 
 
 def show_routers(entries: Sequence[RegisteredRouter], history: Sequence[Promotion], serves: Promotion | None) -> None:
-    """Print the registered routers and the promotions."""
     grid = table(("",), ("router", "trained on", "lines", "APGR", "added", "by", "version"))
     grid.add_row("→" if serves is None or serves.digest is None else "", DEFAULT, "shipped with Pointsman")
     for entry in entries:

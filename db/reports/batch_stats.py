@@ -207,7 +207,6 @@ class LaneFigures:
 
     @property
     def saving_usd(self) -> float:
-        """What the lane saved."""
         return round(self.list_usd - self.cost_usd, 9)
 
 
@@ -435,13 +434,11 @@ class BatchFigures:
 
 
 async def find_batch(engine: AsyncEngine, public_id: str) -> Batch | None:
-    """The batch of that public id."""
     rows = await run_report(engine, "batch_find", public_id=public_id)
     return batch_of(rows[0]) if rows else None
 
 
 def batch_of(row: Row[Any]) -> Batch:
-    """The batch in a row that has its columns."""
     return from_row(Batch, row, price_list=PriceList.from_json(row.price_list))
 
 

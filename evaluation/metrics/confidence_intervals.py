@@ -50,7 +50,6 @@ class BootstrapDraws:
     """Quality at each of 101 shares, shape (draws, 101)."""
 
     def band(self) -> CurveBand:
-        """Return the curve's interval."""
         low, high = np.nanpercentile(self.heights, [2.5, 97.5], axis=0)
         return CurveBand(np.linspace(0, 1, 101), low, high)
 

@@ -43,12 +43,10 @@ class Scaling:
     deviation: Floats = field(repr=False)
 
     def __call__(self, shape: Floats) -> Floats:
-        """The scaled shapes."""
         return np.clip((shape - self.mean) / self.deviation, -FARTHEST, FARTHEST)
 
     @classmethod
     def of(cls, shape: Floats) -> "Scaling":
-        """The scaling that ``shape`` calls for."""
         deviation = shape.std(axis=0)
         return cls(shape.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
 
@@ -91,7 +89,6 @@ class AnswerScorer:
         return weighed(own, self.rival.predict(pairs.shape))
 
     def parts(self) -> Parts:
-        """For the artifact."""
         stages: dict[str, Parts] = {
             "questions.": self.questions.parts(),
             "answers.": self.answers.parts(),

@@ -47,17 +47,14 @@ def number_of(digits: str) -> float:
 
 
 def without_notes(text: str) -> str:
-    """``text`` without its ``<<…>>``."""
     return _NOTES.sub("", text)
 
 
 def marked_sums(text: str) -> list[Sum]:
-    """The sums in ``<<…>>``."""
     return list(_checked(_MARKED.findall(text)))
 
 
 def plain_sums(text: str) -> list[Sum]:
-    """The sums in the running text."""
     return list(_checked(_PLAIN.findall(without_notes(text))))
 
 

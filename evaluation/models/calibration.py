@@ -59,12 +59,10 @@ class Calibrator:
         return np.clip(predicted, LEAST, 1.0 - LEAST)
 
     def parts(self) -> Parts:
-        """For the artifact."""
         return {"form": np.array(str(self.form)), "x": self.x, "y": self.y}
 
     @classmethod
     def from_arrays(cls, parts: Parts) -> "Calibrator":
-        """What `parts` stored."""
         return cls(CalibrationForm(str(parts["form"])), parts["x"].astype(np.float64), parts["y"].astype(np.float64))
 
 

@@ -43,13 +43,11 @@ class Domains:
         return expected
 
     def parts(self) -> Parts:
-        """For the artifact."""
         own: Parts = {"names": np.array(self.names), "means": self.means}
         return own | {f"linear.{name}": part for name, part in self.linear.parts().items()}
 
     @classmethod
     def from_arrays(cls, parts: Parts) -> "Domains":
-        """What `parts` stored."""
         names = tuple(str(name) for name in parts["names"])
         return cls(names, Linear.from_arrays(under(parts, "linear.")), parts["means"].astype(np.float64))
 
@@ -89,7 +87,6 @@ class Classifier:
         return averaged(log_odds, self.forest.predict(forest_features(log_odds, reading, self.domains)))
 
     def parts(self) -> Parts:
-        """For the artifact."""
         parts: Parts = {"tiers": np.array(self.tiers)}
         stages: dict[str, Parts] = {
             "vocabulary.": self.vocabulary.parts(),

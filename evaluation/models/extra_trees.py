@@ -41,7 +41,6 @@ class Forest:
         return mean
 
     def parts(self) -> Parts:
-        """For the artifact."""
         return {
             "feature": self.feature,
             "threshold": self.threshold,
@@ -53,7 +52,6 @@ class Forest:
 
     @classmethod
     def from_arrays(cls, parts: Parts) -> "Forest":
-        """What `parts` stored."""
         return cls(
             parts["feature"].astype(np.int16),
             parts["threshold"].astype(np.float64),

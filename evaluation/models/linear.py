@@ -21,12 +21,10 @@ class Linear:
         return np.asarray(rows.astype(np.float32) @ self.weights, dtype=np.float64) + self.intercept
 
     def parts(self) -> Parts:
-        """For the artifact."""
         return {"weights": self.weights, "intercept": self.intercept}
 
     @classmethod
     def from_arrays(cls, parts: Parts) -> "Linear":
-        """What `parts` stored."""
         return cls(parts["weights"].astype(np.float32), parts["intercept"].astype(np.float64))
 
 

@@ -55,13 +55,11 @@ class Vocabulary:
         return sparse.csr_matrix((weights, columns, ends), shape=(len(texts), self.size))
 
     def parts(self) -> Parts:
-        """For the artifact."""
         words = json.dumps(list(self.words), ensure_ascii=False).encode()
         return {"words": np.frombuffer(words, dtype=np.uint8), "pairs": self.pairs, "idf": self.idf.astype(np.float32)}
 
     @classmethod
     def from_arrays(cls, parts: Parts) -> "Vocabulary":
-        """What `parts` stored."""
         words = json.loads(parts["words"].tobytes().decode())
         return cls(
             {word: column for column, word in enumerate(words)},

@@ -59,7 +59,6 @@ class LogExam:
 
     @property
     def queries(self) -> Sequence[Query]:
-        """Of the book."""
         return self.book.queries
 
     def held(self, policy: Floats) -> Floats:
@@ -94,12 +93,10 @@ class OutcomeExam:
         return policy
 
     def saved(self, better: Floats, worse: Floats) -> Floats:
-        """By the outcomes."""
         estimates: Floats = ((worse - better) * self.losses).sum(axis=1)
         return estimates
 
     def evidence(self, better: Floats, worse: Floats) -> float:
-        """Their texts."""
         differ = (better != worse).any(axis=1)
         return float(len({query.text for query, differs in zip(self.queries, differ, strict=True) if differs}))
 

@@ -90,7 +90,6 @@ class Value:
     effective_n: float
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
         return {
             **{name: round(float(getattr(self, name)), 6) for name in ("ips", "snips", "dr")},
             "intervals": {name: None if own is None else own.as_list() for name, own in self.intervals.items()},

@@ -79,7 +79,6 @@ class BlockKernel:
 
     @classmethod
     def of(cls, features: LadderFeatures, block: Block, pilot: Places) -> "BlockKernel":
-        """That of ``block`` with the ``pilot`` rows of ``features``."""
         numbers = features.numbers(block)[pilot]
         scaler = Standardizer.of(numbers, block_weight(block))
         products = features.word_products(block, pilot, pilot)

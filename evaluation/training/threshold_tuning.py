@@ -169,7 +169,6 @@ def _impossible(frontiers: list[_Frontier], target: ThresholdTarget) -> str:
 
 
 def as_dict(proposal: Proposal) -> Mapping[str, object]:
-    """For JSON."""
     return {
         "knob": str(proposal.knob),
         "tier": proposal.tier,

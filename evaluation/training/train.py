@@ -90,5 +90,4 @@ def _scorer_figures(data: Dataset, fitted: Fitted[AnswerScorer]) -> dict[str, An
 
 
 def rounded(figure: float | None) -> float | None:
-    """For JSON."""
     return None if figure is None else round(float(figure), _DIGITS)

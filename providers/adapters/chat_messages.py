@@ -18,8 +18,6 @@ from providers.provider_errors import UnsupportedParameter
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words."""
-
     text: str = field(repr=False)
     cache_control: Mapping[str, Any] | None = None
     """Anthropic's mark that the prompt up to here is to be cached."""

@@ -109,7 +109,6 @@ def cap_notes(body: Mapping[str, Any], model: Model) -> list[str]:
 
 
 def stop_sequences(value: object) -> list[str]:
-    """Return ``stop`` as a list."""
     return [value] if isinstance(value, str) else list(value) if isinstance(value, list) else []
 
 

@@ -68,7 +68,6 @@ class Spool(httpx.AsyncByteStream):
         self._file.close()
 
     def write(self, data: bytes) -> None:
-        """Appends."""
         self._file.write(data)
         self.bytes += len(data)
 
@@ -89,7 +88,6 @@ class BatchHttp:
 
     @property
     def provider(self) -> Provider:
-        """The provider of the connection."""
         return self._connection.provider
 
     def url(self, path: str, **query: str) -> Address:

@@ -51,7 +51,6 @@ class ProviderBatchApi(ABC):
 
     @property
     def model(self) -> Model:
-        """The deployment."""
         return self.outcomes.model
 
     def line(

@@ -46,8 +46,6 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class _Watched:
-    """One deployment."""
-
     reading: HealthSnapshot = field(default_factory=HealthSnapshot)
     tally: OutcomeCounts = field(default_factory=OutcomeCounts)
     latencies_ms: list[float] = field(default_factory=list)

@@ -61,8 +61,6 @@ class Grant(NamedTuple):
 
 @dataclass(slots=True)
 class _DeploymentGate:
-    """The calls to one deployment."""
-
     model: Model
     adaptive: AdaptiveConcurrency
     local: LocalLimit

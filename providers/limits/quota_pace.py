@@ -46,7 +46,6 @@ class Bucket:
     at: float
 
     def now_at(self, now: float) -> float:
-        """Return the level at ``now``."""
         return min(self.most, self.level + (now - self.at) * self.per_s)
 
     def take(self, amount: float, *, now: float) -> None:

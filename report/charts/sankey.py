@@ -91,7 +91,6 @@ def layout(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Layout:
 
 
 def sankey(routes: Sequence[QueryFlow], tiers: Sequence[str]) -> Markup:
-    """Return the diagram."""
     plan = layout(routes, tiers)
     total = sum(node.queries for node in plan.columns[0])
     flows = "; ".join(

@@ -52,7 +52,6 @@ class Correction(NamedTuple):
 
     @property
     def reason(self) -> Reason:
-        """The reason in the decision."""
         return Reason(ReasonCode.CORRECTED, f"corrected: {', '.join(self.rules)}")
 
 

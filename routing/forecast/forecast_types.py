@@ -122,8 +122,6 @@ class ForecastInterval:
 
 @dataclass(frozen=True, slots=True)
 class TierForecast:
-    """The forecast of one tier."""
-
     tier: str
     routed: float
     """Queries that the router sends to this tier first."""

@@ -35,8 +35,6 @@ APPLIED_BYTES: Final = 32_000_000
 
 @dataclass(slots=True)
 class BatchResults:
-    """The results of one provider batch."""
-
     row: Row[Any]
     api: ProviderBatchApi
     batches: ProviderBatches

@@ -134,7 +134,6 @@ class WaveFormer:
 
 
 def request_of(body: Mapping[str, Any], query: Query, model: Model, context: WorkerContext) -> Request:
-    """Return the request of ``query`` with this ``body`` at ``model``."""
     sent = with_logprobs(body, query, model, source=context.fleet.confidence_of(model).source)
     return Request(sent, frozenset(sent.keys() - body.keys()))
 

@@ -19,8 +19,6 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class InFlightCall:
-    """A call in flight."""
-
     sent: SentCall
     call: "asyncio.Task[Outcome]"
 

@@ -94,7 +94,6 @@ class Stage:
         )
 
     def noted(self) -> set[str]:
-        """What it has noted."""
         return set(self.script("return window.noted"))
 
     def table(self, panel: str) -> dict[str, list[str]]:

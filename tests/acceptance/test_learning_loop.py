@@ -48,7 +48,6 @@ class School:
         return json.loads(ended.stdout)
 
     def lines(self, name: str) -> list[Any]:
-        """Of one of the files."""
         return _read(self.folder / name)
 
     def write(self, name: str, lines: list[Any]) -> Path:

@@ -23,7 +23,6 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture(scope="module")
 def broker_url() -> Iterator[str]:
-    """A RabbitMQ."""
     try:
         with opened_rabbitmq() as url:
             yield url

@@ -47,7 +47,6 @@ class Verdict:
     extras: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        """As it is printed."""
         shown = {
             "fault": self.fault,
             "seed": self.seed,

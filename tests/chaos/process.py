@@ -52,17 +52,14 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Its number."""
         assert self.process is not None
         return self.process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether it is there."""
         return self.process is not None and self.process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends it a signal."""
         if self.alive:
             os.kill(self.pid, number)
 

@@ -27,7 +27,6 @@ SHARED_PREFIX: Final = (
 
 
 def prompt_of(tag: str, n: int) -> str:
-    """The text of query ``n``."""
     return f"[{tag}-{n}] " + _ASKS[n % len(_ASKS)].format(n=n)
 
 

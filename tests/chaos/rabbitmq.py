@@ -37,7 +37,6 @@ class RabbitNode:
 
     @property
     def url(self) -> str:
-        """For Celery."""
         return f"amqp://guest:guest@{self.address}:{self.port}//"
 
     @property

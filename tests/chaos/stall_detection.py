@@ -22,7 +22,6 @@ class Clock:
         return time.monotonic() - self.halted_s
 
     def watch(self, over: threading.Event) -> None:
-        """Until it is over."""
         at = time.monotonic()
         while not over.wait(_LOOK_S):
             late_s = time.monotonic() - at - _LOOK_S

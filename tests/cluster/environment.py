@@ -137,7 +137,6 @@ class ClusterEnvironment(ChaosEnvironment):
         self.over()
 
     def of(self, host: str) -> list[Worker]:
-        """The processes of a host."""
         return [
             each for each in self.workers.values() if isinstance(each, HostWorker) and each.host is self.network[host]
         ]

@@ -76,7 +76,6 @@ class Host:
 
     @property
     def address(self) -> str:
-        """Of this host."""
         return f"198.18.{self.number}.2"
 
     @property
@@ -166,7 +165,6 @@ class Network:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
     def add(self, name: str, *, delay_ms: float = 0.0) -> Host:
-        """One more host."""
         self.hosts[name] = host = Host(name, len(self.hosts) + 1, delay_ms)
         return host
 

@@ -55,8 +55,6 @@ def make_template(home: Path) -> Path:
 
 @dataclass
 class PostgresNode:
-    """A Postgres on a host."""
-
     host: Host
     home: Path
     process: "subprocess.Popen[bytes] | None" = None
@@ -65,12 +63,10 @@ class PostgresNode:
 
     @property
     def data(self) -> Path:
-        """Its directory."""
         return self.home / "postgres"
 
     @property
     def log(self) -> Path:
-        """What it says."""
         return self.home / "postgres.log"
 
     def url(self, user: str = "postgres") -> str:
@@ -182,7 +178,6 @@ class RedisNode:
 
     @property
     def url(self) -> str:
-        """For Celery and redis-py."""
         return f"redis://{self.host.address}:{self.port}/0"
 
     def start(self, *configuration: str, sentinel: bool = False) -> None:

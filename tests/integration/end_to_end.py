@@ -144,5 +144,4 @@ class Watch:
 
 
 async def account(batch: Batch, context: WorkerContext) -> BatchFigures:
-    """The batch in figures."""
     return await batch_figures(context.engine, batch)

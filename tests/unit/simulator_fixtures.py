@@ -95,7 +95,6 @@ def request_of(protocol: str, model: str, text: str, system: str = "") -> tuple[
 
 
 def text_of(protocol: str, answer: Mapping[str, Any]) -> str:
-    """The answer's text."""
     match protocol:
         case "openai":
             return str(answer["choices"][0]["message"]["content"])

@@ -99,7 +99,6 @@ class Postgres:
 
 
 def is_initialized(home: Path) -> bool:
-    """Whether ``home`` has a database."""
     return (home / "postgres" / "PG_VERSION").exists()
 
 

@@ -42,7 +42,6 @@ class Redis:
 
     @property
     def url(self) -> str:
-        """The URL for redis-py."""
         return f"unix://{self.path}?db=0"
 
     def is_running(self) -> bool:

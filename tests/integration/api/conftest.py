@@ -52,8 +52,6 @@ class Served:
         return asyncio.run(run())
 
     def key(self, tenant: str, **limits: Any) -> str:
-        """A new key of a tenant."""
-
         async def make(bench: LedgerHarness) -> str:
             return await Tenants(bench.engine).create_key(tenant=tenant, name="test", **limits)
 
@@ -170,6 +168,5 @@ def wait_until(check: Callable[[], Any], *, patience_s: float = PATIENCE_S) -> A
 
 
 def line(custom_id: str, **body: Any) -> dict[str, Any]:
-    """A batch line."""
     given = {"model": "auto", "messages": [{"role": "user", "content": "Is it?"}]} | body
     return {"custom_id": custom_id, "method": "POST", "url": "/v1/chat/completions", "body": given}

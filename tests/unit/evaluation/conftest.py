@@ -17,7 +17,6 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="session")
 def trained(made_up: Dataset) -> TrainedRouter:
-    """A router trained on them."""
     return train(made_up, name="made-up")
 
 

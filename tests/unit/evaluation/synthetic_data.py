@@ -75,6 +75,5 @@ def label_lines(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def written(path: Path, lines: list[dict[str, Any]]) -> Path:
-    """``lines`` in a file."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

@@ -28,7 +28,6 @@ from settings import ROOT
 
 @pytest.fixture
 def folder(trained: TrainedRouter, tmp_path: Path) -> Path:
-    """A trained router."""
     save(replace(trained.artifact, manifest=trained.artifact.manifest | {"name": "v1"}), tmp_path / "v1")
     return tmp_path / "v1"
 

@@ -123,7 +123,6 @@ count as an attempt, and does not count against the deployment.
 
 
 def document() -> str:
-    """The page as Markdown."""
     parts = [
         _INTRODUCTION,
         _table(("field", *_WORDS.values()), _cells(PARAMETERS)),
