@@ -23,18 +23,28 @@ class DataDirError(RuntimeError):
 
 def make_data_dir(home: Path) -> Path:
     """Create the directory, private to its owner. As root, others may pass through it, because Postgres is another
-    user."""
+    user. Raises DataDirError, also for a directory that another user made: they could replace its sockets."""
+    is_root = os.geteuid() == 0
     try:
         home.mkdir(parents=True, exist_ok=True)
-        home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        _own(home, 0o711 if is_root else 0o700)
         for name in ("logs", "run"):
             (home / name).mkdir(exist_ok=True)
-            (home / name).chmod(0o711 if os.geteuid() == 0 and name == "run" else 0o700)
+            _own(home / name, 0o711 if is_root and name == "run" else 0o700)
     except OSError as error:
         raise DataDirError(
             f"{home} cannot be used: {error.strerror}. Set POINTSMAN_HOME to a directory that you can write to."
         ) from error
     return home
+
+
+def _own(directory: Path, mode: int) -> None:
+    if {directory.lstat().st_uid, directory.stat().st_uid} != {os.geteuid()}:  # of a link, and of what it leads to
+        raise DataDirError(
+            f"{directory} belongs to another user, who could read what is kept there. fix: set POINTSMAN_HOME to a "
+            "directory that does not exist yet, or delete this one"
+        )
+    directory.chmod(mode)
 
 
 def socket_dir(home: Path) -> Path:

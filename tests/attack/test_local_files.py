@@ -16,6 +16,7 @@ from cli.query_source import RejectedFile
 from settings import ROOT
 from submission.input_line import RejectedLine
 from workers.child_process import OsUser
+from workers.data_dir import DataDirError, make_data_dir
 from workers.embedded.postgres import PostgresError, _check_passable, _open_in, _write_tuning
 from workers.file_lock import FileLock
 from workers.port_allocator import PortAllocator
@@ -115,6 +116,23 @@ def test_a_directory_above_the_data_that_is_closed_stays_closed_and_is_named(tmp
     with pytest.raises(PostgresError, match=rf"cannot pass through {closed} .*POINTSMAN_HOME.*chmod o\+x {closed}"):
         _check_passable(closed / "home", OsUser("nobody", 65534, 65534))
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may use what belongs to another user")
+@pytest.mark.parametrize("planted", [".", "run", "logs", "a link"])
+def test_no_data_directory_that_a_neighbor_made_is_used(tmp_path: Path, planted: str) -> None:
+    """Its owner could put other sockets in the place of Postgres's and Redis's, and read every prompt."""
+    home = tmp_path / "home"
+    if planted == "a link":
+        (tmp_path / "roots").mkdir(mode=0o700)
+        home.symlink_to(tmp_path / "roots")
+    else:
+        (home / planted).mkdir(parents=True)
+    os.lchown(home / planted if planted != "a link" else home, 65534, 65534)
+    with pytest.raises(DataDirError, match="another user"):
+        make_data_dir(home)
+    if planted == "a link":
+        assert list((tmp_path / "roots").iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as another user")
