@@ -5,19 +5,25 @@ of a message. redis-py 8 retries a command ten times by default, each up to the 
 neither notices a stop nor gives back what it could not send.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty
 from typing import Any, Final
 
+import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.retry import Retry
+
+log = structlog.get_logger()
 
 ONCE_MORE: Final = Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,))
 """A connection that the server has closed is replaced at once. A server that does not answer is not asked again."""
 
 
 class Channel(redis.Channel):
-    """A channel that keeps its client while its connections are the same."""
+    """A channel that keeps its client while its connections are the same, and drops what is not a message."""
 
     _kept: Any = None
 
@@ -30,6 +36,24 @@ class Channel(redis.Channel):
         if self._kept is None or self._kept.connection_pool is not self.pool:
             self._kept = super()._create_client()  # type: ignore[no-untyped-call]  # kombu is half typed
         return self._kept
+
+    def _brpop_read(self, **options: Any) -> Any:
+        with _dropping_what_is_no_message():
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu is half typed
+
+    def _receive_one(self, connection: Any) -> Any:
+        with _dropping_what_is_no_message():
+            return super()._receive_one(connection)  # type: ignore[no-untyped-call]  # kombu is half typed
+
+
+@contextmanager
+def _dropping_what_is_no_message() -> Iterator[None]:
+    """Log the error of a text that is not a message. It would end the worker, and is out of Redis already."""
+    try:
+        yield
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        log.warning("message_dropped", error=type(error).__name__)
+        raise Empty from None  # as kombu says that nothing came
 
 
 class SentinelChannel(Channel, redis.SentinelChannel):
