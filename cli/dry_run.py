@@ -69,9 +69,12 @@ def _show_forecast(
     if not has_history:
         del forecast["basis"]["queue"]
         forecast["basis"]["earlier batches"] = "not used, the embedded Postgres does not start (`pointsman doctor`)"
-    report = dry_run_report(forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages)
+    warnings = forecaster.warnings(forecast)
+    report = dry_run_report(
+        forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages, warnings=warnings
+    )
     _show(report, as_json=as_json)
-    for warning in forecaster.warnings(forecast):
+    for warning in warnings:
         warn(warning)
     if read.followers:
         err.print(f"{queries(read.followers)} not counted, because each gets the answer of an identical query")
@@ -132,6 +135,8 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
     ]
     if pilot is not None:
         lines.append(("Pilot", _pilot(report, within)))
+    elif forecast["skipped_pilot"] is not None:
+        lines.append(("Pilot", "none, because it would cost more than it could save (see the warning)"))
     if forecast["over_cap"]:
         lines.append(
             (

@@ -173,5 +173,6 @@ def standing_of(floor: QualityFigures) -> str:
     return {
         "top_tier": "not certified: the top tier answers",
         "too_small": "not certified: too few queries",
+        "no_gain": "not certified: a pilot would not pay",
         "departed": departed(floor.departures),
     }.get(floor.standing, floor.standing)

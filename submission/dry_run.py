@@ -60,8 +60,10 @@ def dry_run_report(
     fleet: Fleet,
     read: LinesRead,
     ages: Mapping[str, Sequence[BatchAge]],
+    warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The report as JSON. ``forecast`` as JSON; ``ages``: how long earlier provider batches took.
+    """The report as JSON. ``forecast`` as JSON; ``ages``: how long earlier provider batches took; ``warnings`` of
+    `Forecaster.warnings`.
 
     No cost of its ``plan`` is above the budget; ``uncapped_usd`` is what all its calls are expected to cost, with
     the rest of a pilot by the top tier. ``saving_usd`` and ``saving_share`` compare the expected cost of all queries
@@ -87,6 +89,7 @@ def dry_run_report(
         "top_tier": fleet.top,
         "saving_usd": round(baseline_usd - expected_usd, 9) if has_saving else None,
         "saving_share": round(1 - expected_usd / baseline_usd, 6) if has_saving else None,
+        "warnings": list(warnings),
         "plan": {**forecast, "cost_usd": _capped(cost, cap_usd)},
     }
     if spec.deadline is not None and forecast["tiers"]:

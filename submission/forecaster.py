@@ -17,7 +17,14 @@ from endpoints.endpoint import Endpoint
 from routing.budget.degradation import QueryBudget, fit_to_share
 from routing.fleet import BudgetPolicy, Fleet
 from routing.forecast.forecast import forecast
-from routing.forecast.forecast_types import ExpectedPilot, Forecast, ForecastHistory, QueueLoad, nothing
+from routing.forecast.forecast_types import (
+    ExpectedPilot,
+    Forecast,
+    ForecastHistory,
+    QueueLoad,
+    SkippedPilot,
+    nothing,
+)
 from routing.pilot import GraderChoice, PilotSpec
 from routing.policy.decision import Predictor, decide
 from routing.policy.routing_case import Decision, RoutingContext
@@ -139,22 +146,54 @@ class Forecaster:
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
         pilot = None if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
-        cap_usd = self.spec.cap_at(self.fleet)
-        degrades = (self.spec.budget_policy or self.fleet.budgets.policy) is BudgetPolicy.DEGRADE
-        if cap_usd is None or not degrades or pilot is not None:
+        result = None
+        if pilot is not None:
             result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
-        else:
-            result = self._degraded(affordable, history, load, cap_usd=cap_usd, total=total)
+        if result is None or result.cannot_pay:
+            default = self._by_default(affordable, history, load, total=total)
+            result = default if result is None else self._worth_it(result, default)
         return replace(result, over_cap=seen - total)
 
-    def _degraded(
-        self, decisions: Sequence[Decision], history: ForecastHistory, load: QueueLoad, *, cap_usd: float, total: int
+    def _worth_it(self, piloted: Forecast, default: Forecast) -> Forecast:
+        """Return ``piloted`` if the user asks for that pilot, or if the ``default`` policy costs more, else ``default``
+        with the pilot that it skips.
+
+        This alone decides whether a batch skips its pilot. The decision is stored with the plan, which the pilot's task
+        reads. ``piloted`` cannot pay.
+        """
+        from evaluation.quality_floor.certification import QualityTarget
+        from evaluation.quality_floor.pilot_size import least_batch
+
+        spec, rest, total, queries = self.spec.pilot, piloted.rest, piloted.total, piloted.pilot_queries
+        default_usd = default.cost_usd.expected
+        if spec is None or rest is None or spec.max_queries is not None or default_usd > rest.least_usd:
+            return piloted
+        query_usd, rest_usd = piloted.pilot_usd / queries, (rest.least_usd - piloted.pilot_usd) / (total - queries)
+        saved_usd = max(rest.alone_usd, default_usd) / total - rest_usd
+        skipped = SkippedPilot(
+            queries=queries,
+            cost_usd=piloted.pilot_usd,
+            grade_cost_usd=piloted.grade_usd,
+            least_tier=rest.least_tier,
+            least_usd=rest.least_usd,
+            top_usd=rest.alone_usd,
+            default_usd=default_usd,
+            pays_from=least_batch(QualityTarget(spec.floor, spec.confidence), saved_usd / (query_usd - rest_usd)),
+        )
+        return replace(default, skipped=skipped)
+
+    def _by_default(
+        self, decisions: Sequence[Decision], history: ForecastHistory, load: QueueLoad, *, total: int
     ) -> Forecast:
-        """Return the forecast of ``decisions``, lowered as the route stage does.
+        """Return the forecast of ``decisions`` without a pilot. If the budget degrades, they are lowered as the route
+        stage does.
 
         The route stage has less left for later queries because escalations also cost money, so the share is reduced
         until the budget pays for them.
         """
+        cap_usd = self.spec.cap_at(self.fleet)
+        if cap_usd is None or (self.spec.budget_policy or self.fleet.budgets.policy) is not BudgetPolicy.DEGRADE:
+            return forecast(decisions, total=total, fleet=self.fleet, past=history, load=load)
         share_usd, tiers = cap_usd * len(decisions) / total, list[str]()
         for _ in range(FITS):
             fitted = fit_to_share(

@@ -41,7 +41,15 @@ async def forecast_file(
             raise InvalidInput(read.rejections)
         forecast = forecast_as_json(await forecaster.forecast())
         ages = await ProviderBatches(engine).ages(simulated=service.fleet.simulated)
-        report = dry_run_report(forecast, source=spec.source, spec=spec, fleet=service.fleet, read=read, ages=ages)
+        report = dry_run_report(
+            forecast,
+            source=spec.source,
+            spec=spec,
+            fleet=service.fleet,
+            read=read,
+            ages=ages,
+            warnings=forecaster.warnings(forecast),
+        )
         return report | {"covered": is_covered(report), "errors": None}
 
     try:

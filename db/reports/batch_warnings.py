@@ -29,27 +29,58 @@ def batch_warnings(figures: BatchFigures) -> list[str]:
 def pilot_warnings(plan: Mapping[str, Any] | None, cap_usd: float | None) -> list[str]:
     """Return what is wrong with the pilot of this forecast and with a budget of ``cap_usd`` for it, each with the
     fix."""
-    if plan is None or plan["pilot"] is None:
+    if plan is None:
+        return []
+    if (skipped := plan.get("skipped_pilot")) is not None:
+        return [no_gain(skipped)]
+    if plan["pilot"] is None:
         return []
     found = (_saves_nothing(plan), None if cap_usd is None else _strains_budget(plan, cap_usd))
     return [text for text in found if text]
 
 
-def _saves_nothing(plan: Mapping[str, Any]) -> str | None:
-    pilot, baseline = plan["pilot"], plan["baseline_cost_usd"]
-    rest = pilot["rest"]
-    if rest is None or plan["cost_usd"]["unmeasured"] or baseline["unmeasured"]:
-        return None
-    if rest["least_usd"] < baseline["expected"]:
-        return None
-    graded = pilot["grade_cost_usd"] > 0
-    return (
-        f"at {plan['total']:,} queries this floor cannot save: the pilot{' with its grading' if graded else ''} is "
-        f"forecast to cost ${pilot['cost_usd']:.6f}, and the batch ${rest['least_usd']:.6f} even with the rest by "
-        f"{rest['least_tier']} alone, while the baseline costs ${baseline['expected']:.6f}. fix: "
-        f"{'a cheaper judge, ' if graded else ''}a smaller pilot (--pilot N), more queries in one batch, or no quality "
-        "floor"
+def no_gain(skipped: Mapping[str, Any]) -> str:
+    """Return why a batch has no pilot, with the fix, from ``skipped_pilot`` of its plan."""
+    enough = skipped["pays_from"]
+    larger = (
+        "no quality floor, as no number of queries is enough at these prices"
+        if enough is None
+        else f"about {_rounded_up(enough):,} such queries or more in one batch"
     )
+    return (
+        f"no pilot: one of {skipped['queries']:,} queries{_costs(skipped, skipped)}, while the top tier alone costs "
+        f"${skipped['top_usd']:.6f}. The default policy routes the batch for ${skipped['default_usd']:.6f}, without a "
+        f"certified floor. fix: {larger}{_cheaper_judge(skipped)}, or a pilot anyway (--pilot N)"
+    )
+
+
+def _saves_nothing(plan: Mapping[str, Any]) -> str | None:
+    pilot = plan["pilot"]
+    if not pilot["cannot_pay"]:
+        return None
+    return (
+        f"at {plan['total']:,} queries this floor cannot save: the pilot{_costs(pilot, pilot['rest'])}, while the top "
+        f"tier alone costs ${pilot['rest']['alone_usd']:.6f}. fix: more queries in one batch{_cheaper_judge(pilot)}, a "
+        "smaller pilot (--pilot N), or no quality floor"
+    )
+
+
+def _costs(pilot: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
+    graded = " with its grading" if pilot["grade_cost_usd"] > 0 else ""
+    return (
+        f"{graded} is forecast to cost ${pilot['cost_usd']:.6f}, and the batch ${rest['least_usd']:.6f} even with the "
+        f"rest by {rest['least_tier']} alone"
+    )
+
+
+def _cheaper_judge(pilot: Mapping[str, Any]) -> str:
+    return ", a cheaper judge" if pilot["grade_cost_usd"] > 0 else ""
+
+
+def _rounded_up(number: int) -> int:
+    """Return ``number`` rounded up to two digits."""
+    unit: int = 10 ** max(0, len(str(number)) - 2)
+    return math.ceil(number / unit) * unit
 
 
 def _strains_budget(plan: Mapping[str, Any], cap_usd: float) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Row
@@ -13,6 +14,7 @@ from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
 from routing.forecast.forecast_types import CallLatency, ForecastHistory, GradeRecord, PolicyCost, QueueLoad
 from routing.outcome import Usage
+from routing.price_list import ListedModel, PriceList
 from routing.reason import REJECTS_NOTHING
 
 BATCHES: Final = 20
@@ -41,8 +43,8 @@ async def load_history(
 ) -> ForecastHistory:
     """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
 
-    A batch with a quality ``floor`` waits for the steps of its pilot: times are of batches with one, or of those
-    without. One that ``embeds`` learns from batches of embeddings alone, the others from the rest.
+    What pilots and policies cost is read for a batch with a quality ``floor``. One that ``embeds`` learns from batches
+    of embeddings alone, the others from the rest.
 
     Lengths of answers are the tenant's own: with them the names of workloads are stored with its batch, and shown.
     Where the tenant has batches of a file named as ``source``, those alone say how long such answers are.
@@ -79,28 +81,41 @@ async def load_history(
         verdicts={row.tier: (row.judged, row.passed) for row in verdicts},
         latencies={tier: _latency(some) for tier, some in _grouped(rows, lambda row: row.tier).items()},
         lengths=AnswerLengths(lengths | repeated, repeated=repeated),
-        prompt_ratios=_prompt_ratios(rows, plans, fleet),
-        policy_costs=await _policy_costs(engine, [row for row in batches if row.id in own], rows, alike, floor=floor),
+        prompt_ratios=_prompt_ratios(rows, {row.id: row for row in batches}, fleet),
+        policy_costs=await _policy_costs(
+            engine, fleet, [row for row in batches if row.id in own], rows, alike, floor=floor
+        ),
         grades={} if floor is None else await _grades(engine, fleet, [row for row in batches if row.id in own]),
-        time_ratios=[
-            row.wall_s / estimated_s
-            for row in batches
-            if (estimated_s := plans[row.id].get("estimated_s"))
-            and total / ALIKE <= row.total <= total * ALIKE
-            and bool(plans[row.id].get("pilot")) is (floor is not None)
-            and all(tier.get("measured_calls") for tier in plans[row.id]["tiers"].values())
-        ],
+        time_ratios={
+            has_pilot: [
+                row.wall_s / estimated_s
+                for row in batches
+                if (estimated_s := plans[row.id].get("estimated_s"))
+                and total / ALIKE <= row.total <= total * ALIKE
+                and bool(plans[row.id].get("pilot")) is has_pilot
+                and all(tier.get("measured_calls") for tier in plans[row.id]["tiers"].values())
+            ]
+            for has_pilot in (False, True)
+        },
     )
 
 
 async def _policy_costs(
-    engine: AsyncEngine, batches: Sequence[Row[Any]], calls: Sequence[Row[Any]], alike: Set[int], *, floor: float | None
+    engine: AsyncEngine,
+    fleet: Fleet,
+    batches: Sequence[Row[Any]],
+    calls: Sequence[Row[Any]],
+    alike: Set[int],
+    *,
+    floor: float | None,
 ) -> Sequence[PolicyCost]:
-    """Of those of ``batches`` whose pilot decided on answers, and whose policy no budget cut short.
+    """Of those of ``batches`` whose pilot decided on answers at today's prices, and whose policy no budget cut short.
 
     ``calls`` are rows of ``forecast_calls``, ``alike`` the batches of the same file.
     """
-    summed = [row for row in batches if row.rest_cost_ratio]
+    summed = [
+        row for row in batches if row.rest_cost_ratio and all(_is_price_kept(row, tier, fleet) for tier in fleet.ladder)
+    ]
     if not summed or floor is None:
         return []
     sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}
@@ -168,17 +183,29 @@ def _latency(rows: Sequence[Row[Any]]) -> CallLatency:
 
 
 def _prompt_ratios(
-    rows: Sequence[Row[Any]], plans: Mapping[int, Mapping[str, Any]], fleet: Fleet
+    rows: Sequence[Row[Any]], batches: Mapping[int, Row[Any]], fleet: Fleet
 ) -> Mapping[str, Sequence[float]]:
-    """By tier: what is left of the cost of its calls without the answers, at its first model's price, over the plan."""
+    """By tier: what is left of the cost of its calls without the answers, at its first model's price, over the plan.
+    Calls at other prices do not count."""
     ratios: dict[str, list[float]] = defaultdict(list)
     for (batch_id, tier), some in _grouped(rows, lambda row: (row.batch_id, row.tier)).items():
-        planned_usd = plans[batch_id].get("tiers", {}).get(tier, {}).get("prompt_usd")
-        if planned_usd and tier in fleet.tiers:
+        planned_usd = (batches[batch_id].plan or {}).get("tiers", {}).get(tier, {}).get("prompt_usd")
+        if planned_usd and tier in fleet.tiers and _is_price_kept(batches[batch_id], tier, fleet):
             answer = Usage(completion_tokens=round(_mean(some, "completion_tokens")))
             prompt_usd = _mean(some, "cost_usd") - fleet.deployments(tier)[0].price.cost_usd(answer)
             ratios[tier].append(max(LEAST_PROMPT_RATIO, prompt_usd / planned_usd))
     return ratios
+
+
+def _is_price_kept(batch: Row[Any], tier: str, fleet: Fleet) -> bool:
+    """Whether the first model of ``tier`` costs today what it cost for ``batch``. No price of embeddings is stored."""
+    model = fleet.deployments(tier)[0]
+    if model.embeds:
+        return True
+    prices = PriceList.from_json(batch.price_list)
+    return tier in prices.tiers and replace(prices.first(tier), version="") == replace(
+        ListedModel.of(model.name, model.price, model=model.model, tier=tier), version=""
+    )
 
 
 async def load_queues(engine: AsyncEngine, fleet: Fleet, *, otherwise: Mapping[str, int]) -> QueueLoad:

@@ -6,6 +6,7 @@ the measure of the others; from 2 to 3 the saving hardly changes.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -60,6 +61,19 @@ def plan_pilot(target: QualityTarget, batch_size: int, *, missed: float = 0.0, m
         return PilotPlan(0, reason=reason)
     first = round(FIRST_PART * size)
     return PilotPlan(size, first if first >= least else size)
+
+
+def least_batch(target: QualityTarget, share: float) -> int | None:
+    """The smallest batch whose pilot is less than ``share`` of it. None if no batch is: ``share`` is 0 or less."""
+    if share <= 0.0:
+        return None
+
+    def is_enough(batch_size: int) -> bool:
+        size = plan_pilot(target, batch_size, most=min(batch_size, LARGEST_SAMPLE)).size
+        return 0 < size < share * batch_size
+
+    # The pilot's share falls with the size of the batch, and no pilot is larger than the largest.
+    return bisect_left(range(math.floor(LARGEST_SAMPLE / share) + 2), True, key=is_enough)
 
 
 def may_gain(

@@ -158,6 +158,15 @@ def forecast(
     if tops:
         baseline = _cost(tops, doubted, total=round(total * len(tops) / len(ways)))
         baseline = replace(baseline, unmeasured=() if past.lengths.is_measured(fleet.top) else (fleet.top,))
+    grade_usd = total * sum(way.grade_usd for way in in_pilot) / len(ways)
+    rest = None
+    if least is not None:
+        alone = [
+            _ExpectedPath((way.top,)) if way.top is not None and estimator.is_free(decision) else way
+            for way, decision in zip(ways, decisions, strict=True)
+        ]
+        alone_usd = total * sum(_cost_usd(way, doubted) for way in alone) / len(alone)
+        rest = _rest_bounds(fleet, lowest_usd=least_cost.expected, top_usd=cost.expected, alone_usd=alone_usd)
     alike = _alike(past.policy_costs, decisions) if least is not None else _NO_POLICIES
     if alike.ratios and cost.expected > pilot_usd:
         cost_usd = _by_policies(alike, cost_usd, rest=(lower.expected, higher.expected), top=cost, pilot_usd=pilot_usd)
@@ -171,9 +180,10 @@ def forecast(
         lowest = [_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers]
         least_s, most_s = sorted((most_s, _batch_s(lowest, routed_s, sampled=sampled, fleet=fleet)))
     estimated_s = (least_s + most_s) / 2
-    slower, time_spread = _factor(past.time_ratios, PRIOR_SPREAD)
+    time_ratios = past.time_ratios.get(bool(in_pilot), ())
+    slower, time_spread = _factor(time_ratios, PRIOR_SPREAD)
     spread = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
-    if past.time_ratios:
+    if time_ratios:
         finish_s = interval(estimated_s * slower, math.hypot(spread, time_spread))
     else:
         spread = math.hypot(spread, PILOT_SPREAD) if in_pilot else spread
@@ -193,15 +203,18 @@ def forecast(
         pilot_usd=pilot_usd,
         pilot_low_usd=pilot_cost.low,
         pilot_high_usd=pilot_cost.high,
-        grade_usd=total * sum(way.grade_usd for way in in_pilot) / len(ways),
-        rest=None if least is None else _rest_bounds(fleet, least_cost.expected, cost.expected),
+        grade_usd=grade_usd,
+        rest=rest,
+        cannot_pay=rest is not None
+        and not unmeasured
+        and rest.alone_usd <= rest.least_usd - (0.0 if estimator.is_grading_measured else grade_usd),
         answer_lengths=past.lengths.of_shapes(decision.case.query.shape for decision in decisions),
     )
 
 
-def _rest_bounds(fleet: Fleet, lowest_usd: float, top_usd: float) -> RestBounds:
+def _rest_bounds(fleet: Fleet, *, lowest_usd: float, top_usd: float, alone_usd: float) -> RestBounds:
     (least_usd, least_tier), (most_usd, most_tier) = sorted(((lowest_usd, fleet.ladder[0]), (top_usd, fleet.top)))
-    return RestBounds(least_tier, least_usd, most_tier, most_usd)
+    return RestBounds(least_tier, least_usd, most_tier, most_usd, alone_usd)
 
 
 def _batch_s(tiers: Sequence[TierForecast], routed_s: float, *, sampled: float, fleet: Fleet) -> float:
@@ -233,9 +246,7 @@ def _with_pilot(
     if the others are not asked.
     """
     fleet, found, least = estimator.context.fleet, list(ways), list(ways)
-    free = [
-        place for place, decision in enumerate(decisions) if decision.case.pin is None and decision.tier in fleet.ladder
-    ]
+    free = [place for place, decision in enumerate(decisions) if estimator.is_free(decision)]
     count = min(len(free), max(1, round(len(decisions) * pilot.queries / total)))
     sampled = {free[place * len(free) // count] for place in range(count)} if count else set()
     for place in free:
@@ -261,6 +272,15 @@ class _Estimator:
         self.context = context
         self.lengths, self.grades = past.lengths, past.grades
         self.factors = {tier: _factor(past.prompt_ratios.get(tier, ()), PROMPT_SPREAD) for tier in context.fleet.tiers}
+
+    @property
+    def is_grading_measured(self) -> bool:
+        """Whether a judge was asked before. Its first forecast is a guess."""
+        return sum(record.queries for record in self.grades.values()) >= LEAST_ANSWERS
+
+    def is_free(self, decision: Decision) -> bool:
+        """Return whether a policy decides on the query."""
+        return decision.case.pin is None and decision.tier in self.context.fleet.ladder
 
     def path(self, decision: Decision, *, climbs: bool = True) -> _ExpectedPath:
         """Return the path from the tier of ``decision`` upwards, or that tier alone."""

@@ -38,9 +38,9 @@ class ForecastHistory:
     """For each earlier batch with a pilot that no budget cut short."""
     grades: Mapping[tuple[str, str], "GradeRecord"] = field(default_factory=dict)
     """Workload and shape → what the judge was asked about queries of earlier pilots."""
-    time_ratios: Sequence[float] = ()
-    """For each batch of a similar size, with a forecast by measured latencies, that also has a pilot or also has none:
-    its time divided by `Forecast.estimated_s`."""
+    time_ratios: Mapping[bool, Sequence[float]] = field(default_factory=dict)
+    """Whether it had a pilot → for each batch of a similar size, with a forecast by measured latencies: its time
+    divided by `Forecast.estimated_s`."""
 
 
 class PolicyCost(NamedTuple):
@@ -107,6 +107,27 @@ class RestBounds(NamedTuple):
     least_usd: float
     most_tier: str
     most_usd: float
+    alone_usd: float
+    """The expected cost without a pilot, if the top tier answers what a policy would decide on."""
+
+
+class SkippedPilot(NamedTuple):
+    """A pilot that cannot pay, and so is not made. The default policy answers the batch."""
+
+    queries: int
+    cost_usd: float
+    """The cost of these queries and their grades."""
+    grade_cost_usd: float
+    """The cost of their grades."""
+    least_tier: str
+    least_usd: float
+    """The cost of the batch with the pilot, and with the rest by ``least_tier`` alone."""
+    top_usd: float
+    """Its cost without a pilot, if the top tier answers it."""
+    default_usd: float
+    """Its cost by the default policy."""
+    pays_from: int | None
+    """Approximate number of such queries in one batch from which this floor may save. None if no number suffices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +203,11 @@ class Forecast:
     """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
     to the high end of the most, and expects the middle of the two; where earlier batches had a pilot, it is by what
     their policies cost, within these bounds."""
+    cannot_pay: bool = False
+    """Whether history shows that the batch costs at least as much with its pilot, and with the rest by the cheaper of
+    the two tiers, as by the top tier alone. False while a tier, or the judge, was asked too little to know."""
+    skipped: SkippedPilot | None = None
+    """The pilot that is not made because it cannot pay. The other figures are those without it."""
     answer_lengths: Sequence[Sequence[Any]] = ()
     """The evidence on answer lengths for its shapes, in the form that `AnswerLengths.from_json` reads."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Row
 from threadpoolctl import threadpool_limits
 
+from db.reports.batch_warnings import no_gain
 from evaluation.graders.llm_judge import missed_by_inconsistency
 from evaluation.quality_floor.certification import (
     LEAST_PILOT,
@@ -27,7 +28,7 @@ from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
 
 DEFAULT_POLICY: Final = {"kind": "default"}
-"""The fleet's own routing, for a batch that is too small for a pilot."""
+"""The fleet's own routing, for a batch that is too small for a pilot, or whose pilot cannot pay."""
 
 NO_NOTES: Final[Mapping[str, Any]] = {}
 
@@ -109,6 +110,9 @@ def next_step(
         return _undecided(
             "too_small", DEFAULT_POLICY, pilot, ladder, f"{plan.reason}, so the default policy routes the batch"
         )
+    if pilot.sampled == 0 and pilot.skipped is not None:
+        decided = _undecided("no_gain", DEFAULT_POLICY, pilot, ladder, no_gain(pilot.skipped))
+        return decided._replace(certificate={**decided.certificate, "skipped_pilot": pilot.skipped})
     if pilot.sampled == 0 and pilot.waiting:
         return SampleMore(plan.first, "the first part of the sample")
     if not sample:

@@ -16,7 +16,8 @@ from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE
-from settings import ROOT
+from settings import ROOT, Settings
+from submission.forecaster import Forecaster
 from submission.input_line import InputLine
 from submission.submit import submit
 from tasks.stages.answer import answer
@@ -61,9 +62,12 @@ async def worker_context_of(
         await context.pool.aclose()
 
 
-async def hand_in(lines: Iterable[InputLine], order: BatchSpec, context: WorkerContext) -> Batch:
-    """The batch that ``lines`` became."""
-    taken = await submit(lines, engine=context.engine, fleet=context.fleet, spec=order)
+async def hand_in(
+    lines: Iterable[InputLine], order: BatchSpec, context: WorkerContext, *, settings: Settings | None = None
+) -> Batch:
+    """The batch that ``lines`` became, with a forecast by ``settings`` if they are given."""
+    forecaster = None if settings is None else Forecaster(settings, context.fleet, context.engine, order)
+    taken = await submit(lines, engine=context.engine, fleet=context.fleet, spec=order, forecaster=forecaster)
     batch = await find_batch(context.engine, taken.public_id)
     assert batch is not None
     return batch

@@ -250,13 +250,13 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         answer_usd = bench.fleet.deployments("small")[0].price.cost_usd(Usage(0, call.completion_tokens))
         ratio = (float(call.cost_usd) - answer_usd) / batch.plan["tiers"]["small"]["prompt_usd"]
         assert past.prompt_ratios["small"] == pytest.approx([ratio], rel=0.01)
-        assert past.time_ratios == [], "its latencies were assumed: the measured ones set right what they missed"
+        assert past.time_ratios[False] == [], "its latencies were assumed: the measured ones set right what they missed"
         await planned(bench, settings)
         await answer_all(bench)
-        assert len((await load_history(bench.engine, bench.fleet, tenant="default", total=4)).time_ratios) == 1
-        others = await load_history(bench.engine, bench.fleet, tenant="default", total=4, floor=0.9)
-        assert others.time_ratios == [], "a batch with a pilot waits for its steps"
-        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=400)).time_ratios == [], (
+        assert len((await load_history(bench.engine, bench.fleet, tenant="default", total=4)).time_ratios[False]) == 1
+        others = await load_history(bench.engine, bench.fleet, tenant="default", total=4)
+        assert others.time_ratios[True] == [], "a batch with a pilot waits for its steps"
+        assert (await load_history(bench.engine, bench.fleet, tenant="default", total=400)).time_ratios[False] == [], (
             "it was far smaller"
         )
 

@@ -1,7 +1,10 @@
 """A batch with a quality floor: a random sample climbs every tier, and the rest follows the policy certified on it."""
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -13,15 +16,21 @@ from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.ledger_types import CallIntent
 from db.pilots import Pilots
 from db.reports import run_report
-from db.reports.batch_quality import outside_certificate, recent_quality
-from db.reports.batch_stats import batch_progress
+from db.reports.batch_quality import QualityFigures, outside_certificate, recent_quality
+from db.reports.batch_stats import BatchFigures, batch_progress, find_batch
+from db.reports.batch_warnings import pilot_warnings
+from db.reports.forecast_history import load_history
 from db.reports.query_timeline import find_queries
 from db.reports.workload import workload_figures
 from db.workload_sums import sum_workloads
-from routing.fleet import BudgetPolicy
+from routing.fleet import BudgetPolicy, Fleet
 from routing.lifecycle import MoveKind, State
 from routing.pilot import PilotSpec
+from routing.price import Price
+from settings import Settings
 from simulator.process import SimulatorProcess
+from submission.forecast_json import forecast_as_json
+from submission.forecaster import Forecaster
 from submission.input_line import InputLine
 from tasks.batch_call import call_for_batch
 from tasks.pilot.decide_pilot import DECISION_LEASE_S, decide_pilot
@@ -170,6 +179,67 @@ def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench,
             assert quality.certificate is not None
             assert (quality.certificate["outcome"], quality.pilot_queries) == ("too_small", 0)
             assert (await account(batch, context)).progress.done == 30
+
+    on_bench(story)
+
+
+def priced(fleet: Fleet, usd: Mapping[str, float]) -> Fleet:
+    """The fleet with these prices of a million tokens, by tier, the same for prompts and answers."""
+    models = {
+        name: replace(model, price=Price(usd[model.tier], usd[model.tier], usd[model.tier], version="test"))
+        if model.tier in usd
+        else model
+        for name, model in fleet.models.items()
+    }
+    return replace(fleet, models=models)
+
+
+def test_a_batch_whose_pilot_cannot_pay_by_todays_prices_goes_by_the_default_policy(
+    on_bench: OnBench, simulator: SimulatorProcess, settings: Settings
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        cheap = priced(simulated_fleet(simulator.url), {"small": 0.1, "medium": 0.3, "large": 3.0})
+        close = priced(cheap, {"small": 2.7, "medium": 2.8})
+
+        async def run(fleet: Fleet, most: int | None = None) -> tuple[BatchFigures, QualityFigures, Mapping[str, Any]]:
+            async with worker_context_of(bench, fleet) as context:
+                order = BatchSpec(source="sums.jsonl", pilot=PilotSpec(0.9, max_queries=most, audit_share=0.0))
+                batch = await hand_in(lines(400), order, context, settings=settings)
+                dry = Forecaster(settings, fleet, bench.engine, order)
+                dry.sample.see_all(lines(400))
+                forecast = forecast_as_json(await dry.forecast())
+                assert batch.plan is not None
+                assert batch.plan["skipped_pilot"] == forecast["skipped_pilot"], "dry run and submission decide alike"
+                await decided(context)
+                await sum_workloads(bench.engine)
+                figures = await account(batch, context)
+                assert figures.progress.done == 400
+                assert figures.quality is not None
+                return figures, figures.quality, batch.plan
+
+        _, first, plan = await run(close)
+        assert (first.pilot_queries > 0, plan["skipped_pilot"]) == (True, None), "nothing is known yet"
+        figures, lost, plan = await run(close)
+        assert (lost.pilot_queries, plan["pilot"], lost.standing) == (0, None, "no_gain")
+        assert lost.certificate is not None
+        assert lost.certificate["skipped_pilot"] == plan["skipped_pilot"]
+        assert [lost.certificate["reason"]] == pilot_warnings(plan, None)
+        assert figures.cost_usd <= 1.05 * plan["skipped_pilot"]["top_usd"] < plan["skipped_pilot"]["least_usd"]
+        await seal_ended(bench.engine)
+        batch = await find_batch(bench.engine, figures.progress.public_id)
+        assert batch is not None
+        assert not (await verify(bench.engine, batch.id)).findings
+        _, forced, plan = await run(close, most=60)
+        assert (forced.pilot_queries, plan["skipped_pilot"]) == (60, None), "the user asks for it"
+        assert "at 400 queries this floor cannot save" in pilot_warnings(plan, None)[0]
+        past = await load_history(bench.engine, close, tenant="default", total=400, floor=0.9)
+        assert len(past.policy_costs) == 2, "no pilot, no policy"
+        _, paid, plan = await run(cheap)
+        assert (paid.pilot_queries > 0, plan["skipped_pilot"]) == (True, None)
+        past = await load_history(bench.engine, cheap, tenant="default", total=400, floor=0.9)
+        assert len(past.policy_costs) == 1, "what policies cost at other prices says nothing of today's"
+        batches = {tier: len(ratios) for tier, ratios in past.prompt_ratios.items()}
+        assert batches == {"small": 1, "medium": 1, "large": 4}
 
     on_bench(story)
 

@@ -76,7 +76,7 @@ export function batches(rows) {
 
 export const chats = (figures) => (figures ? `Chat completions in the last hour: ${count(figures.asked)} requested, ${count(figures.open)} open, ${count(figures.cancelled)} cancelled${figures.mean_s === null ? "" : `, answered after ${duration(figures.mean_s)} on average`}.` : "");
 
-const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"],
+const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], no_gain: ["a pilot would not pay", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"],
   departed: ["not promised", "warn"] };
 
 export const measure = (share, interval) => `${percent(share)}${interval ? ` (${percent(interval[0])} to ${percent(interval[1])})` : ""}`;

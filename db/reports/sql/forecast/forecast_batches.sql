@@ -1,6 +1,8 @@
 -- The newest ended batches of a fleet, with their plans: the history of a forecast, of embeddings if it `embeds`, else of
 -- answers. The tenant's own come first: else a neighbor with many small batches would be all that there is to go by.
 --
+-- `rest_cost_ratio` is of a batch with a pilot: one that had none, as too small for it, went by the default policy.
+--
 -- `sample` has a batch's part of `queries`, one query from each of as many equal stretches: lines of a kind often stand
 -- together, or in turns; and as many of its pilot, which is a small part of a large batch.
 WITH own AS MATERIALIZED (
@@ -18,8 +20,9 @@ others AS MATERIALIZED (
     LIMIT greatest(:batches - (SELECT count(*) FROM own), 0)
 ),
 newest AS MATERIALIZED (SELECT id FROM own UNION ALL SELECT id FROM others)
-SELECT b.id, b.tenant, b.source, b.plan, b.total, p.floor,
-       (SELECT sum(cost_usd) / nullif(sum(baseline_usd), 0) FROM workload_sums WHERE batch_id = p.batch_id AND router <> 'pilot')
+SELECT b.id, b.tenant, b.source, b.plan, b.total, l.content AS price_list, p.floor,
+       (SELECT sum(cost_usd) / nullif(sum(baseline_usd), 0) FROM workload_sums
+        WHERE batch_id = p.batch_id AND router <> 'pilot' AND p.policy ->> 'kind' IS DISTINCT FROM 'default')
            ::double precision AS rest_cost_ratio,
        extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
        ARRAY(SELECT least(first + mod(abs(hashint8(first)::bigint), size), b.last_query_id)
@@ -31,6 +34,7 @@ CROSS JOIN LATERAL (
     SELECT greatest(1, ceil(
         (b.last_query_id - b.first_query_id + 1)::numeric * (SELECT count(*) FROM newest) / :queries))::bigint AS size
 ) AS stretch
+JOIN price_lists AS l ON l.digest = b.price_list
 LEFT JOIN pilots AS p ON p.batch_id = b.id
 WHERE b.id IN (SELECT id FROM newest)
 ORDER BY b.id DESC

@@ -25,7 +25,7 @@ from evaluation.quality_floor.ladder_features import ROOT, LadderFeatures, ladde
 from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, folds_by_id, policy_at
 from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.loss_bound import upper_bounds
-from evaluation.quality_floor.pilot_size import gains, may_gain, plan_pilot
+from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, gains, least_batch, may_gain, plan_pilot
 from evaluation.quality_floor.policy_path import FOLDS, fit_path
 
 TARGET = QualityTarget(0.9, 0.95)
@@ -322,3 +322,16 @@ def test_a_policy_of_many_words_takes_little_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 60_000_000, "words by queries as a dense matrix would take 100 MB a block"
+
+
+@pytest.mark.parametrize("share", [0.95, 0.3, 0.1, 0.01])
+def test_from_the_least_batch_on_a_pilot_is_less_than_its_share(share: float) -> None:
+    target = QualityTarget(0.9)
+    least = least_batch(target, share)
+    assert least is not None
+
+    def is_enough(batch: int) -> bool:
+        return 0 < plan_pilot(target, batch, most=min(batch, LARGEST_SAMPLE)).size < share * batch
+
+    assert [is_enough(least + more) for more in (-1, 0, 1, 100, 100_000)] == [False, True, True, True, True]
+    assert least_batch(target, 0.0) is least_batch(target, -1.0) is None

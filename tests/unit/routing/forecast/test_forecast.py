@@ -174,7 +174,7 @@ def test_time_goes_with_the_limits_where_they_are_tighter() -> None:
 
 
 def test_batches_that_took_longer_than_planned_stretch_the_next_ones_time() -> None:
-    told = predict("large", past=ForecastHistory(time_ratios=[3.0] * 5))
+    told = predict("large", past=ForecastHistory(time_ratios={False: [3.0] * 5}))
     assert told.finish_s.expected == pytest.approx(3 * told.estimated_s, rel=0.1)
 
 
@@ -189,7 +189,7 @@ def test_the_time_of_a_floor_is_its_pilots_steps_and_the_middle_of_what_the_rest
     most_s = steps_s + 900 * 2.0 / 10 + SLOWEST * 2.0 + 0.2 + 0.4
     assert told.estimated_s == pytest.approx((least_s + most_s) / 2)
     assert told.finish_s.low < least_s < told.finish_s.expected < most_s < told.finish_s.high
-    learned = replace(past, time_ratios=[0.5] * 9)
+    learned = replace(past, time_ratios={True: [0.5] * 9, False: [3.0] * 9})
     told = predict(*["large"] * 10, pilot=ExpectedPilot(100, stops=False, judge=None), past=learned, load=load)
     assert told.finish_s.expected == pytest.approx(told.estimated_s / 2, rel=0.05)
     assert told.finish_s.high < 2 * told.finish_s.expected
@@ -261,6 +261,40 @@ def test_a_lowest_tier_that_reasons_may_cost_more_than_the_top_and_its_cost_is_t
         assert (told.rest.least_tier, told.rest.most_tier) == ("large", "small")
         assert told.rest.least_usd < told.cost_usd.expected < told.rest.most_usd
         assert told.cost_usd.low < told.cost_usd.expected < told.cost_usd.high
+
+
+def test_a_floor_cannot_pay_if_its_pilot_and_the_cheapest_rest_cost_what_the_top_tier_alone_costs() -> None:
+    long = replace(JUDGED, lengths=known(small=400.0, medium=400.0, large=20.0))
+    pilot = ExpectedPilot(300, stops=False, judge=None)
+    lost = predict(*["large"] * 10, past=long, pilot=pilot)
+    assert lost.rest is not None
+    assert lost.rest.least_usd > lost.rest.alone_usd == pytest.approx(lost.baseline_usd.expected)
+    assert lost.cannot_pay
+    short = predict(
+        *["large"] * 10, past=replace(JUDGED, lengths=known(small=20.0, medium=20.0, large=20.0)), pilot=pilot
+    )
+    assert short.rest is not None
+    assert short.rest.least_usd < short.rest.alone_usd
+    assert not short.cannot_pay
+    trial = predict(*["large"] * 10, past=long, pilot=replace(pilot, stops=True))
+    assert not trial.cannot_pay, "the user asks for the pilot alone"
+    unmeasured = replace(JUDGED, lengths=known(small=400.0, large=20.0))
+    assert not predict(*["large"] * 10, past=unmeasured, pilot=pilot).cannot_pay, "medium gave no answer before"
+    pinned = [to("large", QUERY._replace(pin="large"), FLEET)] * 5 + [to("large", QUERY, FLEET)] * 5
+    mixed = forecast(pinned, total=1000, fleet=FLEET, past=long, load=LOAD, pilot=replace(pilot, queries=150))
+    assert mixed.rest is not None
+    assert mixed.rest.alone_usd == pytest.approx(lost.rest.alone_usd), "pinned queries cost the same either way"
+
+
+def test_the_first_guess_of_what_a_judge_costs_says_nothing_of_whether_a_floor_can_pay() -> None:
+    guess = replace(JUDGED, lengths=known(small=20.0, medium=20.0, large=20.0))
+    pilot = ExpectedPilot(300, stops=False, judge=FLEET.deployments("large")[0])
+    first = predict(*["large"] * 10, past=guess, pilot=pilot)
+    assert first.rest is not None
+    assert first.rest.least_usd > first.rest.alone_usd
+    assert not first.cannot_pay
+    asked = GradeRecord(200, 800, 60_000.0, 2_000.0)
+    assert predict(*["large"] * 10, past=replace(guess, grades={("tides", ""): asked}), pilot=pilot).cannot_pay
 
 
 def policies(

@@ -31,7 +31,9 @@ def pilot(**columns: object) -> Any:
         "max_queries": None,
         "stops": False,
     }
-    return SimpleNamespace(**asked | {"state": "deciding", "total": 2_000, "sampled": 0, "waiting": 2_000} | columns)
+    return SimpleNamespace(
+        **asked | {"state": "deciding", "total": 2_000, "sampled": 0, "waiting": 2_000, "skipped": None} | columns
+    )
 
 
 def row(tier: str, *, usable: bool = True, query_id: int = 1) -> Any:
