@@ -33,6 +33,8 @@ class FleetMetrics(Collector):
     def __init__(self, figures: DashboardCollector) -> None:
         self._figures = figures
         self._known: dict[str, set[str]] = {}
+        self._baseline_usd = 0.0
+        """The most that it was, as a counter only grows: a resumed query takes back what it had counted."""
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing, because the families are known only when they are collected."""
@@ -214,8 +216,9 @@ class FleetMetrics(Collector):
             "pointsman_escalations", "Escalations, by the tier that they led to.", ("tier",), ever.escalated
         )
         yield from self._calls(ever)
+        self._baseline_usd = max(self._baseline_usd, ever.baseline_usd)
         yield CounterMetricFamily(
-            "pointsman_baseline_usd", "Cost of all answers at the top tier's price.", value=ever.baseline_usd
+            "pointsman_baseline_usd", "Cost of all answers at the top tier's price.", value=self._baseline_usd
         )
         yield self._latencies(ever)
         yield self._confidences(ever)

@@ -129,15 +129,28 @@ def test_the_waves_of_a_batch_are_listed_with_what_they_saved(served: Served, cl
 def test_a_batch_that_is_resumed_is_counted_anew(served: Served, client: httpx.Client) -> None:
     public_id = submitted(client, "a", "b")
     served.answer(public_id, failing=2)
-    assert figures(client)["batches"][0]["failed"] == 2
+
+    async def bill_failures(bench: Any) -> None:
+        await as_owner(bench, "UPDATE calls SET cost_usd = 0.01")
+
+    served.play(bill_failures)
+    told = figures(client)
+    assert told["batches"][0]["failed"] == 2
+    assert told["recent"]["cost"]["baseline_usd"] == pytest.approx(0.02)
 
     async def resume(bench: Any) -> None:
         (row,) = await bench.rows("SELECT id FROM batches WHERE public_id = :h", h=public_id)
         await bench.ledger.resume(row.id)
 
     served.play(resume)
-    batch = figures(client)["batches"][0]
+    told = figures(client)
+    batch = told["batches"][0]
     assert (batch["failed"], batch["open"]) == (0, 2)
+    assert told["recent"]["cost"]["baseline_usd"] == 0
+    served.answer(public_id, failing=1)
+    cost = figures(client)["recent"]["cost"]
+    report = client.get(f"/v1/pointsman/batches/{public_id}/report").json()
+    assert (cost["usd"], cost["baseline_usd"]) == pytest.approx((report["cost_usd"], report["baseline_cost_usd"]))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from settings import ROOT
 from tests.integration.api.conftest import Served
 from tests.integration.api.test_dashboard_collector import submitted, with_floor
 from tests.integration.ledger_fixtures import LedgerHarness
+from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_drift import decide
 
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
@@ -130,7 +131,23 @@ def test_open_batches_that_cost_more_than_a_budget_or_their_forecast_are_counted
 
 
 def test_counters_only_grow(served: Served, client: httpx.Client) -> None:
-    before = played(served, client)
+    played(served, client)
+
+    async def bill_failures(bench: Any) -> None:
+        await as_owner(bench, "UPDATE calls SET cost_usd = 0.01 WHERE outcome <> 'ok'")
+
+    served.play(bill_failures)
+    time.sleep(1.1)
+    before = samples(client.get("/metrics").text)
+
+    async def resume(bench: Any) -> None:
+        (row,) = await bench.rows("SELECT batch_id AS id FROM queries WHERE state = 'failed'")
+        await bench.ledger.resume(row.id)
+
+    served.play(resume)
+    time.sleep(1.1)
+    resumed = samples(client.get("/metrics").text)
+    assert value(resumed, "pointsman_baseline_usd_total") >= value(before, "pointsman_baseline_usd_total") > 0.01
     after = played(served, client)
     counters = {key for key in before if key[0].endswith(("_total", "_bucket", "_count"))}
     assert counters

@@ -1,5 +1,6 @@
 -- Answers within a period by tenant, ten seconds and tier, and the cost of the same answers at the top tier; a row without
--- a tier has that of queries that ended without one.
+-- a tier has that of queries that ended without one, less what a resumed query had counted: its next end counts all its
+-- calls again.
 --
 -- The baseline is that of batch_costs.sql, by the batch's own price list and the ratios and offsets that length_ratios.py
 -- gives for it, of all its queries or of a workload and shape; without any, lengths are equal. Only the fallback takes an
@@ -67,7 +68,8 @@ LEFT JOIN LATERAL (
 WHERE d.at >= :since AND d.at < :until AND d.to_state = 'done'
 GROUP BY 1, 2, 3
 UNION ALL
-SELECT date_bin('10 seconds', d.at, 'epoch'), b.tenant, NULL, 0, sum(c.baseline_usd)
+SELECT date_bin('10 seconds', d.at, 'epoch'), b.tenant, NULL, 0,
+       sum(CASE WHEN d.move = 'resume' THEN -c.baseline_usd ELSE c.baseline_usd END)
 FROM decisions AS d
 JOIN batches AS b ON b.id = d.batch_id
 JOIN top AS l ON l.digest = b.price_list
@@ -76,7 +78,8 @@ CROSS JOIN LATERAL (
         sum(cost_usd) FILTER (WHERE tier = l.tier AND purpose IN ('answer', 'hedge', 'extend', 'repair', 'audit')),
         sum(cost_usd)) AS baseline_usd
     FROM calls
-    WHERE query_id = d.query_id AND purpose <> 'embed'
+    WHERE query_id = d.query_id AND purpose <> 'embed' AND created_at <= d.at
 ) AS c
-WHERE d.at >= :since AND d.at < :until AND d.to_state IN ('failed', 'dead', 'expired', 'cancelled')
+WHERE d.at >= :since AND d.at < :until
+  AND (d.to_state IN ('failed', 'dead', 'expired', 'cancelled') OR d.move = 'resume')
 GROUP BY 1, 2
