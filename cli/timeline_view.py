@@ -13,7 +13,7 @@ from db.reports.json_views import alias_of, cost_usd
 from report.failed_calls import failure
 from report.formatting import PURPOSES, RULES
 from routing.lifecycle import FALLBACK, ROUTE
-from routing.reason import REJECTS_NOTHING, ReasonCode
+from routing.reason import ReasonCode, is_sampled
 
 _MARKS = {
     "done": ("✔", "green"),
@@ -96,7 +96,7 @@ def _decision(row: Row[Any]) -> tuple[tuple[str, str, str], list[str]]:
             return ("routed", f"to {plain(row.tier or row.to_stage)} {by}{confidence}".rstrip(), "bold blue"), reasons
         case "judge":
             accepted = row.to_stage != FALLBACK
-            if not accepted and _is_sampled(row.codes):
+            if not accepted and is_sampled(row.codes):
                 return ("answered", f"for the pilot, so the next tier is asked too{confidence}", "bold blue"), reasons
             verdict = "accepted" if accepted else "rejected"
             return ("judged", f"{verdict}{confidence}", "bold green" if accepted else "bold magenta"), reasons
@@ -124,17 +124,14 @@ def _by(router: str | None) -> str:
     return f"by {plain(router)}" if router in RULES else f"by the classifier ({plain(router)})"
 
 
-def _is_sampled(codes: Sequence[str]) -> bool:
-    """Whether a query goes on only because it is in the pilot, which doubts nothing."""
-    return ReasonCode.PILOT in codes and REJECTS_NOTHING.issuperset({*codes} - {ReasonCode.PILOT})
-
-
 def _explained(code: str, reason: str) -> str:
     # Added here, not in the log, which holds this line for each of a million queries.
     return f"{reason} (lower is better)" if code == ReasonCode.EXPECTED_LOSS else reason
 
 
 def _fallback(row: Row[Any]) -> tuple[str, str, str]:
+    if row.move == "advance" and ReasonCode.PILOT in row.codes:
+        return "pilot", f"asks {plain(row.to_stage)} too", "bold blue"
     if row.move == "advance":
         return "escalated", f"to {plain(row.to_stage)}", "bold magenta"
     if row.to_state == "done":
@@ -154,4 +151,6 @@ def _end(query: Row[Any], events: Sequence[Row[Any]]) -> Text:
     else:
         stage = {ROUTE: "routing", FALLBACK: "the fallback"}.get(query.stage, f"tier {plain(query.stage)}")
         text = f"{'ended ' if query.finished_at is not None else ''}{query.state} at {stage}"
-    return Text.assemble((f"{mark} ", f"bold {style}"), f"{text} · ${cost_usd(events):.6f} in total")
+    audit_usd = cost_usd(events, audits=True)
+    audit = f", and ${audit_usd:.6f} of the batch for its audit" if audit_usd else ""
+    return Text.assemble((f"{mark} ", f"bold {style}"), f"{text} · ${cost_usd(events):.6f} in total{audit}")

@@ -97,7 +97,15 @@ class PilotStart(NamedTuple):
 
     tier: str
     router: str
-    reason: Reason
+    reasons: tuple[Reason, ...]
+
+
+class PolicyStart(NamedTuple):
+    """The tier that a policy has a query start at."""
+
+    tier: str
+    why: str = ""
+    """Why it does not start at the lowest tier. Empty if it does, or if no query of the batch does."""
 
 
 class PolicyStep(NamedTuple):
@@ -112,7 +120,7 @@ class PolicyStep(NamedTuple):
 class QualityPolicy(Protocol):
     """The decisions of a certified policy. It is built outside ``routing/`` and passed in."""
 
-    def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
+    def starts(self, ids: Sequence[int], texts: Sequence[str]) -> list[PolicyStart]:
         """Return the tier that each query is asked at first."""
 
     def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
@@ -125,9 +133,9 @@ class TopTierPolicy:
     def __init__(self, top: str) -> None:
         self._top = top
 
-    def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
+    def starts(self, ids: Sequence[int], texts: Sequence[str]) -> list[PolicyStart]:
         """Return the top tier for each query."""
-        return [self._top] * len(ids)
+        return [PolicyStart(self._top)] * len(ids)
 
     def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
         """Return the top tier until it has answered."""

@@ -1,5 +1,6 @@
 """Why something was decided: a code that programs look at, and a text for people."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -71,6 +72,11 @@ REJECTS_NOTHING: Final = frozenset(
     }
 )
 """Codes that accompany a verdict."""
+
+
+def is_sampled(codes: Sequence[str]) -> bool:
+    """Whether a query goes on only because it is in the pilot, which doubts nothing, by the codes of a decision."""
+    return ReasonCode.PILOT in codes and REJECTS_NOTHING.issuperset({*codes} - {ReasonCode.PILOT, "fallback"})
 
 
 class Reason(str):

@@ -11,6 +11,8 @@ from db.reports.batch_report import BatchReport
 from db.reports.batch_stats import BatchFigures, SecondBaseline, TierFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
+from routing.lifecycle import FALLBACK
+from routing.reason import is_sampled
 
 
 def batch_as_json(figures: BatchFigures) -> dict[str, Any]:
@@ -119,6 +121,7 @@ def timeline_as_json(query: Row[Any], events: Sequence[Row[Any]]) -> dict[str, A
         "submitted_at": query.submitted_at,
         "finished_at": query.finished_at,
         "cost_usd": cost_usd(events),
+        "audit_cost_usd": cost_usd(events, audits=True),
         "events": [_event(row) for row in events],
     }
 
@@ -133,12 +136,15 @@ def _event(row: Row[Any]) -> dict[str, Any]:
     for name in ("cost_usd", "reserved_usd", "reported_usd", "computed_usd"):
         if name in event:
             event[name] = float(event[name])
+    if row.kind == "judge" and row.to_stage == FALLBACK:
+        event["sampled"] = is_sampled(row.codes)
     return event
 
 
-def cost_usd(events: Sequence[Row[Any]]) -> float:
-    """What its calls cost; one that has no outcome yet counts at its worst case. An audit is the batch's."""
-    calls = [row for row in events if row.event == "call" and row.kind != "audit"]
+def cost_usd(events: Sequence[Row[Any]], *, audits: bool = False) -> float:
+    """What its calls cost; one that has no outcome yet counts at its worst case. An audit is the batch's: its cost is
+    apart."""
+    calls = [row for row in events if row.event == "call" and (row.kind == "audit") == audits]
     spent = [row.reserved_usd if row.cost_usd is None else row.cost_usd for row in calls]
     return round(float(sum(spent)), 9)
 

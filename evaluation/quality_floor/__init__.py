@@ -9,7 +9,7 @@ The way of a batch (all of it pure: no IO, no clock; randomness only by a seed):
 3. `certification.certify(pilot, target, tiers=…, batch_size=…, grader=…)` returns a `Certificate` (plain JSON by
    ``to_json()``) and a `LadderPolicy`, or no policy: then the top tier answers the rest, and ``certificate.reason`` and
    ``more_samples`` say why and what it would take.
-4. The rest is decided by the policy: ``policy.start(ids, queries)`` gives the tier that each query starts at,
+4. The rest is decided by the policy: ``policy.start(ids, queries)`` says where each query starts,
    ``policy.decide(ids, queries, start, answers)`` what becomes of it after an answer: accept, next tier, or top.
    ``policy.parts()`` and ``LadderPolicy.from_parts`` carry it through a database: plain arrays, nothing executable.
 5. A share of what was accepted below the top goes on to the top after delivery. `loss_audit.breaks` takes the

@@ -25,7 +25,7 @@ from evaluation.quality_floor.ladder_features import (
     ladder_features,
     points,
 )
-from evaluation.quality_floor.policy_path import FOLDS, PolicyPath, Standardizer, entries, entry_tiers, positive
+from evaluation.quality_floor.policy_path import FOLDS, Entry, PolicyPath, Standardizer, entries, entry_tiers, positive
 
 _NO_CONFIDENCE: Final[Confidences] = {}
 
@@ -49,6 +49,17 @@ class LadderDecision(NamedTuple):
     """The expected loss of accepting the answer, above 0."""
     accepted_loss: float
     """Maximum expected loss of an accepted answer. Beyond it, the cheapest way up is worth its cost."""
+
+
+class LadderStart(NamedTuple):
+    """The tier that a query starts at, and what it is expected to cost from each tier."""
+
+    place: int
+    """The tier's place in `LadderPolicy.tiers`."""
+    entry: Entry
+    """How its fold's policy chose it."""
+    expected: Floats
+    """The expected cost of starting at each tier, its losses included, in calls to the top tier; shape (tiers,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +114,17 @@ class LadderPolicy:
     """The place of each fold in `policy_path.entries`."""
     points: Mapping[LadderPoint, PointWeights] = field(repr=False)
 
-    def start(self, ids: Sequence[str], queries: Sequence[str]) -> list[int]:
-        """The place in ``tiers`` of the tier that each query starts at."""
+    def start(self, ids: Sequence[str], queries: Sequence[str]) -> list[LadderStart]:
+        """Where each query starts."""
         features = ladder_features(queries, [])
         fold = folds_by_id(ids)
         nexts = self.points[ROOT](features.numbers_at(ROOT), features.words_at(ROOT), fold)[:, 1:, None]
-        starts = np.stack([entry_tiers(nexts, self.costs, kind)[:, 0] for kind in entries(self.costs)])
-        return [int(tier) for tier in starts[self.entry[fold], np.arange(len(ids))]]
+        kinds = entries(self.costs)
+        starts = np.stack([entry_tiers(nexts, self.costs, kind)[:, 0] for kind in kinds])
+        expected = np.append(nexts[:, :, 0], np.zeros((len(ids), 1)), axis=1) + self.costs
+        return [
+            LadderStart(int(starts[kind, row]), kinds[kind], expected[row]) for row, kind in enumerate(self.entry[fold])
+        ]
 
     def decide(
         self, ids: Sequence[str], queries: Sequence[str], start: int, answers: Sequence[Sequence[LadderAnswer]]

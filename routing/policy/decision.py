@@ -422,13 +422,13 @@ def _started(decision: Decision, start: PilotStart | None, context: RoutingConte
     case, ladder = decision.case, context.ladder
     if start is None or decision.tier not in ladder or case.query.is_pinned:
         return decision
-    tier = next((name for name in ladder[ladder.index(start.tier) :] if name in case.room), context.fleet.top)
+    tier, notes = context.place(case, start.tier)
     return decision._replace(
         tier=tier,
         router=start.router,
         confidence=None,
         model=None,
-        reasons=(start.reason,),
+        reasons=(*start.reasons, *notes),
         propensity=1.0,
         wants_vote=False,
     )

@@ -115,7 +115,9 @@ def next_step(
         history, query, fleet, remaining if best is not None else replace(remaining, batch_usd=math.inf)
     )
     if above is not None:
-        return Escalate(above, (*_why(last), *stops, f"escalated to {above}"))
+        is_sampled = any(code_of(reason) == ReasonCode.PILOT for reason in last.reasons)
+        how = f"the pilot asks {above} too" if is_sampled else f"escalated to {above}"
+        return Escalate(above, (*_why(last), *stops, how))
     if best is None or best.call_id is None:
         return TiersExhausted((*_why(last), *stops, "no answer is usable"))
     stated = "unknown" if best.confidence is None else f"{best.confidence:.2f}"

@@ -20,10 +20,11 @@ from evaluation.quality_floor.certification import (
     QualityTarget,
     certify,
 )
-from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy
+from evaluation.quality_floor.ladder_policy import LadderAction, LadderAnswer, LadderPolicy, LadderStart
 from evaluation.quality_floor.loss_audit import breaks
 from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, PilotPlan, may_gain, plan_pilot
-from routing.pilot import PolicyStep, TierAnswer, policy_name
+from evaluation.quality_floor.policy_path import Entry
+from routing.pilot import PolicyStart, PolicyStep, TierAnswer, policy_name
 from tasks.pilot.graded_sample import GradedSample
 from tasks.pilot.sample import SampledQuery
 
@@ -62,10 +63,11 @@ class LadderQualityPolicy:
     def __init__(self, policy: LadderPolicy) -> None:
         self._policy = policy
 
-    def first_tiers(self, ids: Sequence[int], texts: Sequence[str]) -> list[str]:
+    def starts(self, ids: Sequence[int], texts: Sequence[str]) -> list[PolicyStart]:
         """Return the tier that each query is asked at first."""
-        places = self._policy.start([str(id_) for id_ in ids], texts)
-        return [self._policy.tiers[place] for place in places]
+        tiers = self._policy.tiers
+        starts = self._policy.start([str(id_) for id_ in ids], texts)
+        return [PolicyStart(tiers[start.place], _why_not_below(start, tiers)) for start in starts]
 
     def next_tier(self, query_id: int, text: str, answers: Sequence[TierAnswer]) -> PolicyStep:
         """Return the step after ``answers``, which are in ladder order."""
@@ -86,6 +88,20 @@ class LadderQualityPolicy:
                 return PolicyStep(tiers[last + 1], why)
             case LadderAction.TOP:
                 return PolicyStep(tiers[-1], why)
+
+
+def _why_not_below(start: LadderStart, tiers: Sequence[str]) -> str:
+    if not start.place:
+        return ""
+    here = tiers[start.place]
+    if start.entry not in (Entry.ROUTED, Entry.ROUTED_TO_ANY):
+        return f"the policy has every query start at {here}"
+    places = range(start.place)
+    below = ", ".join(f"{start.expected[place]:.2f} from {tiers[place]}" for place in places)
+    return (
+        f"expected cost {start.expected[start.place]:.2f} from {here}, against {below} (in calls to {tiers[-1]}, with "
+        "the price of losses)"
+    )
 
 
 class NextLook(NamedTuple):

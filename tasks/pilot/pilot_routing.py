@@ -8,7 +8,7 @@ import structlog
 
 from db.ledger_types import QueuedQuery
 from db.pilots import Pilots
-from routing.pilot import PilotStart, QualityPolicy
+from routing.pilot import PilotStart, PolicyStart, QualityPolicy
 from routing.query import Query
 from routing.reason import Reason, ReasonCode
 from tasks.pilot.policy_cache import ServedPolicy
@@ -39,25 +39,26 @@ async def pilot_starts(
         if queries[query.id].is_pinned:
             continue
         if query.is_pilot:
-            starts[query.id] = PilotStart(context.fleet.ladder[0], "pilot", SAMPLED)
+            starts[query.id] = PilotStart(context.fleet.ladder[0], "pilot", (SAMPLED,))
         elif query.batch_id in policies:
             by_batch.setdefault(query.batch_id, []).append(query.id)
     for batch_id, ids in by_batch.items():
         if (policy := policies[batch_id].policy) is None:
             continue
         # Half a millisecond each: the loop has answers to see to meanwhile.
-        tiers = await asyncio.to_thread(_first_tiers, policy, ids, queries, top=context.fleet.top)
-        why = Reason(ReasonCode.QUALITY_POLICY, policies[batch_id].why)
-        starts |= {id_: PilotStart(tier, "quality_policy", why) for id_, tier in zip(ids, tiers, strict=True)}
+        found = await asyncio.to_thread(_starts, policy, ids, queries, top=context.fleet.top)
+        for id_, (tier, why) in zip(ids, found, strict=True):
+            reasons = (Reason(ReasonCode.QUALITY_POLICY, text) for text in (policies[batch_id].why, why) if text)
+            starts[id_] = PilotStart(tier, "quality_policy", tuple(reasons))
     return starts
 
 
-def _first_tiers(policy: QualityPolicy, ids: Sequence[int], queries: Mapping[int, Query], *, top: str) -> list[str]:
+def _starts(policy: QualityPolicy, ids: Sequence[int], queries: Mapping[int, Query], *, top: str) -> list[PolicyStart]:
     try:
-        return policy.first_tiers(ids, [queries[id_].text for id_ in ids])
+        return policy.starts(ids, [queries[id_].text for id_ in ids])
     except Exception as error:
         # One query that a policy cannot digest must not take the others with it.
         if len(ids) > 1:
-            return [_first_tiers(policy, [id_], queries, top=top)[0] for id_ in ids]
+            return [_starts(policy, [id_], queries, top=top)[0] for id_ in ids]
         log.error("policy_failed", query_id=ids[0], error=type(error).__name__)
-        return [top]
+        return [PolicyStart(top, f"the policy failed on this query ({type(error).__name__}), so {top} answers")]

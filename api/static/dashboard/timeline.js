@@ -18,7 +18,7 @@ export async function showTimeline(batch, customId, tiers) {
 
 function timeline(query, tiers, width) {
   return [h("p", { class: "outcome" }, outcome(query), query.simulated ? [" ", h("span", { class: "tag" }, "simulated")] : null),
-    h("p", { class: "below" }, `Line ${query.line} of `, h("code", {}, query.batch_id), `, ${money(query.cost_usd)} in total`),
+    h("p", { class: "below" }, `Line ${query.line} of `, h("code", {}, query.batch_id), `, ${money(query.cost_usd)} in total${query.audit_cost_usd ? `, and ${money(query.audit_cost_usd)} of the batch for its audit` : ""}`),
     map(query, tiers, width), list(query)];
 }
 
@@ -54,10 +54,11 @@ function decision(event) {
       return { where: "route", what: `to ${event.tier ?? event.to_stage}`, why: `by ${RULES.has(event.router ?? "none") ? event.router ?? "none" : "the classifier"}`, sign: "⇄" };
     case "judge": {
       const no = event.to_stage === "fallback";
+      if (event.sampled) return { where: event.from_stage, what: "answered", why: "for the pilot", sign: "✓" };
       return { where: event.from_stage, what: no ? "rejected" : "accepted", why: no ? words(String(event.reasons?.[0] ?? "").split(":")[0]) : sure, sign: no ? "✕" : "✓", well: no ? "no" : "yes" };
     }
     case "fallback":
-      return { where: "fallback", what: event.move === "advance" ? `up to ${event.to_stage}` : event.to_state === "done" ? "best answer" : "gives up", why: "", sign: event.move === "advance" ? "↑" : "" };
+      return { where: "fallback", what: event.move === "advance" ? `${event.codes?.includes("pilot") ? "pilot asks" : "up to"} ${event.to_stage}` : event.to_state === "done" ? "best answer" : "gives up", why: "", sign: event.move === "advance" ? "↑" : "" };
     default:
       return { where: event.from_stage, what: words(event.kind), why: words(event.to_state ?? ""), sign: "" };
   }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cli import timeline_view
+from db.reports.json_views import cost_usd
 from report.formatting import PURPOSES
 from routing.reason import Reason, ReasonCode, code_of
 
@@ -123,6 +124,39 @@ def test_an_answer_of_the_pilot_is_not_called_rejected_unless_it_was_doubted(cod
         reserved_usd=None,
     )
     assert heading in told_of(event)[0]
+
+
+@pytest.mark.parametrize(
+    ("codes", "heading"),
+    [
+        (["pilot", "confident", "fallback"], "pilot     asks large too"),
+        (["pilot", "low_confidence", "fallback"], "pilot     asks large too"),
+        (["low_confidence", "fallback"], "escalated to large"),
+    ],
+)
+def test_a_sampled_query_is_not_called_escalated(codes: list[str], heading: str) -> None:
+    event = SimpleNamespace(
+        event="decision",
+        kind="fallback",
+        move="advance",
+        at=NOW,
+        to_stage="large",
+        to_state="ready",
+        confidence=None,
+        codes=codes,
+        reasons=codes,
+        cost_usd=None,
+        reserved_usd=None,
+    )
+    assert heading in told_of(event)[0]
+
+
+def test_the_cost_of_an_audit_is_stated_apart() -> None:
+    calls = [
+        SimpleNamespace(event="call", kind=kind, cost_usd=usd, reserved_usd=1.0)
+        for kind, usd in (("answer", 0.001), ("audit", 0.02))
+    ]
+    assert (cost_usd(calls), cost_usd(calls, audits=True)) == (0.001, 0.02)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("purpose", "name"), [("answer", "call"), ("verify", "verify"), ("repair", "repair")])

@@ -62,7 +62,7 @@ def run(policy: LadderPolicy, batch: Sequence[PilotQuery]) -> list[int]:
     accepted = []
     top = len(policy.tiers) - 1
     for query in batch:
-        (start,) = policy.start([query.id], [query.text])
+        ((start, _, _),) = policy.start([query.id], [query.text])
         current = start
         while current < top:
             answers = [[LadderAnswer(each.text, each.confidences)] for each in query.answers[start : current + 1]]

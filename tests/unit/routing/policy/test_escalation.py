@@ -61,6 +61,12 @@ def test_the_reasons_say_why_and_where_to(fleet: Fleet) -> None:
     assert [code_of(reason, "plain") for reason in step.reasons] == ["low_confidence", "plain"]
 
 
+def test_a_sampled_query_goes_on_because_of_the_pilot(fleet: Fleet) -> None:
+    sampled = replace(unsure("small"), reasons=(Reason(ReasonCode.PILOT, "part of the pilot"),))
+    step = next_step([sampled], query=ASKED, fleet=fleet)
+    assert step == Escalate("medium", ("small: part of the pilot", "the pilot asks medium too"))
+
+
 def test_a_tier_without_room_is_passed_over(fleet: Fleet) -> None:
     models = {**fleet.models}
     for name in ("midi", "midi-code"):

@@ -1,17 +1,25 @@
 """Policies as they are served: read once, heeded when breached, and never in the way of a paid answer."""
 
 import asyncio
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from db.pilots import BatchPolicy
+from evaluation.quality_floor.certification import certify
+from evaluation.quality_floor.policy_path import Entry, entries
 from routing.answer_checks.judge import Verdict
 from routing.outcome import Completion, Usage
+from routing.pilot import PolicyStart
 from routing.query import read_body
 from routing.reason import Reason, ReasonCode
+from tasks.pilot.pilot_certification import LadderQualityPolicy
 from tasks.pilot.pilot_judge import judge_with_pilot
 from tasks.pilot.policy_cache import PolicyCache
+from tests.unit.evaluation.quality_floor.test_quality_floor import GOLD, TARGET, questions
 
 LADDER = ("small", "large")
 SURE = Reason(ReasonCode.CONFIDENT, "confidence 0.90 ≥ 0.70")
@@ -43,7 +51,7 @@ def test_a_policy_is_read_once_by_all_who_need_it_and_a_breach_is_heeded(monkeyp
         served = (await cache.get([1], pilots, ladder=LADDER))[1]
         assert stored.asked[-1] == ([1], [1]), "without the weights that it has"
         assert served.policy is not None
-        assert served.policy.first_tiers([1], ["What?"]) == ["large"]
+        assert served.policy.starts([1], ["What?"]) == [PolicyStart("large")]
 
     asyncio.run(story())
 
@@ -53,7 +61,7 @@ def test_a_policy_that_was_certified_for_other_tiers_is_not_followed() -> None:
         pilots: Any = Stored({"kind": "ladder", "tiers": ["tiny", "huge"], "sources": [[]], "grader": "exact"})
         served = (await PolicyCache().get([1], pilots, ladder=LADDER))[1]
         assert served.policy is not None
-        assert served.policy.first_tiers([1], ["What?"]) == ["large"]
+        assert served.policy.starts([1], ["What?"]) == [PolicyStart("large")]
 
     asyncio.run(story())
 
@@ -91,3 +99,23 @@ def test_a_query_is_sent_to_the_top_with_the_reason_why_no_policy_applies() -> N
     assert asyncio.run(why({"kind": "top"})) == "the pilot certified no policy, so the top tier answers"
     assert "broke the floor" in asyncio.run(why({"kind": "top"}, is_breached=True))
     assert "for other tiers" in asyncio.run(why({"kind": "ladder", "tiers": ["tiny", "huge"]}))
+
+
+def test_a_query_that_does_not_start_at_the_lowest_tier_says_why() -> None:
+    pilot = questions(160, n_tiers=3)
+    _, policy = certify(pilot, TARGET, tiers=["small", "medium", "large"], batch_size=2_000, grader=GOLD)
+    assert policy is not None
+    texts = [query.text for query in pilot]
+    found = {}
+    for entry in (Entry.CHEAPEST, Entry.HIGHEST_BELOW, Entry.ROUTED):
+        place = entries(policy.costs).index(entry)
+        by_entry = replace(policy, entry=np.full_like(policy.entry, place))
+        found[entry] = set(LadderQualityPolicy(by_entry).starts(range(len(texts)), texts))
+    assert found[Entry.CHEAPEST] == {PolicyStart("small")}
+    assert found[Entry.HIGHEST_BELOW] == {PolicyStart("medium", "the policy has every query start at medium")}
+    whys = [why for tier, why in found[Entry.ROUTED] if tier == "medium"]
+    assert whys
+    for why in whys:
+        costs = re.match(r"expected cost ([\d.]+) from medium, against ([\d.]+) from small \(in calls to large", why)
+        assert costs is not None, why
+        assert float(costs[1]) <= float(costs[2])
