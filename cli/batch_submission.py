@@ -15,7 +15,7 @@ from cli.query_source import RejectedFile, Source
 from cli.result_output import ResultOutput
 from cli.worker_stack import refuse_unserved
 from db.batch_writer import BatchSpec
-from db.reports.batch_stats import Batch, Progress, batch_progress
+from db.reports.batch_progress import Batch, Progress, batch_progress
 from routing.fleet import Fleet
 from routing.lanes.lane import Lane
 from routing.pilot import grader_problem

@@ -13,7 +13,7 @@ from cli.command_errors import UsageError
 from cli.console import plain, warn
 from db.engine import APP_ROLE, make_engine
 from db.reports import run_report
-from db.reports.batch_stats import Batch, find_batch, newest_batch, older_open
+from db.reports.batch_progress import Batch, find_batch, newest_batch, older_open
 from routing.fleet import Fleet
 from settings import Settings
 from workers.embedded.services import services_up

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import CommandError, ExitCode
 from cli.console import plain, queries
-from db.reports.batch_stats import Progress
+from db.reports.batch_progress import Progress
 from db.statement_errors import is_transient
 
 LEAST_USD: Final = 0.00005

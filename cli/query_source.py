@@ -11,7 +11,7 @@ import orjson
 from cli.command_errors import UsageError
 from cli.input_files import STDIN, SqlInput, open_input, open_sql
 from cli.output_files import open_atomically
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from routing.fleet import Fleet
 from submission.input_line import InputLine, InvalidInput, RejectedLine
 from submission.input_queries import input_format

@@ -14,7 +14,7 @@ from cli.output_files import STDOUT, check_writable, write_results
 from cli.query_source import Source, check_same_input
 from cli.result_table import table_format, write_into
 from cli.table_options import database_url
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from db.user_tables import UserDatabaseError, prepare_table
 from submission.table_reader import InputTable
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cli.command_errors import UsageError
 from cli.open_services import open_database
-from db.reports.batch_stats import Batch, Progress
+from db.reports.batch_progress import Batch, Progress
 from db.worker_registry import WorkerRegistry
 from routing.fleet import Fleet
 from routing.lifecycle import FALLBACK, ROUTE

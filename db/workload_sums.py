@@ -6,7 +6,8 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import fetch, transaction
-from db.reports.batch_stats import costs_by_router, find_batch
+from db.reports.batch_progress import find_batch
+from db.reports.batch_stats import costs_by_router
 from db.sql import statement
 
 _AT_ONCE: Final = 200

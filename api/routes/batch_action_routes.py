@@ -14,7 +14,8 @@ from api.schemas import BatchObject, BudgetRaise
 from api.state import AppState, get_recheck, get_state, get_tenant
 from api.tenant_shares import TURN_S, CountedStream
 from db.api_batch_types import ApiBatch
-from db.reports.batch_stats import batch_figures, find_batch
+from db.reports.batch_progress import find_batch
+from db.reports.batch_stats import batch_figures
 from db.reports.budget_balance import batch_budget
 from db.reports.json_views import batch_as_json, timeline_as_json
 from db.reports.query_timeline import SEARCH_S, SearchTooSlow, find_queries, query_events, search_queries

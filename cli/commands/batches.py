@@ -42,7 +42,8 @@ from cli.table_options import (
 from cli.worker_stack import refuse_other_fleet
 from db.ledger import Ledger
 from db.reports import run_report
-from db.reports.batch_stats import BatchFigures, Progress, batch_figures, batch_progress
+from db.reports.batch_progress import Progress, batch_progress
+from db.reports.batch_stats import BatchFigures, batch_figures
 from db.reports.json_views import batch_as_json
 from db.tenants import DEFAULT_TENANT, Tenants
 from db.worker_registry import WorkerRegistry

@@ -11,7 +11,7 @@ from cli.console import emit, out, plain, queries
 from cli.open_services import read_settings, resolve_batch, with_database
 from cli.param_types import BatchArgument, JsonOption, parse_usd
 from db.ledger import Ledger
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from db.reports.budget_balance import BatchBudget, BudgetBalance, batch_budget
 
 app = typer.Typer()

@@ -13,7 +13,7 @@ from cli.open_services import read_settings, resolve_batch, with_database
 from cli.param_types import JsonOption, current_user
 from cli.query_lookup import resolve_query
 from db.label_store import AT_ONCE, Label, answered, label
-from db.reports.batch_stats import find_batch
+from db.reports.batch_progress import find_batch
 
 if TYPE_CHECKING:
     from evaluation.data.dataset_errors import DataFault

@@ -32,7 +32,8 @@ from cli.table_options import (
 )
 from cli.worker_stack import WorkingStack, refuse_unserved, working_stack
 from db.batch_writer import BatchSpec
-from db.reports.batch_stats import BatchFigures, batch_figures, batch_progress
+from db.reports.batch_progress import batch_progress
+from db.reports.batch_stats import BatchFigures, batch_figures
 from db.reports.json_views import batch_as_json
 from routing.fleet import Fleet
 from settings import EnvironWithFiles, Settings

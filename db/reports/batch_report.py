@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.audit_seals import AuditReport, verify
 from db.reports import run_report
-from db.reports.batch_stats import Batch, BatchFigures, TierAlone, batch_figures, each_tier_alone
+from db.reports.batch_progress import Batch
+from db.reports.batch_stats import BatchFigures, TierAlone, batch_figures, each_tier_alone
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from db.rows import from_row, usd
 from routing.model_name import plain_name

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
-from db.reports.batch_stats import Batch, batch_of
+from db.reports.batch_progress import Batch, batch_of
 
 PAGE: int = 2000
 """How many query ids are read at a time."""

@@ -10,7 +10,8 @@ from sqlalchemy import text
 
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
-from db.reports.batch_stats import Batch, BatchFigures, batch_figures, find_batch
+from db.reports.batch_progress import Batch, find_batch
+from db.reports.batch_stats import BatchFigures, batch_figures
 from fleet_config import load_fleet
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController

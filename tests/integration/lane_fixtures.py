@@ -10,7 +10,7 @@ from typing import Any
 
 from db.batch_writer import BatchSpec
 from db.provider_batches import ProviderBatches
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from fleet_config.price_lookup import with_lanes
 from routing.fleet import Fleet, Model
 from routing.lanes.lane import Lane

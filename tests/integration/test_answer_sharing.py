@@ -10,7 +10,7 @@ import orjson
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
 from db.pilots import Pilots
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from db.reports.query_timeline import find_queries
 from db.reports.results import result_lines
 from routing.fleet import AnswerSharing

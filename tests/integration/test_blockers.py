@@ -7,7 +7,7 @@ from typing import Any
 
 from db.batch_writer import BatchSpec
 from db.ledger import Ledger
-from db.reports.batch_stats import Progress, batch_progress
+from db.reports.batch_progress import Progress, batch_progress
 from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry
 from routing.lifecycle import ROUTE, MoveKind, State

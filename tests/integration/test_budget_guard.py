@@ -11,7 +11,7 @@ import pytest
 from db.batch_writer import BatchSpec
 from db.call_result import CallResult
 from db.ledger_types import QueuedQuery, Transition
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from db.reports.batch_warnings import batch_warnings
 from db.reports.budget_balance import batch_budget
 from routing.answer_lengths import LEAST_CAP, UNNAMED_CAP_TIMES, AnswerLengths, LengthGroup, LengthRecord

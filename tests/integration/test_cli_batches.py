@@ -12,7 +12,7 @@ from cli.batch_submission import Submission
 from cli.command_errors import CommandError, ExitCode
 from cli.result_output import ResultOutput, ResultTable
 from db.batch_writer import BatchSpec
-from db.reports.batch_stats import find_batch
+from db.reports.batch_progress import find_batch
 from routing.fleet import Fleet
 from routing.lifecycle import ROUTE
 from settings import ROOT, Settings

@@ -7,7 +7,8 @@ import pytest
 
 from db.batch_writer import BatchSpec
 from db.reports import forecast_history
-from db.reports.batch_stats import batch_figures, find_batch
+from db.reports.batch_progress import find_batch
+from db.reports.batch_stats import batch_figures
 from db.reports.forecast_history import load_history, load_queues
 from db.reports.json_views import batch_as_json
 from db.worker_registry import WorkerRegistry

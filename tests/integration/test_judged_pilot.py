@@ -14,7 +14,7 @@ import pytest
 from db.batch_writer import BatchSpec
 from db.label_store import Label, answered, label, sample_to_label, texts_to_label
 from db.pilots import Pilots, TakenPilot
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from db.reports.json_views import cost_usd
 from db.reports.query_timeline import query_events
 from evaluation.graders.llm_judge import PAIRS_PER_CALL

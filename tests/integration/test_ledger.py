@@ -12,7 +12,7 @@ from db.ledger import Ledger
 from db.ledger_encoding import encode_transitions
 from db.ledger_types import Transition
 from db.provider_batches import ProviderBatches
-from db.reports.batch_stats import batch_progress
+from db.reports.batch_progress import batch_progress
 from db.sql import statement
 from db.statement_errors import StatementFailed
 from db.worker_registry import WorkerRegistry

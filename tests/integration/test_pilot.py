@@ -16,8 +16,9 @@ from db.batch_writer import BatchSpec, BatchWriter, open_batch_writer
 from db.ledger_types import CallIntent
 from db.pilots import Pilots
 from db.reports import run_report
+from db.reports.batch_progress import batch_progress, find_batch
 from db.reports.batch_quality import QualityFigures, outside_certificate, recent_quality
-from db.reports.batch_stats import BatchFigures, batch_progress, find_batch
+from db.reports.batch_stats import BatchFigures
 from db.reports.batch_warnings import pilot_warnings
 from db.reports.forecast_history import load_history
 from db.reports.query_timeline import find_queries

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from settings import ROOT
 from simulator.process import SimulatorProcess
 from tests.integration.end_to_end import account, hand_in, worker_context_of

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import text
 
 from db.batch_writer import BatchSpec
+from db.reports.batch_progress import find_batch
 from db.reports.batch_report import load_batch_report
-from db.reports.batch_stats import batch_figures, find_batch
+from db.reports.batch_stats import batch_figures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.results import result_lines
 from providers.list_prices import look_up

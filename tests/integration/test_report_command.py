@@ -15,8 +15,8 @@ from sqlalchemy.pool import NullPool
 
 from db.engine import make_engine
 from db.reports import report as statement
+from db.reports.batch_progress import find_batch
 from db.reports.batch_report import BatchReport, labelled_right, load_batch_report
-from db.reports.batch_stats import find_batch
 from db.reports.json_views import batch_report_as_json
 from db.reports.length_ratios import shrunk_ratio
 from report.charts.sankey import layout

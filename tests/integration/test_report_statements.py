@@ -15,17 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cli import timeline_view
 from db.engine import make_engine
 from db.reports import run_report
+from db.reports.batch_progress import Batch, batch_progress, find_batch, newest_batch
 from db.reports.batch_report import load_batch_report
-from db.reports.batch_stats import (
-    BaselineLengths,
-    Batch,
-    BatchFigures,
-    batch_figures,
-    batch_progress,
-    find_batch,
-    newest_batch,
-    top_ratios,
-)
+from db.reports.batch_stats import BaselineLengths, BatchFigures, batch_figures, top_ratios
 from db.reports.json_views import batch_as_json, timeline_as_json
 from db.reports.length_ratios import CLIMB_LONGER, CLIMB_SPREAD, PAIR_SPREAD, LengthRatio, shrunk_ratio
 from db.reports.query_timeline import find_queries, query_events

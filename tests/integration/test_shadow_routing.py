@@ -8,7 +8,7 @@ import pytest
 
 from db.batch_writer import BatchSpec
 from db.label_store import Label, label
-from db.reports.batch_stats import Batch
+from db.reports.batch_progress import Batch
 from db.shadow_decisions import beside
 from routing.policy.llm_router_prompt import RouterVote
 from routing.query import Query

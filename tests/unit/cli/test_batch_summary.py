@@ -10,13 +10,13 @@ from rich.console import Console
 
 from cli import batch_summary
 from cli.batch_summary import _deviation
+from db.reports.batch_progress import Progress
 from db.reports.batch_quality import QualityFigures, quality_as_json
 from db.reports.batch_stats import (
     BaselineLengths,
     BatchFigures,
     FailedCalls,
     FailureReason,
-    Progress,
     TierFigures,
     UnansweredLane,
 )

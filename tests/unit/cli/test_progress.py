@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli.command_errors import CommandError, ExitCode
 from cli.progress import LaterCommands, ProgressRate, duration, progress_bar, progress_line, wait_for_end
-from db.reports.batch_stats import Progress
+from db.reports.batch_progress import Progress
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROGRESS = Progress(
