@@ -17,6 +17,9 @@ from routing.pilot import PilotSpec
 MOST_DECIDING: Final = 2
 """Maximum pilots per tenant that are decided at the same time. Each takes seconds of CPU, or minutes of judge calls."""
 
+PILOT_PLACES: Final = 2
+"""Pilots that one worker decides at the same time."""
+
 RELEASED_AT_ONCE: Final = 20_000
 """Maximum queries of a tenant that one statement releases, which takes 0.25 s."""
 
@@ -64,13 +67,24 @@ class Pilots(Statements):
 
     async def take_sampled(self, *, lease_s: float, simulated: bool | None) -> list[TakenPilot]:
         """Batches whose sample has ended, taken for a decision within ``lease_s``: `MOST_DECIDING` of a tenant."""
-        rows = await self._fetch("pilots_take", lease_s=lease_s, simulated=simulated, share=MOST_DECIDING)
+        rows = await self._fetch(
+            "pilots_take",
+            lease_s=lease_s,
+            simulated=simulated,
+            share=MOST_DECIDING,
+            places=PILOT_PLACES,
+            stage=ROUTE,
+        )
         return [TakenPilot(row.batch_id, row.epoch) for row in rows]
 
     async def claim(self, taken: TakenPilot, *, lease_s: float) -> TakenPilot | None:
         """The decision, under an epoch of the claimant's own; None where another has it, or had it already."""
         rows = await self._fetch("pilot_claim", **taken._asdict(), lease_s=lease_s)
         return TakenPilot(taken.batch_id, rows[0].epoch) if rows else None
+
+    async def hand_back(self, taken: TakenPilot) -> None:
+        """Has an unclaimed decision taken again at once: the worker that got its message has no place for it."""
+        await self._fetch("pilot_hand_back", **taken._asdict())
 
     async def renew(self, taken: TakenPilot, *, lease_s: float) -> bool:
         """Renews the lease of the decision. Returns whether ``taken`` still holds."""

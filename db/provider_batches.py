@@ -34,6 +34,9 @@ BATCH_CLOSED: Final = "its batch was closed"
 MOST_STEPS: Final = 8
 """Maximum provider batches of a tenant that are processed at the same time. Each step waits for the provider."""
 
+STEP_PLACES: Final = 4
+"""Provider batches, each with megabytes of lines, that one worker works on at the same time."""
+
 MOST_TRIES: Final = 3
 """Maximum provider batches that a tier tries for one query."""
 
@@ -154,7 +157,14 @@ class ProviderBatches(Statements):
 
     async def take_due(self, *, lease_s: float, simulated: bool | None) -> list[TakenBatch]:
         """Provider batches whose next step is due, taken within ``lease_s``: `MOST_STEPS` of a tenant."""
-        rows = await self._fetch("provider_batches_take", lease_s=lease_s, simulated=simulated, share=MOST_STEPS)
+        rows = await self._fetch(
+            "provider_batches_take",
+            lease_s=lease_s,
+            simulated=simulated,
+            share=MOST_STEPS,
+            places=STEP_PLACES,
+            stage=ROUTE,
+        )
         return [TakenBatch(row.id, row.epoch) for row in rows]
 
     # -- the worker's ----------------------------------------------------------------------
@@ -163,6 +173,10 @@ class ProviderBatches(Statements):
         """The step, under an epoch of the claimant's own; None where another has it, or had it already."""
         rows = await self._fetch("provider_batch_claim", **taken._asdict(), lease_s=lease_s)
         return TakenBatch(taken.id, rows[0].epoch) if rows else None
+
+    async def hand_back(self, taken: TakenBatch) -> None:
+        """Has an unclaimed step taken again at once: the worker that got its message has no place for it."""
+        await self._fetch("provider_batch_hand_back", **taken._asdict())
 
     async def renew(self, taken: TakenBatch, *, lease_s: float) -> bool:
         """Renews the lease of the step. Returns whether ``taken`` still holds."""

@@ -4,15 +4,16 @@
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
 import structlog
 from celery import Task
 
 from db.batch_writer import BatchSpec
-from db.pilots import TakenPilot
-from db.provider_batches import TakenBatch
+from db.pilots import Pilots, TakenPilot
+from db.provider_batches import ProviderBatches, TakenBatch
 from settings import Settings
 from submission.forecaster import SERVED_BYTES, Forecaster
 from submission.input_line import InvalidInput
@@ -33,6 +34,9 @@ from telemetry.tracing import read_traceparent
 log = structlog.get_logger()
 
 Moved = Mapping[int, tuple[str, str]]
+
+PLACE_S: Final = 1.0
+"""Maximum seconds that a pilot or a step of a provider batch waits for a place in this process."""
 
 
 class WorkerState:
@@ -65,15 +69,21 @@ def fallback_task(stage: str, ids: Sequence[int], **_next: object) -> None:
 @app.task(name="decide_pilot")
 def decide_pilot_task(batch_id: int, epoch: int, **_next: object) -> None:
     """Grade a batch's sample and certify a policy on it, or sample more."""
-    context = WorkerState.context
-    _run_beside(decide_pilot(TakenPilot(batch_id, epoch), context), context.deciding)
+    context, taken = WorkerState.context, TakenPilot(batch_id, epoch)
+    _run_beside(
+        lambda: decide_pilot(taken, context), context.deciding, partial(Pilots(context.engine).hand_back, taken)
+    )
 
 
 @app.task(name="step_provider_batch")
 def step_provider_batch_task(id: int, epoch: int, **_next: object) -> None:
     """Do the next steps of a provider batch: form, upload, create, poll, collect or cancel it."""
-    context = WorkerState.context
-    _run_beside(step_provider_batch(TakenBatch(id, epoch), context), context.buying)
+    context, taken = WorkerState.context, TakenBatch(id, epoch)
+    _run_beside(
+        lambda: step_provider_batch(taken, context),
+        context.buying,
+        partial(ProviderBatches(context.engine).hand_back, taken),
+    )
 
 
 @app.task(
@@ -123,16 +133,26 @@ def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitRes
     )
 
 
-def _run_beside(work: Coroutine[Any, Any, None], places: asyncio.Semaphore) -> None:
+def _run_beside(
+    work: Callable[[], Awaitable[None]], places: asyncio.Semaphore, hand_back: Callable[[], Awaitable[None]]
+) -> None:
     """Start ``work`` in the background: it may take minutes, and the worker's threads route the queries of all tenants.
 
-    Its message is acknowledged at once. Work that is lost with the worker is taken again after its lease.
+    Its message is acknowledged at once. Work that is lost with the worker is taken again after its lease. Work that
+    finds no place within `PLACE_S` is handed back: the feeder publishes it again, and another worker may have a place.
     """
 
     async def run() -> None:
         try:
-            async with places:
-                await work
+            try:
+                await asyncio.wait_for(places.acquire(), PLACE_S)
+            except TimeoutError:
+                await hand_back()
+                return
+            try:
+                await work()
+            finally:
+                places.release()
         except Exception as error:
             log.exception("work_failed", error=type(error).__name__)
 

@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.engine import KEY_LOOKUP_SETTINGS, make_engine
 from db.ledger import Ledger
+from db.pilots import PILOT_PLACES
+from db.provider_batches import STEP_PLACES
 from db.worker_registry import ALIVE_S, WorkerRegistry
 from providers.client import ProviderClient
 from providers.limits.admission_control import AdmissionController
@@ -69,9 +71,9 @@ class WorkerContext:
     """Set at a warm shutdown: nothing more is claimed, and claimed queries are finished."""
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a suspect runs: a query that another lost worker would bury."""
-    buying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
-    """Held while a provider batch, with megabytes of lines, is worked on."""
-    deciding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    buying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STEP_PLACES))
+    """Held while a provider batch is worked on."""
+    deciding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PILOT_PLACES))
     """Held while a pilot is decided."""
     allowances: BatchBudgetCache = field(default_factory=BatchBudgetCache)
     policies: PolicyCache = field(default_factory=PolicyCache)

@@ -123,7 +123,7 @@ class Feeder:
         self.sharing = PeriodicTask("sharing", self._share_answers, MAINTENANCE_EVERY_S, rest=LOOK_SHARE)
         self.closing = PeriodicTask("closing", self._close_batches, MAINTENANCE_EVERY_S)
         self.piloting = PeriodicTask("piloting", partial(advance_pilots, self.context), MAINTENANCE_EVERY_S)
-        self.buying = PeriodicTask("buying", partial(self.waves.advance, self.context), MAINTENANCE_EVERY_S, rest=1.0)
+        self.buying = PeriodicTask("buying", self._buy, MAINTENANCE_EVERY_S, rest=1.0)
         self.sealing = PeriodicTask("sealing", self._seal, MAINTENANCE_EVERY_S)
         self.tidying = PeriodicTask("tidying", self._clean_orphans, ORPHANS_EVERY_S)
         self.adding = PeriodicTask("adding_months", self.context.ledger.add_partitions, MONTHS_EVERY_S)
@@ -187,6 +187,11 @@ class Feeder:
         if shared := await self.context.ledger.share_answers():
             self.sharing.due_at = 0.0
             log.info("answers_shared", queries=shared)
+
+    async def _buy(self) -> None:
+        """Have steps of provider batches done, a few of each tenant; while some are due, the next look comes soon."""
+        if await self.waves.advance(self.context):
+            self.buying.due_at = 0.0
 
     # -- filling ---------------------------------------------------------------------------
 

@@ -44,12 +44,15 @@ class WaveStarter:
     reviewed_at: float = -math.inf
     begun_at: dict[tuple[int, str], float] = field(default_factory=dict)
 
-    async def advance(self, context: WorkerContext) -> None:
-        """Do one round: start waves, and have a worker do each due step. Raises DBAPIError."""
+    async def advance(self, context: WorkerContext) -> bool:
+        """Do one round: start waves, and have a worker do each due step. Returns whether there were any. Raises
+        DBAPIError."""
         await self.begin(context)
         batches, fleet = ProviderBatches(context.engine), context.fleet
-        for taken in await batches.take_due(lease_s=fleet.timing.lease_s, simulated=fleet.simulated):
+        due = await batches.take_due(lease_s=fleet.timing.lease_s, simulated=fleet.simulated)
+        for taken in due:
             await asyncio.to_thread(publish_provider_batch, taken, fleet=fleet)
+        return bool(due)
 
     async def begin(self, context: WorkerContext) -> None:
         """Start the waves that are due. Raises DBAPIError."""

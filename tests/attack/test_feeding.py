@@ -10,11 +10,13 @@ from sqlalchemy import text
 
 from db import ledger
 from db import pilots as pilots_
-from db.pilots import MOST_DECIDING, Pilots
-from db.provider_batches import MOST_STEPS, ProviderBatches, TakenBatch
+from db.pilots import MOST_DECIDING, PILOT_PLACES, Pilots, TakenPilot
+from db.provider_batches import MOST_STEPS, STEP_PLACES, ProviderBatches, TakenBatch
 from db.worker_registry import WorkerRegistry
+from routing.fleet import Fleet
 from routing.lifecycle import ROUTE
-from tasks.celery_tasks import WorkerState, step_provider_batch_task
+from tasks import celery_tasks
+from tasks.celery_tasks import WorkerState, decide_pilot_task, step_provider_batch_task
 from tasks.feeder import feeder as feeding
 from tasks.feeder.feeder import Feeder
 from tasks.lanes.lane_maintenance import WaveStarter
@@ -174,19 +176,91 @@ def test_a_neighbors_provider_batches_and_pilots_are_worked_on_a_few_at_a_time(o
         await bench.rows_as_owner("UPDATE queries SET state = 'done', finished_at = now()")
         of_tenants = "SELECT tenant, count(*) AS n FROM batches WHERE id = ANY(:ids) GROUP BY 1 ORDER BY 1"
         pilots, batches_ = Pilots(bench.engine), ProviderBatches(bench.engine)
-        for most in (MOST_DECIDING, 0):
-            decided = await pilots.take_sampled(lease_s=60.0, simulated=None)
-            found = await bench.rows(of_tenants, ids=[taken.batch_id for taken in decided])
-            assert [tuple(row) for row in found] == ([("neighbor", most), ("other", 1)] if most else [])
-        for most in (MOST_STEPS, 0):
-            taken = await batches_.take_due(lease_s=60.0, simulated=None)
-            rows = await bench.rows(
-                "SELECT batch_id FROM provider_batches WHERE id = ANY(:ids)", ids=[t.id for t in taken]
-            )
-            found = await bench.rows(of_tenants, ids=[row.batch_id for row in rows])
-            assert [tuple(row) for row in found] == ([("neighbor", most), ("other", 1)] if most else [])
+        registry = WorkerRegistry(bench.engine)
+
+        async def found(batch_ids: Sequence[int]) -> dict[str, int]:
+            return {row.tenant: row.n for row in await bench.rows(of_tenants, ids=list(batch_ids))}
+
+        async def decided() -> Sequence[int]:
+            return [taken.batch_id for taken in await pilots.take_sampled(lease_s=60.0, simulated=None)]
+
+        async def stepped() -> Sequence[int]:
+            ids = [taken.id for taken in await batches_.take_due(lease_s=60.0, simulated=None)]
+            rows = await bench.rows("SELECT batch_id FROM provider_batches WHERE id = ANY(:ids)", ids=ids)
+            return [row.batch_id for row in rows]
+
+        for take, places, most in ((decided, PILOT_PLACES, MOST_DECIDING), (stepped, STEP_PLACES, MOST_STEPS)):
+            assert await found(await take()) == {"neighbor": places - 1, "other": 1}, "never all places of a worker"
+            for _ in range(3):
+                await registry.register(name="w", role="route fallback", host="h", pid=1, slots=1)
+            assert await found(await take()) == {"neighbor": most - places + 1}
+            assert await found(await take()) == {}
+            await bench.rows("UPDATE workers SET stopped_at = now()")
 
     on_bench(story)
+
+
+def test_tenants_together_have_no_more_steps_at_once_than_twice_the_places(on_bench: OnBench) -> None:
+    """Those of a thousand tenants, eight of each, stood in the queue before the queries that were to be routed."""
+
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in range(10):
+            await bench.submit(1, tenant=f"tenant-{tenant}")
+        await bench.rows(
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries)"
+            " SELECT id, 'small', 'd', 'p', 'm', 'm' || id, 'x', 1 FROM batches"
+        )
+        for most in (2 * STEP_PLACES, 0):
+            assert len(await ProviderBatches(bench.engine).take_due(lease_s=60.0, simulated=None)) == most
+
+    on_bench(story)
+
+
+def test_a_worker_without_a_place_hands_pilots_and_provider_batches_back(
+    database_url: str, shipped_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One took the messages of all and kept them, while other workers had places."""
+    monkeypatch.setattr(celery_tasks, "PLACE_S", 0.05)
+    loop = EventLoopThread()
+
+    async def begin() -> tuple[AsyncExitStack, LedgerHarness, TakenBatch, TakenPilot]:
+        stack = AsyncExitStack()
+        bench = await stack.enter_async_context(opened(database_url, shipped_fleet))
+        context = await stack.enter_async_context(worker_context_of(bench, shipped_fleet))
+        monkeypatch.setattr(WorkerState, "context", context, raising=False)
+        await bench.submit(1)
+        await bench.rows(
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries)"
+            " SELECT id, 'small', 'd', 'p', 'm', 'm', 'x', 1 FROM batches"
+        )
+        await bench.rows(
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state)"
+            " SELECT id, 0.9, 0.95, 1, 0, 'sampling' FROM batches"
+        )
+        (step,) = await ProviderBatches(bench.engine).take_due(lease_s=60.0, simulated=None)
+        (pilot,) = await Pilots(bench.engine).take_sampled(lease_s=60.0, simulated=None)
+        for places in (context.buying, context.deciding):
+            while not places.locked():
+                await places.acquire()
+        return stack, bench, step, pilot
+
+    async def taken_again(bench: LedgerHarness, step: TakenBatch, pilot: TakenPilot) -> None:
+        await asyncio.gather(*WorkerState.context.background_tasks)
+        (step_again,) = await ProviderBatches(bench.engine).take_due(lease_s=60.0, simulated=None)
+        (pilot_again,) = await Pilots(bench.engine).take_sampled(lease_s=60.0, simulated=None)
+        assert (step_again.id, pilot_again.batch_id) == (step.id, pilot.batch_id)
+        for each in (Pilots(bench.engine).hand_back(pilot), ProviderBatches(bench.engine).hand_back(step)):
+            await each  # the message comes twice, or late
+        assert not await ProviderBatches(bench.engine).take_due(lease_s=60.0, simulated=None)
+        assert not await Pilots(bench.engine).take_sampled(lease_s=60.0, simulated=None)
+
+    monkeypatch.setattr(WorkerState, "loop", loop, raising=False)
+    stack, bench, step, pilot = loop.run(begin())
+    step_provider_batch_task(*step)
+    decide_pilot_task(*pilot)
+    loop.run(taken_again(bench, step, pilot))
+    loop.run(stack.aclose())
+    loop.close()
 
 
 def test_a_provider_that_does_not_answer_for_provider_batches_takes_no_thread_from_routing(
