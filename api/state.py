@@ -2,8 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,14 +18,14 @@ from api.completion_waiter import CompletionWaiter
 from api.dashboard.collector import DashboardCollector
 from api.dashboard.event_stream import DashboardStream
 from api.dashboard.prometheus_collector import FleetMetrics
-from api.http_errors import not_found
+from api.http_errors import ApiError, not_found
 from api.request_metrics import Metrics
 from api.responses import json_response
 from api.tenant_rate_limit import TenantRateLimit
 from api.tenant_shares import HeldBody, TenantJobs, TenantShares, TenantTurns, no_room
 from db.api_batch_types import ApiBatch
 from db.api_batches import ApiBatches
-from db.engine import make_engine
+from db.engine import ReadTooSlow, bounded_read, make_engine
 from db.file_store import FileStore
 from db.ledger import Ledger
 from db.reports import run_report
@@ -57,6 +57,11 @@ _CHATS_CHECKED_AT_ONCE = 2
 _ANSWERS_SENT_AT_ONCE = 8
 """Maximum answers per tenant that are sent at the same time. An answer of megabytes is in memory until the client has
 read it."""
+READ_S = 10.0
+"""Maximum seconds of one request's statements that may read all of a tenant's batches."""
+_HEAVY_READS_AT_ONCE = 2
+_HEAVY_READS_IN_ALL = 6
+"""Maximum such requests of all tenants: less than half of the connections, however slow they are."""
 _MOST_REQUESTS = 1_000
 _MOST_REQUESTS_IN_ALL = 5_000
 """Maximum requests of all tenants that use connections: half of the connections."""
@@ -131,6 +136,9 @@ class AppState:
         self.chat_turns = TenantTurns(_CHATS_CHECKED_AT_ONCE)
         """Acquired before ``submissions`` and ``checks``, which serve requests in order of arrival, so that a tenant's
         many requests wait here."""
+        self._heavy_turns = TenantTurns(_HEAVY_READS_AT_ONCE)
+        """Acquired before ``_heavy_reads``, as ``chat_turns``."""
+        self._heavy_reads = asyncio.Semaphore(_HEAVY_READS_IN_ALL)
         self.answers = TenantTurns(_ANSWERS_SENT_AT_ONCE)
         self.submissions = asyncio.Semaphore(4)
         """A submission holds two connections. With more submissions at once, none might get its second connection."""
@@ -162,6 +170,17 @@ class AppState:
         elif batch.finalized_at is not None and batch.id is not None and not is_finalized(batch):
             await self.batches.reopen(batch.public_id)
         return Status(batch, status_of(batch), bytes(json_response(batch_object(batch)).body))
+
+    @asynccontextmanager
+    async def heavy_read(self, tenant: str, *, fix: str) -> AsyncIterator[None]:
+        """Hold a turn for statements that may read all of a tenant's batches. Raises ApiError 503 after `READ_S`."""
+        async with self._heavy_turns.of(tenant), self._heavy_reads:
+            try:
+                with bounded_read(READ_S):
+                    yield
+            except ReadTooSlow:
+                message = f"Reading this took longer than the limit of {READ_S:g} s. fix: {fix}."
+                raise ApiError(503, message, kind="server_error", code="read_too_slow", should_retry=False) from None
 
     async def check_stored(self, tenant: str) -> None:
         """Raise ApiError 413 if the tenant's batches had used up its quota at most ``status_ttl_s`` ago."""

@@ -7,8 +7,10 @@ tenth of a worker's time, so it uses the driver itself. The pool and the errors 
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, Final, cast
 from urllib.parse import unquote
@@ -74,10 +76,47 @@ def _compile(sql: str) -> tuple[bytes, Sequence[str]]:
 
 
 async def fetch(engine: AsyncEngine, clause: Executable | str, **params: object) -> Sequence[Row[Any]]:
-    """The rows of ``clause``, none where it returns none; text is SQL. Raises DBAPIError."""
-    async with engine.connect() as connection:
+    """The rows of ``clause``, none where it returns none; text is SQL. Raises DBAPIError.
+
+    Within `bounded_read` raises ReadTooSlow, too.
+    """
+    until = _READ_UNTIL.get()
+    async with engine.connect() if until is None else transaction(engine) as connection:
+        if until is not None:
+            if (left_ms := round(1000 * (until - time.monotonic()))) <= 0:
+                raise ReadTooSlow
+            await connection.execute(_TIMEOUT, {"ms": str(left_ms)})
         outcome = await connection.execute(text(clause) if isinstance(clause, str) else clause, params)
         return outcome.all() if outcome.returns_rows else ()
+
+
+class ReadTooSlow(Exception):
+    """The statements of a `bounded_read` took longer than its time."""
+
+
+@contextmanager
+def bounded_read(seconds: float) -> Iterator[None]:
+    """Has Postgres end the statements that `fetch` runs in the block once they have taken ``seconds`` together.
+
+    Raises ReadTooSlow then.
+    """
+    before = _READ_UNTIL.set(time.monotonic() + seconds)
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _CANCELED:
+            raise ReadTooSlow from None
+        raise
+    finally:
+        _READ_UNTIL.reset(before)
+
+
+_READ_UNTIL: Final[ContextVar[float | None]] = ContextVar("read_until", default=None)
+"""When the statements of the current task end, on the monotonic clock."""
+
+# Local to a transaction: PgBouncer gives the session to another client.
+_TIMEOUT: Final = text("SELECT set_config('statement_timeout', :ms, true)")
+_CANCELED: Final = "57014"
 
 
 APP_ROLE = "pointsman_app"

@@ -18,7 +18,7 @@ from db.reports.batch_progress import find_batch
 from db.reports.batch_stats import batch_figures
 from db.reports.budget_balance import batch_budget
 from db.reports.json_views import batch_as_json, timeline_as_json
-from db.reports.query_timeline import SEARCH_S, SearchTooSlow, find_queries, query_events, search_queries
+from db.reports.query_timeline import find_queries, query_events, search_queries
 from routing.lifecycle import State
 
 router = APIRouter(prefix="/v1/pointsman", tags=["pointsman"])
@@ -45,12 +45,14 @@ async def explain_line(
     request: Request, batch_id: str, custom_id: Annotated[str, Query(min_length=1, max_length=512)]
 ) -> Response:
     """Explain the routing of a line: each decision with its reasons, each call with its cost."""
-    service = get_state(request)
-    await _require_lines(service, batch_id, tenant=get_tenant(request))
-    found = await find_queries(service.engine, strip_nul(custom_id), public_id=batch_id)
-    if not found:
-        raise ApiError(404, "The batch has no line with this custom_id.", param="custom_id")
-    return json_response(timeline_as_json(found[0], await query_events(service.engine, found[0].id)))
+    service, tenant = get_state(request), get_tenant(request)
+    await _require_lines(service, batch_id, tenant=tenant)
+    async with service.heavy_read(tenant, fix="use `pointsman explain`"):
+        found = await find_queries(service.engine, strip_nul(custom_id), public_id=batch_id)
+        if not found:
+            raise ApiError(404, "The batch has no line with this custom_id.", param="custom_id")
+        events = await query_events(service.engine, found[0].id)
+    return json_response(timeline_as_json(found[0], events))
 
 
 Part = Annotated[str | None, Query(min_length=1, max_length=512)]
@@ -67,9 +69,9 @@ async def search_batch(
 ) -> Response:
     """Return queries of a batch by state, part of the custom_id and part of a reason in the log, in the order of the
     file."""
-    service = get_state(request)
-    ledger_id = await _require_lines(service, batch_id, tenant=get_tenant(request))
-    try:
+    service, tenant = get_state(request), get_tenant(request)
+    ledger_id = await _require_lines(service, batch_id, tenant=tenant)
+    async with service.heavy_read(tenant, fix="add a state or a longer custom_id, or ask for fewer"):
         rows = await search_queries(
             service.engine,
             ledger_id,
@@ -78,9 +80,6 @@ async def search_batch(
             state=state and state.value,
             rows=limit + 1,
         )
-    except SearchTooSlow:
-        message = f"Searching the batch took longer than {SEARCH_S} s. Add a state or a custom_id, or ask for fewer."
-        raise ApiError(503, message, kind="server_error", code="search_too_slow", should_retry=False) from None
     found = [dict(row._mapping) for row in rows[:limit]]
     return json_response({"object": "list", "data": found, "has_more": len(rows) > limit})
 
@@ -132,13 +131,15 @@ async def raise_budget(request: Request, batch_id: str, body: BudgetRaise) -> Re
 @router.get("/batches/{batch_id}/report", responses=JSON_OBJECT)
 async def report_batch(request: Request, batch_id: str) -> Response:
     """Return the report of a batch: tiers, calls, cost, the baseline cost of the top tier, forecast and budget."""
-    service = get_state(request)
-    await _require_lines(service, batch_id, tenant=get_tenant(request))
-    batch = await find_batch(service.engine, batch_id)
-    if batch is None:
-        raise not_found("Batch", batch_id, param="batch_id")
-    report = batch_as_json(await batch_figures(service.engine, batch))
-    return json_response(report | {"budget": (await batch_budget(service.engine, batch.id)).as_json()})
+    service, tenant = get_state(request), get_tenant(request)
+    await _require_lines(service, batch_id, tenant=tenant)
+    async with service.heavy_read(tenant, fix="read it with `pointsman report`, or when the database has less to do"):
+        batch = await find_batch(service.engine, batch_id)
+        if batch is None:
+            raise not_found("Batch", batch_id, param="batch_id")
+        report = batch_as_json(await batch_figures(service.engine, batch))
+        budget = await batch_budget(service.engine, batch.id)
+    return json_response(report | {"budget": budget.as_json()})
 
 
 @router.get("/batches/{batch_id}/events", response_class=StreamingResponse, responses=EVENT_STREAM)

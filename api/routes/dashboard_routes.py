@@ -63,9 +63,9 @@ async def spend_of(
     """
     service, principal = get_state(request), get_principal(request)
     tenant = None if sees_all_tenants(principal) else principal.tenant
-    return json_response(
-        await spend(service.engine, by=by, days=days, simulated=service.fleet.simulated, tenant=tenant)
-    )
+    async with service.heavy_read(principal.tenant, fix="ask for fewer days, or use `pointsman spend`"):
+        found = await spend(service.engine, by=by, days=days, simulated=service.fleet.simulated, tenant=tenant)
+    return json_response(found)
 
 
 @router.get("/v1/pointsman/workload", responses=JSON_OBJECT)
@@ -77,9 +77,10 @@ async def workload(
     """Return a workload of the tenant over its batches: spend by day, grades by day and tier, and its routers side by
     side."""
     service, tenant = get_state(request), get_tenant(request)
-    figures = await workload_figures(
-        service.engine, strip_nul(name), tenant=tenant, simulated=service.fleet.simulated, days=days
-    )
+    async with service.heavy_read(tenant, fix="ask for fewer days"):
+        figures = await workload_figures(
+            service.engine, strip_nul(name), tenant=tenant, simulated=service.fleet.simulated, days=days
+        )
     return json_response({**figures, "tiers": list(service.fleet.tiers)})
 
 
@@ -100,6 +101,7 @@ async def me(request: Request) -> Response:
 @router.get("/v1/pointsman/queries", responses=JSON_OBJECT)
 async def find_queries(request: Request, custom_id: Annotated[str, Query(min_length=1, max_length=512)]) -> Response:
     """Return the queries with a custom_id, newest first: at most 20, from the newest thousand batches."""
-    wanted = strip_nul(custom_id)
-    rows = await run_report(get_state(request).engine, "dashboard_find", tenant=get_tenant(request), custom_id=wanted)
+    service, tenant, wanted = get_state(request), get_tenant(request), strip_nul(custom_id)
+    async with service.heavy_read(tenant, fix="search in its batch"):
+        rows = await run_report(service.engine, "dashboard_find", tenant=tenant, custom_id=wanted)
     return json_response({"data": [dict(row._mapping) for row in rows]})

@@ -44,9 +44,10 @@ async def sample(
     random pairs of each pilot that an LLM judge compared, blind; the report then shows how far the judge agrees with
     people. Send each answer's ``by`` back with its label.
     """
-    engine = get_state(request).engine
-    rows = await sample_to_label(engine, get_tenant(request), by=by, rows=limit)
-    texts = await texts_to_label(engine, rows)
+    service, tenant = get_state(request), get_tenant(request)
+    async with service.heavy_read(tenant, fix="ask for fewer answers"):
+        rows = await sample_to_label(service.engine, tenant, by=by, rows=limit)
+        texts = await texts_to_label(service.engine, rows)
     data = [
         {
             "object": "answer",

@@ -3,21 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from db.engine import transaction
-from db.reports import report, run_report
+from db.reports import run_report
 
 _MOST_DIGITS: Final = 18
-SEARCH_S: Final = 5
-"""Maximum seconds that a search may read a batch."""
-_QUERY_CANCELED: Final = "57014"
-
-
-class SearchTooSlow(Exception):
-    """A search took longer than `SEARCH_S`."""
 
 
 async def find_queries(engine: AsyncEngine, name: str, *, public_id: str | None = None) -> Sequence[Row[Any]]:
@@ -34,19 +25,13 @@ async def find_queries(engine: AsyncEngine, name: str, *, public_id: str | None 
 async def search_queries(
     engine: AsyncEngine, batch_id: int, *, custom_id: str | None, reason: str | None, state: str | None, rows: int
 ) -> Sequence[Row[Any]]:
-    """At most ``rows`` queries of a batch whose custom_id and log have these parts. Raises `SearchTooSlow`.
+    """At most ``rows`` queries of a batch whose custom_id and log have these parts.
 
     It reads the whole batch, of which no index knows the parts of a text.
     """
-    wanted = {"batch_id": batch_id, "custom_id": custom_id, "reason": reason, "state": state, "rows": rows}
-    try:
-        async with transaction(engine) as connection:
-            await connection.execute(text(f"SET LOCAL statement_timeout = '{SEARCH_S}s'"))
-            return (await connection.execute(report("query_search"), wanted)).all()
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED:
-            raise SearchTooSlow from None
-        raise
+    return await run_report(
+        engine, "query_search", batch_id=batch_id, custom_id=custom_id, reason=reason, state=state, rows=rows
+    )
 
 
 async def query_events(engine: AsyncEngine, query_id: int) -> Sequence[Row[Any]]:

@@ -1,5 +1,6 @@
 """A workload over batches: what it costs by day, how its answers are labeled, and how it was routed."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -23,12 +24,16 @@ async def workload_figures(
         "object": "workload",
         "workload": name,
         "spend": await spend(engine, by=SpendBy.DAY, days=days, simulated=simulated, tenant=tenant, workload=name),
-        "grades": [
-            {"day": day, "tier": tier} | _graded(rows)
-            for (day, tier), rows in _grouped(grades, lambda row: (row.day, row.tier))
-        ],
+        "grades": await asyncio.to_thread(_by_day_and_tier, grades),
         "versions": await _versions(engine, name, grades, tenant=tenant, simulated=simulated, days=days),
     }
+
+
+def _by_day_and_tier(grades: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    return [
+        {"day": day, "tier": tier} | _graded(rows)
+        for (day, tier), rows in _grouped(grades, lambda row: (row.day, row.tier))
+    ]
 
 
 async def _versions(
@@ -46,7 +51,8 @@ async def _versions(
         figures: dict[str, Any] = {"made_at": first.made_at} | _came_to(rows)
         if batch_id is None:
             figures |= {"router": first.name or first.router, "version": first.version or None}
-            routers.append(figures | {"labels": _graded(labels.get(version, ()))})
+            # Not on the event loop: an interval takes 0.3 ms, and a tenant may have many routers and days.
+            routers.append(figures | {"labels": await asyncio.to_thread(_graded, labels.get(version, ()))})
         elif len(policies) < MOST_POLICIES and (quality := await batch_quality(engine, batch_id, priced=False)):
             of = {"batch_id": first.public_id, "source": first.source, "ended_at": first.ended_at}
             sampled = next((one for one in quality.workloads if one["workload"] == name), None)

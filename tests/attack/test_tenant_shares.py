@@ -20,7 +20,7 @@ import orjson
 import pytest
 from sqlalchemy import event
 
-from api import middleware
+from api import middleware, state
 from api.background import deliver_webhooks, finalize_batch
 from api.dashboard import collector, rolling_window
 from api.dashboard.rolling_window import RollingWindow
@@ -363,6 +363,55 @@ def test_a_neighbor_that_asks_much_leaves_connections_to_others(few_served: Serv
             for _ in range(10):
                 assert client.get("/v1/webhook_endpoints").status_code == 200
                 time.sleep(0.1)
+        tables.set()
+
+
+HEAVY = {
+    "/v1/pointsman/batches/{}/report": "pointsman report",
+    "/v1/pointsman/batches/{}/explain?custom_id=a": "pointsman explain",
+    "/v1/pointsman/batches/{}/queries?reason=x": "add a state",
+    "/v1/pointsman/workload?name=w": "fewer days",
+    "/v1/pointsman/spend": "fewer days",
+    "/v1/pointsman/queries?custom_id=a": "search in its batch",
+    "/v1/pointsman/labels/sample": "fewer answers",
+}
+SLOW = "calls, labels, decisions, spend_daily, prompts"
+
+
+def test_a_read_of_all_that_a_tenant_has_ends_in_time_with_what_to_do(
+    few_served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each held a connection, of fourteen, for as long as its statements took."""
+    monkeypatch.setattr(state, "READ_S", 0.3)
+    with few_served.client(few_served.key("neighbor")) as client:
+        batch = str(create(client, upload(client, [line("a")])["id"])["id"])
+        until(client, batch, "in_progress")
+        with locked(few_served, SLOW):
+            for path, fix in HEAVY.items():
+                with within(5.0, path):
+                    answer = client.get(path.format(batch))
+                assert answer.status_code == 503, path
+                error = answer.json()["error"]
+                assert (error["code"], answer.headers["x-should-retry"]) == ("read_too_slow", "false"), path
+                assert fix in error["message"], path
+        monkeypatch.setattr(state, "READ_S", 60.0)
+        for path in HEAVY:
+            assert client.get(path.format(batch)).status_code == 200, path
+
+
+def test_neighbors_that_read_much_leave_connections_to_others(few_served: Served) -> None:
+    """Four of them, with four slow reads each, had all connections."""
+    keys = [few_served.key(f"greedy-{n}") for n in range(4) for _ in range(4)]
+    other, turns = few_served.key("other"), iter(keys)
+
+    def read_slowly() -> None:
+        with few_served.client(next(turns)) as client, suppress(httpx.HTTPError):
+            client.get("/v1/pointsman/spend")
+
+    with few_served.client(other) as client, locked(few_served, "spend_daily") as tables, many(16, read_slowly):
+        time.sleep(1.0)
+        with within(15.0, "a list of webhooks beside 16 slow reads of four neighbors"):
+            assert client.get("/v1/webhook_endpoints").status_code == 200
         tables.set()
 
 

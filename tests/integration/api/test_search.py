@@ -5,8 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
+from api import state
 from db.ledger_types import DecisionRecord
-from db.reports import query_timeline
 from tests.integration.api.conftest import Served, line
 from tests.integration.api.test_batch_routes import create, until, upload
 from tests.integration.ledger_fixtures import LedgerHarness
@@ -54,13 +54,13 @@ def test_a_search_that_takes_too_long_is_ended(
         await bench.rows_as_owner("ALTER TABLE prompts RENAME TO prompts_kept")
         await bench.rows_as_owner(
             "CREATE VIEW prompts AS SELECT query_id, batch_id, line, options, body,"
-            " custom_id || CASE current_setting('statement_timeout') WHEN '1s' THEN pg_sleep(9)::text ELSE '' END"
+            " custom_id || CASE current_setting('statement_timeout') WHEN '0' THEN '' ELSE pg_sleep(9)::text END"
             " AS custom_id FROM prompts_kept"  # slow for a search alone: the batch is being finalized meanwhile
         )
         await bench.rows_as_owner("GRANT SELECT ON prompts TO pointsman_app")
 
     served.play(slow)
-    monkeypatch.setattr(query_timeline, "SEARCH_S", 1)
+    monkeypatch.setattr(state, "READ_S", 1.0)
     answer = client.get(f"/v1/pointsman/batches/{batch}/queries", params={"custom_id": "x"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "search_too_slow")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "read_too_slow")
     assert answer.headers["x-should-retry"] == "false"
