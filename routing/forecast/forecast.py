@@ -7,7 +7,7 @@ of the sample, of each of these rates, and of the answer lengths. All figures ar
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -133,71 +133,41 @@ def forecast(
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
-    least: list[_ExpectedPath] | None = None
+    least_ways: list[_ExpectedPath] | None = None
     if pilot is not None:
-        ways, least, total = _with_pilot(decisions, ways, estimator, pilot, total=total)
+        ways, least_ways, total = _with_pilot(decisions, ways, estimator, pilot, total=total)
     doubted = {
         name: _doubted(past.verdicts.get(name, (0, 0))) if tier.endpoint == "chat" else (0.0, 0.0)
         for name, tier in fleet.tiers.items()
     }
-    mixes = _mixes(ways, doubted, total=total, fleet=fleet)
-    cost = _cost(ways, doubted, total=total)
-    least_cost = cost if least is None else _cost(least, doubted, total=total)
-    in_pilot = [way for way in ways if way.is_pilot]
-    pilot_usd = total * sum(_cost_usd(way, doubted) for way in in_pilot) / len(ways)
-    tiers = tuple(_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers)
-    # Usually the lowest tier costs least. One that reasons may cost more than the top tier.
-    lower, higher = sorted((least_cost, cost), key=lambda one: one.expected)
-    cost_usd = ForecastInterval(
-        (lower.expected + higher.expected) / 2, min(lower.low, higher.low), max(lower.high, higher.high)
-    )
-    tops = [_ExpectedPath((way.top,)) for way in ways if way.top is not None]
-    called = [tier for tier, mix in mixes.items() if mix.calls and fleet.tiers[tier].endpoint == "chat"]
+    course = _Course(ways, total, doubted, fleet, past, load)
+    least = course if least_ways is None else replace(course, ways=least_ways)
+    tiers, cost, least_cost = course.tiers(), course.cost(), least.cost()
+    called = [tier.tier for tier in tiers if tier.calls and fleet.tiers[tier.tier].endpoint == "chat"]
     unmeasured = tuple(tier for tier in called if not past.lengths.is_measured(tier))
-    baseline = interval(0.0, 0.0)
-    if tops:
-        baseline = _cost(tops, doubted, total=round(total * len(tops) / len(ways)))
-        baseline = replace(baseline, unmeasured=() if past.lengths.is_measured(fleet.top) else (fleet.top,))
-    grade_usd = total * sum(way.grade_usd for way in in_pilot) / len(ways)
-    rest = None
-    if least is not None:
+    pilot_usd = course.sum(lambda way: course.usd(way) if way.is_pilot else 0.0)
+    grade_usd = course.sum(lambda way: way.grade_usd)
+    pilot_cost = course.pilot_cost()
+    rest, alike = None, _NO_POLICIES
+    if least_ways is not None:
         alone = [
             _ExpectedPath((way.top,)) if way.top is not None and estimator.is_free(decision) else way
             for way, decision in zip(ways, decisions, strict=True)
         ]
-        alone_usd = total * sum(_cost_usd(way, doubted) for way in alone) / len(alone)
+        alone_usd = replace(course, ways=alone).sum(course.usd)
         rest = _rest_bounds(fleet, lowest_usd=least_cost.expected, top_usd=cost.expected, alone_usd=alone_usd)
-    alike = _alike(past.policy_costs, decisions) if least is not None else _NO_POLICIES
-    if alike.ratios and cost.expected > pilot_usd:
-        cost_usd = _by_policies(alike, cost_usd, rest=(lower.expected, higher.expected), top=cost, pilot_usd=pilot_usd)
-    slowest = max(tiers, key=lambda tier: tier.takes_s)
-    routed_s = (total + load.open.get("route", 0)) / ROUTED_PER_S
-    sampled = total * len(in_pilot) / len(ways)
-    pilot_cost = _cost(in_pilot, doubted, total=max(1, round(sampled))) if in_pilot else interval(0.0, 0.0)
-    most_s = least_s = _batch_s(tiers, routed_s, sampled=sampled, fleet=fleet)
-    if least is not None:
-        mixes = _mixes(least, doubted, total=total, fleet=fleet)
-        lowest = [_tier(name, mixes[name], doubted, mixes, fleet, past, load) for name in fleet.tiers]
-        least_s, most_s = sorted((most_s, _batch_s(lowest, routed_s, sampled=sampled, fleet=fleet)))
-    estimated_s = (least_s + most_s) / 2
-    time_ratios = past.time_ratios.get(bool(in_pilot), ())
-    slower, time_spread = _factor(time_ratios, PRIOR_SPREAD)
-    spread = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
-    if time_ratios:
-        finish_s = interval(estimated_s * slower, math.hypot(spread, time_spread))
-    else:
-        spread = math.hypot(spread, PILOT_SPREAD) if in_pilot else spread
-        finish_s = ForecastInterval(estimated_s, interval(least_s, spread).low, interval(most_s, spread).high)
+        alike = _alike(past.policy_costs, decisions)
+    finish_s, estimated_s, bound_by = _duration(course, least, tiers)
     return Forecast(
         total=total,
         sampled=len(ways),
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
-        escalated=total * sum(_escalates(way, doubted) for way in ways) / len(ways),
-        cost_usd=replace(cost_usd, unmeasured=unmeasured),
-        baseline_usd=baseline,
+        escalated=course.sum(course.escalates),
+        cost_usd=replace(_between(cost, least_cost, alike, pilot_usd=pilot_usd), unmeasured=unmeasured),
+        baseline_usd=course.baseline(),
         finish_s=finish_s,
         estimated_s=estimated_s,
-        bound_by=slowest.bound_by if slowest.takes_s >= routed_s else "routing",
+        bound_by=bound_by,
         basis=_basis(past, load, tiers, fleet, alike),
         pilot_queries=0 if pilot is None else pilot.queries,
         pilot_usd=pilot_usd,
@@ -215,6 +185,46 @@ def forecast(
 def _rest_bounds(fleet: Fleet, *, lowest_usd: float, top_usd: float, alone_usd: float) -> RestBounds:
     (least_usd, least_tier), (most_usd, most_tier) = sorted(((lowest_usd, fleet.ladder[0]), (top_usd, fleet.top)))
     return RestBounds(least_tier, least_usd, most_tier, most_usd, alone_usd)
+
+
+def _between(
+    top: ForecastInterval, least: ForecastInterval, alike: "_AlikePolicies", *, pilot_usd: float
+) -> ForecastInterval:
+    """Return the cost between those with the rest by the ``top`` tier and by the lowest one, the ``least``."""
+    # Usually the lowest tier costs least. One that reasons may cost more than the top tier.
+    lower, higher = sorted((least, top), key=lambda one: one.expected)
+    bounds = ForecastInterval(
+        (lower.expected + higher.expected) / 2, min(lower.low, higher.low), max(lower.high, higher.high)
+    )
+    if not alike.ratios or top.expected <= pilot_usd:
+        return bounds
+    return _by_policies(alike, bounds, rest=(lower.expected, higher.expected), top=top, pilot_usd=pilot_usd)
+
+
+def _duration(
+    course: "_Course", least: "_Course", tiers: Sequence[TierForecast]
+) -> tuple[ForecastInterval, float, str]:
+    """Return the time with its range, the estimate that no earlier time corrected, and what bounds it.
+
+    ``least`` is the course with the rest of a pilot by the lowest tier, ``tiers`` are those of ``course``.
+    """
+    past = course.past
+    slowest = max(tiers, key=lambda tier: tier.takes_s)
+    routed_s = (course.total + course.load.open.get("route", 0)) / ROUTED_PER_S
+    most_s = least_s = _batch_s(tiers, routed_s, sampled=course.sampled, fleet=course.fleet)
+    if least is not course:
+        lowest_s = _batch_s(least.tiers(), routed_s, sampled=course.sampled, fleet=course.fleet)
+        least_s, most_s = sorted((most_s, lowest_s))
+    estimated_s = (least_s + most_s) / 2
+    time_ratios = past.time_ratios.get(course.sampled > 0, ())
+    spread = MEASURED_LATENCY_SPREAD if past.latencies.get(slowest.tier) else PRIOR_LATENCY_SPREAD
+    if time_ratios:
+        slower, time_spread = _factor(time_ratios, PRIOR_SPREAD)
+        finish_s = interval(estimated_s * slower, math.hypot(spread, time_spread))
+    else:
+        spread = math.hypot(spread, PILOT_SPREAD) if course.sampled else spread
+        finish_s = ForecastInterval(estimated_s, interval(least_s, spread).low, interval(most_s, spread).high)
+    return finish_s, estimated_s, slowest.bound_by if slowest.takes_s >= routed_s else "routing"
 
 
 def _batch_s(tiers: Sequence[TierForecast], routed_s: float, *, sampled: float, fleet: Fleet) -> float:
@@ -365,39 +375,149 @@ class _Mix:
     """The calls for whose queries the length of the top tier's answer is known."""
 
 
-def _mixes(
-    ways: Sequence[_ExpectedPath], doubted: Mapping[str, tuple[float, float]], *, total: int, fleet: Fleet
-) -> dict[str, _Mix]:
-    mixes = {tier: _Mix() for tier in fleet.tiers}
-    weight = total / len(ways)
-    for way in ways:
-        mixes[way.rungs[0].tier].routed += weight
-        for rung, asked, last in _asked(way, doubted):
-            mix = mixes[rung.tier]
-            mix.calls += weight * asked
-            mix.answers += weight * asked * (1.0 if last else 1.0 - _climbs(way, rung, doubted))
-            mix.usd += weight * asked * rung.usd
-            mix.prompt_usd += weight * asked * rung.prompt_usd
-            mix.tokens += weight * asked * rung.tokens
-            mix.completion_tokens += weight * asked * rung.completion_tokens
-            mix.reasoning_tokens += weight * asked * rung.reasoning_tokens
-            if rung.top is not None:
-                mix.top_tokens += weight * asked * rung.top.completion_tokens
-                mix.top_reasoning += weight * asked * rung.top.reasoning_tokens
-                mix.top_known += weight * asked
-    return mixes
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What may become of a batch of ``total`` queries, of whose paths ``ways`` are a fair sample."""
 
+    ways: Sequence[_ExpectedPath]
+    total: int
+    doubted: Mapping[str, tuple[float, float]]
+    """By tier: the mean and standard deviation of the share of rejected answers."""
+    fleet: Fleet
+    past: ForecastHistory
+    load: QueueLoad
 
-def _asked(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> Iterator[tuple[_Rung, float, bool]]:
-    """Return each rung, the probability that the query is asked there, and whether it is the last one."""
-    probability = 1.0
-    for place, rung in enumerate(way.rungs):
-        yield rung, probability, place == len(way.rungs) - 1
-        probability *= _climbs(way, rung, doubted)
+    def sum(self, figure: Callable[[_ExpectedPath], float]) -> float:
+        """Return the sum of a figure of each query."""
+        return self.total * sum(map(figure, self.ways)) / len(self.ways)
 
+    @property
+    def sampled(self) -> float:
+        """The number of queries in the pilot."""
+        return self.sum(lambda way: way.is_pilot)
 
-def _climbs(way: _ExpectedPath, rung: _Rung, doubted: Mapping[str, tuple[float, float]]) -> float:
-    return 1.0 if way.is_pilot else doubted[rung.tier][0]
+    def usd(self, way: _ExpectedPath) -> float:
+        """Return the expected cost of a query."""
+        return way.grade_usd + sum(asked * rung.usd for rung, asked, _ in self._asked(way))
+
+    def escalates(self, way: _ExpectedPath) -> float:
+        """Return the probability of an escalation. A pilot's queries climb on purpose."""
+        return self._climbs(way, way.rungs[0]) if len(way.rungs) > 1 and not way.is_pilot else 0.0
+
+    def cost(self) -> ForecastInterval:
+        """Return the cost, with the uncertainty of the sample, the queries, the rejection rates and the lengths."""
+        costs = [self.usd(way) for way in self.ways]
+        count, mean = len(costs), sum(costs) / len(costs)
+        if mean <= 0:
+            return interval(0.0, 0.0)
+        variance = sum((cost - mean) ** 2 for cost in costs) / max(1, count - 1)
+        of_sample = math.sqrt(variance / count * max(0.0, 1.0 - count / self.total)) / mean
+        # Of few queries each counts; in a large batch they make up for each other.
+        of_each = math.sqrt(sum(map(self._variance_usd2, self.ways)) / count / self.total) / mean
+        of_doubts = 0.0
+        for tier, (share, deviation) in self.doubted.items():
+            more = replace(self, doubted={**self.doubted, tier: (min(1.0, share + deviation), 0.0)})
+            change = sum(map(more.usd, self.ways)) / count - mean
+            of_doubts = math.hypot(of_doubts, change / mean)
+        calls = [(rung, asked) for way in self.ways for rung, asked, _ in self._asked(way)]
+        # Lengths are misjudged alike at all tiers, so their errors add up.
+        of_lengths = sum(asked * rung.spread_usd for rung, asked in calls) / (count * mean)
+        found = interval(self.total * mean, math.hypot(of_sample, of_each, of_doubts, of_lengths))
+        unknown_usd = sum(asked * rung.unknown_usd for rung, asked in calls) / count
+        return replace(found, high=found.high + self.total * unknown_usd)
+
+    def pilot_cost(self) -> ForecastInterval:
+        """Return the cost of the queries in the pilot."""
+        in_pilot = [way for way in self.ways if way.is_pilot]
+        if not in_pilot:
+            return interval(0.0, 0.0)
+        return replace(self, ways=in_pilot, total=max(1, round(self.sampled))).cost()
+
+    def baseline(self) -> ForecastInterval:
+        """Return the cost if the top tier answers everything that it can answer."""
+        tops = [_ExpectedPath((way.top,)) for way in self.ways if way.top is not None]
+        if not tops:
+            return interval(0.0, 0.0)
+        found = replace(self, ways=tops, total=round(self.total * len(tops) / len(self.ways))).cost()
+        return replace(found, unmeasured=() if self.past.lengths.is_measured(self.fleet.top) else (self.fleet.top,))
+
+    def tiers(self) -> tuple[TierForecast, ...]:
+        """Return what each tier gets."""
+        mixes = self._mixes()
+        coming = sum(each.routed for each in mixes.values()) or 1.0
+        return tuple(self._tier(name, mix, coming=coming) for name, mix in mixes.items())
+
+    def _mixes(self) -> dict[str, _Mix]:
+        mixes = {tier: _Mix() for tier in self.fleet.tiers}
+        weight = self.total / len(self.ways)
+        for way in self.ways:
+            mixes[way.rungs[0].tier].routed += weight
+            for rung, asked, last in self._asked(way):
+                mix = mixes[rung.tier]
+                mix.calls += weight * asked
+                mix.answers += weight * asked * (1.0 if last else 1.0 - self._climbs(way, rung))
+                mix.usd += weight * asked * rung.usd
+                mix.prompt_usd += weight * asked * rung.prompt_usd
+                mix.tokens += weight * asked * rung.tokens
+                mix.completion_tokens += weight * asked * rung.completion_tokens
+                mix.reasoning_tokens += weight * asked * rung.reasoning_tokens
+                if rung.top is not None:
+                    mix.top_tokens += weight * asked * rung.top.completion_tokens
+                    mix.top_reasoning += weight * asked * rung.top.reasoning_tokens
+                    mix.top_known += weight * asked
+        return mixes
+
+    def _tier(self, name: str, mix: _Mix, *, coming: float) -> TierForecast:
+        calls = mix.calls or 1.0
+        completion_tokens = mix.completion_tokens / calls
+        measured = self.past.latencies.get(name)
+        latency_s = (
+            _prior_latency_s(completion_tokens, self.past) if measured is None else measured.of(completion_tokens)
+        )
+        backlog = self.load.open.get(name, 0) + self.load.open.get("route", 0) * mix.routed / coming
+        per_s, bound_by = max_throughput(
+            self.fleet, name, latency_s=latency_s, tokens=mix.tokens / calls, slots=self.load.slots.get(name, 0)
+        )
+        return TierForecast(
+            tier=name,
+            routed=mix.routed,
+            calls=mix.calls,
+            answers=mix.answers,
+            cost_usd=mix.usd,
+            prompt_usd=mix.prompt_usd / calls,
+            doubted_share=self.doubted[name][0],
+            latency_s=latency_s,
+            measured_calls=0 if measured is None else measured.calls,
+            backlog=backlog,
+            takes_s=(mix.calls + backlog) / per_s + latency_s if mix.calls else 0.0,
+            bound_by=bound_by,
+            completion_tokens=completion_tokens,
+            reasoning_tokens=mix.reasoning_tokens / calls,
+            top_reasoning_tokens=mix.top_reasoning / mix.top_known if mix.top_known else 0.0,
+            top_tokens=mix.top_tokens / mix.top_known if mix.top_known > LEAST_KNOWN * mix.calls else None,
+        )
+
+    def _asked(self, way: _ExpectedPath) -> Iterator[tuple[_Rung, float, bool]]:
+        """Return each rung, the probability that the query is asked there, and whether it is the last one."""
+        probability = 1.0
+        for place, rung in enumerate(way.rungs):
+            yield rung, probability, place == len(way.rungs) - 1
+            probability *= self._climbs(way, rung)
+
+    def _climbs(self, way: _ExpectedPath, rung: _Rung) -> float:
+        return 1.0 if way.is_pilot else self.doubted[rung.tier][0]
+
+    def _variance_usd2(self, way: _ExpectedPath) -> float:
+        """Return the variance of one query's cost, in square dollars, from the length of its answers and its possible
+        climbs."""
+        mean = second = below = 0.0
+        for rung, asked, _ in self._asked(way):
+            usd = rung.usd
+            mean += asked * usd
+            # Whoever is asked here was asked at every rung below.
+            second += asked * usd * (usd * (1.0 + ANSWER_SPREAD**2) + 2.0 * below)
+            below += usd
+        return second - mean * mean
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
@@ -477,90 +597,6 @@ def _by_policies(
         pilot_usd + rest_usd,
         max(in_pilot.low + in_rest.low, bounds.low),
         min(in_pilot.high + in_rest.high, bounds.high),
-    )
-
-
-def _cost_usd(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    return way.grade_usd + sum(asked * rung.usd for rung, asked, _ in _asked(way, doubted))
-
-
-def _escalates(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    """Return the probability of an escalation. A pilot's queries climb on purpose."""
-    return _climbs(way, way.rungs[0], doubted) if len(way.rungs) > 1 and not way.is_pilot else 0.0
-
-
-def _variance_usd2(way: _ExpectedPath, doubted: Mapping[str, tuple[float, float]]) -> float:
-    """Return the variance of one query's cost, in square dollars, from the length of its answers and its possible
-    climbs."""
-    mean = second = below = 0.0
-    for rung, asked, _ in _asked(way, doubted):
-        usd = rung.usd
-        mean += asked * usd
-        # Whoever is asked here was asked at every rung below.
-        second += asked * usd * (usd * (1.0 + ANSWER_SPREAD**2) + 2.0 * below)
-        below += usd
-    return second - mean * mean
-
-
-def _cost(ways: Sequence[_ExpectedPath], doubted: Mapping[str, tuple[float, float]], *, total: int) -> ForecastInterval:
-    """Return the cost, with the uncertainty of the sample, the queries, the rejection rates and the lengths."""
-    costs = [_cost_usd(way, doubted) for way in ways]
-    count, mean = len(costs), sum(costs) / len(costs)
-    if mean <= 0:
-        return interval(0.0, 0.0)
-    variance = sum((cost - mean) ** 2 for cost in costs) / max(1, count - 1)
-    of_sample = math.sqrt(variance / count * max(0.0, 1.0 - count / total)) / mean
-    # Of few queries each counts; in a large batch they make up for each other.
-    of_each = math.sqrt(sum(_variance_usd2(way, doubted) for way in ways) / count / total) / mean
-    of_doubts = 0.0
-    for tier, (share, deviation) in doubted.items():
-        more = {**doubted, tier: (min(1.0, share + deviation), 0.0)}
-        change = sum(_cost_usd(way, more) for way in ways) / count - mean
-        of_doubts = math.hypot(of_doubts, change / mean)
-    # Lengths are misjudged alike at all tiers, so their errors add up.
-    of_lengths = sum(asked * rung.spread_usd for way in ways for rung, asked, _ in _asked(way, doubted)) / (
-        count * mean
-    )
-    found = interval(total * mean, math.hypot(of_sample, of_each, of_doubts, of_lengths))
-    unknown_usd = sum(asked * rung.unknown_usd for way in ways for rung, asked, _ in _asked(way, doubted)) / count
-    return replace(found, high=found.high + total * unknown_usd)
-
-
-def _tier(
-    name: str,
-    mix: _Mix,
-    doubted: Mapping[str, tuple[float, float]],
-    mixes: Mapping[str, _Mix],
-    fleet: Fleet,
-    past: ForecastHistory,
-    load: QueueLoad,
-) -> TierForecast:
-    calls = mix.calls or 1.0
-    completion_tokens = mix.completion_tokens / calls
-    measured = past.latencies.get(name)
-    latency_s = _prior_latency_s(completion_tokens, past) if measured is None else measured.of(completion_tokens)
-    coming = sum(each.routed for each in mixes.values()) or 1.0
-    backlog = load.open.get(name, 0) + load.open.get("route", 0) * mix.routed / coming
-    per_s, bound_by = max_throughput(
-        fleet, name, latency_s=latency_s, tokens=mix.tokens / calls, slots=load.slots.get(name, 0)
-    )
-    return TierForecast(
-        tier=name,
-        routed=mix.routed,
-        calls=mix.calls,
-        answers=mix.answers,
-        cost_usd=mix.usd,
-        prompt_usd=mix.prompt_usd / calls,
-        doubted_share=doubted[name][0],
-        latency_s=latency_s,
-        measured_calls=0 if measured is None else measured.calls,
-        backlog=backlog,
-        takes_s=(mix.calls + backlog) / per_s + latency_s if mix.calls else 0.0,
-        bound_by=bound_by,
-        completion_tokens=completion_tokens,
-        reasoning_tokens=mix.reasoning_tokens / calls,
-        top_reasoning_tokens=mix.top_reasoning / mix.top_known if mix.top_known else 0.0,
-        top_tokens=mix.top_tokens / mix.top_known if mix.top_known > LEAST_KNOWN * mix.calls else None,
     )
 
 
