@@ -7,13 +7,14 @@ of the sample, of each of these rates, and of the answer lengths. All figures ar
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
-from routing.answer_lengths import ANSWER_SPREAD, LEAST_ANSWERS, UNKNOWN_REASONING, ExpectedLength
+from routing.answer_lengths import LEAST_ANSWERS, UNKNOWN_REASONING, ExpectedLength
 from routing.budget.cost_estimate import confidence_usd, serving, usual_usage
 from routing.fleet import Fleet, Model
+from routing.forecast.batch_course import BatchCourse, ExpectedCall, ExpectedPath
 from routing.forecast.forecast_types import (
     PILOT_ROUNDS,
     PILOT_S,
@@ -29,7 +30,6 @@ from routing.forecast.forecast_types import (
     interval,
     spread_of,
 )
-from routing.forecast.throughput import max_throughput
 from routing.outcome import Usage
 from routing.policy.routing_case import Decision, RoutingCase, RoutingContext
 
@@ -45,10 +45,6 @@ of the prompt cheaper."""
 
 BATCH_SPREAD: Final = 0.2
 """Standard deviations of a batch's cost and of its time between batches, until several have been measured."""
-
-PRIOR_WAIT_S: Final = 0.5
-PRIOR_TOKENS_PER_S: Final = 80.0
-"""The prior of a call's latency: this wait, plus the completion at this pace."""
 
 PRIOR_LATENCY_SPREAD: Final = 1.0
 MEASURED_LATENCY_SPREAD: Final = 0.35
@@ -75,9 +71,6 @@ ROUTED_PER_S: Final = 2000.0
 """Approximate number of queries that one process routes per second. Routing is not the bottleneck of a batch."""
 
 
-LEAST_KNOWN: Final = 0.9
-"""Minimum calls of a tier to estimate how long the top tier's answers would be."""
-
 PAIR_TOKENS: Final = 40
 """Tokens that a judge's call needs per pair beyond the question and the answers: its part of the instructions."""
 
@@ -85,35 +78,6 @@ VERDICT_TOKENS: Final = 8
 
 PRIOR_PAIRS: Final = 40
 """Prior: so many pairs that all needed the judge."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rung:
-    tier: str
-    usd: float
-    spread_usd: float
-    """The standard deviation of the mean cost of such calls."""
-    prompt_usd: float
-    """The cost of the prompt by its estimated tokens, without correction."""
-    tokens: float
-    completion_tokens: float
-    reasoning_tokens: float
-    top: ExpectedLength | None
-    """Length of the top tier's answer, by earlier answers to the workload. None if there are none."""
-    unknown_usd: float
-    """What it costs more if the model reasons, where that is not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class _ExpectedPath:
-    """The tiers at which a query may be asked, in turn, and the top one, which answers no embeddings."""
-
-    rungs: tuple[_Rung, ...]
-    top: _Rung | None = None
-    is_pilot: bool = False
-    """Whether every rung is asked, whatever the others answer."""
-    grade_usd: float = 0.0
-    """The cost of the judge of its answers."""
 
 
 def forecast(
@@ -133,14 +97,14 @@ def forecast(
     """
     estimator = _Estimator(RoutingContext(fleet), past)
     ways = [estimator.path(decision) for decision in decisions]
-    least_ways: list[_ExpectedPath] | None = None
+    least_ways: list[ExpectedPath] | None = None
     if pilot is not None:
         ways, least_ways, total = _with_pilot(decisions, ways, estimator, pilot, total=total)
     doubted = {
         name: _doubted(past.verdicts.get(name, (0, 0))) if tier.endpoint == "chat" else (0.0, 0.0)
         for name, tier in fleet.tiers.items()
     }
-    course = _Course(ways, total, doubted, fleet, past, load)
+    course = BatchCourse(ways, total, doubted, fleet, past, load)
     least = course if least_ways is None else replace(course, ways=least_ways)
     tiers, cost, least_cost = course.tiers(), course.cost(), least.cost()
     called = [tier.tier for tier in tiers if tier.calls and fleet.tiers[tier.tier].endpoint == "chat"]
@@ -151,7 +115,7 @@ def forecast(
     rest, alike = None, _NO_POLICIES
     if least_ways is not None:
         alone = [
-            _ExpectedPath((way.top,)) if way.top is not None and estimator.is_free(decision) else way
+            ExpectedPath((way.top,)) if way.top is not None and estimator.is_free(decision) else way
             for way, decision in zip(ways, decisions, strict=True)
         ]
         alone_usd = replace(course, ways=alone).sum(course.usd)
@@ -202,7 +166,7 @@ def _between(
 
 
 def _duration(
-    course: "_Course", least: "_Course", tiers: Sequence[TierForecast]
+    course: BatchCourse, least: BatchCourse, tiers: Sequence[TierForecast]
 ) -> tuple[ForecastInterval, float, str]:
     """Return the time with its range, the estimate that no earlier time corrected, and what bounds it.
 
@@ -244,12 +208,12 @@ def _batch_s(tiers: Sequence[TierForecast], routed_s: float, *, sampled: float, 
 
 def _with_pilot(
     decisions: Sequence[Decision],
-    ways: Sequence[_ExpectedPath],
+    ways: Sequence[ExpectedPath],
     estimator: "_Estimator",
     pilot: ExpectedPilot,
     *,
     total: int,
-) -> tuple[list[_ExpectedPath], list[_ExpectedPath] | None, int]:
+) -> tuple[list[ExpectedPath], list[ExpectedPath] | None, int]:
     """Return the paths including the pilot's share, spread evenly over the sample, with the number of queries of each.
 
     The first list sends the other queries to the top tier, the second to the lowest tier alone. The second list is None
@@ -292,7 +256,7 @@ class _Estimator:
         """Return whether a policy decides on the query."""
         return decision.case.pin is None and decision.tier in self.context.fleet.ladder
 
-    def path(self, decision: Decision, *, climbs: bool = True) -> _ExpectedPath:
+    def path(self, decision: Decision, *, climbs: bool = True) -> ExpectedPath:
         """Return the path from the tier of ``decision`` upwards, or that tier alone."""
         case, context, tiers = decision.case, self.context, [decision.tier]
         fleet = context.fleet
@@ -311,8 +275,8 @@ class _Estimator:
             roomiest = context.deployments[decision.tier][0]
             rungs = [replace(self._rung(case, decision.tier, roomiest, known, is_last=True), usd=0.0, spread_usd=0.0)]
         if decision.tier == fleet.embedding_tier:
-            return _ExpectedPath(tuple(rungs))
-        return _ExpectedPath(tuple(rungs), self._rung(case, fleet.top, top, None, is_last=True))
+            return ExpectedPath(tuple(rungs))
+        return ExpectedPath(tuple(rungs), self._rung(case, fleet.top, top, None, is_last=True))
 
     def grade_usd(self, case: RoutingCase, judge: Model, *, rungs: int) -> float:
         """Return the cost of comparing each answer below the top tier with the top tier's answer, in both orders.
@@ -334,7 +298,7 @@ class _Estimator:
 
     def _rung(
         self, case: RoutingCase, tier: str, model: Model, known: ExpectedLength | None, *, is_last: bool
-    ) -> _Rung:
+    ) -> ExpectedCall:
         length, (factor, spread) = self.lengths.expected(case, model), self.factors[tier]
         usage = Usage(case.query.measured.expected(model), length.completion_tokens)
         prompt_usd = model.price.cost_usd(Usage(usage.prompt_tokens))
@@ -344,7 +308,7 @@ class _Estimator:
         unknown = 0
         if not model.embeds and model.reasoning_effort is None and not self.lengths.is_measured(tier):
             unknown = min(UNKNOWN_REASONING, case.query.max_tokens or UNKNOWN_REASONING)
-        return _Rung(
+        return ExpectedCall(
             tier,
             usd=prompt_usd * factor + answer_usd,
             spread_usd=math.hypot(prompt_usd * factor * spread, answer_usd * length.spread),
@@ -355,169 +319,6 @@ class _Estimator:
             top=known,
             unknown_usd=model.price.cost_usd(Usage(completion_tokens=unknown)),
         )
-
-
-@dataclass(slots=True)
-class _Mix:
-    """The part of the whole batch that one tier gets."""
-
-    routed: float = 0.0
-    calls: float = 0.0
-    answers: float = 0.0
-    usd: float = 0.0
-    prompt_usd: float = 0.0
-    tokens: float = 0.0
-    completion_tokens: float = 0.0
-    reasoning_tokens: float = 0.0
-    top_tokens: float = 0.0
-    top_reasoning: float = 0.0
-    top_known: float = 0.0
-    """The calls for whose queries the length of the top tier's answer is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """What may become of a batch of ``total`` queries, of whose paths ``ways`` are a fair sample."""
-
-    ways: Sequence[_ExpectedPath]
-    total: int
-    doubted: Mapping[str, tuple[float, float]]
-    """By tier: the mean and standard deviation of the share of rejected answers."""
-    fleet: Fleet
-    past: ForecastHistory
-    load: QueueLoad
-
-    def sum(self, figure: Callable[[_ExpectedPath], float]) -> float:
-        """Return the sum of a figure of each query."""
-        return self.total * sum(map(figure, self.ways)) / len(self.ways)
-
-    @property
-    def sampled(self) -> float:
-        """The number of queries in the pilot."""
-        return self.sum(lambda way: way.is_pilot)
-
-    def usd(self, way: _ExpectedPath) -> float:
-        """Return the expected cost of a query."""
-        return way.grade_usd + sum(asked * rung.usd for rung, asked, _ in self._asked(way))
-
-    def escalates(self, way: _ExpectedPath) -> float:
-        """Return the probability of an escalation. A pilot's queries climb on purpose."""
-        return self._climbs(way, way.rungs[0]) if len(way.rungs) > 1 and not way.is_pilot else 0.0
-
-    def cost(self) -> ForecastInterval:
-        """Return the cost, with the uncertainty of the sample, the queries, the rejection rates and the lengths."""
-        costs = [self.usd(way) for way in self.ways]
-        count, mean = len(costs), sum(costs) / len(costs)
-        if mean <= 0:
-            return interval(0.0, 0.0)
-        variance = sum((cost - mean) ** 2 for cost in costs) / max(1, count - 1)
-        of_sample = math.sqrt(variance / count * max(0.0, 1.0 - count / self.total)) / mean
-        # Of few queries each counts; in a large batch they make up for each other.
-        of_each = math.sqrt(sum(map(self._variance_usd2, self.ways)) / count / self.total) / mean
-        of_doubts = 0.0
-        for tier, (share, deviation) in self.doubted.items():
-            more = replace(self, doubted={**self.doubted, tier: (min(1.0, share + deviation), 0.0)})
-            change = sum(map(more.usd, self.ways)) / count - mean
-            of_doubts = math.hypot(of_doubts, change / mean)
-        calls = [(rung, asked) for way in self.ways for rung, asked, _ in self._asked(way)]
-        # Lengths are misjudged alike at all tiers, so their errors add up.
-        of_lengths = sum(asked * rung.spread_usd for rung, asked in calls) / (count * mean)
-        found = interval(self.total * mean, math.hypot(of_sample, of_each, of_doubts, of_lengths))
-        unknown_usd = sum(asked * rung.unknown_usd for rung, asked in calls) / count
-        return replace(found, high=found.high + self.total * unknown_usd)
-
-    def pilot_cost(self) -> ForecastInterval:
-        """Return the cost of the queries in the pilot."""
-        in_pilot = [way for way in self.ways if way.is_pilot]
-        if not in_pilot:
-            return interval(0.0, 0.0)
-        return replace(self, ways=in_pilot, total=max(1, round(self.sampled))).cost()
-
-    def baseline(self) -> ForecastInterval:
-        """Return the cost if the top tier answers everything that it can answer."""
-        tops = [_ExpectedPath((way.top,)) for way in self.ways if way.top is not None]
-        if not tops:
-            return interval(0.0, 0.0)
-        found = replace(self, ways=tops, total=round(self.total * len(tops) / len(self.ways))).cost()
-        return replace(found, unmeasured=() if self.past.lengths.is_measured(self.fleet.top) else (self.fleet.top,))
-
-    def tiers(self) -> tuple[TierForecast, ...]:
-        """Return what each tier gets."""
-        mixes = self._mixes()
-        coming = sum(each.routed for each in mixes.values()) or 1.0
-        return tuple(self._tier(name, mix, coming=coming) for name, mix in mixes.items())
-
-    def _mixes(self) -> dict[str, _Mix]:
-        mixes = {tier: _Mix() for tier in self.fleet.tiers}
-        weight = self.total / len(self.ways)
-        for way in self.ways:
-            mixes[way.rungs[0].tier].routed += weight
-            for rung, asked, last in self._asked(way):
-                mix = mixes[rung.tier]
-                mix.calls += weight * asked
-                mix.answers += weight * asked * (1.0 if last else 1.0 - self._climbs(way, rung))
-                mix.usd += weight * asked * rung.usd
-                mix.prompt_usd += weight * asked * rung.prompt_usd
-                mix.tokens += weight * asked * rung.tokens
-                mix.completion_tokens += weight * asked * rung.completion_tokens
-                mix.reasoning_tokens += weight * asked * rung.reasoning_tokens
-                if rung.top is not None:
-                    mix.top_tokens += weight * asked * rung.top.completion_tokens
-                    mix.top_reasoning += weight * asked * rung.top.reasoning_tokens
-                    mix.top_known += weight * asked
-        return mixes
-
-    def _tier(self, name: str, mix: _Mix, *, coming: float) -> TierForecast:
-        calls = mix.calls or 1.0
-        completion_tokens = mix.completion_tokens / calls
-        measured = self.past.latencies.get(name)
-        latency_s = (
-            _prior_latency_s(completion_tokens, self.past) if measured is None else measured.of(completion_tokens)
-        )
-        backlog = self.load.open.get(name, 0) + self.load.open.get("route", 0) * mix.routed / coming
-        per_s, bound_by = max_throughput(
-            self.fleet, name, latency_s=latency_s, tokens=mix.tokens / calls, slots=self.load.slots.get(name, 0)
-        )
-        return TierForecast(
-            tier=name,
-            routed=mix.routed,
-            calls=mix.calls,
-            answers=mix.answers,
-            cost_usd=mix.usd,
-            prompt_usd=mix.prompt_usd / calls,
-            doubted_share=self.doubted[name][0],
-            latency_s=latency_s,
-            measured_calls=0 if measured is None else measured.calls,
-            backlog=backlog,
-            takes_s=(mix.calls + backlog) / per_s + latency_s if mix.calls else 0.0,
-            bound_by=bound_by,
-            completion_tokens=completion_tokens,
-            reasoning_tokens=mix.reasoning_tokens / calls,
-            top_reasoning_tokens=mix.top_reasoning / mix.top_known if mix.top_known else 0.0,
-            top_tokens=mix.top_tokens / mix.top_known if mix.top_known > LEAST_KNOWN * mix.calls else None,
-        )
-
-    def _asked(self, way: _ExpectedPath) -> Iterator[tuple[_Rung, float, bool]]:
-        """Return each rung, the probability that the query is asked there, and whether it is the last one."""
-        probability = 1.0
-        for place, rung in enumerate(way.rungs):
-            yield rung, probability, place == len(way.rungs) - 1
-            probability *= self._climbs(way, rung)
-
-    def _climbs(self, way: _ExpectedPath, rung: _Rung) -> float:
-        return 1.0 if way.is_pilot else self.doubted[rung.tier][0]
-
-    def _variance_usd2(self, way: _ExpectedPath) -> float:
-        """Return the variance of one query's cost, in square dollars, from the length of its answers and its possible
-        climbs."""
-        mean = second = below = 0.0
-        for rung, asked, _ in self._asked(way):
-            usd = rung.usd
-            mean += asked * usd
-            # Whoever is asked here was asked at every rung below.
-            second += asked * usd * (usd * (1.0 + ANSWER_SPREAD**2) + 2.0 * below)
-            below += usd
-        return second - mean * mean
 
 
 def _doubted(verdicts: tuple[int, int]) -> tuple[float, float]:
@@ -598,13 +399,6 @@ def _by_policies(
         max(in_pilot.low + in_rest.low, bounds.low),
         min(in_pilot.high + in_rest.high, bounds.high),
     )
-
-
-def _prior_latency_s(completion_tokens: float, past: ForecastHistory) -> float:
-    """Of a tier without calls: halfway, in logarithms, between what is usual and what the other tiers take."""
-    usual_s = PRIOR_WAIT_S + completion_tokens / PRIOR_TOKENS_PER_S
-    others = [latency.of(completion_tokens) for latency in past.latencies.values()]
-    return math.sqrt(usual_s * math.fsum(others) / len(others)) if others else usual_s
 
 
 def _basis(
