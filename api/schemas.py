@@ -181,7 +181,7 @@ class BatchOptions(ApiModel):
         default=0,
         description="Higher values are answered first. A batch below 0 waits for batches of all tenants at 0 or above.",
     )
-    dedup: bool = Field(default=False, description="Ask identical lines only once at any temperature.")
+    dedup: bool = Field(default=False, description="Send identical lines only once, whatever their temperature.")
     quality: Annotated[float, Field(ge=0.5, lt=1, allow_inf_nan=False)] | None = Field(
         default=None, description="Quality floor relative to the top tier, certified on a sample of the batch."
     )
@@ -409,7 +409,8 @@ class LabelCreate(ApiModel):
     """A grade from 0 (wrong) to 1 (right)."""
     tier: Name | None = None
     by: Literal["doubt", "chance", "judged"] | None = None
-    """The sampling method, as the sample states it. Figures and training exclude doubt and judged."""
+    """How the answer was chosen, as `AnswerToLabel.by` says. Figures and training leave out labels with ``doubt`` or
+    ``judged``."""
 
 
 class LabelObject(ApiModel):
@@ -437,7 +438,7 @@ class AnswerToLabel(ApiModel):
     custom_id: str
     tier: str
     model: str | None
-    """None for an answer that is labeled blind."""
+    """None if people label the answer without knowing its model."""
     confidence: float | None
     by: Literal["doubt", "chance", "judged"]
     messages: list[MessageToLabel]

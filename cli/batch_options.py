@@ -59,8 +59,8 @@ class BatchOptionGroup:
         bool,
         typer.Option(
             "--dedup",
-            help="Ask identical lines only once at any temperature. Without this option, only lines with "
-            "temperature 0 share an answer.",
+            help="Send identical lines only once, whatever their temperature. Without this option, only lines "
+            "with temperature 0 share an answer.",
         ),
     ] = False
     within: Annotated[

@@ -1,7 +1,7 @@
 """The summary at the end of a batch, on the console."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
@@ -28,7 +28,10 @@ MOST_WORKLOADS = 12
 LARGE_SHARE = 0.2
 """The minimum share of the cost for a pilot to get a line."""
 
-PAID_AGAIN = "each batch pays for its own. fix: submit more queries at once, since a pilot grows less than its batch"
+PAID_AGAIN = (
+    "each batch pays for its own pilot. fix: submit more queries at once, because a pilot grows more slowly than its "
+    "batch"
+)
 
 _TINY_USD = 0.0000005
 """Smaller amounts are shown as $0.000000."""
@@ -52,7 +55,7 @@ def show(figures: BatchFigures, console: Console) -> None:
     if figures.kinds is not None:
         key, values = plain(figures.kinds[0]), figures.kinds[1]
         hint = (
-            f"the queries have no workload name, but the metadata {key} has {values} values. fix: use --workload "
+            f"the queries have no workload name, but the metadata key {key} has {values} values. fix: use --workload "
             f"{shlex.quote(key)}"
         )
         console.print(Text.assemble(("Workloads  ", "bold"), hint))
@@ -140,7 +143,8 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         lines.append(("Saving", _saving(figures)))
     if (second := figures.second_baseline) is not None:
         compared = saving(second.saving_usd, second.saving_share)
-        lines.append(("", f"${second.cost_usd:.6f} if {plain(second.model)} had; saving {compared}"))
+        had = f"if {plain(second.model)} had answered {figures.answered_words}"
+        lines.append(("", f"${second.cost_usd:.6f} {had}; saving {compared}"))
     lines += [("Lane", lane_line(lane)) for lane in figures.lanes]
     if figures.not_paid_queries:
         lines.append(("Not paid", not_paid(figures)))
@@ -197,7 +201,7 @@ def _baseline(figures: BatchFigures) -> str:
         return f"none: {NO_BASELINE}"
     text = f"${figures.baseline_cost_usd:.6f}"
     if figures.baseline_is_guess:
-        text = f"not known before {LEAST_ANSWERS} answers of {plain(figures.top_tier)}"
+        text = _not_known([figures.top_tier])
     if figures.baseline_range_usd is not None:
         low, high = figures.baseline_range_usd
         text += f" (range ${low:.6f}–{high:.6f})"
@@ -205,7 +209,7 @@ def _baseline(figures: BatchFigures) -> str:
     if figures.progress.done:
         text += f" ({figures.baseline_lengths.words})"
     if figures.unanswered_usd > _TINY_USD:
-        text += f", with ${figures.unanswered_baseline_usd:.6f} for calls of the others"
+        text += f", with ${figures.unanswered_baseline_usd:.6f} for calls of the other queries"
     return text
 
 
@@ -315,12 +319,18 @@ def expected_cost(cost: Mapping[str, Any], rest: Mapping[str, Any] | None = None
     No figure where it is a guess, as tiers gave too few answers to know how long theirs are.
     """
     if unmeasured := cost["unmeasured"]:
-        return f"not known before {LEAST_ANSWERS} answers of {', of '.join(map(plain, unmeasured))}"
+        return _not_known(unmeasured)
     expected = f"${cost['expected']:.6f}"
     if rest is None:
         return expected
-    least = f"${rest['least_usd']:.6f} (the pilot, and the rest by {plain(rest['least_tier'])} alone)"
-    return f"{expected}, of {least} to ${rest['most_usd']:.6f} (by {plain(rest['most_tier'])} alone)"
+    least = f"${rest['least_usd']:.6f} (the pilot, and {plain(rest['least_tier'])} alone for the rest)"
+    return f"{expected}, between {least} and ${rest['most_usd']:.6f} ({plain(rest['most_tier'])} alone for the rest)"
+
+
+def _not_known(tiers: Sequence[str]) -> str:
+    *others, last = map(plain, tiers)
+    have = f"{', '.join(others)} and {last} have each" if others else f"{last} has"
+    return f"not known until {have} given {LEAST_ANSWERS} answers"
 
 
 def _within(figure: Mapping[str, Any], name: str) -> str:

@@ -68,7 +68,9 @@ def _show_forecast(
     forecast = forecast_as_json(found)
     if not has_history:
         del forecast["basis"]["queue"]
-        forecast["basis"]["earlier batches"] = "not used, the embedded Postgres does not start (`pointsman doctor`)"
+        forecast["basis"]["earlier batches"] = (
+            "not used, because the embedded Postgres does not start (see `pointsman doctor`)"
+        )
     warnings = forecaster.warnings(forecast)
     report = dry_run_report(
         forecast, source=source.name, spec=spec, fleet=fleet, read=read, ages=ages, warnings=warnings
@@ -120,7 +122,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
     sample = f"{queries(forecast['total'])}, {forecast['sampled']:,} sampled"
     console.print(Text.assemble(("Dry run", "bold"), f" · {plain(report['source'])} · {sample}"))
     console.print(_tiers(forecast))
-    within = f"{100 * forecast['interval']:.0f} % within"
+    within = f"{100 * forecast['interval']:.0f} % range"
     unmeasured = cost["unmeasured"]
     lines = [
         ("Cost", f"{expected_cost(cost, rest)}, {within} ${cost['low']:.6f} to ${cost['high']:.6f}"),
@@ -151,7 +153,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         of = (
             "the expected cost of all queries"
             if rest is None
-            else f"the cost with the rest by {rest['most_tier']} alone"
+            else f"the cost if {rest['most_tier']} alone answers the rest"
         )
         if unmeasured:
             of = f"a guess of {of}"
@@ -173,10 +175,10 @@ def _pilot(report: Mapping[str, Any], within: str) -> str:
     if forecast["cost_usd"]["unmeasured"]:
         cost = f"{_UNKNOWN}{' (with grading)' if grade_usd else ''}"
     spread = f"{within} ${pilot['low_usd']:.6f} to ${pilot['high_usd']:.6f}"
-    text = f"up to {queries(pilot['queries'])} by every tier, {cost}, {spread}"
+    text = f"every tier answers up to {queries(pilot['queries'])}, {cost}, {spread}"
     if pilot["rest"] is None:
         return text
-    return f"{text}; its result decides the tier of the rest; the table assumes {plain(report['top_tier'])}"
+    return f"{text}; the result decides which tier answers the rest; the table assumes {plain(report['top_tier'])}"
 
 
 def _baseline(report: Mapping[str, Any], within: str) -> str:
@@ -195,7 +197,7 @@ def _baseline(report: Mapping[str, Any], within: str) -> str:
     for bound in ("least", "most"):
         saved_usd = usd["expected"] - rest[f"{bound}_usd"]
         compared = saving(saved_usd, saved_usd / usd["expected"])
-        text += f"; with the rest by {plain(rest[f'{bound}_tier'])} alone {compared}"
+        text += f"; if {plain(rest[f'{bound}_tier'])} alone answers the rest: {compared}"
     return text
 
 

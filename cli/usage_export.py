@@ -86,7 +86,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, BilledUsage | _BadCe
     figures = {figure: column for figure, known in _FIGURES.items() if (column := _first(known, names)) is not None}
     if day is None or not figures:
         missing = "a day" if day is None else "tokens or costs"
-        raise UsageError(f"{path}: row 1 names no column with {missing}.", hint=_FIX + ".")
+        raise UsageError(f"{path}: row 1 has no column for {missing}.", hint=_FIX + ".")
     model = _first(_MODEL, names)
     for cells in table:
         row = table.line_num

@@ -70,8 +70,8 @@ def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
     served = other_fleet(settings, fleet)
     if served is not None:
         raise UsageError(
-            f"The workers of process {stack_pid(settings)} serve the fleet {served}, not {fleet.name!r} as "
-            f"{settings.fleet_path} is now.",
+            f"The workers of process {stack_pid(settings)} serve the fleet {served}. That is not {fleet.name!r}, the "
+            f"fleet that {settings.fleet_path} now defines.",
             hint=STOP_THEM,
         )
 
@@ -83,7 +83,8 @@ def refuse_unserved(batch: Batch, progress: Progress, fleet: Fleet) -> None:
         return
     why = f"waits at stage {', '.join(sorted(unknown))}" if unknown else f"is {_SIMULATED[batch.simulated]}"
     raise UsageError(
-        f"{batch.public_id} belongs to the fleet {batch.fleet!r} and {why}; workers of {fleet.name!r} do not take it.",
+        f"{batch.public_id} belongs to the fleet {batch.fleet!r} and {why}. Workers of "
+        f"{fleet.name!r} do not take its queries.",
         hint=f"Use its own fleet: `pointsman run --batch {batch.public_id} --fleet FILE`.",
     )
 

@@ -139,7 +139,7 @@ def _header_problems(name: str, headers: Mapping[str, str]) -> Iterator[Problem]
         if not _TOKEN.fullmatch(header):
             yield Problem(where, "is not a valid header name.", "Use letters, digits and dashes.")
         elif header.lower() in _FRAMING:
-            yield Problem(where, "is set by each request itself.", "Remove it.")
+            yield Problem(where, "is a header that Pointsman sets in each request.", "Remove it.")
         if not (value.isascii() and value.isprintable()):
             yield Problem(where, "is not a valid header value.", "Use visible ASCII characters and spaces.")
 

@@ -16,7 +16,7 @@ _NOT_TAKEN: Final = (
 _RARE: Final = "fix: none if it is rare; otherwise add another model to the tier"
 
 FIXES: Final[Mapping[FailureKind, str]] = {
-    _K.NEVER_SENT: "not billed. fix: none if a limit delayed them; otherwise see `pointsman doctor --probe`",
+    _K.NEVER_SENT: "not billed. fix: none if a limit delayed the call; otherwise run `pointsman doctor --probe`",
     _K.INEXPRESSIBLE: _NOT_TAKEN,
     _K.RATE_LIMITED: "not billed. fix: set requests_per_min or tokens_per_min to what the account allows",
     _K.OVERLOADED: f"not billed. {_RARE}",
@@ -32,13 +32,13 @@ FIXES: Final[Mapping[FailureKind, str]] = {
     _K.UNKNOWN: f"counted at the maximum cost. {_RARE}",
     _K.BROKEN_BODY: f"billed. {_RARE}",
     _K.BROKEN_OFF: f"billed. {_RARE}",
-    _K.NOT_RUN: "not billed. fix: none, because the queries are asked again",
+    _K.NOT_RUN: "not billed. fix: none, because the queries are sent again",
 }
 
 
 _UNKNOWN_FIXES: Final[Mapping[str | None, str]] = {
-    None: "their process ended before the result, counted at the maximum cost. fix: none if it was stopped; otherwise "
-    "see the logs of the workers",
+    None: "the worker process ended before the result arrived; counted at the maximum cost. fix: none if you stopped "
+    "the worker; otherwise see its log",
     "deadline": "counted at the maximum cost. fix: raise deadline_s of the provider if its answers take longer",
 }
 """By cause. None: no worker recorded a result."""

@@ -43,7 +43,7 @@ def headline(report: BatchReport) -> str:
 def standing(report: BatchReport) -> str:
     """The batch, its time of submission, and its state."""
     progress = report.figures.progress
-    left = f"{progress.total - progress.finished:,} queries left"
+    left = f"queries left: {progress.total - progress.finished:,}"
     state = "ended" if progress.ended else f"{'paused' if progress.paused_at else 'open'}, {left}"
     return (
         f"{progress.public_id} · {plain(progress.source)} · submitted {progress.created_at:%Y-%m-%d %H:%M} UTC · "
@@ -83,7 +83,7 @@ def cards(report: BatchReport) -> Sequence[Card]:
         Card("Cost", usd(figures.cost_usd), _of_cost(figures)),
         *_baselines(figures),
         *(
-            Card(f"Lane {lane.lane}", usd(lane.saving_usd), f"saved on {lane.calls:,} calls below the list price")
+            Card(f"Lane {lane.lane}", usd(lane.saving_usd), f"saved below the list price (calls: {lane.calls:,})")
             for lane in figures.lanes
         ),
         *_not_paid(figures),
@@ -130,7 +130,7 @@ def _of_cost(figures: BatchFigures) -> str:
 
 def _not_paid(figures: BatchFigures) -> Iterator[Card]:
     if figures.not_paid_queries:
-        note = f"{figures.not_paid_queries:,} queries share the answer of another query; no baseline counts them"
+        note = f"queries that share another query's answer: {figures.not_paid_queries:,}; no baseline counts them"
         yield Card("Not paid for", usd(figures.not_paid_usd), note)
 
 
@@ -138,7 +138,7 @@ def _second_baseline(second: SecondBaseline | None) -> Iterator[Card]:
     if second is not None:
         kind = "saving" if second.saving_usd >= 0 else "extra cost"
         note = f"{kind} of {percent(_absolute(second.saving_share))} ({usd(abs(second.saving_usd))})"
-        yield Card(f"If {second.model} alone", usd(second.cost_usd), note)
+        yield Card(f"With {second.model} alone", usd(second.cost_usd), note)
 
 
 def _absolute(share: float | None) -> float | None:
@@ -155,7 +155,7 @@ def _quality(report: BatchReport) -> Card:
         return Card("Quality", f"that of {plain(report.figures.top_tier)}", note)
     if floor is not None and floor.measured is not None:
         within = "–" if floor.interval is None else quality_interval(floor.measured, floor.interval)
-        by = f"by {floor.audits:,} audits" if floor.audited_quality is not None else "by the pilot"
+        by = f"by {floor.audits:,} audit calls" if floor.audited_quality is not None else "by the pilot"
         note = f"{within} {by}; floor {percent(floor.floor)}: {standing_of(floor)}"
         return Card("Quality, measured", percent(floor.measured), note)
     if (labelled := labelled_right(report.labels)) is not None:

@@ -108,7 +108,7 @@ async def resume_batch(request: Request, batch_id: str) -> Response:
     if batch.ended_at is not None and await service.batches.open_batches(tenant) >= most:
         raise too_many_open_batches(most)
     if not await service.ledger.resume(ledger_id):
-        raise conflict("The batch is not paused, and no query of it has failed.", code="batch_not_resumable")
+        raise conflict("The batch is not paused, and none of its queries has failed.", code="batch_not_resumable")
     return raw_json((await service.status_now(batch_id, tenant=tenant)).body)
 
 

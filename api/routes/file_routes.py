@@ -115,7 +115,7 @@ async def delete_file(request: Request, file_id: str) -> Response:
     files, tenant = get_state(request).files, get_tenant(request)
     file_id = strip_nul(file_id)
     if await files.is_awaited(file_id, tenant=tenant):
-        message = "A batch of this file is still being validated. Wait for its end, or cancel the batch."
+        message = "A batch of this file is still being validated. Wait until the validation ends, or cancel the batch."
         raise conflict(message, code="file_in_use", param="file_id")
     if not await files.delete(file_id, tenant=tenant):
         raise not_found("File", file_id)

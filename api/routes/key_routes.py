@@ -30,7 +30,7 @@ async def create_key(request: Request, body: KeyCreate) -> Response:
     try:
         key = await tenants.create_key(tenant=tenant, name=body.name, role=body.role, most=MOST_KEYS)
     except TooManyKeys:
-        raise quota_reached(f"{MOST_KEYS} keys are valid", MOST_KEYS, "Revoke some.") from None
+        raise quota_reached(f"The tenant has {MOST_KEYS} valid keys", MOST_KEYS, "Revoke some.") from None
     return json_response({"object": "key", "id": key_id(key), "name": body.name, "role": body.role, "key": key})
 
 

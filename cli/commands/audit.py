@@ -59,13 +59,13 @@ def _show(batch: str, audit: AuditReport) -> None:
         out.print(f"… and {len(audit.findings) - _SHOWN:,} more", style="red")
     if audit.unsealed:
         warn(
-            f"{audit.unsealed:,} decisions are not sealed yet: the feeder seals a batch once it has ended. "
-            "Until then the application's login can add decisions that no check finds."
+            f"decisions without a seal: {audit.unsealed:,}. The feeder seals a batch once it has ended. Until then the "
+            "application's login can add decisions that no check detects."
         )
     if audit.purged:
         warn("Retention has deleted some of this batch's decisions. For those, only the hash chain is checked.")
     if not audit.findings:
-        out.print(f"{batch}: {audit.decisions:,} decisions are unchanged ({plural(audit.seals, 'seal')}).")
+        out.print(f"{batch}: unchanged ({plural(audit.decisions, 'decision')}, {plural(audit.seals, 'seal')}).")
     if audit.head is not None:
         out.print(f"last hash: {audit.head}")
 

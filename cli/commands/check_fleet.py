@@ -170,7 +170,8 @@ def _call(fleet: Fleet, environ: Mapping[str, str], *, is_confirmed: bool, as_js
     if any(provider.base_url.startswith(SIMULATOR) for provider in fleet.providers.values()):
         raise UsageError("The simulator is not running.", hint="`pointsman up` starts it.")
     most = most_usd(fleet)
-    offer = f"{len(fleet.models)} deployments, a few calls each: cost at most ${most:.4f}, usually a tenth of that"
+    deployments = plural(len(fleet.models), "deployment")
+    offer = f"A few calls to each of {deployments} cost at most ${most:.4f}, usually a tenth of that"
     if not is_confirmed:
         if as_json or not sys.stdin.isatty():
             raise UsageError(f"{offer}.", hint="Add --yes to pay for it.")
@@ -227,7 +228,7 @@ def _show_calls(found: "Sequence[DeploymentCheck]") -> None:
         if check.repeated:
             repeated = f"{plural(check.repeated, 'failed call')} retried, as in a batch"
             out.print(f"{plain(check.model.name)}: {repeated}.")
-    out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, outside of the ledger.")
+    out.print(f"Cost: ${sum(check.cost_usd for check in found):.6f}, not recorded in the ledger.")
 
 
 def _mark(feature: "FeatureCheck | None") -> Text:

@@ -71,10 +71,10 @@ def drift(
         emit({"reference": then, "recent": now, "watch": WATCH, "shift": SHIFT, "features": features})
     else:
         if last is None:
-            out.print(f"The newest {now:,} decisions against the first {then:,} of this router")
+            out.print(f"The newest {now:,} decisions compared with this router's first {then:,}")
         else:
-            out.print(f"{now:,} decisions of the last {last} against {then:,} of the {against} before")
-        grid = table(("feature", "PSI", "by chance up to", "", "largest change"))
+            out.print(f"{now:,} decisions of the last {last} compared with {then:,} of the {against} before it")
+        grid = table(("feature", "PSI", "PSI by chance, at most", "", "largest change"))
         for feature in drifts:
             psi = "–" if feature.psi is None else f"{feature.psi:.3f}"
             verdict = Text(feature.drift.value, style=_STYLES[feature.drift])

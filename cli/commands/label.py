@@ -120,7 +120,7 @@ def _label_query(name: str, *, grade: float, tier: str | None) -> dict[str, Any]
         labelled = tier or row.stood
         if labelled is None or labelled not in row.tiers:
             raise UsageError(
-                f"{found.custom_id} of {batch.public_id} has no answer{'' if tier is None else f' of {tier}'}.",
+                f"{found.custom_id} of {batch.public_id} has no answer{'' if tier is None else f' from {tier}'}.",
                 hint=f"Tiers that answered: {_tiers(row)}.",
             )
         written = await label(engine, [Label(row.query_id, labelled, grade)], source="command", said_by=current_user())

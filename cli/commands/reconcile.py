@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import ExitCode, UsageError
-from cli.console import emit, out, plain, table
+from cli.console import emit, out, plain, plural, table
 from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption
 from cli.usage_export import BilledUsage, read_usage_export
@@ -192,7 +192,8 @@ def _show(lines: Sequence[UsageLine], providers: set[str]) -> None:
     out.print(grid)
     for line in lines:
         if line.uncertain:
-            said = f"{line.uncertain:,} calls have no known outcome, so the ledger counts them at their maximum cost."
+            said = f"calls without a known outcome: {line.uncertain:,}. The ledger counts them at their maximum cost."
             out.print(f"{line.day} {plain(line.model)}: {said}", style="dim")
     whose = ", ".join(sorted(map(plain, providers))) or "no provider of the ledger has these models"
-    out.print(f"{counts[True]:,} of {len(lines):,} differ by more than {100 * DIFFERENCE:.0f} % ({whose}).")
+    found = f"{counts[True]:,} of {plural(len(lines), 'line')}"
+    out.print(f"Differences of more than {100 * DIFFERENCE:.0f} %: {found} ({whose}).")

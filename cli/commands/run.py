@@ -227,7 +227,7 @@ async def _run(
             rows = rows_of(batch, joined, files)
         elif table_format(output.path) is not None:
             fix = f"name the FILE that {batch.public_id} was submitted from"
-            warn(f"{output.path} does not get the columns of the input. fix: {fix}.")
+            warn(f"{output.path} will not have the columns of the input. fix: {fix}.")
         held = await submission.wait_and_write(engine, batch, stack.fleet, rows, check=stack.check)
         return await batch_figures(engine, batch), held
 
@@ -238,6 +238,6 @@ def _warn_of_missing_keys(fleet: Fleet) -> None:
     environ = EnvironWithFiles(os.environ)
     if missing := sorted(name for name in names if name and not environ.get(name)):
         warn(
-            f"These keys are not set here: {', '.join(missing)}. Calls that need them fail with auth. fix: set "
-            "them and run the command again."
+            f"These keys are not set here: {', '.join(missing)}. Calls that need them will fail. fix: set them and run "
+            "the command again."
         )

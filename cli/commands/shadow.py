@@ -8,7 +8,7 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import UsageError
-from cli.console import emit, out, table
+from cli.console import emit, out, queries, table
 from cli.open_services import read_settings, resolve_batch, with_database
 from cli.param_types import JsonOption
 from db.shadow_decisions import beside
@@ -69,7 +69,8 @@ def _candidate(name: str, rows: Sequence[Row[Any]]) -> dict[str, Any]:
 
 def _show(candidate: dict[str, Any]) -> None:
     share = 100 * candidate["agreement"]
-    out.print(f"{candidate['router']}: {candidate['queries']:,} queries, {share:.1f} % of them to the same tier")
+    compared = f"{queries(candidate['queries'])}, {share:.1f} % sent to the same tier by both routers"
+    out.print(f"{candidate['router']}: {compared}")
     grid = table(("live", "candidate"), ("queries", "labeled", "live answers right"))
     for pair in candidate["pairs"]:
         grade = "–" if pair["live_grade"] is None else f"{100 * pair['live_grade']:.0f} %"

@@ -90,9 +90,7 @@ def estimate(
         )
         return
     if left_out := len(labelled) - len(book):
-        warn(
-            f"{left_out:,} labeled queries are left out, because they were routed without exploration, or by a budget."
-        )
+        warn(f"labeled queries left out, because they were routed without exploration or by a budget: {left_out:,}.")
     _show_values(estimates, logged, book, log)
 
 
@@ -224,8 +222,8 @@ def _without(book: LabelledLog, test_data: Dataset) -> LabelledLog:
     remaining = book.where(np.array([query.text.strip() not in tested for query in book.queries]))
     if not len(remaining):
         raise EvaluationError(
-            f"all {len(book):,} labeled queries are in {test_data.name} too, which leaves none to train on: hold "
-            "other questions out, or omit --held-out to test on a third of the log"
+            f"all {len(book):,} labeled queries are in {test_data.name} too, which leaves none to train on. fix: hold "
+            "out other questions, or omit --held-out to test on a third of the log"
         )
     if left_out := len(book) - len(remaining):
         warn(

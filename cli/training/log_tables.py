@@ -13,7 +13,7 @@ def show_log(report: Mapping[str, Any]) -> None:
             ("decided by", {**report["stages"], "all": report["routed"]}),
             ("sent to", report["tiers"]),
         ):
-            columns = ("queries", "share", "stood at once", "escalated", "95 %", "unaccepted", "cost")
+            columns = ("queries", "share", "accepted at once", "escalated", "95 %", "unaccepted", "cost")
             grid = table((heading,), columns)
             for name, own in rows.items():
                 grid.add_row(plain(name), *_row(own, report["n"]))
@@ -54,7 +54,7 @@ def show_replay(report: Mapping[str, Any]) -> None:
 
 
 def _show_judge(report: Mapping[str, Any]) -> None:
-    columns = ("answers", "mean", "rejected", "next stood", "same as final", "95 %", "right")
+    columns = ("answers", "mean", "rejected", "next accepted", "same as final", "95 %", "right")
     grid = table(("judge's confidence",), columns)
     for own in report["judge"]:
         span = "none" if own["from"] is None else f"{own['from']:.1f}–{own['to']:.1f}"
@@ -72,7 +72,8 @@ def _show_judge(report: Mapping[str, Any]) -> None:
 
 
 def _show_shapes(report: Mapping[str, Any]) -> None:
-    grid = table(("wrong shapes of", "at"), ("corrected", "repairs", "stood", "cost", "a climb costs", "saved"))
+    columns = ("corrected", "repairs", "accepted", "cost", "cost of a climb", "saved")
+    grid = table(("wrong shapes of", "tier"), columns)
     for own in report["shapes"]:
         grid.add_row(
             plain(own["workload"] or "no workload"),

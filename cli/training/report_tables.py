@@ -65,7 +65,7 @@ def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: CallCo
             _range(None if proposal.quality_interval is None else proposal.quality_interval.as_list()),
         )
     out.print(grid)
-    out.print("Cost and quality are relative to always using the large model. Every call counts.")
+    out.print("Cost and quality are relative to always using the large model. The cost includes every call.")
 
 
 def show_routers(entries: Sequence[RegisteredRouter], history: Sequence[Promotion], serves: Promotion | None) -> None:

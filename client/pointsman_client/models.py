@@ -17,15 +17,15 @@ class SubmitOptions(TypedDict):
     confidence: NotRequired[float]
     """Confidence of the certificate; 0.95 by default."""
     pilot: NotRequired[int]
-    """The largest sample."""
+    """Maximum number of sampled queries."""
     grader: NotRequired[str]
     max_cost_usd: NotRequired[float]
     """A hard cap on all calls of the batch."""
     budget_policy: NotRequired[Literal["hold", "fail", "degrade"]]
     priority: NotRequired[int]
-    """-100 to 0; below 0 it goes behind the other batches."""
+    """-100 to 0. A batch below 0 waits for the batches at 0."""
     dedup: NotRequired[bool]
-    """Ask identical lines only once at any temperature."""
+    """Send identical lines only once, whatever their temperature."""
 
 
 class Frozen(BaseModel):
@@ -66,7 +66,7 @@ class BatchInfo(Frozen):
     created_at: datetime
     request_counts: LineCounts
     paused_at: datetime | None = None
-    """When the batch was paused. As long as it is set, no query is started."""
+    """When the batch was paused. No query is started while this is set."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: InvalidLines | None = None

@@ -97,19 +97,19 @@ class Progress:
             full = "" if self.pause_code is None else reason
             found.append(f"paused{full}; `pointsman resume {self.public_id}` continues")
         found += [
-            f"{int(wait['queries']):,} wait at {stage}: {wait['reason'] or 'they are due later'}, "
-            f"until {datetime.fromisoformat(wait['until']).astimezone(UTC):%H:%M:%S} UTC"
+            f"{int(wait['queries']):,} waiting at {stage} until "
+            f"{datetime.fromisoformat(wait['until']).astimezone(UTC):%H:%M:%S} UTC ({wait['reason'] or 'due later'})"
             for stage, wait in self.put_off.items()
         ]
         for_account = sum(int(fault["queries"]) for fault in self.held_for.values())
         if self.held_for_account is not None:
             found.append(self.held_for_account)
         if self.held > for_account:
-            found.append(f"the budget does not cover {self.held - for_account:,} held queries")
+            found.append(f"{self.held - for_account:,} held for lack of budget")
         if self.batched:
-            found.append(f"{self.batched:,} are in batches at providers")
+            found.append(f"{self.batched:,} in provider batches")
         if self.after_pilot:
-            found.append(f"{self.after_pilot:,} wait for the decision of the pilot")
+            found.append(f"{self.after_pilot:,} waiting for the pilot's decision")
         if self.unserved:
             found.append(f"no worker serves {', '.join(self.unserved)} (`pointsman up` starts workers)")
         return found

@@ -231,8 +231,8 @@ def outside_certificate(certificate: Mapping[str, Any]) -> str:
     why = f", {capped:,} of them with a max_cost_usd" if capped else ""
     top = certificate["tiers"][-1]
     return (
-        f"{unanswered:,} of {sampled:,} sampled queries have no answer from {top}{why}, so the certificate does "
-        "not cover such queries"
+        f"without an answer from {top}: {unanswered:,} of {sampled:,} sampled queries{why}; the certificate does not "
+        "cover such queries"
     )
 
 
@@ -243,13 +243,13 @@ def lowest_workloads(quality: QualityFigures) -> str:
     shown = [_workload(one) for one in (below or quality.workloads[:1])[:MOST_LOW]]
     if not shown:
         return ""
-    text = f"lowest by workload, which is not certified apart: {', '.join(shown)}"
+    text = f"lowest by workload (workloads are not certified separately): {', '.join(shown)}"
     if not below:
         return text
     if len(below) > MOST_LOW:
         text += f" and {len(below) - MOST_LOW:,} more"
     which = "this workload" if len(below) == 1 else "each of these workloads"
-    return f"{text}: below the floor. fix: run {which} as a batch of its own, with its own floor"
+    return f"{text}, below the floor. fix: run {which} as a batch of its own, with its own floor"
 
 
 def _workload(one: Mapping[str, Any]) -> str:

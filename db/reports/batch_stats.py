@@ -149,12 +149,13 @@ class SecondBaseline:
 
 @dataclass(frozen=True, slots=True)
 class BaselineLengths:
-    """By which completion tokens the answers of a baseline are counted; in answers."""
+    """How many answers of a baseline are counted by each source of completion tokens."""
 
     own: int = 0
     """Answers counted by the tokens of the baseline's own answer."""
     pairs: int = 0
-    """Answers counted by how much longer the baseline's answers to other queries of the batch are than the tier's."""
+    """Answers counted by the delivered answer, scaled by how much longer the baseline's answers to other queries of
+    the batch are."""
     earlier_batches: int = 0
     """Answers counted by the baseline's answers to similar queries in earlier batches."""
     assumed: int = 0
@@ -162,11 +163,11 @@ class BaselineLengths:
 
     @property
     def words(self) -> str:
-        """For people: ``lengths: 12 its own, 126 assumed equal``."""
-        names = {"own": "its own", "pairs": "by this batch", "earlier_batches": "by earlier batches"}
+        """For people: ``answer lengths: 12 known, 126 assumed equal``."""
+        names = {"own": "known", "pairs": "estimated from this batch", "earlier_batches": "from earlier batches"}
         counts = {**names, "assumed": "assumed equal"}
         known = (f"{getattr(self, name):,} {what}" for name, what in counts.items() if getattr(self, name))
-        return "lengths: " + (", ".join(known) or "none")
+        return "answer lengths: " + (", ".join(known) or "none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,8 @@ def _saves_nothing(plan: Mapping[str, Any]) -> str | None:
     if not pilot["cannot_pay"]:
         return None
     return (
-        f"at {plan['total']:,} queries this floor cannot save: the pilot{_costs(pilot, pilot['rest'])}, while the top "
-        f"tier alone costs ${pilot['rest']['alone_usd']:.6f}. fix: more queries in one batch{_cheaper_judge(pilot)}, a "
+        f"with {plan['total']:,} queries this floor saves nothing: the pilot{_costs(pilot, pilot['rest'])}, while the "
+        f"top tier alone costs ${pilot['rest']['alone_usd']:.6f}. fix: more queries in one batch{_cheaper_judge(pilot)}, a "
         "smaller pilot (--pilot N), or no quality floor"
     )
 
@@ -89,18 +89,18 @@ def _strains_budget(plan: Mapping[str, Any], cap_usd: float) -> str | None:
     least_usd, most_usd = (rest["least_usd"], rest["most_usd"]) if rest else (pilot["cost_usd"], pilot["cost_usd"])
     if most_usd <= cap_usd or (least_usd <= cap_usd and pilot["cost_usd"] <= MOST_OF_BUDGET * cap_usd):
         return None
-    guess = f" (a guess until {' and '.join(unmeasured)} gave {LEAST_ANSWERS} answers)" if unmeasured else ""
+    guess = f" (a guess until {' and '.join(unmeasured)} gave {LEAST_ANSWERS} answers each)" if unmeasured else ""
     graded = " with its grading" if pilot["grade_cost_usd"] else ""
     text = f"the pilot{graded} is forecast to cost ${pilot['cost_usd']:.6f}{guess}, against a budget of ${cap_usd:.6f}"
     if rest:
         text += (
-            f"; with it the batch costs ${least_usd:.6f} (the rest by {rest['least_tier']} alone) to ${most_usd:.6f} "
-            f"(by {rest['most_tier']} alone)"
+            f"; the batch then costs ${least_usd:.6f} ({rest['least_tier']} alone answers the rest) to "
+            f"${most_usd:.6f} ({rest['most_tier']} alone)"
         )
     cents = math.ceil(round(100 * most_usd, 6)) / 100
     return (
-        f"{text}: the budget will probably leave queries without an answer. fix: a budget of ${cents:.2f}, a smaller "
-        "pilot (--pilot N), which certifies less, or no quality floor"
+        f"{text}, so the budget will probably leave queries without an answer. fix: use a budget of ${cents:.2f}, a "
+        "smaller pilot (--pilot N), which certifies less, or no quality floor"
     )
 
 
@@ -108,13 +108,13 @@ def _over_budget(figures: BatchFigures) -> Iterator[str]:
     if not figures.over_budget:
         return
     progress, cap_usd = figures.progress, figures.progress.cap_usd
-    name, raised = "the budget of the day", "raise it"
+    name, raised = "today's budget", "raise it"
     if cap_usd is not None:
         name = f"the budget of ${f'{cap_usd:,.6f}'.rstrip('0').rstrip('.')}"
         raised = f"`pointsman budget {progress.public_id} --raise-to USD`"
     yield (
         f"{figures.over_budget:,} of {progress.total:,} queries ended without an answer, because {name} does not "
-        f"cover their calls, each of which reserves its maximum cost (${figures.cost_usd:.6f} was spent). "
+        f"cover their calls. Each call reserves its maximum cost; ${figures.cost_usd:.6f} was spent. "
         f"fix: {raised}, then run `pointsman resume {progress.public_id}`; max_tokens in the lines reduces the "
         "reservations"
     )
@@ -132,6 +132,6 @@ def _cut_off(answers: CutOffAnswers) -> str:
 
 def _unanswered(lane: UnansweredLane) -> str:
     return (
-        f"the batch lane of {lane.deployment} gave no answer to {lane.queries:,} queries, so they used another "
-        f"lane: {lane.cause}. fix: `pointsman check-fleet --call` tests the lane"
+        f"queries that the batch lane of {lane.deployment} did not answer: {lane.queries:,}. They used another lane. "
+        f"Cause: {lane.cause}. fix: run `pointsman check-fleet --call`, which tests the lane"
     )

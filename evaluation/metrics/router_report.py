@@ -166,39 +166,43 @@ def _pipeline(figures: ReplayFigures) -> dict[str, Any]:
 
 def _caveats(data: Dataset, router: Mapping[str, Any]) -> Iterator[str]:
     if data.sha256 and router.get("data_sha256") == data.sha256:
-        yield "The router was trained on these very lines: the figures flatter it. Evaluate on lines it has not seen."
+        yield "The router was trained on these lines, so the figures are too good. Evaluate it on other lines."
 
 
 def _words(way: Way) -> Iterator[str]:
     router = way.router
     if router.apgr is None or router.cpt50 is None or router.cpt80 is None:
         yield (
-            f"Routed {way.title}: the large model is no better than the small one here, so there is nothing to "
-            "recover; always ask the small one."
+            f"Routed {way.title}: the large model is no better than the small one here, so routing gains nothing. "
+            "Always use the small one."
         )
         return
-    unit = "of the cost of always asking it" if router.curve.first_call else "of the queries sent to the large model"
+    unit = (
+        "of the cost of always using the large model"
+        if router.curve.first_call
+        else "of the queries sent to the large model"
+    )
     yield (
         f"Routed {way.title}: on average {router.apgr:.3f} of the large model's advantage is kept"
-        f"{_spread(way.intervals['apgr'])}; half of it with {router.cpt50:.1f} %, "
-        f"80 % with {router.cpt80:.1f} % {unit}."
+        f"{_spread(way.intervals['apgr'])}. Keeping half of the advantage takes {router.cpt50:.1f} %, and keeping "
+        f"80 % of it takes {router.cpt80:.1f} %, {unit}."
     )
     for name in ("best_fixed_split", "query_length"):
         yield _lead(name, way.intervals.get(f"lead_over_{name}"), "APGR")
     for trust in way.trust:
         if trust.ece > TRUSTED_ECE:
-            summary = f"Its probability that {trust.of} is off by {trust.ece:.3f} on average"
+            summary = f"The router's probability that {trust.of} is off by {trust.ece:.3f} on average"
             if trust.ece > CHANCE_FACTOR * trust.by_chance:
                 yield f"{summary}: do NOT rely on it."
             else:
-                yield f"{summary}; on this many lines, an exact one would be off by {trust.by_chance:.3f}."
+                yield f"{summary}. With so few lines, even an exact probability would be off by {trust.by_chance:.3f}."
 
 
 def _label_words(report: LabelReport) -> Iterator[str]:
     own = report.router
     yield (
-        f"{100 * own.accuracy:.1f} % at the expected tier{_spread(report.intervals['accuracy'])}; "
-        f"{own.quality_loss} went too low (quality at risk), {own.cost_inflation} too high (money wasted)."
+        f"{100 * own.accuracy:.1f} % went to the expected tier{_spread(report.intervals['accuracy'])}. Queries that "
+        f"went to a cheaper tier than expected: {own.quality_loss}; to a more expensive one: {own.cost_inflation}."
     )
     for name in ("best_fixed_tier", "query_length"):
         yield _lead(name, report.intervals.get(f"saved_over_{name}"), "weighted loss")
@@ -207,13 +211,13 @@ def _label_words(report: LabelReport) -> Iterator[str]:
 def _lead(name: str, own: Interval | None, figure: str) -> str:
     what = _NAMES[name]
     if own is None:
-        return f"Whether it beats {what} cannot be decided from so few lines."
+        return f"There are too few lines to decide whether the router beats {what}."
     spread = f"{own.low:+.3f} to {own.high:+.3f} {figure}, 95 %"
     if own.low > 0:
-        return f"It beats {what} ({spread})."
+        return f"The router beats {what} ({spread})."
     if own.high < 0:
-        return f"It does NOT beat {what}: it does worse ({spread}). Use that instead."
-    return f"It does NOT beat {what} with any certainty ({spread})."
+        return f"The router does NOT beat {what}, which does better ({spread}). Use that instead."
+    return f"It is NOT certain that the router beats {what} ({spread})."
 
 
 def _spread(own: Interval | None) -> str:

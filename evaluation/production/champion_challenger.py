@@ -120,7 +120,7 @@ class Comparison:
     @property
     def words(self) -> str:
         """The rival and its figures."""
-        few = f", by the worth of {self.evidence:.0f} queries: too few" if self.evidence < FEWEST else ""
+        few = f", evidence worth only {self.evidence:.0f} of {FEWEST} queries" if self.evidence < FEWEST else ""
         return f"{self.rival} ({self.saved:+.3f}, at worst {self.low:+.3f}{few})"
 
 

@@ -147,25 +147,26 @@ class CounterfactualReport:
 
     def _words(self, moved: int, down: int) -> list[str]:
         if self.n == 0:
-            return ["Nothing was routed again: the log holds no routed query whose text is still there."]
+            return ["Nothing was routed again, because the log has no routed query whose text is still stored."]
         words = [
-            f"{moved:,} of {self.n:,} queries ({100 * moved / self.n:.1f} %) would go elsewhere: {down:,} to a cheaper "
-            f"tier, {moved - down:,} to a more expensive one.",
+            f"{moved:,} of {self.n:,} queries ({100 * moved / self.n:.1f} %) would go to another tier: {down:,} to a "
+            f"cheaper one, {moved - down:,} to a more expensive one.",
         ]
         if self.usd_then > 0:
             words.append(
-                f"Their first calls would cost ${self.usd_now:.6f} instead of ${self.usd_then:.6f} "
-                f"({100 * (self.usd_now / self.usd_then - 1):+.1f} %); all from {self.fleet.top}: ${self.usd_top:.6f}."
+                f"The first calls of all {self.n:,} queries would cost ${self.usd_now:.6f} instead of "
+                f"${self.usd_then:.6f} ({100 * (self.usd_now / self.usd_then - 1):+.1f} %), or ${self.usd_top:.6f} if "
+                f"all went to {self.fleet.top}."
             )
         words.append(
-            "Both are estimates by the same rule: the tokens of the answer that was taken, at the price of the tier's "
-            "model; what would be escalated afterwards is NOT known, as nothing was asked."
+            "All these costs are estimated by the same rule: the tokens of the final answer, at the price of the "
+            "tier's model. How many queries would then be escalated is NOT known, because no calls were made."
         )
         if self.would_ask:
-            words.append(f"{self.would_ask:,} would be put to the LLM router, which counts as silent here.")
+            words.append(f"Queries that the LLM router would vote on: {self.would_ask:,}. Here it abstains.")
         if self.unread:
-            words.append(f"{self.unread:,} were left out: their texts have been purged.")
+            words.append(f"Queries left out, because their texts were purged: {self.unread:,}.")
         gone = sorted(set(self.confusion) - set(self.fleet.tiers))
         if gone:
-            words.append(f"The fleet knows no tier {', '.join(gone)} any more: what went there counts as free then.")
+            words.append(f"The fleet no longer has {', '.join(gone)}. The calls that went there count as free.")
         return words

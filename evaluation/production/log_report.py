@@ -92,21 +92,24 @@ def words(tally: LogStats, top: str) -> Iterator[str]:
     """What a tally says, in sentences. ``top`` is the tier that the baseline is of."""
     n = tally.routed.queries
     if n == 0:
-        yield "The log has no routing decisions there to evaluate."
+        yield "The selected part of the log has no routing decisions."
         return
     mix = ", ".join(f"{tier} {_percent(count.queries, n)}" for tier, count in sorted(tally.by_tier.items()))
     yield f"{n:,} queries of {tally.batches:,} batches were routed: {mix}."
     if tally.simulated:
-        yield f"{tally.simulated:,} of the batches were SIMULATED: their answers and confidences are made up."
+        yield f"SIMULATED batches: {tally.simulated:,}. Their answers and confidences are made up."
     if tally.routed.open:
-        yield f"{tally.routed.open:,} of them are still open, and count as neither escalated nor answered yet."
-    yield f"{_percent(tally.routed.escalated, n)} were escalated after the first answer ({_by_tier(tally.by_tier)})."
+        yield f"Queries still open: {tally.routed.open:,}. They count as neither escalated nor answered."
+    escalated = _percent(tally.routed.escalated, n)
+    yield f"{escalated} of the queries were escalated after the first answer ({_by_tier(tally.by_tier)})."
     yield from _of_confidence(tally)
     if tally.baseline_usd > 0:
         share = tally.cost_usd / tally.baseline_usd
-        yield f"They cost ${tally.cost_usd:.6f}, {100 * share:.1f} % of what all the answers had cost from {top} alone."
+        yield (
+            f"The queries cost ${tally.cost_usd:.6f}, which is {100 * share:.1f} % of what {top} alone would have cost."
+        )
     if tally.other_fleet:
-        yield f"{tally.other_fleet:,} batches ran under another fleet file; their baseline is at today's prices."
+        yield f"Batches that ran under another fleet file: {tally.other_fleet:,}. Their baseline uses today's prices."
     yield from _of_the_judge(tally)
     yield from _of_what_is_not_known(tally)
 
@@ -121,10 +124,10 @@ def _of_confidence(tally: LogStats) -> Iterator[str]:
                     chosen.queries += count.queries
                     chosen.escalated += count.escalated
         if low.queries and high.queries:
-            few = "" if min(low.queries, high.queries) >= _FEW else " (few, so little to go by)"
+            few = "" if min(low.queries, high.queries) >= _FEW else " There were few such queries."
             yield (
-                f"Where the {stage} was sure (0.9 and more) {_percent(high.escalated, high.queries)} were "
-                f"escalated, where it was not (below 0.7) {_percent(low.escalated, low.queries)}{few}."
+                f"Of the queries with a {stage} confidence of 0.9 or more, {_percent(high.escalated, high.queries)} "
+                f"were escalated; of those below 0.7, {_percent(low.escalated, low.queries)}.{few}"
             )
 
 
@@ -134,34 +137,35 @@ def _of_the_judge(tally: LogStats) -> Iterator[str]:
     if compared:
         low, high = wilson(agreed / compared, compared)
         yield (
-            f"Of {compared:,} answers that the judge did not trust, {_percent(agreed, compared)} said the same as "
-            f"the answer that was taken in the end (95 %: {100 * low:.1f} to {100 * high:.1f} %): escalated for "
-            "nothing."
+            f"Of {compared:,} answers that were rejected for a low confidence, {_percent(agreed, compared)} agreed "
+            f"with the final answer (95 % interval: {100 * low:.1f} to {100 * high:.1f} %). Their queries were "
+            "escalated for nothing."
         )
     elif tally.purged:
-        yield "The texts of its answers were purged, so it is no longer known whether a second answer agreed."
+        yield "The texts of the answers were purged, so it is no longer known whether second answers agreed."
     else:
-        yield "No answer with too low a confidence has a second one, so there is nothing to compare."
+        yield "No answer that was rejected for a low confidence has a second one, so there is nothing to compare."
 
 
 def _of_what_is_not_known(tally: LogStats) -> Iterator[str]:
     if (labels := labelled(tally)) is not None:
         low, high = labels["interval"]
         yield (
-            f"{labels['labels']:,} final answers are labeled: {100 * labels['right']:.1f} % right (95 %: "
-            f"{100 * low:.1f} to {100 * high:.1f} %). This holds for the others only if those were drawn at random."
+            f"Labeled final answers: {labels['labels']:,}, of which {100 * labels['right']:.1f} % are right (95 % "
+            f"interval: {100 * low:.1f} to {100 * high:.1f} %). This share applies to the unlabeled answers only if "
+            "the labeled ones were drawn at random."
         )
         for source, off in labels["ece"].items():
-            yield f"The judge's confidence by {source} is off by {off:.3f} on average (ECE), on labeled answers."
+            yield f"On labeled answers, the confidence by {source} is off by {off:.3f} on average (ECE)."
     else:
         yield (
-            "NOT known without labels (pointsman label): how many of the answers that were taken are right; "
-            "agreement does not mean that an answer is right, and what the judge accepted was never asked twice."
+            "NOT known without labels (`pointsman label`): how many of the final answers are right. Two answers that "
+            "agree can both be wrong, and a query whose first answer was accepted has no second answer."
         )
     if explored(tally) is None:
         yield (
             "NOT known without exploration (router.exploration in the fleet): whether a cheaper tier would have "
-            "answered well where a more expensive one was asked."
+            "answered well where a more expensive one was called."
         )
 
 

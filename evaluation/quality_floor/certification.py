@@ -405,8 +405,8 @@ def _why_not(chosen: ChosenPolicy, n: int, *, most_loss: float, confidence: floa
     best = int(np.argmax(room / np.maximum(margins, 1e-9)))
     loss, bound = float(chosen.losses[saves][best]), float(chosen.bounds[saves][best])
     text = (
-        f"the best policy that saves 10 % of the cost has a mean loss of {loss:.3f} on the pilot, and at most "
-        f"{bound:.3f} at a confidence of {confidence:g}, but the floor allows the rest only {most_loss:.3f}"
+        f"the best policy that saves 10 % of the cost has a mean loss of {loss:.3f} on the pilot. At a confidence of "
+        f"{confidence:g}, its loss is at most {bound:.3f}, but the floor allows the rest only {most_loss:.3f}"
     )
     if room[best] <= 0:
         return text, None

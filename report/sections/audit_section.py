@@ -14,7 +14,7 @@ def audit(report: BatchReport) -> Section:
     tables: list[Table] = []
     if audit.findings:
         paragraphs.append(
-            f"Broken: {len(audit.findings):,} findings. The routing log was changed after it was written."
+            f"Broken (findings: {len(audit.findings):,}). The routing log was changed after it was written."
         )
         rows = [[str(found.decision_id or "–"), found.query or "–", found.what] for found in audit.findings[:20]]
         tables.append(Table("Findings", ["decision", "query", "finding"], rows, frozenset({"query", "finding"})))
@@ -26,7 +26,7 @@ def audit(report: BatchReport) -> Section:
     else:
         paragraphs.append("There are no seals yet.")
     if audit.unsealed:
-        paragraphs.append(f"{audit.unsealed:,} decisions are not sealed yet. A batch is sealed once it has ended.")
+        paragraphs.append(f"Decisions without a seal: {audit.unsealed:,}. A batch is sealed once it has ended.")
     if audit.purged:
         paragraphs.append(
             "Retention has deleted some of this batch's decisions. For those, only the hash chain is checked."

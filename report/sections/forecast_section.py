@@ -30,12 +30,13 @@ def forecast(report: BatchReport) -> Section:
     else:
         paragraphs.append(
             "The pilot decides which tiers answer the rest of the batch. The low end of the cost assumes that "
-            f"{plain(rest['least_tier'])} answers it, the high end {plain(rest['most_tier'])}. Both include the pilot."
+            f"{plain(rest['least_tier'])} answers the rest; the high end assumes that {plain(rest['most_tier'])} does. "
+            "Both include the pilot."
         )
     if unmeasured:
         paragraphs.append(
-            f"Only a range of the cost was known, because {plain(', '.join(unmeasured))} had given too few "
-            "answers to estimate their length."
+            "Only a range of the cost was known, because these tiers had given too few answers to estimate their "
+            f"length: {plain(', '.join(unmeasured))}."
         )
     elif rest is not None:
         paragraphs.append(

@@ -13,13 +13,13 @@ def judge(report: BatchReport) -> Section:
     answers = sum(bin_.answers for bin_ in bins)
     confident = sum(bin_.answers for bin_ in bins if bin_.tenth is not None)
     paragraphs = [
-        f"{confident:,} of {answers:,} answers have a confidence, from the source that the fleet names for their tier. "
-        "Only the validators check the others."
+        f"Answers with a confidence: {confident:,} of {answers:,}. Its source is the one that the fleet names for the "
+        "tier. Only the validators check the other answers."
     ]
     if any(source.calibrated < source.judged for source in report.sources if source.source != "none"):
         paragraphs.append(
             "A confidence that is not calibrated is a score. The threshold escalates answers with a low score, "
-            "but the score does not say how good the others are."
+            "but the score does not say how good the other answers are."
         )
     if not answers:
         return Section("judge", "The judge", ["There is no answer yet."])

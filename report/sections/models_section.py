@@ -41,7 +41,7 @@ def models(report: BatchReport) -> Section:
     columns = ["tier", "model", "provider", "purpose", "calls", "tokens in", "tokens out", "cost", "share", "p95 ms"]
     paragraphs = ["Colors mark tiers. A call without an outcome counts at its reservation, the maximum cost."]
     if report.figures.open_calls:
-        paragraphs.append(f"{report.figures.open_calls:,} calls have no outcome yet.")
+        paragraphs.append(f"Calls without an outcome so far: {report.figures.open_calls:,}.")
     paragraphs += [
         f"{model.deployment}: the provider reports {usd(model.reported_usd)} and the price table gives "
         f"{usd(model.computed_usd)} for the same calls. The ledger uses the provider's figure."
@@ -71,7 +71,7 @@ def _other_models(report: BatchReport) -> Iterator[str]:
         count, asked = sum(other.answers for other in others), others[0].model
         named = ", ".join(f"{other.answered_by} ({other.answers:,})" for other in others[:3])
         yield (
-            f"{count:,} answers of {deployment} name a model other than {asked}: {named}. Their quality is that "
-            f"of the model they name. They are priced as that model if the price table has it, else as {asked}. Fix: "
-            "write the name of the model that you mean, or its price, into the fleet file."
+            f"Answers of {deployment} that name a model other than {asked}: {count:,} ({named}). Their quality is that "
+            f"of the model they name. They are priced as that model if the price table has it, otherwise as {asked}. "
+            "Fix: write the name of the model that you mean, or its price, into the fleet file."
         )

@@ -18,15 +18,15 @@ def providers(report: BatchReport) -> Section:
     paragraphs = ["There were no calls."]
     if report.health_began is not None:
         paragraphs = [
-            f"The {seconds(report.health_took_s)} from the first call, {report.health_began:%Y-%m-%d %H:%M:%S} UTC, "
-            "to the last, in equal parts. Bars below the line are failed calls."
+            f"The time from the first call ({report.health_began:%Y-%m-%d %H:%M:%S} UTC) to the last, "
+            f"{seconds(report.health_took_s)}, in equal parts. Bars below the line are failed calls."
         ]
     tables = []
     if failing := report.figures.failing:
         over = sum(failed.failed_over for failed in failing)
         paragraphs.append(
-            f"{report.figures.failed_calls:,} calls failed; {over:,} failed over to another model. The table counts "
-            "retries of calls for answers."
+            f"Failed calls: {report.figures.failed_calls:,}, of which {over:,} failed over to another model. The table "
+            "counts only retries of calls for answers."
         )
         paragraphs += [f"{sentence}." for sentence in failures_by_cause(failing)]
         rows = [

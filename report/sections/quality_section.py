@@ -27,13 +27,15 @@ def quality(report: BatchReport) -> Section:
     measured = floor is not None and floor.measured is not None
     chart = None if measured else report.picture
     paragraphs = [
-        "Baselines are policies that ignore the query. Their costs are for the same answers: the tier's actual cost "
-        "if it was called, otherwise the answer's tokens at the price of its first model, scaled by how much longer or "
-        f"shorter its answers are, if known. Always {plain(figures.top_tier)}, {figures.baseline_lengths.words}."
+        "Baselines are policies that ignore the query. For each query, a baseline counts the actual cost of its tier "
+        "if that tier was called. Otherwise it counts the tokens of the delivered answer at the price of the tier's "
+        "first model, scaled by how much longer or shorter that tier's answers are, if this is known. Always "
+        f"{plain(figures.top_tier)}: {figures.baseline_lengths.words}."
     ]
     if figures.baseline_is_guess:
         paragraphs.append(
-            f"{plain(figures.top_tier)} gave too few answers to estimate the length of others, so its cost is a guess."
+            f"{plain(figures.top_tier)} gave too few answers to estimate how long its answers are, so its cost is a "
+            "guess."
         )
     drawings: list[Figure] = []
     expected: dict[str, str] = {}
@@ -51,8 +53,8 @@ def quality(report: BatchReport) -> Section:
     else:
         paragraphs.append(
             f"Quality in the chart is not measured. It is what the router expected of each tier, for the "
-            f"{chart.queries:,} of {figures.progress.done:,} answered queries with a logged expectation; verdicts of "
-            "the judge do not count."
+            f"{chart.queries:,} of {figures.progress.done:,} answered queries with a logged expectation. The judge's "
+            "verdicts are not part of it."
         )
         caption = (
             "Cost and expected quality. Up and to the left is better; the dashed line is every fixed split between "
@@ -68,7 +70,7 @@ def quality(report: BatchReport) -> Section:
     if (labelled := labelled_right(report.labels)) is not None:
         paragraphs.append(
             f"Measured by labels: {percent(labelled[1])} of {labelled[0]:,} labeled final answers are right. The "
-            "baselines have no labels, and so no such figure."
+            "baselines have no labels, so they have no such figure."
         )
     tables = _certificate(report)
     columns = ["policy", "cost", f"of always {figures.top_tier}"]

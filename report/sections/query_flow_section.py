@@ -33,6 +33,6 @@ def query_flow(report: BatchReport) -> Section:
         tables.append(Table(caption, columns, rows, frozenset({"state", "reason", "for example"})))
     paragraphs = ["Router, first tier, last tier and outcome of each query. Bands have the color of the tier."]
     if rest := report.routes[_MAX_ROWS:]:
-        paragraphs.append(f"The table omits {len(rest)} rarer paths of {sum(r.queries for r in rest):,} queries.")
+        paragraphs.append(f"Omitted rarer paths: {len(rest)}, with {sum(r.queries for r in rest):,} queries in all.")
     drawing = Figure(sankey(report.routes, report.tiers), "From the decision to the outcome.")
     return Section("flow", "Flow of the queries", paragraphs, [drawing], tables)

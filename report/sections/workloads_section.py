@@ -27,8 +27,8 @@ def workloads(report: BatchReport) -> Section:
         "Workloads",
         [
             "A query belongs to the workload that its metadata names; otherwise, its system prompt identifies it "
-            "(prompt-…). Costs cover each query's own calls; grading, audits, and calls that route several queries at "
-            f"once belong to no query: {usd(report.figures.unassigned_usd)}."
+            "(prompt-…). Costs cover each query's own calls. Grading, audits, and calls that route several queries at "
+            f"once belong to no query; they cost {usd(report.figures.unassigned_usd)}."
         ],
         tables=[Table("Workloads", columns, rows, frozenset({"workload"}))],
     )

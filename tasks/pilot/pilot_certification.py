@@ -180,8 +180,8 @@ def certify_sample(
                 seed=pilot.seed,
             ):
                 return SampleMore(look.more, "a larger sample may certify a cheaper policy")
-            by = f"by the first {len(queries)} queries, graded by {graded.kind.value}"
-            reason = f"{by}, a larger sample would not pay for itself"
+            first = f"the first {len(queries)} queries, graded by {graded.kind.value}"
+            reason = f"{first}, show that a larger sample would not pay for itself"
             return to_the_top(pilot, ladder, reason, notes)
         certificate, policy = certify(
             queries,
@@ -209,7 +209,7 @@ def certify_sample(
     served = {"kind": "ladder", "tiers": list(policy.tiers), "sources": [list(names) for names in policy.sources]}
     served |= {"grader": graded.kind, "why": _why(certificate)}
     reason = (
-        f"{certificate.policy.value} certified: the batch's loss is at most {certificate.loss_bound:.3f}, "
+        f"{certificate.policy.value} certified: the batch's loss is at most {certificate.loss_bound:.3f}, and "
         f"the floor allows {1.0 - pilot.floor:.3f}"
     )
     return Certified(stated, served, buffer.getvalue(), reason)

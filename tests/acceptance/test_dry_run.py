@@ -85,14 +85,13 @@ def test_each_column_of_the_table_adds_up_to_its_last_row(tmp_path: Path) -> Non
     numbers = [[float(words[at]) for at in (1, 2, 3, 4)] for words in rows]
     assert [pytest.approx(sum(column)) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
     assert all("not known" in " ".join(words) for words in rows), "no tier has answered yet"
-    assert "Cost       not known before 8 answers of small, of medium, of large, of special, 90 % within" in "\n".join(
-        lines
-    )
+    known = "not known until small, medium, large and special have each given 8 answers"
+    assert f"Cost       {known}, 90 % range" in "\n".join(lines)
 
 
 def test_unread_earlier_batches_are_not_reported_as_none(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("9.6\n")  # of another version
     output = dry_run(tmp_path, EXAMPLES).stdout
-    assert "earlier batches: not used, the embedded Postgres does not start" in " ".join(output.split())
+    assert "earlier batches: not used, because the embedded Postgres does not start" in " ".join(output.split())
     assert "queue:" not in output

@@ -127,7 +127,7 @@ def test_later_results_are_joined_to_the_same_file_only(
     _, stderr = pointsman("run", "other.csv", "--batch", ran, "-o", "out2.csv", code=2)
     assert f"other.csv is not the input of {ran}: it has changed" in stderr
     _, stderr = pointsman("run", "--batch", ran, "-o", "alone.csv")
-    assert "alone.csv does not get the columns of the input" in stderr
+    assert "alone.csv will not have the columns of the input" in stderr
     pointsman("results", ran, "-o", "alone.tsv")
     assert (pointsman.place / "alone.tsv").read_text().startswith("custom_id\tstate\tanswer\t")
 

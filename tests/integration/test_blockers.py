@@ -50,7 +50,8 @@ def test_a_rate_limit_is_named_with_its_deployment_and_time(on_bench: OnBench) -
                 await serve(context, ROUTE, "small")
                 progress = await once("limited", context)
         (said,) = progress.blockers
-        assert said.startswith(f"3 wait at small: {SMALL} is at its rate limit, until ")
+        assert said.startswith("3 waiting at small until ")
+        assert said.endswith(f" UTC ({SMALL} is at its rate limit)")
         until = datetime.fromisoformat(progress.put_off["small"]["until"])
         assert 20 < (until - datetime.now(UTC)).total_seconds() < 60
 
@@ -84,7 +85,7 @@ def test_a_tier_that_no_worker_serves_and_a_budget_without_room_are_named(on_ben
                 await serve(context, "small")
                 assert (await batch_progress(context.engine, batch.id)).blockers == []
                 progress = await once("well", context, cap_usd=1e-9)
-        assert progress.blockers == ["the budget does not cover 3 held queries"]
+        assert progress.blockers == ["3 held for lack of budget"]
 
     on_bench(story)
 

@@ -189,7 +189,7 @@ def test_nothing_is_called_without_a_yes(check: Any, odd: Odd) -> None:
     asked = check()
     assert isinstance(asked.exception, CommandError)
     assert asked.exception.code == ExitCode.USAGE
-    assert "2 deployments, a few calls each: cost at most $0." in asked.exception.message
+    assert "A few calls to each of 2 deployments cost at most $0." in asked.exception.message
     assert "--yes" in (asked.exception.hint or "")
     assert odd.calls == []
 

@@ -111,7 +111,7 @@ def test_a_budget_below_the_pilots_cost_is_refused_before_anything_is_written(
         assert (enough.total, enough.warnings) == (400, ())
         (plan,) = [row.plan for row in await bench.rows("SELECT plan FROM batches")]
         (strained,) = (await submitted(1.1 * plan["pilot"]["cost_usd"])).warnings
-        assert "will probably leave queries without an answer. fix: a budget of $" in strained
+        assert "will probably leave queries without an answer. fix: use a budget of $" in strained
         assert ("the pilot with its grading is" in strained) == (plan["pilot"]["grade_cost_usd"] > 0)
         assert plan["pilot"]["low_usd"] < plan["pilot"]["cost_usd"] < plan["pilot"]["high_usd"]
 

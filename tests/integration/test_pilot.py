@@ -445,7 +445,7 @@ def test_lines_that_may_not_cost_the_top_tier_are_outside_the_certificate_and_co
             unanswered = quality.certificate["unanswered"]
             assert 0 < quality.certificate["capped"] == unanswered < 60
             said = outside_certificate(quality.certificate)
-            assert said.startswith(f"{unanswered} of {quality.pilot_queries} sampled queries have no answer from large")
+            assert said.startswith(f"without an answer from large: {unanswered} of {quality.pilot_queries} sampled")
             assert f"{unanswered} of them with a max_cost_usd" in said
 
     on_bench(story)

@@ -52,8 +52,8 @@ def against(command: Any, on_bench: OnBench, tmp_path: Path) -> Any:
 def test_what_agrees_within_a_percent_is_well(against: Any) -> None:
     done = against(HEAD + TRUE + f"{TODAY},gpt-5-nano,0,0,0.4999\n")
     assert done.exit_code == 0, done.output
-    assert "0 of 2 differ by more than 1 % (openai)." in done.stdout
-    assert "1 calls have no known outcome" in done.stdout
+    assert "Differences of more than 1 %: 0 of 2 lines (openai)." in done.stdout
+    assert "calls without a known outcome: 1." in done.stdout
     rounded = against("day,model,cost\n" + f"{TODAY},gpt-4.1,0.00\n{TODAY},gpt-5-nano,0.50\n")
     assert rounded.exit_code == 0, "what a figure of two decimals cannot show is not a difference"
 

@@ -45,7 +45,7 @@ function versions({ versions: rows, routers }) {
   return table("How it was routed", ["router", ["made", "left"], ["quality", "left"], "answers", ...tiers, "cost", "top tier alone", "saved", ...(routers ? ["change"] : [])], all.map((row) => [
     row.quality ? policy(row) : router(row),
     [row.made_at ? day(row.made_at) : row.version ? "shipped" : NONE, "left"],
-    [row.quality ? h("span", {}, quality(row.quality), below(`at ${percent(row.quality.confidence, 0)} confidence`), row.sampled ? [below(`this workload ${measure(row.sampled.quality, row.sampled.interval)}`), below(`on ${count(row.sampled.queries)} sampled queries, not certified apart`)] : null) : row.labels.labels ? h("span", {}, measure(row.labels.grade, row.labels.interval), below(`right, by ${count(row.labels.labels)} labels`)) : h("span", { class: "quiet" }, "no labels"), "left"],
+    [row.quality ? h("span", {}, quality(row.quality), below(`at ${percent(row.quality.confidence, 0)} confidence`), row.sampled ? [below(`this workload ${measure(row.sampled.quality, row.sampled.interval)}`), below(`on ${count(row.sampled.queries)} sampled queries, not certified separately`)] : null) : row.labels.labels ? h("span", {}, measure(row.labels.grade, row.labels.interval), below(`right, by ${count(row.labels.labels)} labels`)) : h("span", { class: "quiet" }, "no labels"), "left"],
     count(row.answers), ...tiers.map((tier) => (row.tiers[tier] ? percent(row.tiers[tier] / row.answers) : NONE)),
     money(row.cost_usd), money(row.baseline_usd), [percent(row.saving_share), row.saving_share < 0 ? "bad" : ""],
     ...(routers ? [isRegistered(row, routers) ? promote(row.router, routers.promoted, drawRouters) : ""] : [])]));

@@ -61,7 +61,7 @@ def test_a_batch_is_paused_and_resumed(module_served: Served) -> None:
     with client_of(module_served, "pauses") as client:
         batch = client.submit(["a", "b"])
         wait_until(lambda: client.batch(batch.id).status == "in_progress")
-        with pytest.raises(PointsmanError, match="not paused, and no query of it has failed"):
+        with pytest.raises(PointsmanError, match="not paused, and none of its queries has failed"):
             client.resume(batch.id)
         paused = client.pause(batch.id)
         assert (paused.status, paused.paused_at is None) == ("in_progress", False)

@@ -94,7 +94,7 @@ def test_a_baseline_of_estimated_lengths_has_a_range_and_a_guess_has_nothing_els
     more = "none: $0.200000 (20.0 %) more than the baseline"
     assert f"Saving     {more}, range of the saving -50.0 to 4.0 %" in shown(replace(ranged, cost_usd=1.2))
     text = shown(replace(ranged, baseline_is_guess=True))
-    assert "Baseline   not known before 8 answers of giant (range $0.800000–1.250000) if maxi" in text
+    assert "Baseline   not known until giant has given 8 answers (range $0.800000–1.250000) if maxi" in text
     assert "Saving     not known, range 75.0 to 84.0 %" in text
 
 
@@ -107,7 +107,7 @@ def test_extra_cost_has_a_range_of_extra_cost() -> None:
 def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
     text = shown(replace(FIGURES, unanswered_usd=0.15, unanswered_baseline_usd=0.1))
     assert "Cost       $0.200000, with $0.010000 for routing (1.25 % of the saving) and $0.150000 for queries" in text
-    assert "(lengths: none), with $0.100000 for calls of the others" in text
+    assert "(answer lengths: none), with $0.100000 for calls of the other queries" in text
 
 
 def test_what_no_provider_confirmed_is_named_and_makes_the_saving_a_range_where_it_matters() -> None:
@@ -155,11 +155,10 @@ def test_a_budget_that_was_used_up_and_a_lane_that_gave_nothing_are_warnings_wit
     text = shown(replace(FIGURES, progress=progress, over_budget=10, unanswered_lanes=(vain,)))
     assert (
         "Warning    10 of 1,000 queries ended without an answer, because the budget of $2.5 does not cover their "
-        "calls, each "
-        "of which reserves its maximum cost ($0.200000 was spent). fix: "
+        "calls. Each call reserves its maximum cost; $0.200000 was spent. fix: "
         "`pointsman budget batch_a --raise-to USD`, then run `pointsman resume batch_a`;" in text
     )
-    assert "the batch lane of mini gave no answer to 40 queries, so they used another lane: status 404" in text
+    assert "queries that the batch lane of mini did not answer: 40. They used another lane. Cause: status 404" in text
     assert "Warning" not in shown(FIGURES)
 
 
@@ -172,7 +171,7 @@ def test_escalations_name_what_rejected_the_answers() -> None:
 def test_workloads_without_names_are_proposed_from_the_metadata() -> None:
     text = shown(replace(FIGURES, kinds=("kind", 3)))
     assert (
-        "Workloads  the queries have no workload name, but the metadata kind has 3 values. fix: use --workload kind"
+        "Workloads  the queries have no workload name, but the metadata key kind has 3 values. fix: use --workload kind"
         in text
     )
 
@@ -205,7 +204,7 @@ def test_failed_calls_are_counted_by_cause_with_the_fix() -> None:
     ("cause", "fix"),
     [
         ("deadline", "fix: raise deadline_s"),
-        (None, "their process ended before the result"),
+        (None, "the worker process ended before the result arrived"),
         ("connection_reset", "none if it is rare"),
     ],
 )
@@ -218,7 +217,7 @@ def test_a_call_of_unknown_outcome_has_the_fix_of_its_cause(cause: str | None, f
 def test_the_baseline_says_by_whose_lengths_it_is_counted() -> None:
     lengths = BaselineLengths(own=90, assumed=900)
     text = shown(replace(FIGURES, baseline_lengths=lengths))
-    assert "if maxi had answered the 990 answered queries (lengths: 90 its own, 900 assumed equal)" in text
+    assert "if maxi had answered the 990 answered queries (answer lengths: 90 known, 900 assumed equal)" in text
 
 
 def test_a_batch_without_answers_has_no_saving() -> None:
@@ -260,7 +259,10 @@ def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with
         "pilot": {"rest": rest},
     }
     text = shown(replace(FIGURES, plan=plan, cost_usd=cost_usd))
-    bounds = "$0.500000, of $0.100000 (the pilot, and the rest by small alone) to $0.900000 (by giant alone)"
+    bounds = (
+        "$0.500000, between $0.100000 (the pilot, and small alone for the rest) and $0.900000 (giant alone for the "
+        "rest)"
+    )
     wall = "time 0:09 (range 0:04–0:20); actual time within its range"
     assert f"Forecast   {bounds} (range $0.050000–1.400000); actual cost {said} its range; {wall}\n" in text
     slow = replace(FIGURES, plan=plan, cost_usd=cost_usd, progress=replace(FIGURES.progress, wall_s=36.0))
@@ -268,7 +270,8 @@ def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with
     assert "; actual" not in shown(replace(FIGURES, plan=plan, cost_usd=cost_usd, over_budget=3)), "a part is not asked"
     guess = plan | {"cost_usd": cost | {"unmeasured": ["small", "giant"]}}
     text = shown(replace(FIGURES, plan=guess, cost_usd=cost_usd))
-    assert "Forecast   not known before 8 answers of small, of giant (range $0.050000–1.400000); actual" in text
+    known = "not known until small and giant have each given 8 answers"
+    assert f"Forecast   {known} (range $0.050000–1.400000); actual" in text
 
 
 def test_the_forecast_stands_beside_the_actual_cost() -> None:
@@ -290,7 +293,7 @@ def test_an_actual_cost_is_lower_or_higher_than_its_forecast(actual: float, text
 def test_a_pilot_that_was_much_of_the_cost_says_so_and_what_to_do() -> None:
     much = replace(FIGURES, quality=replace(CERTIFIED, pilot_usd=0.1, grade_usd=0.05))
     assert (much.pilot_share, batch_as_json(much)["pilot_share"]) == (pytest.approx(0.75), 0.75)
-    assert "the pilot with its grading was 75 % of the cost; each batch pays for its own. fix: submit more" in shown(
+    assert "the pilot with its grading was 75 % of the cost; each batch pays for its own pilot. fix: submit" in shown(
         much
     )
     assert "of the cost;" not in shown(replace(much, quality=replace(CERTIFIED, pilot_usd=0.03)))
@@ -353,16 +356,16 @@ def test_a_policy_names_its_tier_and_the_workload_with_the_lowest_quality_is_nam
     text = shown(replace(FIGURES, quality=fixed))
     assert "certified (fixed tier: medium); measured" in text
     assert (
-        "lowest by workload, which is not certified apart: arith 72.0 % on 50 sampled queries (95 %: 57.5 to 83.8 %): "
-        "below the floor. fix: run this workload as a batch of its own, with its own floor"
+        "lowest by workload (workloads are not certified separately): arith 72.0 % on 50 sampled queries (95 %: 57.5 "
+        "to 83.8 %), below the floor. fix: run this workload as a batch of its own, with its own floor"
     ) in text
     assert "ticket" not in text
     kept = replace(fixed, certificate=dict(stated, workloads=workloads[1:]))
     text = shown(replace(FIGURES, quality=kept))
-    assert "not certified apart: ticket 86.0 % on 60 sampled queries (95 %: 75.0 to 93.0 %)\n" in text
+    assert "not certified separately): ticket 86.0 % on 60 sampled queries (95 %: 75.0 to 93.0 %)\n" in text
     both = [workloads[0], dict(workloads[0], workload="sums")]
     text = shown(replace(FIGURES, quality=replace(fixed, certificate=dict(stated, workloads=both))))
-    assert "(95 %: 57.5 to 83.8 %): below the floor. fix: run each of these workloads as a batch of its own" in text
+    assert "(95 %: 57.5 to 83.8 %), below the floor. fix: run each of these workloads as a batch of its own" in text
     assert replace(fixed, certificate=dict(stated, policy="cascade", start_shares=[1.0, 0, 0])).policy == (
         "cascade from small"
     )

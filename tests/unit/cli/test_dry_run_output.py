@@ -21,7 +21,7 @@ def test_a_pilot_costs_a_range_and_no_figure_before_the_lengths_of_answers_are_k
 ) -> None:
     pilot = {"queries": 172, "cost_usd": 0.412415, "low_usd": 0.195, "high_usd": 0.9, "grade_cost_usd": grade_usd}
     plan: dict[str, Any] = {"cost_usd": {"unmeasured": unmeasured}, "pilot": {**pilot, "rest": None}}
-    text = f"up to 172 queries by every tier, {cost}, 90 % within $0.195000 to $0.900000"
-    assert _pilot({"plan": plan, "top_tier": "large"}, "90 % within") == text
+    text = f"every tier answers up to 172 queries, {cost}, 90 % range $0.195000 to $0.900000"
+    assert _pilot({"plan": plan, "top_tier": "large"}, "90 % range") == text
     plan["pilot"]["rest"] = {}
-    assert _pilot({"plan": plan, "top_tier": "large"}, "90 % within").endswith("; the table assumes large")
+    assert _pilot({"plan": plan, "top_tier": "large"}, "90 % range").endswith("; the table assumes large")

@@ -71,7 +71,7 @@ def test_there_is_no_rate_once_nothing_runs_or_waits(rate: ProgressRate | None) 
     settled = replace(ENDED, reserved_usd=0.0)
     assert progress_line(settled, rate).endswith("$0.0123 (simulated)")
     held = replace(PROGRESS, held=598, running=0, waiting=0, wall_s=4000.0, reserved_usd=0.0)
-    line = "$0.0123 (simulated) · ETA unknown (the budget does not cover 598 held queries)"
+    line = "$0.0123 (simulated) · ETA unknown (598 held for lack of budget)"
     assert progress_line(held, rate).endswith(line)
 
 
@@ -84,7 +84,7 @@ def test_at_the_end_the_cost_names_what_calls_without_an_outcome_may_add() -> No
 
 def test_what_is_held_is_not_waited_for() -> None:
     held = replace(PROGRESS, held=500, waiting=0)
-    line = "ETA 0:01 for the others (the budget does not cover 500 held queries)"
+    line = "ETA 0:01 for the others (500 held for lack of budget)"
     assert progress_line(held, ProgressRate(per_s=100.0)).endswith(line), "98 run"
 
 
@@ -101,14 +101,14 @@ def test_what_is_held_is_not_waited_for() -> None:
                     }
                 }
             },
-            "412 wait at small: nano is at its rate limit, until 10:00:05 UTC",
+            "412 waiting at small until 10:00:05 UTC (nano is at its rate limit)",
         ),
         (
             {"held": 3, "held_for": {"nano": {"queries": 3, "provider": "openai", "reason": "auth"}}},
             "3 queries are held because the provider refuses the account (openai: auth)",
         ),
-        ({"held": 1}, "the budget does not cover 1 held queries"),
-        ({"after_pilot": 20}, "20 wait for the decision of the pilot"),
+        ({"held": 1}, "1 held for lack of budget"),
+        ({"after_pilot": 20}, "20 waiting for the pilot's decision"),
         ({"unserved": ["large"]}, "no worker serves large (`pointsman up` starts workers)"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_pilot_shows_its_own_progress_and_no_time_left() -> None:
     )
     line = progress_line(pilot, ProgressRate(per_s=8.0))
     assert line.startswith("pilot: 44 of 148 ended · small 360")
-    assert line.endswith("(simulated) · ETA known after the pilot (852 wait for the decision of the pilot)")
+    assert line.endswith("(simulated) · ETA known after the pilot (852 waiting for the pilot's decision)")
     deciding = progress_line(replace(pilot, pilot_state="deciding"))
     assert deciding.startswith("pilot: 148 ended, and the answers are being graded · ")
     assert "queries/s · ETA 1" in progress_line(replace(pilot, pilot_state="decided"))

@@ -27,7 +27,7 @@ def test_a_floor_that_cannot_save_even_with_the_rest_at_the_lowest_tier_says_so_
     plan = plan_of(900)
     (warning,) = pilot_warnings(plan, None)
     assert warning.startswith(
-        "at 1,000 queries this floor cannot save: the pilot with its grading is forecast to cost $"
+        "with 1,000 queries this floor saves nothing: the pilot with its grading is forecast to cost $"
     )
     assert f"while the top tier alone costs ${plan['baseline_cost_usd']['expected']:.6f}. fix: more queries" in warning
     assert plan["pilot"]["rest"]["least_usd"] > plan["baseline_cost_usd"]["expected"]

@@ -82,4 +82,4 @@ def test_too_few_queries_that_tell_them_apart_leave_a_doubt(n: int, is_won: bool
     told = counted(n)
     assert told.comparisons[0].low > 0
     assert told.comparisons[0].is_won is is_won
-    assert ("by the worth of 49 queries: too few" in told.words) is not is_won
+    assert ("evidence worth only 49 of 50 queries" in told.words) is not is_won

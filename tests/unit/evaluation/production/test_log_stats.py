@@ -66,7 +66,7 @@ def test_a_log_is_reported_by_stage_tier_and_confidence() -> None:
     assert (judge["confidence"], judge["agreement"], judge["compared"]) == (0.55, 0.75, 4)
     assert judge["agreement_interval"][0] < 0.75 < judge["agreement_interval"][1]
     words = " ".join(told["words"])
-    assert "was sure (0.9 and more) 5.0 % were escalated, where it was not (below 0.7) 50.0 %" in words
+    assert "confidence of 0.9 or more, 5.0 % were escalated; of those below 0.7, 50.0 %" in words
     assert "NOT known without labels" in words
     assert "NOT known without exploration" in words
 
@@ -94,14 +94,14 @@ def test_labels_tell_how_right_the_answers_are_and_how_far_the_judge_is_off() ->
     assert labels["ece"] == {"logprob": pytest.approx((8.0 + 3.0) / 50)}
     assert [own["right"] for own in told["judge"]] == [0.1, 0.75]
     words = " ".join(told["words"])
-    assert "62.0 % right" in words
+    assert "62.0 % are right" in words
     assert "without labels" not in words
     assert "NOT known without exploration" in words
 
 
 def test_an_empty_log_says_so_and_nothing_else() -> None:
     told = report(LogStats(), top="large", baseline_model="m")
-    assert told["words"] == ["The log has no routing decisions there to evaluate."]
+    assert told["words"] == ["The selected part of the log has no routing decisions."]
 
 
 def _past(number: int, text: str, tier: str, *, tokens: int | None = 100) -> LoggedQuery:
