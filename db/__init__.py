@@ -1,1 +1,1 @@
-"""Postgres, the source of truth: all SQL of the project. Of the project it imports ``routing`` alone."""
+"""Postgres, the source of truth: all SQL of the project. Of the project's packages it imports only ``routing``."""

@@ -87,7 +87,7 @@ class ApiBatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class CreatedApiBatch:
-    """The public id of a new batch, or of the one that the same request made before."""
+    """The public id of a new batch, or of the batch that the same request created before."""
 
     public_id: str
     same: bool = True

@@ -48,7 +48,7 @@ class ApiBatches(Statements):
     # -- asking ----------------------------------------------------------------------------
 
     async def find(self, public_id: str, *, tenant: str) -> ApiBatch | None:
-        """The tenant's batch. Many of one tenant are found in one statement."""
+        """The tenant's batch. Concurrent look-ups for one tenant share a statement."""
         return await self._finds[tenant]((tenant, public_id))
 
     async def find_many(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], ApiBatch]:
@@ -63,7 +63,8 @@ class ApiBatches(Statements):
     async def page(
         self, *, tenant: str, after: ApiBatch | None, rows: int, endpoint: str | None = None
     ) -> list[ApiBatch]:
-        """At most ``rows`` of the tenant's batches of ``endpoint``, the newest first, from after that one on."""
+        """Return at most ``rows`` of the tenant's batches for ``endpoint``, the newest first, that follow the given
+        one."""
         found = await self._fetch(
             "api_batches_page",
             tenant=tenant,
@@ -77,7 +78,7 @@ class ApiBatches(Statements):
         return [batches[tenant, row.public_id] for row in found if (tenant, row.public_id) in batches]
 
     async def batch_id(self, public_id: str, *, tenant: str) -> int | None:
-        """The ledger's id of a tenant's batch, or None where the ledger does not have it."""
+        """Return the ledger's id of a tenant's batch, or None if the ledger does not have the batch."""
         rows = await self._query(
             "SELECT id FROM batches WHERE public_id = :public_id AND tenant = :tenant",
             public_id=public_id,
@@ -86,7 +87,7 @@ class ApiBatches(Statements):
         return int(rows[0].id) if rows else None
 
     async def of_key(self, key: str, *, tenant: str) -> str | None:
-        """The public id of the batch that a tenant's idempotency key made over HTTP; None where it made none."""
+        """Return the public id of the batch that was created over HTTP with a tenant's idempotency key, or None."""
         rows = await self._query(
             "SELECT public_id FROM api_batches WHERE tenant = :tenant AND idempotency_key = :key",
             tenant=tenant,
@@ -100,11 +101,11 @@ class ApiBatches(Statements):
         return {row.public_id: int(row.id) for row in rows}
 
     async def open_batches(self, tenant: str) -> int:
-        """How many batches of a tenant wait for validation, or for their files."""
+        """Return how many batches of a tenant wait for validation or for their files."""
         return int((await self._fetch("open_batches", tenant=tenant))[0].n)
 
     async def open_kept_chats(self, tenant: str, *, but: str, most: int) -> int:
-        """How many chats with an idempotency key are open, ``most`` at most; 0 where the key ``but`` has a chat."""
+        """Return how many chats with an idempotency key are open, at most ``most``. 0 if the key ``but`` has a chat."""
         rows = await self._fetch("open_kept_chats", tenant=tenant, key=but, chat=CHAT_SOURCE, most=most)
         return int(rows[0].n)
 
@@ -128,16 +129,16 @@ class ApiBatches(Statements):
         return CreatedApiBatch(request.public_id)
 
     async def created_before(self, request: ApiBatchRequest) -> CreatedApiBatch | None:
-        """What `create` made of the same request before, None where it was never made."""
+        """Return the batch that `create` made from the same request before, or None."""
         rows = await self._fetch("api_batch_before", **_params(request), retried_within_s=RETRY_WINDOW_S)
         return CreatedApiBatch(rows[0].public_id, same=rows[0].fingerprint == request.fingerprint) if rows else None
 
     async def adopt(self, tenant: str, public_ids: Sequence[str]) -> None:
-        """Gives batches that came otherwise their row, so that they get files of results."""
+        """Create rows for batches that did not come over HTTP, so that they get files of results."""
         await self._fetch("api_batches_adopt", tenant=tenant, public_ids=list(public_ids))
 
     async def cancel(self, public_id: str, *, tenant: str) -> None:
-        """It shall end. Its queries are the ledger's to cancel."""
+        """Mark the batch as cancelled. The caller cancels its queries in the ledger."""
         await self._query(
             "UPDATE api_batches SET cancelling_at = coalesce(cancelling_at, now())"
             " WHERE public_id = :public_id AND tenant = :tenant AND finalized_at IS NULL"
@@ -167,7 +168,7 @@ class ApiBatches(Statements):
         )
 
     async def renew(self, public_id: str, *, lease_s: float) -> bool:
-        """It is still being worked on. Returns whether it is there."""
+        """Renew the lease of a batch that is still being processed. Return whether the batch exists."""
         rows = await self._query(
             "UPDATE api_batches SET lease_until = now() + make_interval(secs => :s) WHERE public_id = :public_id"
             " RETURNING public_id",
@@ -177,7 +178,7 @@ class ApiBatches(Statements):
         return bool(rows)
 
     async def release(self, public_id: str) -> None:
-        """Somebody else may take it at once; this try does not count."""
+        """Give the batch back: another process may take it at once, and this attempt does not count."""
         await self._query(
             "UPDATE api_batches SET lease_until = NULL, tries = greatest(tries - 1, 0)"
             " WHERE public_id = :public_id AND finalized_at IS NULL",
@@ -190,7 +191,7 @@ class ApiBatches(Statements):
         return bool(rows) and rows[0].cancelling_at is not None
 
     async def fail(self, public_id: str, errors: Sequence[Mapping[str, Any]], *, event_id: str) -> None:
-        """It does not become a batch; ``errors`` say why. Its tenant's webhooks hear of it."""
+        """Record that the request does not become a batch, with the ``errors``, and send its tenant's webhooks."""
         await self._fetch(
             "api_batch_fail",
             public_id=public_id,
@@ -199,7 +200,7 @@ class ApiBatches(Statements):
         )
 
     async def drop(self, public_id: str, *, event_id: str) -> None:
-        """It was cancelled before it became a batch."""
+        """Record that the request was cancelled before it became a batch."""
         await self._fetch("api_batch_drop", public_id=public_id, event_id=event_id)
 
     # -- finalizing ------------------------------------------------------------------------
@@ -213,7 +214,7 @@ class ApiBatches(Statements):
         return (await self.find_many([key])).get(key)
 
     async def usage(self, batch_id: int) -> dict[str, int]:
-        """Tokens of all its calls that have an outcome."""
+        """Return the tokens of all its calls that have an outcome."""
         rows = await self._fetch("batch_usage", batch_id=batch_id)
         return {name: int(value) for name, value in rows[0]._mapping.items()}
 

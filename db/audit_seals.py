@@ -95,7 +95,7 @@ async def _seal_some(engine: AsyncEngine, batch_id: int) -> int | None:
 
 
 async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
-    """Holds every decision of a batch against its seal, the seals against each other, and the certificate against the
+    """Compare every decision of a batch with its seal, the seals with each other, and the certificate with the
     decisions; seals nothing."""
     (batch,) = await fetch(
         engine,

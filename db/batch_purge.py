@@ -37,7 +37,8 @@ class Purged:
 
 
 async def purge(engine: AsyncEngine, *, before: datetime, tenant: str | None = None, dry_run: bool = False) -> Purged:
-    """Purges what ended before ``before``, of ``tenant`` if given. Running it again continues what was interrupted."""
+    """Purge the batches that ended before ``before``, only those of ``tenant`` if given. Running it again continues
+    an interrupted purge."""
     old = {"before": before, "tenant": tenant}
     async with transaction(engine) as connection:
         batches = await _old_batches(connection, old)

@@ -55,7 +55,7 @@ AnyPrompt = TypeVar("AnyPrompt", bound=Prompt)
 
 
 class RequestKey(NamedTuple):
-    """What a query asks, as a hash: of queries with the same key one is asked, and the others follow it."""
+    """A hash of a query's request. Of queries with the same key, one is sent, and the others follow it."""
 
     key: bytes
     reuse_s: float = 0.0
@@ -97,7 +97,7 @@ _turns: WeakKeyDictionary[AsyncEngine, _WriterSlots] = WeakKeyDictionary()
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """What is said of a batch as a whole. ``cap_usd`` None takes the fleet's default."""
+    """The options of a batch as a whole. ``cap_usd`` None takes the fleet's default."""
 
     source: str
     tenant: str = "default"
@@ -196,7 +196,7 @@ class BatchWriter:
 
     @property
     def content_sha256(self) -> bytes:
-        """Of all prompts so far: the same lines in the same order have the same."""
+        """The hash of all prompts so far. The same lines in the same order have the same hash."""
         return self._content.digest()
 
     async def write(
@@ -278,7 +278,7 @@ class BatchWriter:
         await self._queries.write(rows)
 
     async def finish(self) -> None:
-        """All of it is written. Raises what Postgres had against any of it."""
+        """Wait until everything is written. Raises Postgres' error for any of it."""
         if self._prompts is None:
             return
         await self._prompts.finish()
@@ -319,7 +319,7 @@ def _is_pinned(options: bytes | None) -> bool:
 
 
 def endpoint_of(options: bytes | None) -> Endpoint:
-    """Of a line; a batch has one."""
+    """Return the endpoint of a line. All lines of a batch have the same."""
     return Endpoint(orjson.loads(options).get("endpoint", Endpoint.CHAT)) if options else Endpoint.CHAT
 
 

@@ -42,7 +42,7 @@ class CallResult(NamedTuple):
 
     @property
     def computed_usd(self) -> float:
-        """The same by the price table alone."""
+        """The cost by the price table alone, without the provider's own figure."""
         outcome = self.outcome
         if isinstance(outcome, Completion):
             usd = self.sent.model.price.cost_usd(outcome.usage) if outcome.cost_usd is None else outcome.cost_usd

@@ -48,7 +48,7 @@ class KeptFiles(NamedTuple):
 
 
 class FileStore(Statements):
-    """The files of all tenants; each method sees those of one."""
+    """The files of all tenants. Each method uses only the files of one tenant."""
 
     async def begin(self, file_id: str, *, tenant: str, quotas: TenantQuotas, most_bytes: int) -> KeptFiles | None:
         """A file that is not there yet for anybody; `add` pieces to it, then `finish` or `abandon` it.
@@ -89,7 +89,7 @@ class FileStore(Statements):
         return _file(rows[0]) if rows else None
 
     async def abandon(self, file_id: str) -> None:
-        """Removes a file that did not become whole."""
+        """Remove a file whose upload did not finish."""
         await self._fetch("file_abandon", id=file_id)
 
     async def find(self, file_id: str, *, tenant: str) -> File | None:
@@ -99,7 +99,7 @@ class FileStore(Statements):
     async def page(
         self, *, tenant: str, purpose: str | None, after: File | None, rows: int, oldest_first: bool
     ) -> list[File]:
-        """At most ``rows`` of the tenant's files, by their age, from after that one on."""
+        """Return at most ``rows`` of the tenant's files, ordered by age, that follow the given one."""
         found = await fetch(
             self._engine,
             statement("files_oldest_first" if oldest_first else "files_newest_first"),
@@ -123,7 +123,7 @@ class FileStore(Statements):
             place += 1
 
     async def is_awaited(self, file_id: str, *, tenant: str) -> bool:
-        """Whether a batch is still to be read from it."""
+        """Whether a batch will still be read from it."""
         rows = await self._query(
             "SELECT 1 FROM api_batches WHERE input_file_id = :id AND tenant = :tenant AND status = 'validating'"
             " LIMIT 1",

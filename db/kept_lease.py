@@ -1,4 +1,4 @@
-"""A lease that is renewed for as long as its work takes: where the work is lost, another takes it."""
+"""A lease that is renewed for as long as its work takes. If the worker is lost, another one takes the work."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

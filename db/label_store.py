@@ -1,4 +1,4 @@
-"""Labels: how right answers were, and the log of what was decided of the queries that have one."""
+"""Labels, which say how right answers were, and the logged decisions about labeled queries."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ async def sample_to_label(engine: AsyncEngine, tenant: str, *, by: str, rows: in
 
 @dataclass(frozen=True, slots=True)
 class ShownTexts:
-    """What a person sees who labels an answer: texts, cut to `SHOWN_CHARS`."""
+    """The texts that are shown to a person who labels an answer, cut to `SHOWN_CHARS`."""
 
     messages: list[tuple[str, str]]
     """Role and text of each of the last messages."""
@@ -104,7 +104,7 @@ async def texts_to_label(engine: AsyncEngine, rows: Sequence[Row[Any]]) -> list[
 
 
 async def count_uncertain(engine: AsyncEngine, *, batch_ids: Sequence[int] | None) -> int:
-    """Queries that `labelled_log` leaves out: all that was said of them was asked by doubt."""
+    """Return how many queries `labelled_log` leaves out, because all their labels were asked for by doubt."""
     ids = None if batch_ids is None else list(batch_ids)
     return int((await fetch(engine, report("labels_uncertain"), batch_ids=ids))[0].n)
 

@@ -112,7 +112,8 @@ class Ledger:
         return [read_queued(row) for row in rows if row.body is not None]
 
     async def attempts(self, ids: Sequence[int]) -> dict[int, list[Any]]:
-        """Calls at the present tier without a whole answer, by query, oldest first: deployment, outcome, status, …"""
+        """Return the calls at the current tier without a complete answer, by query, oldest first: deployment, outcome,
+        …"""
         return _by_query(await self._named("read_attempts", ids=list(ids)))
 
     async def recorded_answers(self, ids: Sequence[int]) -> dict[int, Any]:
@@ -155,7 +156,7 @@ class Ledger:
         }
 
     async def answer_lengths(self, batch_ids: Sequence[int]) -> dict[int, AnswerLengths]:
-        """What the forecast of each batch knew of its answers."""
+        """Return the answer lengths that the forecast of each batch used."""
         rows = await self._named("read_answer_lengths", batch_ids=list(batch_ids))
         return {row.id: AnswerLengths.from_json(row.answer_lengths or ()) for row in rows}
 
@@ -166,7 +167,8 @@ class Ledger:
     # -- the worker's moves ----------------------------------------------------------------
 
     async def claim_many(self, wanted: Sequence[tuple[str, int, CallIntent | None]]) -> dict[int, Claim]:
-        """Claims (stage, query_id, intent) in one statement, as `claim` says; the result has the claimed ones alone."""
+        """Claim each (stage, query_id, intent) in one statement, as `claim` does. The result has only those that were
+        claimed."""
         rows = [
             {"query_id": query_id, "stage": stage} | ({} if intent is None else intent.row() | {"query_id": query_id})
             for stage, query_id, intent in wanted
@@ -209,7 +211,7 @@ class Ledger:
         }
 
     async def transition_many(self, transitions: Sequence[Transition]) -> dict[int, tuple[str, State]]:
-        """Applies all in one statement; those that were fenced out are not in the result."""
+        """Apply all transitions in one statement. The result leaves out those that were fenced out."""
         moves = encode_transitions(transitions)
         results = [result for transition in transitions for result in transition.results]
         to_send = [transition for transition in transitions if transition.publish]
@@ -272,11 +274,11 @@ class Ledger:
         return int(rows[0].rescued), int(rows[0].buried)
 
     async def settle_abandoned_calls(self) -> None:
-        """Charges calls without a result after two leases at their reservation."""
+        """Charge calls that have no result after two leases at their reservation."""
         await self._named("settle_abandoned_calls", older_than_s=2 * self._lease_s, lease_s=self._lease_s)
 
     async def end_batches(self) -> list[str]:
-        """Ends each batch without open queries, once. Returns their public ids."""
+        """End each batch without open queries, once. Return the public ids of these batches."""
         return [row.public_id for row in await self._named("end_batches")]
 
     async def release_held(self, *, deployments: Sequence[str] | None = None) -> int:
@@ -418,7 +420,7 @@ class Ledger:
         await self._named("set_budget", batch_id=batch_id, cap_usd=cap_usd)
 
     async def resume(self, batch_id: int) -> int:
-        """failed, dead and expired queries start again at the route stage. Returns how many."""
+        """Start failed, dead and expired queries again at the route stage. Return how many."""
         rows = await self._named("resume", batch_id=batch_id, sources=SOURCES[MoveKind.RESUME])
         return int(rows[0][0])
 

@@ -1,4 +1,5 @@
-"""The ledger's records as rows: what a statement reads as one JSON text, however many there are, and what it gives."""
+"""The ledger's records as rows: the one JSON text that a statement reads, however many records there are, and its
+results."""
 
 import re
 from collections import Counter
@@ -28,7 +29,7 @@ _SOURCE_ARRAYS: Final = {move: f"{{{','.join(states)}}}" for move, states in SOU
 
 
 def read_queued(row: Any) -> QueuedQuery:
-    """The query of a row that has its text, as `read_waiting` gives it."""
+    """Return the query of a row with its text, as `read_waiting` returns it."""
     return QueuedQuery(
         id=row.id,
         batch_id=row.batch_id,
@@ -52,7 +53,7 @@ def read_queued(row: Any) -> QueuedQuery:
 
 
 def encode_transitions(transitions: Sequence[Transition]) -> list[dict[str, Any]]:
-    """The moves in order of id; those that may go into the broker's share of their stage are numbered."""
+    """Encode the moves in order of id. Those that may go into the broker's share of their stage are numbered."""
     places: Counter[str] = Counter()
     moves = []
     for transition in sorted(transitions, key=lambda move: move.query_id):
@@ -65,7 +66,8 @@ def encode_transitions(transitions: Sequence[Transition]) -> list[dict[str, Any]
 
 
 def result_params(results: Sequence[CallResult]) -> dict[str, Any]:
-    """The results, and when the first and the last of their calls began: only those months are looked into."""
+    """Encode the results, and when the first and the last of their calls began: the statement reads only these
+    months."""
     began = [result.sent.at for result in results]
     rows = [_drop_nulls(result.row()) for result in results]
     return {"results": to_json(rows), "since": min(began, default=None), "until": max(began, default=None)}

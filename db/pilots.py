@@ -78,7 +78,7 @@ class Pilots(Statements):
         return [TakenPilot(row.batch_id, row.epoch) for row in rows]
 
     async def claim(self, taken: TakenPilot, *, lease_s: float) -> TakenPilot | None:
-        """The decision, under an epoch of the claimant's own; None where another has it, or had it already."""
+        """Claim the decision under a new epoch. None if another worker has it, or has already made it."""
         rows = await self._fetch("pilot_claim", **taken._asdict(), lease_s=lease_s)
         return TakenPilot(taken.batch_id, rows[0].epoch) if rows else None
 
@@ -106,7 +106,7 @@ class Pilots(Statements):
             most = min(ANSWERS_AT_ONCE, 2 * len({row.query_id for row in rows}))
 
     async def answers_so_far(self, query_id: int) -> Sequence[Row[Any]]:
-        """What lower tiers answered, each with its verdict, in the order of the calls."""
+        """Return the answers of lower tiers, each with its verdict, in the order of the calls."""
         return await self._fetch("answers_so_far", query_id=query_id)
 
     async def extend(self, taken: TakenPilot, *, sample: int) -> None:
@@ -170,7 +170,7 @@ class Pilots(Statements):
     async def add_pairs(
         self, call_id: int, batch_id: int, pairs: Sequence[tuple[int, str]], *, reference_first: bool
     ) -> None:
-        """Notes what a call of the judge is about to ask: each pair's query and digest, in order."""
+        """Record which pairs a call of the judge is about to compare: each pair's query and digest, in order."""
         rows = [{"place": place, "query_id": id_, "pair": pair} for place, (id_, pair) in enumerate(pairs)]
         await self._fetch(
             "grades_insert",
@@ -192,7 +192,7 @@ class Pilots(Statements):
     async def add_audit(
         self, *, query_id: int, batch_id: int, call_id: int, tier: str, grade: float, reference_grade: float
     ) -> None:
-        """Records what an accepted answer was worth, compared with the top tier's."""
+        """Record the loss of an accepted answer, compared with the top tier's answer."""
         await self._fetch(
             "audit_insert",
             query_id=query_id,

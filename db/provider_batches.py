@@ -77,7 +77,8 @@ class ProviderBatches(Statements):
     # -- the feeder's ----------------------------------------------------------------------
 
     async def waiting(self, tiers: Sequence[str], *, simulated: bool | None) -> Sequence[Row[Any]]:
-        """What waits for a wave, by batch and tier: tenants take turns, each with its most urgent first."""
+        """Return the queries that wait for a wave, by batch and tier. Tenants take turns, each with its most urgent
+        first."""
         return await self._fetch(
             "lanes_waiting",
             tiers=list(tiers),
@@ -120,7 +121,7 @@ class ProviderBatches(Statements):
         return await self._fetch("lanes_under_way", simulated=simulated)
 
     async def review(self, id_: int, state: ProviderBatchState, *, give_up_s: float, verdict: str | None) -> None:
-        """Notes until which age it is waited for in ``state``, and why."""
+        """Record up to which age the provider batch is waited for in ``state``, and why."""
         await self._fetch("provider_batch_review", id=id_, state=state.value, give_up_s=give_up_s, verdict=verdict)
 
     async def room(self, deployment: str, *, most: int, tenant: str, waiting: Collection[str]) -> int:
@@ -170,7 +171,7 @@ class ProviderBatches(Statements):
     # -- the worker's ----------------------------------------------------------------------
 
     async def claim(self, taken: TakenBatch, *, lease_s: float) -> TakenBatch | None:
-        """The step, under an epoch of the claimant's own; None where another has it, or had it already."""
+        """Claim the step under a new epoch. None if another worker has it, or has already done it."""
         rows = await self._fetch("provider_batch_claim", **taken._asdict(), lease_s=lease_s)
         return TakenBatch(taken.id, rows[0].epoch) if rows else None
 
@@ -183,13 +184,13 @@ class ProviderBatches(Statements):
         return bool(await self._fetch("provider_batch_renew", **taken._asdict(), lease_s=lease_s))
 
     async def cover_create(self, taken: TakenBatch, *, request_s: float, margin_s: float) -> bool:
-        """Has the lease cover a create that takes ``request_s`` from now. Returns whether ``taken`` still holds."""
+        """Extend the lease over a create that takes ``request_s`` from now. Return whether ``taken`` is still valid."""
         return bool(
             await self._fetch("provider_batch_cover", **taken._asdict(), request_s=request_s, margin_s=margin_s)
         )
 
     async def find(self, id_: int) -> Row[Any]:
-        """Its row, with what became of the batch of its queries."""
+        """Return its row, with the state of the batch that its queries belong to."""
         (row,) = await self._fetch("provider_batch_find", id=id_)
         return row
 
@@ -335,7 +336,7 @@ class ProviderBatches(Statements):
                 return settled
 
     async def give_up(self, taken: TakenBatch) -> None:
-        """Notes that its queries are bought elsewhere."""
+        """Record that its queries are bought in another lane."""
         await self._fetch("provider_batch_give_up", **taken._asdict())
 
     async def count_lines(self, taken: TakenBatch) -> ProviderBatchCounts:

@@ -1,4 +1,4 @@
-"""What is known of a batch's quality: floor, pilot, certificate, audits, and labels of what its judge saw."""
+"""The known facts about a batch's quality: floor, pilot, certificate, audits, and labels of the judged pairs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ RISK: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class JudgeAgreement:
-    """How far the LLM judge agrees with people, by their labels of pairs that it judged. Bounds are at 95 %."""
+    """How often the LLM judge and people agree, by people's labels of judged pairs. Bounds are at 95 %."""
 
     offered: int
     """How many judged pairs, drawn at random, are offered for labeling."""
@@ -88,14 +88,15 @@ class QualityFigures:
 
     @property
     def measured(self) -> float | None:
-        """Quality as measured: by audits where there are enough, else by the pilot."""
+        """The measured quality: by audits if there are enough, otherwise by the pilot."""
         if self.audited_quality is not None:
             return self.audited_quality
         return None if self.certificate is None else self.certificate.get("quality")
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of `measured`, at 95 %; None where queries departed from the policy, which alone it is of."""
+        """The 95 % interval of `measured`. None if queries departed from the policy, because it is that of the policy
+        alone."""
         if self.standing == "departed":
             return None
         if self.audited_interval is not None:
@@ -116,7 +117,7 @@ class QualityFigures:
 
     @property
     def low_workloads(self) -> list[Mapping[str, Any]]:
-        """The workloads with a quality that is below the floor with its whole interval."""
+        """The workloads whose whole interval of quality is below the floor."""
         return [one for one in self.workloads if one["interval"][1] < self.floor]
 
     def summary(self) -> dict[str, Any]:
@@ -223,7 +224,8 @@ def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
 
 
 def outside_certificate(certificate: Mapping[str, Any]) -> str:
-    """What the certificate says nothing of: the kind of sampled query that has no top tier's answer; "" without any."""
+    """Describe the sampled queries that the certificate does not cover, because the top tier did not answer them. "" if
+    there are none."""
     unanswered, capped = certificate.get("unanswered", 0), certificate.get("capped", 0)
     if not unanswered:
         return ""

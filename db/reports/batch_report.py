@@ -165,7 +165,7 @@ class BaselineFigures:
 
 @dataclass(frozen=True, slots=True)
 class ChartPoint:
-    """Where a policy stands between cost and quality: the share of answers that the router expects to be good."""
+    """The cost of a policy, and its quality: the share of answers that the router expects to be good."""
 
     name: str
     cost_usd: float
@@ -187,7 +187,7 @@ class CostQualityChart:
 
 @dataclass(frozen=True, slots=True)
 class QueryFigures:
-    """One query of note. ``text`` is the end of its prompt, only where it was asked for."""
+    """A query that the report lists. ``text`` is the end of its prompt, if it was requested."""
 
     query_id: int
     custom_id: str
@@ -237,7 +237,7 @@ class BatchReport:
 
 
 def labelled_right(labels: Sequence[LabelFigures]) -> tuple[int, float] | None:
-    """How many of the answers that stood are labelled, and how right they are on average; None where none is."""
+    """Return how many final answers are labeled, and their mean grade. None if none is labeled."""
     stood = [label for label in labels if label.stood]
     count = sum(label.labels for label in stood)
     return (count, sum(label.labels * label.grade for label in stood) / count) if count else None

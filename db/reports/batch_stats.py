@@ -36,7 +36,8 @@ _SECOND: Final = "second"
 
 @dataclass(frozen=True, slots=True)
 class TierFigures:
-    """What one tier did for a batch. Latencies are of complete calls, in ms: 50th, 95th and 99th percentile."""
+    """The figures of one tier in a batch. Latencies are those of complete calls, in ms: 50th, 95th and 99th
+    percentile."""
 
     tier: str
     queries: int
@@ -82,7 +83,7 @@ class UnansweredLane:
 
 @dataclass(frozen=True, slots=True)
 class CutOffAnswers:
-    """Answers of a deployment that queries ended with, and that end in the middle."""
+    """Final answers of a deployment that are cut off."""
 
     deployment: str
     cap_field: str | None
@@ -94,7 +95,7 @@ class CutOffAnswers:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFigures:
-    """What the queries of one workload of a batch came to."""
+    """The figures of one workload in a batch."""
 
     workload: str
     """The name in their metadata, or that of their prompt's template; "" for queries without either."""
@@ -109,7 +110,7 @@ class WorkloadFigures:
 
 @dataclass(frozen=True, slots=True)
 class FailedCalls:
-    """Failed calls of one kind and cause at one deployment; of those for answers, what was done after."""
+    """Failed calls of one kind and cause at one deployment, and how calls for answers were retried."""
 
     deployment: str
     outcome: str
@@ -139,7 +140,7 @@ class FailureReason:
 
 @dataclass(frozen=True, slots=True)
 class SecondBaseline:
-    """What the same answers had cost at a model of the user's choice. The share is None where that is nothing."""
+    """The cost of the same answers at a model of the user's choice. The share is None if that cost is 0."""
 
     model: str
     cost_usd: float
@@ -376,7 +377,7 @@ async def _kinds(engine: AsyncEngine, batch_id: int) -> tuple[str, int] | None:
 
 
 async def top_ratios(engine: AsyncEngine, public_id: str) -> list[LengthRatio]:
-    """What the baseline of a batch counts by, for each tier that answered."""
+    """Return the length ratio by which the baseline of a batch counts, for each tier that answered."""
     batch = await find_batch(engine, public_id)
     if batch is None:
         return []
@@ -437,7 +438,7 @@ class TierAlone:
 
 
 async def each_tier_alone(engine: AsyncEngine, batch: Batch) -> dict[str, TierAlone]:
-    """By tier; none where nothing was called."""
+    """Return the figures by tier. Empty if nothing was called."""
     prices = batch.price_list
     baselines = {tier: replace(prices.first(tier), model="") for tier in prices.tiers}
     costs, _ = await _costs(engine, batch, baselines, top=prices.ladder[-1], noted=True)

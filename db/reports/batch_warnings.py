@@ -60,8 +60,8 @@ def _saves_nothing(plan: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"with {plan['total']:,} queries this floor saves nothing: the pilot{_costs(pilot, pilot['rest'])}, while the "
-        f"top tier alone costs ${pilot['rest']['alone_usd']:.6f}. fix: more queries in one batch{_cheaper_judge(pilot)}, a "
-        "smaller pilot (--pilot N), or no quality floor"
+        f"top tier alone costs ${pilot['rest']['alone_usd']:.6f}. fix: more queries in one batch"
+        f"{_cheaper_judge(pilot)}, a smaller pilot (--pilot N), or no quality floor"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a query's text looks like, in numbers: length, layout, choices, numbers, a few phrases.
+"""The form of a query's text as numbers: length, layout, choices, numbers, a few phrases.
 
 These complement the words: trees find in them what a sum over words cannot say.
 """

@@ -1,4 +1,4 @@
-"""Whether two answers to one question say the same: by their words, without any model.
+"""Whether two answers to one question agree, by their words, without any model.
 
 It is a stand-in for being right, and reported as such: two models may agree on what is wrong.
 """

@@ -29,7 +29,7 @@ CUTS: Final = 12
 
 
 class PromotionTest(Protocol):
-    """Queries with what came of them, and the loss that one policy saves over another there."""
+    """Queries with their outcomes, and the loss on them that one policy saves compared with another."""
 
     @property
     def queries(self) -> Sequence[Query]:
@@ -45,7 +45,7 @@ class PromotionTest(Protocol):
         ...
 
     def evidence(self, better: Floats, worse: Floats) -> float:
-        """How many queries' worth there is where the two differ."""
+        """The effective number of queries on which the two differ."""
         ...
 
 
@@ -120,7 +120,7 @@ class Comparison:
     @property
     def words(self) -> str:
         """The rival and its figures."""
-        few = f", evidence worth only {self.evidence:.0f} of {FEWEST} queries" if self.evidence < FEWEST else ""
+        few = f", evidence worth only {self.evidence:.0f} of {FEWEST:.0f} queries" if self.evidence < FEWEST else ""
         return f"{self.rival} ({self.saved:+.3f}, at worst {self.low:+.3f}{few})"
 
 
@@ -191,7 +191,7 @@ class LengthRule:
 
 
 def best_length_rule(book: LabelledLog, loss: Floats) -> LengthRule:
-    """The rule of the least loss on ``book``, by inverse propensities."""
+    """Return the rule with the lowest loss on ``book``, by inverse propensities."""
     quantiles = np.quantile(book.lengths, np.linspace(0.0, 1.0, CUTS + 1))
     quantiles[0] = -1.0
     rules = [LengthRule(cuts) for cuts in combinations_with_replacement(quantiles.tolist(), len(book.tiers) - 1)]

@@ -40,7 +40,7 @@ class LoggedQuery:
 
 @dataclass(order=True, frozen=True, slots=True)
 class RoutingChange:
-    """A query that would go elsewhere now. The order is by how far, then by how much money."""
+    """A query that would now go to another tier. Ordered by the number of tiers, then by the difference in cost."""
 
     rungs: int
     usd: float
@@ -51,7 +51,7 @@ class RoutingChange:
 
 @dataclass(slots=True)
 class CounterfactualReport:
-    """What has been decided anew so far, with ``fleet`` and ``predictor`` (None: the gate alone)."""
+    """The decisions that were made again so far, with ``fleet`` and ``predictor`` (None: the gate alone)."""
 
     fleet: Fleet
     predictor: Predictor | None
@@ -69,7 +69,7 @@ class CounterfactualReport:
     _largest: list[RoutingChange] = field(default_factory=list, repr=False)
 
     def take(self, chunk: Sequence[LoggedQuery]) -> None:
-        """Decides ``chunk`` at once and counts it in."""
+        """Decide ``chunk`` in one call, and add it to the counts."""
         draws = [exploration_draw(past.id) for past in chunk]
         drafts = decide([past.query for past in chunk], fleet=self.fleet, predictor=self.predictor, draws=draws)
         self.would_ask += sum(draft.wants_vote for draft in drafts)
@@ -78,7 +78,7 @@ class CounterfactualReport:
             self._count(past, decision)
 
     def report(self, *, router: str) -> dict[str, Any]:
-        """Everything, for JSON; ``words`` says it in sentences."""
+        """All figures, for JSON. ``words`` has them in sentences."""
         moved = sum(count for then, row in self.confusion.items() for now, count in row.items() if then != now)
         down = sum(c for then, row in self.confusion.items() for now, c in row.items() if self._step(then, now) < 0)
         return {
@@ -138,7 +138,7 @@ class CounterfactualReport:
         return (price.input_usd_per_mtok * prompt + price.output_usd_per_mtok * completion) * price.multiplier / 1e6
 
     def _step(self, then: str, now: str) -> int:
-        """Rungs from one tier to the other; a tier off the ladder stands above it."""
+        """Return the rungs from one tier to the other. A tier off the ladder counts as above it."""
         return self._rung(now) - self._rung(then)
 
     def _rung(self, tier: str) -> int:

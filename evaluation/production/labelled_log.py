@@ -1,4 +1,4 @@
-"""The labelled part of the log, as arrays: what was decided, and what came of it."""
+"""The labeled part of the log as arrays: the decisions and their outcomes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,7 +70,7 @@ class LabelledLog:
 
     @property
     def explored(self) -> Truths:
-        """Whether chance had a part in it, shape (n,)."""
+        """Whether the tier was chosen partly at random, shape (n,)."""
         return self.propensity < 1.0
 
     def informative_rows(self) -> "LabelledLog":
@@ -97,7 +97,7 @@ class LabelledLog:
         )
 
     def top_usd(self) -> float:
-        """What a call to the top tier costs, by what was explored. Raises NoSupport where that is unknown."""
+        """The cost of a call to the top tier, by the explored queries. Raises NoSupport if it is unknown."""
         book = self.where(self.explored)
         log = book.log()
         top_usd = value(log, log.always(len(self.tiers) - 1), book.cost_usd, draws=20).snips

@@ -1,4 +1,4 @@
-"""A tally as an object for programs, and in sentences for people."""
+"""Statistics of the log as an object for programs, and in sentences for people."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -17,7 +17,7 @@ tier."""
 
 
 def report(tally: LogStats, *, top: str, baseline_model: str) -> dict[str, Any]:
-    """Everything, for JSON; ``words`` says it in sentences. ``top`` is the tier that the baseline is of."""
+    """All figures, for JSON. ``words`` has them in sentences. ``top`` is the tier of the baseline."""
     return {
         "kind": "log",
         "n": tally.routed.queries,
@@ -89,7 +89,7 @@ def _share(part: float, whole: float) -> float | None:
 
 
 def words(tally: LogStats, top: str) -> Iterator[str]:
-    """What a tally says, in sentences. ``top`` is the tier that the baseline is of."""
+    """The statistics in sentences. ``top`` is the tier of the baseline."""
     n = tally.routed.queries
     if n == 0:
         yield "The selected part of the log has no routing decisions."

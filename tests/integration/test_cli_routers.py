@@ -82,7 +82,7 @@ def test_the_console_gets_a_table_and_sentences(folder: Path) -> None:
     done = _run(folder, "evaluate", str(folder / "held-out.jsonl"), "--router", "v1", "--draws", "100")
     assert done.exit_code == 0
     assert "query length" in done.stdout
-    assert "It beats" in done.stdout
+    assert "The router beats" in done.stdout
 
 
 def test_without_a_name_the_promoted_router_is_evaluated(folder: Path) -> None:

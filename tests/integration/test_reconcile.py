@@ -71,7 +71,7 @@ def test_what_differs_is_named_by_model_day_and_figure(against: Any) -> None:
     assert (second["model"], second["differs"], second["uncertain_calls"]) == ("gpt-5-nano", ["cost_usd"], 1)
     shown = against(HEAD + f"{TODAY},gpt-4.1,1500,150,0.0084\n")
     assert "-50.00 %" in shown.stdout
-    assert "2 of 2 differ" in shown.stdout
+    assert ": 2 of 2 lines" in shown.stdout
 
 
 def test_an_export_without_models_is_held_against_the_provider_as_a_whole(against: Any) -> None:
