@@ -140,7 +140,7 @@ class Submission:
         if self.public_id is None:
             message, hint = "Interrupted before the batch was accepted; nothing was submitted.", "Run it again."
         else:
-            message = f"Interrupted. {self.public_id} keeps its answers; answered queries are not asked again."
+            message = f"Interrupted. {self.public_id} keeps its answers; answered queries are not sent again."
             hint = (
                 f"Continue with `{self._later(self.public_id).run}` or `pointsman up{self.resume_flags}`; "
                 "see `pointsman status`."

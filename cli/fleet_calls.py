@@ -258,7 +258,11 @@ def _price(outcome: Completion, model: Model) -> FeatureCheck:
     """Check whether the fleet's price is that of the model that answered, as far as the answer shows."""
     fix = "State the price of this model in the fleet, or correct its name."
     if outcome.usage_is_guess:
-        return FeatureCheck(False, "the answer states no usage", "Calls count at their worst case; use another server.")
+        return FeatureCheck(
+            False,
+            "the answer states no usage",
+            "Use another server. Without a usage, each call counts at its maximum cost.",
+        )
     if outcome.cost_usd is not None:
         return FeatureCheck(False, f"another model answered: {outcome.model}", fix)
     reported = outcome.usage.reported_usd

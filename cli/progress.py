@@ -120,7 +120,7 @@ def progress_line(progress: Progress, rate: ProgressRate | None = None) -> str:
 
 def _pilot(progress: Progress) -> str:
     if progress.pilot_state == "deciding":
-        return f"pilot: {progress.sampled:,} ended, and the answers are being graded"
+        return f"pilot: all {progress.sampled:,} ended, and their answers are being graded"
     return f"pilot: {progress.sampled_ended:,} of {progress.sampled:,} ended" if progress.sampled else "pilot: sampling"
 
 

@@ -70,7 +70,7 @@ _FIXES_BY_CAUSE: Final = {
     Cause.TLS_HANDSHAKE: _NO_TLS,
     Cause.PROXY_UNREACHABLE: "Proxy: check the proxy's host and port.",
     Cause.PROXY_AUTH: "Proxy: check the login in {login}.",
-    Cause.PROXY_REFUSED: "Proxy: it refuses to connect to this host. Have the host allowed there.",
+    Cause.PROXY_REFUSED: "Proxy: the proxy refuses to connect to this host. Ask its operator to allow the host.",
     Cause.CONFIGURATION: "Check proxy, proxy_login_env, ca_bundle, client_certificate and client_key of the provider.",
     Cause.RESET: _ANOTHER_SERVER,
     Cause.CLOSED: _ANOTHER_SERVER,

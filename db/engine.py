@@ -127,7 +127,8 @@ AUDITOR_ROLE = "pointsman_auditor"
 """The role of auditors: it may read the views, under a statement timeout."""
 
 DEMOTED: Final = "25006"
-"""SQLSTATE of a write at a server that is a standby now: another one takes it, so the connection is given up."""
+"""SQLSTATE of a write at a server that has become a standby. Another server takes writes now, so the connection is
+closed."""
 
 UNREACHABLE_S: Final = 20
 """Seconds without an acknowledgment after which both sides treat a peer as gone. The kernel's default is 15 minutes, or

@@ -79,7 +79,7 @@ class CallIntent(NamedTuple):
     batch_id: int | None = None
     epoch: int = 0
     lower: str | None = None
-    """The stage that a claim moves the query to if the budget does not cover the call and its policy is ``degrade``."""
+    """The stage that a claim moves the query to if a budget with the policy ``degrade`` does not cover the call."""
     lane: str | None = None
     """The lane of the call. None is standard."""
 

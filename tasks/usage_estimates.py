@@ -29,7 +29,8 @@ QUANTILE: Final = 0.99
 MARGIN: Final = 1.25
 EARLY_MARGIN: Final = 2.0
 MANY_ANSWERS: Final = 64
-"""Enough answers to use a limit above 99 in 100 of them. An answer that is cut off is paid, and requested again."""
+"""Minimum answers to learn a cap that 99 of 100 answers stay below. An answer that a cap cuts off is paid for and
+requested again."""
 
 _WEIGHT: Final = 0.05
 """The weight of one call in the ratio of a deployment."""

@@ -20,7 +20,7 @@ _HOUSEKEEPING_S: Final = 60.0
 _AFTER_ERROR_S: Final = 2.0
 
 Job = Callable[[AppState], Awaitable[bool]]
-"""A job does one piece of work, and returns whether there was any."""
+"""A job does one piece of work, and returns whether there was any to do."""
 
 
 async def run_jobs(service: AppState) -> None:

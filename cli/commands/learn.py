@@ -50,7 +50,7 @@ def retrain(
             metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Test it on these outcomes of every tier instead of on a third of the log.",
+            help="Test the new router on these outcomes of every tier, instead of on a third of the log.",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the verdict, and promote nothing.")] = False,

@@ -68,7 +68,10 @@ def evaluate(
         typer.Option("--replay", help="Route logged queries again with --router instead of DATA; no calls are made."),
     ] = False,
     batch: Annotated[str | None, typer.Option(metavar="BATCH", help="Only this batch of the log.")] = None,
-    since: Annotated[str | None, typer.Option(metavar="WHEN", help="Only batches since 2026-01-31, 24h or 7d.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Only batches submitted since this time, such as 2026-01-31, 24h or 7d."),
+    ] = None,
     fleet: FleetOption = None,
     seed: SeedOption = 0,
     draws: Annotated[int, typer.Option(min=100, max=20_000, help="Bootstrap draws for the intervals.")] = 1000,
@@ -108,11 +111,12 @@ def evaluate(
 def calibrate(
     data: DataArgument,
     target_cost: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Maximum cost, as a share of always using the large model.")
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Maximum cost, as a share of the cost of always using the large model."),
     ] = None,
     target_quality: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.2, help="Minimum quality, as a share of the large model's."),
+        typer.Option(min=0.0, max=1.2, help="Minimum quality, as a share of the large model's quality."),
     ] = None,
     router: RouterOption = None,
     write: Annotated[

@@ -20,7 +20,7 @@ _FIGURES: Final = ("calls", "prompt_tokens", "completion_tokens")
 
 @app.command("spend")
 def spend_by(
-    by: Annotated[SpendBy, typer.Option(help="The dimension to split the cost by.")] = SpendBy.DAY,
+    by: Annotated[SpendBy, typer.Option(help="How to split the cost.")] = SpendBy.DAY,
     days: Annotated[
         int, typer.Option(min=1, max=MAX_DAYS, metavar="N", help="Number of UTC days, including today.")
     ] = 30,

@@ -46,7 +46,7 @@ def show_report(report: Mapping[str, Any]) -> None:
         _show_outcomes(report)
     out.print()
     for sentence in report["words"]:
-        out.print(plain(sentence), style="yellow" if "NOT" in sentence or "flatter" in sentence else None)
+        out.print(plain(sentence), style="yellow" if "NOT" in sentence or "too good" in sentence else None)
 
 
 def show_proposals(proposals: Sequence[Proposal], *, source: str, tariff: CallCosts, n: int) -> None:

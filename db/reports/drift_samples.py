@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from db.reports import run_report
 
 FEATURES: Final = ("tier", "category", "score", "confidence", "body_bytes")
-"""The features of a decision: tier, category, difficulty, confidence and length (with all messages;
-None once purged)."""
+"""The features of a decision: tier, category, difficulty, confidence, and length of all messages (None once
+purged)."""
 
 REFERENCE: Final = 10_000
 RECENT: Final = 2_000

@@ -77,7 +77,9 @@ def load(folder: Path) -> Artifact:
     """The artifact in ``folder``. Raises ArtifactError where it is missing, damaged or of another format."""
     manifest, digest = read_manifest(folder)
     if manifest.get("shape") != _shape_digest():
-        raise ArtifactError(f"{folder} was trained by a version that reads texts differently; train it again")
+        raise ArtifactError(
+            f"{folder} was trained by a version that reads texts in another way; train the router again"
+        )
     files = manifest.get("files")
     if not isinstance(files, dict) or CLASSIFIER not in files:
         raise ArtifactError(f"{folder / MANIFEST} names no {CLASSIFIER}; train it again")

@@ -43,7 +43,7 @@ def train_from_log(
     if (different := len(set(texts))) < FEWEST or counts.min() < FEWEST_PER_TIER:
         counted = ", ".join(f"{tier} {count}" for tier, count in zip(book.tiers, counts, strict=True))
         raise EvaluationError(
-            f"to train, a router needs {FEWEST_PER_TIER} labeled queries that were sent to each tier, and {FEWEST} "
+            f"training a router needs {FEWEST_PER_TIER} labeled queries that were sent to each tier, and {FEWEST} "
             f"different texts. The log has {counted}, and {different} texts. fix: set router.exploration in the "
             "fleet, run and label more"
         )

@@ -43,8 +43,8 @@ TICK_S = 0.1
 """Seconds between two checks of the windows."""
 
 TRICKLE_DELAY_S = 0.25
-"""Seconds before another check of a stage that had few or no due queries, so that they gather, because each message
-costs its worker some milliseconds, however few queries it contains."""
+"""Seconds until the next check of a stage that had few or no due queries. Meanwhile more queries become due, so that a
+message contains more of them: each message costs its worker some milliseconds."""
 
 UNDELAYED = (ROUTE, FALLBACK)
 """Stages at which queries do not gather while the broker holds less than a message, because the workers have time then.
@@ -75,7 +75,7 @@ SPEND_REST = 50.0
 """After a sum, which reads all calls or answers of its days, the feeder waits this many times its duration."""
 
 FULL_QUOTAS = 2
-"""Batches of a tenant that stores so many times its quota are paused."""
+"""If a tenant stores this many times its quota, its batches are paused."""
 
 STALL_THRESHOLD_S = 5.0
 """If a round begins this long after the last one, Postgres or this process was stalled."""
@@ -84,7 +84,7 @@ LOST_AFTER_S = 60.0
 """A message is checked at the earliest this long after it was sent."""
 
 LOST_AFTER_WAITS = 3.0
-"""Nor earlier than this many times the wait that the stage's backlog explains."""
+"""And at the earliest after this many times the wait that the stage's backlog explains."""
 
 
 @dataclass(slots=True)

@@ -126,7 +126,7 @@ def test_a_pilot_shows_its_own_progress_and_no_time_left() -> None:
     assert line.startswith("pilot: 44 of 148 ended · small 360")
     assert line.endswith("(simulated) · ETA known after the pilot (852 waiting for the pilot's decision)")
     deciding = progress_line(replace(pilot, pilot_state="deciding"))
-    assert deciding.startswith("pilot: 148 ended, and the answers are being graded · ")
+    assert deciding.startswith("pilot: all 148 ended, and their answers are being graded · ")
     assert "queries/s · ETA 1" in progress_line(replace(pilot, pilot_state="decided"))
 
 

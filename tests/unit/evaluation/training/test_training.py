@@ -131,7 +131,7 @@ def _edit(folder: Path, **changed: object) -> None:
         (lambda folder: (folder / MANIFEST).write_text("[]"), "has no name"),
         (lambda folder: _edit(folder, format=99), "is of format 99"),
         (lambda folder: _edit(folder, files={}), "names no classifier.npz"),
-        (lambda folder: _edit(folder, shape="other"), "reads texts differently"),
+        (lambda folder: _edit(folder, shape="other"), "reads texts in another way"),
         (lambda folder: (folder / CLASSIFIER).unlink(), "classifier.npz is missing"),
         (lambda folder: _flip(folder / CLASSIFIER), "classifier.npz is damaged"),
         (lambda folder: _flip(folder / SCORER), "scorer.npz is damaged"),
