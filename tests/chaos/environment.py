@@ -135,6 +135,12 @@ class ChaosEnvironment:
             self.add(f"feeder{n}", "feeder", **extra)
         self.await_ready()
 
+    def begin(self, count: int, *, share: float, **crew: Any) -> None:
+        """Starts the usual ``crew`` and a batch of ``count`` queries, of which ``share`` are finished on return."""
+        self.crew(**crew)
+        self.submit(count)
+        self.at(share)
+
     def stop(self, worker: Worker) -> float:
         """SIGTERM, for good; returns the seconds until it had gone. A complaint where it had to be killed."""
         worker.wanted = False

@@ -58,9 +58,7 @@ def nothing_breaks(arena: ClusterEnvironment) -> None:
 @fault("worker_link_down_30_s", recovers_within_s=SILENT_S + LEASE_S + 10)
 def unplugged(arena: ClusterEnvironment) -> None:
     """The host of a worker and of the feeder that leads; the others take over before it is back."""
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.network["worker1"].unplug()
     arena.strike(*arena.of("worker1"))
     arena.sleep(30.0)
@@ -71,9 +69,7 @@ def unplugged(arena: ClusterEnvironment) -> None:
 @fault("worker_sends_into_the_void_30_s", recovers_within_s=SILENT_S + LEASE_S + 10)
 def one_way(arena: ClusterEnvironment) -> None:
     """What the host sends is lost, what is sent to it arrives: its calls reach nobody, its replies neither."""
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.network["worker1"].silence("out")
     arena.strike(*arena.of("worker1"))
     arena.sleep(30.0)
@@ -84,9 +80,7 @@ def one_way(arena: ClusterEnvironment) -> None:
 @fault("worker_hears_nothing_30_s", recovers_within_s=SILENT_S + LEASE_S + 10)
 def other_way(arena: ClusterEnvironment) -> None:
     """What it sends arrives, and no reply comes back: calls are paid, commits are made, and it learns of neither."""
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.network["worker1"].silence("in")
     arena.strike(*arena.of("worker1"))
     arena.sleep(30.0)
@@ -119,9 +113,7 @@ def lossy(arena: ClusterEnvironment) -> None:
 @fault("worker_host_frozen_30_s", recovers_within_s=SILENT_S + LEASE_S + 10)
 def frozen(arena: ClusterEnvironment) -> None:
     """A machine that stands still with the feeder that leads on it, and goes on as if nothing had been."""
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.network["worker1"].freeze()
     arena.strike(*arena.of("worker1"))
     arena.sleep(30.0)
@@ -131,9 +123,7 @@ def frozen(arena: ClusterEnvironment) -> None:
 
 @fault("postgres_host_frozen_20_s", recovers_within_s=2 * LEASE_S + 10)
 def postgres_frozen(arena: ClusterEnvironment) -> None:
-    arena.crew()
-    arena.submit(800)
-    arena.at(0.3)
+    arena.begin(800, share=0.3)
     arena.strike()
     arena.postgres_away = True
     arena.network["postgres1"].freeze()
@@ -147,9 +137,7 @@ def postgres_frozen(arena: ClusterEnvironment) -> None:
 @fault("broker_link_down_30_s", recovers_within_s=30.0)
 def broker_unplugged(arena: ClusterEnvironment) -> None:
     """Nobody reaches the broker, and nobody is told: connections hang until they are given up."""
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.strike(count=False)
     arena.network["broker1"].unplug()
     arena.sleep(30.0)
@@ -162,9 +150,7 @@ def broker_unplugged(arena: ClusterEnvironment) -> None:
 def broker_dies(arena: ClusterEnvironment) -> None:
     """The host of the primary dies, the sentinels choose another one; what it had not passed on is lost."""
     arena.add_sentinels()
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.strike(count=False)
     arena.network["broker1"].die()
     arena.finish()
@@ -177,9 +163,7 @@ def broker_dies(arena: ClusterEnvironment) -> None:
 def broker_comes_back(arena: ClusterEnvironment) -> None:
     """The primary's host stands still until another one leads; then it is back, and takes itself for the primary."""
     arena.add_sentinels()
-    arena.crew()
-    arena.submit(1500)
-    arena.at(0.2)
+    arena.begin(1500, share=0.2)
     arena.strike(count=False)
     arena.network["broker1"].freeze()
     arena.until(lambda: arena.primary_broker() != arena.network["broker1"].address, what="another primary")
@@ -198,9 +182,7 @@ def _check_that_another_leads(arena: ClusterEnvironment) -> None:
 def quorum_of_three(arena: ClusterEnvironment) -> None:
     """The host of one RabbitMQ of three dies, which every process is connected to and every queue began at."""
     arena.add_rabbitmq()
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.2)
+    arena.begin(1000, share=0.2)
     arena.strike(count=False)
     with Celery(broker=arena.broker_url) as producer:
         # As docs/celery.md says. Of this message nobody else knows: it survives in the queue's other copies.
@@ -247,9 +229,7 @@ def behind_a_pooler(arena: ClusterEnvironment) -> None:
     pooler = PgBouncerNode(arena.network.add("pooler"), arena.home / "pooler", arena.postgres["postgres1"])
     pooler.start(server_connections=6)
     arena.worker_database_url = pooler.url
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.5)
+    arena.begin(1000, share=0.5)
     arena.strike()
     assert pooler.process is not None
     pooler.process.kill()
@@ -283,9 +263,7 @@ class LossyFault(Fault):
 def failover_with_loss(arena: ClusterEnvironment) -> None:
     """The standby hears nothing for some seconds before the host of Postgres dies: these seconds are lost."""
     standby = arena.add_standby(synchronous=False)
-    arena.crew()
-    arena.submit(1200)
-    arena.at(0.1)
+    arena.begin(1200, share=0.1)
     arena.network["postgres2"].silence("in", "out")
     forgotten = arena.submit(50, tag="forgotten", key="monday")
     # A worker that Postgres will not know afterwards.
@@ -311,9 +289,7 @@ def failover_with_loss(arena: ClusterEnvironment) -> None:
 @fault("postgres_restored_to_a_moment", kind=LossyFault, arena={"archives": True})
 def point_in_time(arena: ClusterEnvironment) -> None:
     """A base backup in mid-batch, the archive of the log, and a restore point that the work after it is lost to."""
-    arena.crew()
-    arena.submit(1000)
-    arena.at(0.1)
+    arena.begin(1000, share=0.1)
     restored = PostgresNode(arena.network.add("postgres2"), arena.home / "postgres2")
     restored.back_up(arena.postgres["postgres1"])
     arena.at(0.3)

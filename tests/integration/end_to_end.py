@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import text
 
@@ -150,3 +151,10 @@ class Watch:
 
 async def account(batch: Batch, context: WorkerContext) -> BatchFigures:
     return await batch_figures(context.engine, batch)
+
+
+async def certificate_of(batch: Batch, context: WorkerContext) -> Mapping[str, Any]:
+    quality = (await account(batch, context)).quality
+    assert quality is not None
+    assert quality.certificate is not None
+    return quality.certificate

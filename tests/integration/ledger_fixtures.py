@@ -143,6 +143,12 @@ class LedgerHarness:
         claim = await self.claim("small", query_id, intent)
         return claim, SentCall(intent.call_id, at=claim.at, model=self.model, reserved_usd=0.5)
 
+    async def answered(self) -> None:
+        """A batch of one query, q-0, that was answered by small."""
+        query_id = await self.at_tier()
+        claim, sent = await self.send(query_id)
+        await self.ledger.transition(finish(query_id, claim.epoch, sent))
+
 
 def advance(query_id: int, epoch: int, stage: str, to_stage: str) -> Transition:
     return Transition(query_id, epoch, stage, MoveKind.ADVANCE, to_stage, State.READY, WHY, tier=to_stage)

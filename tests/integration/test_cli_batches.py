@@ -25,9 +25,7 @@ def ended(on_bench: OnBench) -> str:
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
-        query_id = await bench.at_tier()
-        claim, sent = await bench.send(query_id)
-        await bench.ledger.transition(finish(query_id, claim.epoch, sent))
+        await bench.answered()
         found.extend(row.public_id for row in await bench.rows("SELECT public_id FROM batches"))
 
     on_bench(story)

@@ -30,7 +30,7 @@ from tasks.pilot.decide_pilot import DECISION_LEASE_S, decide_pilot
 from tasks.pilot.grading import PAIRS_TO_LABEL
 from tasks.pilot.judging import known_verdicts
 from tasks.worker_context import WorkerContext
-from tests.integration.end_to_end import account, hand_in, simulated_fleet, work_off, worker_context_of
+from tests.integration.end_to_end import account, certificate_of, hand_in, simulated_fleet, work_off, worker_context_of
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 from tests.integration.test_pilot import decided
 
@@ -222,13 +222,11 @@ def test_a_judge_that_fails_abstains_and_nothing_is_certified(
             simulator.control(faults=[fault | {"model": "gpt-5-mini"}])
             await decide_pilot(taken, context)
             simulator.control(faults=[])
-            quality = (await account(batch, context)).quality
-            assert quality is not None
-            assert quality.certificate is not None
-            assert quality.certificate["outcome"] == "top_tier"
-            assert quality.certificate["judge"]["abstained"] > 60
-            assert quality.certificate["judge"]["pairs"] == 0
-            assert "fix: set judge in [quality] to a model" in quality.certificate["reason"]
+            certificate = await certificate_of(batch, context)
+            assert certificate["outcome"] == "top_tier"
+            assert certificate["judge"]["abstained"] > 60
+            assert certificate["judge"]["pairs"] == 0
+            assert "fix: set judge in [quality] to a model" in certificate["reason"]
 
     on_bench(story)
 
@@ -264,12 +262,10 @@ def test_what_the_budget_has_no_room_for_is_not_judged(
             await bench.rows("UPDATE budgets SET cap_usd = settled_usd WHERE batch_id = :id", id=batch.id)
             await decide_pilot(taken, context)
             assert await bench.rows("SELECT 1 FROM calls WHERE purpose = 'grade'") == []
-            quality = (await account(batch, context)).quality
-            assert quality is not None
-            assert quality.certificate is not None
-            assert quality.certificate["outcome"] == "top_tier"
-            assert quality.certificate["judge"]["abstained"] == 0
-            assert quality.certificate["reason"].startswith("the budget does not cover the judge's calls about ")
+            certificate = await certificate_of(batch, context)
+            assert certificate["outcome"] == "top_tier"
+            assert certificate["judge"]["abstained"] == 0
+            assert certificate["reason"].startswith("the budget does not cover the judge's calls about ")
 
     on_bench(story)
 
@@ -293,10 +289,8 @@ def test_calls_of_the_judge_wait_for_the_reservations_of_others(
             simulator.control(latency={"shape": "fixed", "ms": 0})
             (asked,) = await bench.rows("SELECT sum(reserved_usd) AS usd FROM calls WHERE purpose = 'grade'")
             assert asked.usd > 0.1, "at once, the calls would have reserved more than there is"
-            quality = (await account(batch, context)).quality
-            assert quality is not None
-            assert quality.certificate is not None
-            judge = quality.certificate["judge"]
+            certificate = await certificate_of(batch, context)
+            judge = certificate["judge"]
             assert (judge["abstained"], judge["unpaid"]) == (0, 0)
             assert judge["pairs"] > 60
 
@@ -384,12 +378,10 @@ def test_the_users_command_grades_a_pilot_and_its_failure_certifies_nothing(
             batch = await hand_in(lines(300), BatchSpec(source="test", pilot=spec), context)
             await decided(context)
             assert await bench.rows("SELECT 1 FROM calls WHERE purpose = 'grade'") == []
-            quality = (await account(batch, context)).quality
-            assert quality is not None
-            assert quality.certificate is not None
-            assert quality.certificate["outcome"] == outcome
+            certificate = await certificate_of(batch, context)
+            assert certificate["outcome"] == outcome
             if outcome == "top_tier":
-                assert "the grading command failed: the command ended with status 3" in quality.certificate["reason"]
+                assert "the grading command failed: the command ended with status 3" in certificate["reason"]
 
     on_bench(story)
 
@@ -434,10 +426,8 @@ def test_a_limit_of_the_judge_is_waited_for(
             simulator.control(faults=[{"kind": "429", "model": "gpt-5-mini", "calls": 4, "retry_after_s": 4.0}])
             await decide_pilot(taken, context)
             simulator.control(faults=[])
-            quality = (await account(batch, context)).quality
-            assert quality is not None
-            assert quality.certificate is not None
-            assert quality.certificate["judge"]["abstained"] == 0
+            certificate = await certificate_of(batch, context)
+            assert certificate["judge"]["abstained"] == 0
 
     on_bench(story)
 

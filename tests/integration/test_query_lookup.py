@@ -7,14 +7,7 @@ from typing import Any
 import pytest
 
 from cli.command_errors import CommandError, ExitCode
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
-
-
-async def answered_batch(bench: LedgerHarness) -> None:
-    """A batch of one query, q-0, that was answered by small."""
-    query_id = await bench.at_tier()
-    claim, sent = await bench.send(query_id)
-    await bench.ledger.transition(finish(query_id, claim.epoch, sent))
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
 async def public_ids(bench: LedgerHarness) -> list[str]:
@@ -27,8 +20,8 @@ def two_runs(on_bench: OnBench) -> list[str]:
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
-        await answered_batch(bench)
-        await answered_batch(bench)
+        await bench.answered()
+        await bench.answered()
         found.extend(await public_ids(bench))
 
     on_bench(story)
@@ -90,7 +83,7 @@ def test_a_batch_that_is_held_open_does_not_shadow_the_newest(command: Any, on_b
 
     async def story(bench: LedgerHarness) -> None:
         await bench.at_tier()
-        await answered_batch(bench)
+        await bench.answered()
         found.extend(await public_ids(bench))
 
     on_bench(story)

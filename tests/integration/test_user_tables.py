@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from cli.command_errors import CommandError, ExitCode
 from db.user_tables import RESULT_TYPES, UserDatabaseError, copy_query, copy_results, prepare_table
 from settings import ROOT
-from tests.integration.ledger_fixtures import LedgerHarness, OnBench, finish
+from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
 @pytest.fixture
@@ -126,9 +126,7 @@ def test_the_command_reads_a_query_and_writes_a_table(
     found: list[str] = []
 
     async def story(bench: LedgerHarness) -> None:
-        query_id = await bench.at_tier()
-        claim, sent = await bench.send(query_id)
-        await bench.ledger.transition(finish(query_id, claim.epoch, sent))
+        await bench.answered()
         found.extend(row.public_id for row in await bench.rows("SELECT public_id FROM batches WHERE source <> 'sql'"))
 
     on_bench(story)

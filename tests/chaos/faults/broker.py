@@ -8,9 +8,7 @@ from tests.chaos.fault import fault
 
 @fault("redis_flushall", quick=True, needs_redis=True, recovers_within_s=10.0)
 def wiped_at_half(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(500)
-    arena.at(0.5)
+    arena.begin(500, share=0.5)
     arena.strike(count=False)
     arena.client.flushall()
     arena.finish()
@@ -18,9 +16,7 @@ def wiped_at_half(arena: ChaosEnvironment) -> None:
 
 @fault("redis_kill_9", needs_redis=True, recovers_within_s=15.0)
 def killed_and_empty(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(500)
-    arena.at(0.3)
+    arena.begin(500, share=0.3)
     arena.strike(count=False)
     arena.kill_redis()
     arena.sleep(2.0)
@@ -31,9 +27,7 @@ def killed_and_empty(arena: ChaosEnvironment) -> None:
 
 @fault("redis_away_60_s", needs_redis=True, recovers_within_s=20.0)
 def away_for_a_minute(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(500)
-    arena.at(0.3)
+    arena.begin(500, share=0.3)
     arena.strike(count=False)
     arena.kill_redis()
     arena.sleep(20.0)
@@ -46,9 +40,7 @@ def away_for_a_minute(arena: ChaosEnvironment) -> None:
 
 @fault("redis_sigstop_30_s", needs_redis=True, recovers_within_s=30.0)
 def frozen_half_a_minute(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(800)
-    arena.at(0.3)
+    arena.begin(800, share=0.3)
     arena.strike(count=False)
     assert arena.redis is not None
     arena.redis.process.send_signal(signal.SIGSTOP)
@@ -60,9 +52,7 @@ def frozen_half_a_minute(arena: ChaosEnvironment) -> None:
 
 @fault("redis_maxmemory", needs_redis=True, recovers_within_s=30.0)
 def full(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(800)
-    arena.at(0.2)
+    arena.begin(800, share=0.2)
     arena.strike(count=False)
     client = arena.client
     client.config_set("maxmemory", "1mb")

@@ -36,9 +36,7 @@ def worker_dies_before_publishing(arena: ChaosEnvironment) -> None:
 
 @fault("two_feeders_one_killed", recovers_within_s=15.0)
 def one_of_two(arena: ChaosEnvironment) -> None:
-    arena.crew(feeders=2)
-    arena.submit(500)
-    arena.at(0.2)
+    arena.begin(500, share=0.2, feeders=2)
     active = arena.one(
         "SELECT w.name FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid"
         " JOIN workers AS w ON true WHERE l.locktype = 'advisory' AND w.name LIKE 'feeder%%' ORDER BY w.id LIMIT 1",

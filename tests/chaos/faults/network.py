@@ -55,9 +55,7 @@ def every_kind_of_trouble(arena: ChaosEnvironment) -> None:
             for kind, rate in (kinds | bodies).items()
         ]
     )
-    arena.crew()
-    arena.submit(500)
-    arena.at(0.3)
+    arena.begin(500, share=0.3)
     arena.simulator.control(refuse_for_s=3)
     arena.sleep(1.0)
     arena.finish()

@@ -13,9 +13,7 @@ LEASE_S = 5.0
 
 @fault("postgres_immediate_stop", quick=True, needs_own_postgres=True, recovers_within_s=2 * LEASE_S + 5)
 def stopped_once(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(400)
-    arena.at(0.3)
+    arena.begin(400, share=0.3)
     stop(arena)
     arena.finish()
 
@@ -42,9 +40,7 @@ def stop(arena: ChaosEnvironment) -> None:
 @fault("postgres_away_longer_than_a_lease", needs_own_postgres=True, graceful=True)
 def away_past_every_lease(arena: ChaosEnvironment) -> None:
     """The feeder finds it again before any worker does: every lease looks expired, and none is."""
-    arena.crew()
-    arena.submit(500)
-    arena.at(0.3)
+    arena.begin(500, share=0.3)
     workers = [worker for name, worker in arena.workers.items() if not name.startswith("feeder")]
     arena.strike()
     arena.postgres_away = True
@@ -67,9 +63,7 @@ def away_past_every_lease(arena: ChaosEnvironment) -> None:
 
 @fault("postgres_backends_terminated", graceful=True)
 def backends_ended(arena: ChaosEnvironment) -> None:
-    arena.crew()
-    arena.submit(600)
-    arena.at(0.1)
+    arena.begin(600, share=0.1)
     for _ in range(8):
         arena.strike()
         arena.ask(
@@ -83,9 +77,7 @@ def backends_ended(arena: ChaosEnvironment) -> None:
 @fault("postgres_lock_held", graceful=True)
 def rows_locked(arena: ChaosEnvironment) -> None:
     """A user's own transaction holds every row for longer than a lease."""
-    arena.crew()
-    arena.submit(400)
-    arena.at(0.3)
+    arena.begin(400, share=0.3)
     arena.strike()
     let_go = threading.Event()
 

@@ -37,18 +37,14 @@ _RUNNING = (
 
 @fault("worker_kill_9", quick=True, recovers_within_s=LEASE_S + 5)
 def killed_twice(arena: ChaosEnvironment) -> None:
-    arena.crew(workers=2)
-    arena.submit(400)
-    arena.at(0.1)
+    arena.begin(400, share=0.1, workers=2)
     kill_at_random(arena, 2)
     arena.finish()
 
 
 @fault("worker_kill_9_x20", may_bury=4)
 def killed_twenty_times(arena: ChaosEnvironment) -> None:
-    arena.crew(workers=3)
-    arena.submit(2000)
-    arena.at(0.02)
+    arena.begin(2000, share=0.02, workers=3)
     kill_at_random(arena, 20)
     arena.finish()
 
@@ -106,9 +102,7 @@ def killed_while_a_pilot_is_graded_and_decided(arena: ChaosEnvironment) -> None:
 @fault("worker_sigstop_past_lease")
 def frozen_past_its_lease(arena: ChaosEnvironment) -> None:
     """It wakes up at the worst moment: another worker has its queries, and is calling for them."""
-    arena.crew(workers=2)
-    arena.submit(500)
-    arena.at(0.15)
+    arena.begin(500, share=0.15, workers=2)
     worker, other = arena.workers["worker0"], arena.workers["worker1"]
     worker.signal(signal.SIGSTOP)
     time.sleep(0.05)
@@ -143,9 +137,7 @@ def frozen_until_its_calls_are_settled(arena: ChaosEnvironment) -> None:
 
 @fault("worker_sigterm_rolling_x10", graceful=True)
 def rolling_restart(arena: ChaosEnvironment) -> None:
-    arena.crew(workers=2)
-    arena.submit(1500)
-    arena.at(0.05)
+    arena.begin(1500, share=0.05, workers=2)
     longest = 0.0
     for n in range(10):
         worker = arena.workers[f"worker{n % 2}"]
@@ -160,9 +152,7 @@ def rolling_restart(arena: ChaosEnvironment) -> None:
 
 @fault("worker_sigterm", graceful=True, quick=True, recovers_within_s=LEASE_S + 5)
 def one_restart(arena: ChaosEnvironment) -> None:
-    arena.crew(workers=2)
-    arena.submit(300)
-    arena.at(0.2)
+    arena.begin(300, share=0.2, workers=2)
     worker = arena.workers["worker0"]
     arena.strike(worker)
     arena.stop(worker)

@@ -14,7 +14,7 @@ from db.tenants import Tenants
 from routing.fleet import TenantQuotas
 from routing.lifecycle import ROUTE
 from tests.integration.api.conftest import CONFIG, PATIENCE_S, Served, line, serving, wait_until
-from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.api.test_batch_routes import begin_validation, create, until, upload
 from tests.integration.api.test_chat_routes import ASKED, waiting
 from tests.integration.ledger_fixtures import LedgerHarness, advance
 
@@ -170,16 +170,7 @@ def test_a_batch_whose_validator_was_lost_is_validated_by_another(settings, ship
 
 def test_a_file_may_not_go_while_a_batch_is_made_of_it(served: Served, client: httpx.Client) -> None:
     file = upload(client, [line("a")])
-
-    async def begin(bench: LedgerHarness) -> None:
-        await bench.rows(
-            "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status,"
-            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating',"
-            " now() + interval '1 h')",
-            f=file["id"],
-        )
-
-    served.play(begin)
+    begin_validation(served, file["id"])
     answer = client.delete(f"/v1/files/{file['id']}")
     assert (answer.status_code, answer.headers["x-should-retry"]) == (409, "false")
 

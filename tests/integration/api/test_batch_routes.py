@@ -24,6 +24,15 @@ def upload(client: httpx.Client, lines: list[Any] | bytes, **fields: str) -> dic
     return dict(answer.json())
 
 
+def begin_validation(served: Served, file_id: str) -> None:
+    """As if a process validated a batch of that file now."""
+    asked = (
+        "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status, lease_until)"
+        " VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating', now() + interval '1 h')"
+    )
+    served.play(lambda bench: bench.rows(asked, f=file_id))
+
+
 def create(client: httpx.Client, file_id: str, **more: Any) -> dict[str, Any]:
     asked = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"} | more
     answer = client.post("/v1/batches", json=asked)

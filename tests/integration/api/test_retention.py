@@ -6,7 +6,7 @@ import httpx
 
 from db.batch_purge import Purged
 from tests.integration.api.conftest import Served, line, wait_until
-from tests.integration.api.test_batch_routes import create, until, upload
+from tests.integration.api.test_batch_routes import begin_validation, create, until, upload
 from tests.integration.ledger_fixtures import LedgerHarness
 from tests.integration.test_audit_seals import as_owner
 from tests.integration.test_purge import OLD, purge_as_owner
@@ -82,16 +82,7 @@ def test_no_word_of_a_purged_batch_is_left_in_any_table(client: httpx.Client, se
 
 def test_a_file_that_a_batch_still_waits_for_is_not_touched(client: httpx.Client, served: Served) -> None:
     file = upload(client, [line("a")])
-
-    async def begin(bench: LedgerHarness) -> None:
-        await bench.rows(
-            "INSERT INTO api_batches (public_id, tenant, input_file_id, endpoint, completion_window, status,"
-            " lease_until) VALUES ('batch_x', 'default', :f, '/v1/chat/completions', '24h', 'validating',"
-            " now() + interval '1 h')",
-            f=file["id"],
-        )
-
-    served.play(begin)
+    begin_validation(served, file["id"])
     grow_old(served)
     assert purge(served).files == 0
     assert client.get(f"/v1/files/{file['id']}/content").status_code == 200
