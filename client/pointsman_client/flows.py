@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -28,6 +29,8 @@ _LONGEST_S: Final = 20.0
 _POLL_S: Final = (0.25, 5.0)
 _IN_MEMORY: Final = 16 * 1024 * 1024
 _SHOWN_ERRORS: Final = 5
+_UNREADABLE: Final = (ValueError, LookupError, TypeError, RecursionError)
+"""Errors of a body that is not JSON, or has another form than ours: that of a proxy, or of another server."""
 _ENDPOINT: Final = "/v1/chat/completions"
 CONTENT: Final = "content_sha256"
 """The key in a batch's metadata by which `submit` recognizes the prompts of an idempotency key."""
@@ -72,15 +75,17 @@ Value = TypeVar("Value")
 Flow = Generator[Call | Sleep, httpx.Response | httpx.TransportError | None, Value]
 
 
-def request(call: Call) -> Flow[dict[str, Any]]:
-    """The body of the response, retried while that may help. Raises PointsmanError."""
+def request(call: Call, read: Callable[[dict[str, Any]], Value]) -> Flow[Value]:
+    """What ``read`` makes of the body of the response, retried while that may help. Raises PointsmanError."""
     for attempt in range(_RETRIES + 1):
         response = yield call
         assert response is not None
         error = problem(response)
         if isinstance(response, httpx.Response) and error is None:
-            found: dict[str, Any] = response.json()
-            return found
+            try:
+                return read(response.json())
+            except _UNREADABLE:
+                raise _not_from_pointsman(response) from None
         wait_s = retry_after_s(response, attempt)
         if wait_s is None:
             break
@@ -100,11 +105,15 @@ def problem(response: httpx.Response | httpx.TransportError) -> PointsmanError |
         return PointsmanError(
             error["message"], status=response.status_code, code=error.get("code"), param=error.get("param")
         )
-    except (ValueError, KeyError, TypeError):
-        return PointsmanError(
-            f"HTTP {response.status_code}, not from Pointsman. fix: check base_url, which ends with /v1",
-            status=response.status_code,
-        )
+    except _UNREADABLE:
+        return _not_from_pointsman(response)
+
+
+def _not_from_pointsman(response: httpx.Response) -> PointsmanError:
+    return PointsmanError(
+        f"HTTP {response.status_code}, not from Pointsman. fix: check base_url, which ends with /v1",
+        status=response.status_code,
+    )
 
 
 def retry_after_s(response: httpx.Response | httpx.TransportError, attempt: int) -> float | None:
@@ -117,9 +126,10 @@ def retry_after_s(response: httpx.Response | httpx.TransportError, attempt: int)
     if response.status_code not in _RETRIED or response.headers.get("x-should-retry") == "false":
         return None
     try:
-        return min(float(response.headers.get("retry-after", wait_s)), _LONGEST_S)
+        asked_s = float(response.headers.get("retry-after", wait_s))
     except ValueError:
         return wait_s
+    return min(asked_s, _LONGEST_S) if asked_s >= 0 else wait_s  # also for NaN
 
 
 def submit(
@@ -147,9 +157,9 @@ def submit(
                         param="idempotency_key",
                     )
                 return before
-        uploaded = yield from request(Call("POST", "files", upload=file))
+        file_id = yield from request(Call("POST", "files", upload=file), lambda body: str(body["id"]))
     body: dict[str, Any] = {
-        "input_file_id": uploaded["id"],
+        "input_file_id": file_id,
         "endpoint": _ENDPOINT,
         "completion_window": "24h",
         "metadata": {**(metadata or {}), CONTENT: content},
@@ -157,7 +167,7 @@ def submit(
     if given:
         body["pointsman"] = given
     headers = {"idempotency-key": idempotency_key or uuid.uuid4().hex}
-    return BatchInfo.model_validate((yield from request(Call("POST", "batches", body=body, headers=headers))))
+    return (yield from request(Call("POST", "batches", body=body, headers=headers), BatchInfo.model_validate))
 
 
 def _write_lines(
@@ -199,23 +209,28 @@ def line_id(number: int) -> str:
 
 def _find_by_key(key: str) -> Flow[BatchInfo | None]:
     try:
-        found = yield from request(Call("GET", "pointsman/batches", params={"idempotency_key": key}))
+        found = Call("GET", "pointsman/batches", params={"idempotency_key": key})
+        return (yield from request(found, BatchInfo.model_validate))
     except PointsmanError as error:
         if error.status == 404 and error.param == "idempotency_key":
             return None
         raise
-    return BatchInfo.model_validate(found)
+
+
+def _path(batch_id: str, action: str = "") -> str:
+    """The path of a batch, whatever is in its id."""
+    return f"batches/{quote(batch_id, safe='')}{action}"
 
 
 def find(batch_id: str) -> Flow[BatchInfo]:
     """The batch now."""
-    return BatchInfo.model_validate((yield from request(Call("GET", f"batches/{batch_id}"))))
+    return (yield from request(Call("GET", _path(batch_id)), BatchInfo.model_validate))
 
 
 def newest(limit: int) -> Flow[list[BatchInfo]]:
     """The newest batches, the newest first."""
-    found = yield from request(Call("GET", "batches", params={"limit": limit}))
-    return [BatchInfo.model_validate(each) for each in found["data"]]
+    call = Call("GET", "batches", params={"limit": limit})
+    return (yield from request(call, lambda body: [BatchInfo.model_validate(each) for each in body["data"]]))
 
 
 def wait(batch_id: str, *, progress: OnProgress | None, timeout_s: float | None) -> Flow[BatchInfo]:
@@ -251,40 +266,47 @@ def _rejection(batch: BatchInfo) -> str:
 
 def cancel(batch_id: str) -> Flow[BatchInfo]:
     """The batch, cancelled."""
-    return BatchInfo.model_validate((yield from request(Call("POST", f"batches/{batch_id}/cancel"))))
+    return (yield from request(Call("POST", _path(batch_id, "/cancel")), BatchInfo.model_validate))
 
 
 def act(batch_id: str, action: Literal["pause", "resume"]) -> Flow[BatchInfo]:
     """The batch after an action on it."""
-    return BatchInfo.model_validate((yield from request(Call("POST", f"pointsman/batches/{batch_id}/{action}"))))
+    call = Call("POST", f"pointsman/{_path(batch_id, f'/{action}')}")
+    return (yield from request(call, BatchInfo.model_validate))
 
 
 def raise_budget(batch_id: str, max_cost_usd: float) -> Flow[dict[str, Any]]:
     """The budget of a batch, raised."""
-    path = f"pointsman/batches/{batch_id}/budget"
-    return (yield from request(Call("POST", path, body={"max_cost_usd": max_cost_usd})))
+    call = Call("POST", f"pointsman/{_path(batch_id, '/budget')}", body={"max_cost_usd": max_cost_usd})
+    return (yield from request(call, _object))
 
 
 def explain(batch_id: str, custom_id: str) -> Flow[dict[str, Any]]:
     """Every decision and call of a query."""
-    path = f"pointsman/batches/{batch_id}/explain"
-    return (yield from request(Call("GET", path, params={"custom_id": custom_id})))
+    call = Call("GET", f"pointsman/{_path(batch_id, '/explain')}", params={"custom_id": custom_id})
+    return (yield from request(call, _object))
 
 
 def report(batch_id: str) -> Flow[dict[str, Any]]:
     """The report of a batch."""
-    return (yield from request(Call("GET", f"pointsman/batches/{batch_id}/report")))
+    return (yield from request(Call("GET", f"pointsman/{_path(batch_id, '/report')}"), _object))
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise TypeError("not an object")
+    return body
 
 
 def unlabeled(by: str, limit: int) -> Flow[list[UnlabeledAnswer]]:
     """Answers without a label."""
-    found = yield from request(Call("GET", "pointsman/labels/sample", params={"by": by, "limit": limit}))
-    return [UnlabeledAnswer.model_validate(each) for each in found["data"]]
+    call = Call("GET", "pointsman/labels/sample", params={"by": by, "limit": limit})
+    return (yield from request(call, lambda body: [UnlabeledAnswer.model_validate(each) for each in body["data"]]))
 
 
 def label(body: Mapping[str, Any]) -> Flow[None]:
     """Stores a label."""
-    yield from request(Call("POST", "pointsman/labels", body=body))
+    yield from request(Call("POST", "pointsman/labels", body=body), _object)
 
 
 def result_files(batch: BatchInfo) -> list[Call]:
@@ -292,7 +314,7 @@ def result_files(batch: BatchInfo) -> list[Call]:
     if not batch.ended:
         raise PointsmanError(f"{batch.id} is {batch.status}. fix: wait for its end first", code="batch_open")
     files = [file for file in (batch.output_file_id, batch.error_file_id) if file is not None]
-    return [Call("GET", f"files/{file}/content") for file in files]
+    return [Call("GET", f"files/{quote(file, safe='')}/content") for file in files]
 
 
 class ResultLines:
@@ -309,7 +331,11 @@ class ResultLines:
             self._place += 1
             if self._place > self._seen:
                 self._seen, self._attempt = self._place, 0
-                yield QueryResult.of_line(line)
+                try:
+                    result = QueryResult.of_line(line)
+                except _UNREADABLE:
+                    raise PointsmanError(f"Line {self._place} of the results is not from Pointsman") from None
+                yield result
 
     def restart(self, response: httpx.Response | httpx.TransportError) -> float:
         """Begins at the start of the file again, in so many seconds. Raises PointsmanError where that cannot help."""

@@ -97,3 +97,50 @@ def test_lines_end_at_line_feeds_only() -> None:
     lines, data = ResultLines(), line(1, "a\u2028b") + b"\n" + line(2)
     assert list(lines.feed(data[:40])) == []
     assert [result.answer for result in lines.feed(data[40:])] == ["a\u2028b", "yes"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>", b"[]", b"null", b"5", b'"text"', b'{"id": "b"}', b'{"data": [1]}', b"\xff\xfe", b"[" * 100_000, b""],
+)
+def test_a_body_of_another_server_is_a_pointsman_error(content: bytes, waits: list[float]) -> None:
+    asked = client_of(lambda request: httpx.Response(200, content=content))
+    for request in (
+        lambda: asked.batch("b"),
+        lambda: asked.batches(),
+        lambda: asked.unlabeled(),
+        lambda: asked.submit(["a question"]),
+        lambda: list(asked.results("b")),
+    ):
+        with pytest.raises(PointsmanError, match="not from Pointsman"):
+            request()
+
+
+def test_a_line_of_results_of_another_server_is_a_pointsman_error() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_file = "files" in request.url.path
+        return httpx.Response(200, content=b"<html>\n") if is_file else httpx.Response(200, json=INFO)
+
+    with pytest.raises(PointsmanError, match="Line 1"):
+        list(client_of(answer).results("batch_a"))
+
+
+@pytest.mark.parametrize("wait", ["nan", "-5", "inf", "soon"])
+def test_no_wait_that_a_server_names_is_odd(wait: str, waits: list[float]) -> None:
+    with pytest.raises(PointsmanError):
+        client_of(lambda request: httpx.Response(503, headers={"retry-after": wait})).batch("b")
+    assert all(0 < each <= 20 for each in waits), waits
+
+
+def test_an_id_reaches_no_other_path() -> None:
+    paths: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.raw_path)
+        return httpx.Response(404, json={"error": {"message": "no"}})
+
+    asked = client_of(answer)
+    for request in (asked.batch, asked.cancel, asked.pause, asked.report):
+        with pytest.raises(PointsmanError):
+            request("b/../../files?a=1#")
+    assert all(b"batches/b%2F..%2F..%2Ffiles%3Fa%3D1%23" in path for path in paths), paths
