@@ -4,6 +4,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 _EMBEDS_IPV4: Final = tuple(ip_network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
+_NOT_PUBLIC: Final = tuple(
+    ip_network(net)
+    for net in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "2001::/23", "3fff::/20", "5f00::/16", "100::/63")
+)
+"""Networks that some versions of Python's table of addresses count as public: IANA's special-purpose registries of
+2024, and the address at which Azure serves data of a machine to that machine."""
 _INTERNAL: Final = (".svc", ".internal", ".local", ".localhost", ".lan", ".localdomain", ".home.arpa")
 """Endings of names that are not public. A name without a dot is not public either."""
 
@@ -34,4 +40,6 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             return False
         if address.is_site_local:
             return False
+    if any(address in net for net in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
