@@ -32,6 +32,8 @@ HEAD_DEADLINE_S: Final = 20.0
 """The time from the connection, or from the first byte of a later request, to the end of the head."""
 IS_OWN_USER: Final = "is_own_user"
 """The key in a request's state for a function that returns whether a process of this service's user sent it."""
+IS_GONE: Final = "is_gone"
+"""The key for a function that returns whether the client has closed the connection."""
 
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
@@ -71,7 +73,8 @@ class BoundedHeadProtocol(HttpToolsProtocol):
             self._end_longest_idle()
         own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
         # Asked only for a request that needs it, and once per connection.
-        self.app_state = {**self.app_state, IS_OWN_USER: cache(partial(is_own_user, own, peer))}
+        is_own = cache(partial(is_own_user, own, peer))
+        self.app_state = {**self.app_state, IS_OWN_USER: is_own, IS_GONE: transport.is_closing}
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

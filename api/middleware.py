@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth import Principal
 from api.http_errors import ApiError, unavailable, unexpected
-from api.http_protocol import IS_OWN_USER, MAX_UNSENT_BYTES
+from api.http_protocol import IS_GONE, IS_OWN_USER, MAX_UNSENT_BYTES
 from api.request_metrics import Metrics
 from api.roles import PAGE_HEADER, check_role
 from api.state import AppState, is_public_id
@@ -164,6 +164,8 @@ class RequestMiddleware:
                         held.add(_unread_bytes(headers))
                         await turn.enter_async_context(service.turns.of(principal.tenant))
                         held.release()
+                        if scope["state"][IS_GONE]():  # meanwhile: thousands of such requests keep others waiting
+                            raise ClientDisconnect
                     if scope["path"].endswith(_LASTING):
                         response.on_start = turn.aclose
                     await self._app(scope, receive, response)

@@ -180,6 +180,30 @@ def test_requests_that_wait_for_their_turn_have_a_quota(served: Served) -> None:
         assert theirs.get("/v1/files").status_code == 200
 
 
+def test_a_request_whose_client_has_left_before_its_turn_is_not_carried_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of them, each with statements in Postgres, kept other tenants waiting."""
+    service = served.app.state.service
+    read = at_once(monkeypatch, service.files, "page")
+    greedy = served.key("greedy")
+    with ExitStack() as turns, served.client(greedy) as client:
+        for _ in range(4):
+            turns.enter_context(connection := connected(served))
+            connection.sendall(head("POST", "/v1/batches", greedy, length=10))
+        with ExitStack() as opened:
+            for _ in range(10):
+                opened.enter_context(connection := connected(served))
+                connection.sendall(head("GET", "/v1/files", greedy, length=0))
+            wait_until(lambda: service.requests._open["greedy"] == 14)
+        assert client.get("/healthz").status_code == 200  # the service has seen that they left
+    wait_until(lambda: not service.requests._open)
+    assert read == []
+    with served.client(greedy) as client:
+        assert client.get("/v1/files").status_code == 200
+    assert read == [1]
+
+
 def test_idle_connections_of_strangers_leave_room_for_others(
     settings: Settings, shipped_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
