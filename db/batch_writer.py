@@ -450,7 +450,7 @@ async def _close(
         await reserve_bytes(
             connection, order.tenant, opened.prompt_bytes + opened.answer_bytes, most=order.most_stored_bytes
         )
-    prices = orjson.dumps(PriceList.of(fleet).as_json(), option=orjson.OPT_SORT_KEYS)
+    prices = PriceList.of(fleet)
     await connection.execute(
         statement("insert_batch"),
         {
@@ -471,8 +471,8 @@ async def _close(
             "priority": order.priority,
             "fleet": fleet.name,
             "digest": fleet.digest,
-            "price_list": hashlib.sha256(prices).hexdigest(),
-            "prices": prices.decode(),
+            "price_list": prices.digest,
+            "prices": prices.encoded().decode(),
             "simulated": fleet.simulated,
             "cap_usd": order.cap_at(fleet),
             "day_cap_usd": fleet.budgets.tenant_day_usd,

@@ -3,7 +3,10 @@ file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any
+
+import orjson
 
 from routing.fleet import Fleet
 from routing.price import Price
@@ -83,6 +86,15 @@ class PriceList:
     def as_json(self) -> dict[str, Any]:
         """Return the list for the database. ``top`` repeats the first model of the top tier for statements."""
         return asdict(self) | {"top": asdict(self.top)}
+
+    def encoded(self) -> bytes:
+        """Return `as_json` in the form that is stored."""
+        return orjson.dumps(self.as_json(), option=orjson.OPT_SORT_KEYS)
+
+    @property
+    def digest(self) -> str:
+        """The key of the list in the database. Fleets with the same tiers, models and prices have the same."""
+        return sha256(self.encoded()).hexdigest()
 
     @property
     def top(self) -> ListedModel:

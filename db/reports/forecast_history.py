@@ -43,6 +43,8 @@ async def load_history(
 ) -> ForecastHistory:
     """What is known from the newest ended batches of ``fleet``, first the tenant's, for one of ``total`` queries.
 
+    Batches of another fleet with the same models and prices count as well.
+
     What pilots and policies cost is read for a batch with a quality ``floor``. One that ``embeds`` learns from batches
     of embeddings alone, the others from the rest.
 
@@ -54,6 +56,7 @@ async def load_history(
         "forecast_batches",
         tenant=tenant,
         fleet=fleet.name,
+        price_list=PriceList.of(fleet).digest,
         simulated=fleet.simulated,
         embeds=embeds,
         batches=BATCHES,

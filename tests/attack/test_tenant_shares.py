@@ -181,8 +181,8 @@ def test_a_neighbors_many_batches_leave_a_forecast_the_tenants_own(on_bench: OnB
         for tenant in ("own", *["neighbor"] * 25):
             await finish_one(bench, *await bench.submit(1, tenant=tenant))
         await bench.ledger.end_batches()
-        asked = {"fleet": bench.fleet.name, "simulated": bench.fleet.simulated, "batches": 20, "queries": 3_000}
-        found = await run_report(bench.engine, "forecast_batches", tenant="own", embeds=False, **asked)
+        asked = {"fleet": bench.fleet.name, "price_list": "", "batches": 20, "queries": 3_000}
+        found = await run_report(bench.engine, "forecast_batches", tenant="own", embeds=False, simulated=True, **asked)
         assert Counter(row.tenant for row in found) == {"own": 1, "neighbor": 19}
 
     on_bench(story)

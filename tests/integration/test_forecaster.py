@@ -252,6 +252,11 @@ def test_the_next_plan_learns_doubts_latencies_and_what_the_last_one_missed(
         ratio = (float(call.cost_usd) - answer_usd) / batch.plan["tiers"]["small"]["prompt_usd"]
         assert past.prompt_ratios["small"] == pytest.approx([ratio], rel=0.01)
         assert past.time_ratios[False] == [], "its latencies were assumed: the measured ones set right what they missed"
+        renamed = replace(bench.fleet, name="another name")
+        found = await load_history(bench.engine, renamed, tenant="default", total=4)
+        assert (found.latencies, found.prompt_ratios) == (past.latencies, past.prompt_ratios)
+        other_prices = replace(renamed, aliases={"gpt-4": "small"})
+        assert await load_history(bench.engine, other_prices, tenant="default", total=4) == ForecastHistory()
         await planned(bench, settings)
         await answer_all(bench)
         assert len((await load_history(bench.engine, bench.fleet, tenant="default", total=4)).time_ratios[False]) == 1

@@ -9,7 +9,7 @@ FROM (
     LIMIT :newest
 ) AS c
 JOIN batches AS mine ON mine.id = :batch_id
-JOIN batches AS b ON b.id = c.batch_id AND b.tenant = mine.tenant AND b.fleet = mine.fleet
+JOIN batches AS b ON b.id = c.batch_id AND b.tenant = mine.tenant AND (b.fleet = mine.fleet OR b.price_list = mine.price_list)
                  AND b.simulated = mine.simulated
 CROSS JOIN LATERAL (
     SELECT move, codes

@@ -137,7 +137,14 @@ def test_embeddings_are_answered_by_their_tier_and_change_no_figure_of_what_chat
         assert own["plan"]["cost_usd"]["low"] <= own["cost_usd"] <= own["plan"]["cost_usd"]["high"]
 
         async def seen(bench: LedgerHarness) -> Any:
-            asked = {"tenant": "default", "fleet": served.fleet.name, "simulated": True, "batches": 9, "queries": 9}
+            asked = {
+                "tenant": "default",
+                "fleet": served.fleet.name,
+                "price_list": "",
+                "simulated": True,
+                "batches": 9,
+                "queries": 9,
+            }
             batches = await run_report(bench.engine, "forecast_batches", embeds=False, **asked)
             kinds = await bench.rows(
                 "SELECT kind, router FROM decisions WHERE to_stage = 'embeddings' OR from_stage = 'embeddings'"

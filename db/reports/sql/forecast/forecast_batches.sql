@@ -1,5 +1,6 @@
--- The newest ended batches of a fleet, with their plans: the history of a forecast, of embeddings if it `embeds`, else of
--- answers. The tenant's own come first: else a neighbor with many small batches would be all that there is to go by.
+-- The newest ended batches of a fleet, or of one with the same models and prices, with their plans: the history of a
+-- forecast, of embeddings if it `embeds`, else of answers. The tenant's own come first: else a neighbor with many small
+-- batches would be all that there is to go by.
 --
 -- `rest_cost_ratio` is of a batch with a pilot: one that had none, as too small for it, went by the default policy.
 --
@@ -7,15 +8,15 @@
 -- together, or in turns; and as many of its pilot, which is a small part of a large batch.
 WITH own AS MATERIALIZED (
     SELECT id FROM batches
-    WHERE tenant = :tenant AND fleet = :fleet AND simulated = :simulated AND ended_at IS NOT NULL
-      AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND (endpoint = '/v1/embeddings') = :embeds
+    WHERE tenant = :tenant AND (fleet = :fleet OR price_list = :price_list) AND simulated = :simulated
+      AND ended_at IS NOT NULL AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND (endpoint = '/v1/embeddings') = :embeds
     ORDER BY created_at DESC
     LIMIT :batches
 ),
 others AS MATERIALIZED (
     SELECT id FROM batches
-    WHERE tenant <> :tenant AND fleet = :fleet AND simulated = :simulated AND ended_at IS NOT NULL
-      AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND (endpoint = '/v1/embeddings') = :embeds
+    WHERE tenant <> :tenant AND (fleet = :fleet OR price_list = :price_list) AND simulated = :simulated
+      AND ended_at IS NOT NULL AND cancelled_at IS NULL AND source <> '/v1/chat/completions' AND (endpoint = '/v1/embeddings') = :embeds
     ORDER BY id DESC
     LIMIT greatest(:batches - (SELECT count(*) FROM own), 0)
 ),
