@@ -151,7 +151,9 @@ def _above(
         elif (short := _short(query, models, tier, remaining, fleet)) is not None:
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
-            stops.append(f"{tier} would fail in the same way after {', '.join(sorted(staying))}")
+            stops.append(
+                f"{tier} is asked after {', '.join(sorted(staying))} only if failover_on of its provider has it"
+            )
         else:
             return tier, tuple(stops)
     return None, (*stops, "there is no higher tier")

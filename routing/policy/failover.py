@@ -111,7 +111,10 @@ def _final_reason(
     """Return why no further call may follow at any deployment, or None if one may."""
     for attempt in history:
         if not _may_go_on(attempt, deployments, providers):
-            return failed_at(attempt)
+            kind, provider = attempt.outcome.kind, _provider_of(attempt, deployments, providers)
+            if kind in ACCOUNT or provider is None or len(deployments) < 2:
+                return failed_at(attempt)
+            return f"another model of the tier is asked after {kind} only if failover_on of {provider.name} has it"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
         return "two calls have an unknown outcome"
     # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.

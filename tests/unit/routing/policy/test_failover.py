@@ -18,6 +18,7 @@ from routing.policy.failover import (
     NoDeploymentLeft,
     Suspend,
     Wait,
+    failed_at,
     hedge,
     next_call,
 )
@@ -89,6 +90,13 @@ def test_alone_it_is_tried_again_later_and_later(kind: FailureKind) -> None:
         twice = ask(failed((FIRST, kind), (FIRST, kind)), FIRST)
         assert isinstance(twice, Wait)
         assert twice.wait_s == 4.0
+
+
+def test_a_refusal_by_a_models_safety_says_when_another_model_is_asked() -> None:
+    step = ask(failed((FIRST, K.SAFETY)))
+    text = "another model of the tier is asked after safety only if failover_on of one has it"
+    assert step == NoDeploymentLeft(text)
+    assert ask(failed((FIRST, K.SAFETY)), FIRST) == NoDeploymentLeft(failed_at(failed((FIRST, K.SAFETY))[0]))
 
 
 def test_after_the_wait_it_is_called() -> None:
