@@ -1,5 +1,9 @@
 """The sections of a report, one file each."""
 
+from collections.abc import Callable
+
+import structlog
+
 from db.reports.batch_report import BatchReport
 from report.document import Section
 from report.sections.audit_section import audit
@@ -12,6 +16,8 @@ from report.sections.queries_section import least_confident, most_expensive
 from report.sections.query_flow_section import query_flow
 from report.sections.tiers_section import tiers
 from report.sections.workloads_section import workloads
+
+log = structlog.get_logger()
 
 
 def sections(report: BatchReport) -> list[Section]:
@@ -29,4 +35,14 @@ def sections(report: BatchReport) -> list[Section]:
         least_confident,
         audit,
     )
-    return [section(report) for section in all_]
+    return [_made(section, report) for section in all_]
+
+
+def _made(section: Callable[[BatchReport], Section], report: BatchReport) -> Section:
+    try:
+        return section(report)
+    except Exception as error:  # one section must not cost the reader the others
+        name = section.__name__.replace("_", "-")
+        log.exception("report_section_failed", section=name)
+        text = f"This section could not be made ({type(error).__name__}). The other sections do not depend on it."
+        return Section(name, name.replace("-", " ").capitalize(), [text])
