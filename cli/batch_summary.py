@@ -143,7 +143,7 @@ def _lines(figures: BatchFigures) -> list[tuple[str, str]]:
         lines.append(("Saving", _saving(figures)))
     if (second := figures.second_baseline) is not None:
         compared = saving(second.saving_usd, second.saving_share)
-        had = f"if {plain(second.model)} had answered {figures.answered_words}"
+        had = f"if {plain(second.model)} had answered {figures.answered_words} ({second.lengths.words})"
         lines.append(("", f"${second.cost_usd:.6f} {had}; saving {compared}"))
     lines += [("Lane", lane_line(lane)) for lane in figures.lanes]
     if figures.not_paid_queries:

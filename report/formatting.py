@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from db.reports.batch_quality import is_cut_off
+
 _NONE: Final = "–"
 NO_BREAK: Final = "\u00a0"
 
@@ -56,12 +58,9 @@ def percent_of(count: float, total: float) -> str:
 
 
 def quality_interval(quality: float | None, interval: tuple[float, float]) -> str:
-    """Return an interval of a quality relative to the top tier's.
-
-    The upper end of a certificate's interval is cut off at 1, or at a higher ``quality``: there it is not a bound.
-    """
+    """Return an interval of a quality relative to the top tier's, without an upper end that is no bound."""
     low, high = interval
-    if quality is not None and 1.0 < high <= quality:
+    if is_cut_off(quality, interval):
         return f"{percent(low)} or more"
     return f"{percent(low)} to {percent(high)}"
 

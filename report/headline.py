@@ -137,8 +137,8 @@ def _not_paid(figures: BatchFigures) -> Iterator[Card]:
 def _second_baseline(second: SecondBaseline | None) -> Iterator[Card]:
     if second is not None:
         kind = "saving" if second.saving_usd >= 0 else "extra cost"
-        note = f"{kind} of {percent(_absolute(second.saving_share))} ({usd(abs(second.saving_usd))})"
-        yield Card(f"With {second.model} alone", usd(second.cost_usd), note)
+        saving = f"{kind} of {percent(_absolute(second.saving_share))} ({usd(abs(second.saving_usd))})"
+        yield Card(f"With {second.model} alone", usd(second.cost_usd), f"{saving}; {second.lengths.words}")
 
 
 def _absolute(share: float | None) -> float | None:

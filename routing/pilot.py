@@ -76,11 +76,16 @@ def grader_problem(grader: GraderChoice | None, fleet: Fleet) -> str | None:
 
 def policy_name(certificate: Mapping[str, Any]) -> str:
     """Return the policy of a certificate in words, with the tier if all queries start at one below the top."""
-    name, shares = str(certificate["policy"]).replace("_", " "), list(certificate.get("start_shares", ()))
-    if 1.0 not in shares[:-1]:
+    name, tier = str(certificate["policy"]).replace("_", " "), policy_tier(certificate)
+    if tier is None or tier == certificate["tiers"][-1]:
         return name
-    tier = certificate["tiers"][shares.index(1.0)]
     return f"{name}: {tier}" if name == "fixed tier" else f"{name} from {tier}"
+
+
+def policy_tier(certificate: Mapping[str, Any]) -> str | None:
+    """Return the tier at which a certificate's policy has all queries start. None if they start at several."""
+    shares = list(certificate.get("start_shares", ()))
+    return certificate["tiers"][shares.index(1.0)] if 1.0 in shares else None
 
 
 class TierAnswer(NamedTuple):

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
 from db.rows import from_row
-from routing.pilot import policy_name
+from routing.pilot import policy_name, policy_tier
 
 MOST_LOW: Final = 3
 """Maximum number of workloads below the floor that one line names. The report has all."""
@@ -202,7 +202,7 @@ def judge_agreement(pairs: Sequence[tuple[float, float]], *, offered: int) -> Ju
 def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
     """The keys of ``--json``; all None where there is no floor."""
     if quality is None:
-        names = ("quality_floor", "quality_measured", "quality_interval", "certificate", "policy")
+        names = ("quality_floor", "quality_measured", "quality_interval", "certificate", "policy", "policy_tier")
         return dict.fromkeys(names) | {"pilot_queries": 0}
     certificate = quality.certificate
     return {
@@ -211,6 +211,7 @@ def quality_as_json(quality: QualityFigures | None) -> dict[str, Any]:
         "quality_interval": None if quality.interval is None else list(quality.interval),
         "certificate": certificate,
         "policy": None if certificate is None else certificate.get("policy"),
+        "policy_tier": None if certificate is None else policy_tier(certificate),
         "pilot_queries": quality.pilot_queries,
         "pilot_cost_usd": quality.pilot_usd,
         "grade_cost_usd": quality.grade_usd,
@@ -256,10 +257,17 @@ def lowest_workloads(quality: QualityFigures) -> str:
 
 def _workload(one: Mapping[str, Any]) -> str:
     low, high = one["interval"]
+    upper = "% or more" if is_cut_off(one["quality"], (low, high)) else f"to {100 * high:.1f} %"
     return (
         f"{one['workload'] or 'without a name'} {100 * one['quality']:.1f} % on {one['queries']:,} sampled queries "
-        f"(95 %: {100 * low:.1f} to {100 * high:.1f} %)"
+        f"(95 %: {100 * low:.1f} {upper})"
     )
+
+
+def is_cut_off(quality: float | None, interval: tuple[float, float]) -> bool:
+    """Whether the upper end of a quality's interval is no bound: a certificate's is cut off at 1, or at a higher
+    ``quality``."""
+    return quality is not None and 1.0 < interval[1] <= quality
 
 
 def departed(departures: int) -> str:

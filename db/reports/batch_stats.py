@@ -139,16 +139,6 @@ class FailureReason:
 
 
 @dataclass(frozen=True, slots=True)
-class SecondBaseline:
-    """The cost of the same answers at a model of the user's choice. The share is None if that cost is 0."""
-
-    model: str
-    cost_usd: float
-    saving_usd: float
-    saving_share: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class BaselineLengths:
     """How many answers of a baseline are counted by each source of completion tokens."""
 
@@ -169,6 +159,17 @@ class BaselineLengths:
         counts = {**names, "assumed": "assumed equal"}
         known = (f"{getattr(self, name):,} {what}" for name, what in counts.items() if getattr(self, name))
         return "answer lengths: " + (", ".join(known) or "none")
+
+
+@dataclass(frozen=True, slots=True)
+class SecondBaseline:
+    """The cost of the same answers at a model of the user's choice. The share is None if that cost is 0."""
+
+    model: str
+    cost_usd: float
+    saving_usd: float
+    saving_share: float | None
+    lengths: BaselineLengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,11 +364,13 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         followers={row.tier: row.queries for row in not_paid},
         not_paid_usd=usd(sum(row.usd for row in not_paid)),
         embed_cost_usd=usd(costs.embed_usd),
-        baseline_lengths=_lengths(costs.baselines, ratios),
+        baseline_lengths=_lengths(costs.baselines, ratios, _TOP),
         **_range(costs.baselines, ratios, prices.top),
         unconfirmed_usd=usd(costs.unconfirmed_usd),
         unconfirmed_baseline_usd=usd(sum(part["unconfirmed_usd"] for part in costs.baselines if part["name"] == _TOP)),
-        second_baseline=None if second is None else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd)),
+        second_baseline=None
+        if second is None
+        else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd), _lengths(costs.baselines, ratios, _SECOND)),
     )
 
 
@@ -463,12 +466,12 @@ def _alone(tier: str, parts: Sequence[Mapping[str, Any]]) -> TierAlone:
     )
 
 
-def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio]) -> BaselineLengths:
-    """Of the top tier's baseline."""
-    sources = {one.tier: one.source for one in ratios if one.baseline == _TOP and one.workload is None}
+def _lengths(parts: Sequence[Mapping[str, Any]], ratios: Sequence[LengthRatio], name: str) -> BaselineLengths:
+    """Of the baseline ``name``."""
+    sources = {one.tier: one.source for one in ratios if one.baseline == name and one.workload is None}
     counts: Counter[str] = Counter()
     for part in parts:
-        if part["name"] == _TOP:
+        if part["name"] == name:
             pooled = sources.get(part["tier"], LengthSource.ASSUMED)
             source = LengthSource.PAIRS if part["by_workload"] else pooled
             counts["own" if part["is_own"] else source] += part["answers"]
@@ -509,10 +512,11 @@ def _by_lane(rows: Sequence[Row[Any]]) -> tuple[LaneFigures, ...]:
     )
 
 
-def _second(model: ListedModel, baseline_usd: float, cost_usd: float) -> SecondBaseline:
+def _second(model: ListedModel, baseline_usd: float, cost_usd: float, lengths: BaselineLengths) -> SecondBaseline:
     baseline_usd = usd(baseline_usd)
     saving_usd = round(baseline_usd - cost_usd, 9)
-    return SecondBaseline(model.model, baseline_usd, saving_usd, saving_usd / baseline_usd if baseline_usd else None)
+    share = saving_usd / baseline_usd if baseline_usd else None
+    return SecondBaseline(model.model, baseline_usd, saving_usd, share, lengths)
 
 
 def _tier(row: Row[Any]) -> TierFigures:

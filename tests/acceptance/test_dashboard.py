@@ -285,6 +285,8 @@ def test_the_page_of_a_batch_has_the_figures_of_its_report(stage: Stage) -> None
     assert {tier: n for tier, n in shown.items() if n} == answered
     assert sum(number(cells[0]) for cells in stage.table("workloads").values()) == sum(answered.values())
     assert "No line has failed" in stage.text("#failures")
+    low, high = json.loads(stage.command("report", stage.batch, "--json"))["saving_range"]
+    assert f"saved ({100 * low:.1f} % to {100 * high:.1f} %)" in stage.text("#facts")
     for size, dark, name in ((WIDE, False, "batch"), (WIDE, True, "batch-dark"), (NARROW, False, "batch-narrow")):
         stage.look(size, dark=dark)
         assert stage.axe() == []
@@ -293,6 +295,21 @@ def test_the_page_of_a_batch_has_the_figures_of_its_report(stage: Stage) -> None
     stage.look(WIDE)
     stage.driver.find_element("link text", "Live").click()
     stage.until(stage.is_live)
+
+
+def test_figures_that_this_run_does_not_have_are_shown_as_in_the_report(stage: Stage) -> None:
+    def shown(module: str, call: str) -> Any:
+        return stage.driver.execute_async_script(
+            "const done = arguments[0];"
+            f"import('/dashboard/{module}.js').then((m) => done(m.{call}), (e) => done(String(e)))"
+        )
+
+    assert shown("panels", "measure(1.02, [0.98, 1.02])") == "102.0 % (98.0 % or more)"
+    assert shown("panels", "measure(0.97, [0.94, 1.0])") == "97.0 % (94.0 % to 100.0 %)"
+    judged = '{event: "decision", kind: "judge", from_stage: "small", to_stage: "fallback", sampled: true}'
+    moved = '{event: "decision", kind: "fallback", move: "advance", to_stage: "medium", codes: ["pilot", "confident"]}'
+    stops = shown("timeline", f'stops({{events: [{judged}, {moved}], stage: "medium", state: "queued"}})')
+    assert [stop["what"] for stop in stops] == ["submitted", "answered", "pilot asks medium", "queued …"]
 
 
 def test_queries_of_a_batch_are_found_on_its_page(stage: Stage) -> None:

@@ -20,6 +20,15 @@ const empty = (words) => h("p", { class: "empty" }, words);
 const row = (report) => ({ id: report.batch_id, source: report.source, ended_at: report.ended_at, cancelled_at: report.cancelled && report.open ? true : null,
   paused_at: report.paused, held: report.budget.held, open: report.open, failed: report.failed });
 
+// As a share of the top tier's cost, and its range; before the top tier has answered, only the range is known.
+export function saving({ saving_share: share, saving_range: range, baseline_is_guess: isGuess }) {
+  if (share === null) return "";
+  const isLoss = share < 0 && !isGuess;
+  const ends = range && (isLoss ? [-range[1], -range[0]] : range).map((end) => percent(end)).join(" to ");
+  if (isGuess) return ends ? `; saving ${ends}` : "";
+  return `; ${percent(Math.abs(share))} ${isLoss ? "more" : "saved"}${ends ? ` (${ends})` : ""}`;
+}
+
 function sum(report) {
   const { budget, quality_measured: measured, quality_interval: interval } = report;
   const own = budget.budget;
@@ -28,7 +37,7 @@ function sum(report) {
       fact("queries", `${count(report.completed)} done, ${count(report.failed)} failed, ${count(report.cancelled)} cancelled, ${count(report.open)} open of ${count(report.total)}`),
       fact("cost", h("b", {}, money(report.cost_usd)), ` in ${count(report.calls)} calls`),
       fact("top tier alone", report.embeddings.calls ? "does not return embeddings" : [report.baseline_is_guess ? "not known until it has answered" : money(report.baseline_cost_usd), report.baseline_range_usd ? `, ${report.baseline_range_usd.map(money).join(" to ")}` : "",
-        report.saving_share === null || report.baseline_is_guess ? "" : `; ${percent(Math.abs(report.saving_share))} ${report.saving_share < 0 ? "more" : "saved"}`]),
+        saving(report)]),
       fact("budget", own ? `${money(own.left_usd)} left of ${money(own.cap_usd)}` : "none", budget.held ? `; ${count(budget.held)} queries held` : ""),
       fact("quality", report.quality_floor === null ? "no floor" : `${report.certificate?.outcome === "top_tier" ? "answered by the top tier alone" : measured === null ? "not measured yet" : measure(measured, interval)}, floor ${percent(report.quality_floor, 0)}${report.quality_departures ? `: not promised, because ${count(report.quality_departures)} queries departed from the policy to stay within the budget` : ""}`),
       fact("escalated", `${count(report.escalated)} queries`),

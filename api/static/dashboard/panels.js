@@ -79,7 +79,12 @@ export const chats = (figures) => (figures ? `Chat completions in the last hour:
 const STANDINGS = { certified: ["certified", "good"], too_small: ["too small for a pilot", "quiet"], no_gain: ["a pilot would not pay", "quiet"], top_tier: ["not certified: top tier", "warn"], broken: ["floor broken: top tier", "bad"],
   departed: ["not promised", "warn"] };
 
-export const measure = (share, interval) => `${percent(share)}${interval ? ` (${percent(interval[0])} to ${percent(interval[1])})` : ""}`;
+/* As in the report: an upper end above 100 % that is cut off at the estimate is no bound. */
+export function measure(share, interval) {
+  if (!interval) return percent(share);
+  const [low, high] = interval;
+  return `${percent(share)} (${percent(low)} ${high > 1 && high <= share ? "or more" : `to ${percent(high)}`})`;
+}
 
 /* Measured by audits where there are enough, else by the pilot; never the router's own estimate. */
 export function quality(figures) {
@@ -235,7 +240,7 @@ export function router({ router: info, recent }) {
     : empty("No routing decisions in the last hour.")), accuracy(info), drift(recent.drift));
 }
 
-const routerName = (name, info) => (name === info.name ? `classifier “${name}”` : { gate: "gate", llm: "LLM router", pin: "pinned by user", budget: "budget policy", none: "none" }[name] ?? name);
+const routerName = (name, info) => (name === info.name ? `classifier “${name}”` : { gate: "gate", llm: "LLM router", pin: "pinned by user", budget: "budget policy", none: "none" }[name] ?? words(name));
 
 function accuracy({ labels, evaluation, name, workload }) {
   const rows = [];

@@ -31,7 +31,7 @@ function outcome(query) {
 }
 
 // The stops: where (a stage), what, why, and whether it succeeded (yes, no, or neither).
-function stops(query) {
+export function stops(query) {
   const found = [{ where: "route", what: "submitted", why: query.pin ? `pinned to ${query.pin}` : "", sign: "" }];
   for (const event of query.events) found.push(event.event === "call" ? call(event) : decision(event));
   const last = found.at(-1);

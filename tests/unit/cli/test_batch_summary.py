@@ -355,6 +355,8 @@ def test_a_policy_names_its_tier_and_the_workload_with_the_lowest_quality_is_nam
     fixed = replace(CERTIFIED, certificate=dict(stated, policy="fixed_tier", start_shares=[0.0, 1.0, 0.0]))
     text = shown(replace(FIGURES, quality=fixed))
     assert "certified (fixed tier: medium); measured" in text
+    told = quality_as_json(fixed)
+    assert (told["policy"], told["policy_tier"]) == ("fixed_tier", "medium")
     assert (
         "lowest by workload (workloads are not certified separately): arith 72.0 % on 50 sampled queries (95 %: 57.5 "
         "to 83.8 %), below the floor. fix: run this workload as a batch of its own, with its own floor"
@@ -363,6 +365,9 @@ def test_a_policy_names_its_tier_and_the_workload_with_the_lowest_quality_is_nam
     kept = replace(fixed, certificate=dict(stated, workloads=workloads[1:]))
     text = shown(replace(FIGURES, quality=kept))
     assert "not certified separately): ticket 86.0 % on 60 sampled queries (95 %: 75.0 to 93.0 %)\n" in text
+    better = dict(workloads[1], quality=1.02, interval=[0.96, 1.02])
+    text = shown(replace(FIGURES, quality=replace(fixed, certificate=dict(stated, workloads=[better]))))
+    assert "ticket 102.0 % on 60 sampled queries (95 %: 96.0 % or more)\n" in text
     both = [workloads[0], dict(workloads[0], workload="sums")]
     text = shown(replace(FIGURES, quality=replace(fixed, certificate=dict(stated, workloads=both))))
     assert "(95 %: 57.5 to 83.8 %), below the floor. fix: run each of these workloads as a batch of its own" in text
