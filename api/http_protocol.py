@@ -27,7 +27,7 @@ MAX_KERNEL_BYTES: Final = 128 * 1024
 """Maximum of these bytes in the kernel, apart from those on their way. The kernel's default is four megabytes."""
 _UNSENT_OPTION: Final[int | None] = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 SEND_DEADLINE_S: Final = 300.0
-"""The time for this many bytes. A client that reads none of them is disconnected."""
+"""The time in which a client must read this many bytes. A client that reads none of them is disconnected."""
 HEAD_DEADLINE_S: Final = 20.0
 """The time from the connection, or from the first byte of a later request, to the end of the head."""
 IS_OWN_USER: Final = "is_own_user"

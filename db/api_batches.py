@@ -43,7 +43,7 @@ class ApiBatches(Statements):
         self._finds: defaultdict[str, GroupCommit[tuple[str, str], tuple[str, str], ApiBatch]] = defaultdict(
             partial(GroupCommit, self.find_many, key=lambda wanted: wanted)
         )
-        """By tenant: the queries of an open batch are counted, and one tenant's may be millions."""
+        """By tenant, because the queries of open batches are counted, and one tenant may have millions."""
 
     # -- asking ----------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class PromptCache:
     write_factor: float = 1.0
     """The price of a written token, as a factor of the input price."""
     write_1h_factor: float = 2.0
-    """The same where it is to last an hour."""
+    """The same for a cache that lasts an hour."""
 
 
 class CacheUse(NamedTuple):

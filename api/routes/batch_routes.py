@@ -31,7 +31,9 @@ _SECONDS: Final = {"m": 60, "h": 3600, "d": 86400}
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="A repeated key returns the same batch.")
 ]
-RetryCount = Annotated[str | None, Header(description="Above 0 in a retry. The official clients send it.")]
+RetryCount = Annotated[
+    str | None, Header(description="The number of the retry, which the official clients send. Above 0 for a retry.")
+]
 
 
 @router.post("", response_model=BatchObject)

@@ -29,7 +29,7 @@ def purge(
 ) -> None:
     """Delete the texts and the log of old batches.
 
-    Deletes prompts, answers, calls and decisions of batches that ended before that age. Their figures are kept.
+    Deletes prompts, answers, calls and decisions of batches that ended longer ago than that. Their figures are kept.
     """
     before = datetime.now(UTC) - parse_duration("--older-than", older_than, example="90d")
 

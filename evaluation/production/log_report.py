@@ -95,7 +95,7 @@ def words(tally: LogStats, top: str) -> Iterator[str]:
         yield "The selected part of the log has no routing decisions."
         return
     mix = ", ".join(f"{tier} {_percent(count.queries, n)}" for tier, count in sorted(tally.by_tier.items()))
-    yield f"{n:,} queries of {tally.batches:,} batches were routed: {mix}."
+    yield f"Routed queries: {n:,} ({mix}). Batches: {tally.batches:,}."
     if tally.simulated:
         yield f"SIMULATED batches: {tally.simulated:,}. Their answers and confidences are made up."
     if tally.routed.open:

@@ -59,11 +59,11 @@ class HeldCost(NamedTuple):
     """The cost of all further calls, in USD."""
 
     likely_usd: float
-    """If as many climb as did before."""
+    """The cost if as many queries climb as before."""
     high_usd: float
-    """The upper end of the range that contains that cost in 9 of 10 cases."""
+    """The upper end of a range that contains this cost in 9 of 10 cases."""
     most_usd: float
-    """If all climb to the top tier."""
+    """The cost if all queries climb to the top tier."""
 
 
 class _Cost(NamedTuple):
