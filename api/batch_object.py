@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from api.http_errors import name_fields
 from api.responses import unix_s
 from db.api_batch_types import ApiBatch
 
@@ -55,7 +56,8 @@ def batch_object(batch: ApiBatch) -> dict[str, Any]:
         "expired_at": unix_s(finalized if status == "expired" else None),
         "cancelling_at": unix_s(batch.cancelling_at),
         "cancelled_at": unix_s(finalized if status == "cancelled" else None),
-        # Not of OpenAI's, whose batches cannot be paused.
+        # OpenAI's batches have no warnings, and cannot be paused.
+        "warnings": [name_fields(text) for text in batch.warnings or ()],
         "paused_at": unix_s(batch.paused_at),
         "pause_code": batch.pause_code,
         "request_counts": {

@@ -4,11 +4,15 @@ The official clients retry on 408, 409, 429 and 5xx unless ``x-should-retry`` sa
 recur for the same request sets it.
 """
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from starlette.responses import Response
 
 from api.responses import json_response
+
+_OPTION: Final = re.compile(r"--([a-z][a-z-]+)")
 
 
 class ApiError(Exception):
@@ -45,6 +49,11 @@ class ApiError(Exception):
 def sentence(text: str) -> str:
     """Return ``text`` with a capital first letter. Unlike ``str.capitalize`` it does not change the rest."""
     return text[:1].upper() + text[1:]
+
+
+def name_fields(text: str) -> str:
+    """Return ``text`` with the options of the command line (``--max-cost-usd``) as fields of a request."""
+    return _OPTION.sub(lambda option: option[1].replace("-", "_"), text)
 
 
 def bad_request(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:

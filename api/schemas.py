@@ -320,6 +320,9 @@ class BatchObject(ApiModel):
     expired_at: int | None
     cancelling_at: int | None
     cancelled_at: int | None
+    warnings: list[str] = Field(
+        default=[], description="What is wrong with the options, each with the fix; empty until it is validated."
+    )
     paused_at: int | None = Field(default=None, description="While it is set, no query of the batch is started.")
     pause_code: str | None = Field(
         default=None, description="quota_reached: its tenant stores more than twice its stored_bytes."

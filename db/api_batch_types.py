@@ -38,6 +38,8 @@ class ApiBatch:
     error_file_id: str | None
     usage: Mapping[str, int] | None
     counts: Counts
+    warnings: Sequence[str] | None
+    """What was wrong with its options when it was accepted, each with the fix. None without a forecast."""
     adopted: bool
     """Whether it has a row in ``api_batches``."""
     created_at: datetime

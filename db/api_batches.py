@@ -20,7 +20,7 @@ from db.group_commit import GroupCommit
 from db.rows import from_row
 from db.sql import Statements, statement
 from routing.fleet import BudgetPolicy
-from routing.pilot import PilotSpec
+from routing.pilot import GraderChoice, PilotSpec
 
 CHAT_SOURCE: Final = "/v1/chat/completions"
 """The source of a batch that is one chat completion; lists of batches leave it out."""
@@ -163,7 +163,7 @@ class ApiBatches(Statements):
             row,
             metadata=row.metadata or {},
             budget_policy=None if row.budget_policy is None else BudgetPolicy(row.budget_policy),
-            pilot=None if row.pilot is None else PilotSpec(**row.pilot),
+            pilot=None if row.pilot is None else _pilot(row.pilot),
             cancelling=row.cancelling_at is not None,
         )
 
@@ -252,6 +252,11 @@ def _params(request: ApiBatchRequest) -> dict[str, Any]:
     given = {part.name: getattr(request, part.name) for part in fields(request)}
     texts = {name: orjson.dumps(given[name]).decode() for name in _AS_JSON if given[name] is not None}
     return given | texts
+
+
+def _pilot(stored: Mapping[str, Any]) -> PilotSpec:
+    grader = stored.get("grader")
+    return PilotSpec(**{**stored, "grader": None if grader is None else GraderChoice(grader)})
 
 
 def _batch(row: Row[Any]) -> ApiBatch:

@@ -101,11 +101,12 @@ class Forecaster:
         )
 
     async def plan(self) -> Mapping[str, Any] | None:
-        """Return the forecast as stored with the batch. None if it fails."""
+        """Return the forecast as stored with the batch, with its `warnings`. None if it fails."""
         from evaluation.data.dataset_errors import EvaluationError
 
         try:
-            return forecast_as_json(await self.forecast())
+            plan = forecast_as_json(await self.forecast())
+            return plan | {"warnings": self.warnings(plan)}
         except EvaluationError as error:
             # A batch is accepted without a forecast; the workers may have the router.
             log.warning("forecast_failed", error=str(error))

@@ -116,6 +116,8 @@ def submit_queries(self: Task, queries: object = None, **options: object) -> Non
         log.warning("submission_refused", task_id=self.request.id, why=str(error))
         raise
     log.info("submitted", batch=submitted.public_id, queries=submitted.total, duplicate=submitted.duplicate)
+    for warning in submitted.warnings:
+        log.warning("submitted_with", batch=submitted.public_id, warning=warning)
 
 
 def _submit(queries: Sequence[Mapping[str, Any]], order: BatchSpec) -> SubmitResult:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.background.isolated_thread import run_in_isolated_thread
 from api.background.validate_batch import ShuttingDown, batch_errors, served_forecaster, stored_lines
-from api.http_errors import conflict, sentence, unavailable
+from api.http_errors import conflict, name_fields, sentence, unavailable
 from api.schemas import RowOptions
 from api.state import AppState
 from db.batch_writer import BatchSpec
@@ -48,7 +48,7 @@ async def forecast_file(
             fleet=service.fleet,
             read=read,
             ages=ages,
-            warnings=forecaster.warnings(forecast),
+            warnings=[name_fields(warning) for warning in forecaster.warnings(forecast)],
         )
         return report | {"covered": is_covered(report), "errors": None}
 

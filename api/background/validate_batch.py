@@ -6,7 +6,6 @@ idempotency key prevents a second batch.
 
 import asyncio
 import io
-import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.background.batch_lease import LEASE_S, renewed_lease
 from api.background.isolated_thread import run_in_isolated_thread
-from api.http_errors import sentence
+from api.http_errors import name_fields, sentence
 from api.schemas import RowOptions
 from api.state import AppState
 from api.tenant_shares import no_room
@@ -59,10 +58,6 @@ CODES: Final = {
     "tier": "model_not_found",
 }
 """The error code of a line by its field, for errors without their own code. Other fields have ``invalid_request``."""
-
-
-_OPTION: Final = re.compile(r"--([a-z][a-z-]+)")
-"""An option of the command line in a message about a table. Here it is a field of ``rows``."""
 
 
 class ShuttingDown(Exception):
@@ -198,7 +193,7 @@ def batch_errors(invalid: InvalidInput) -> list[dict[str, Any]]:
     return [
         _error(
             line.code or CODES.get(line.field, "invalid_request"),
-            _OPTION.sub(_field_name, f"{line.message}. {line.fix}.")[:1000],
+            name_fields(f"{line.message}. {line.fix}.")[:1000],
             _param(line),
             line.line_no or None,
         )
@@ -208,11 +203,7 @@ def batch_errors(invalid: InvalidInput) -> list[dict[str, Any]]:
 
 def _param(line: RejectedLine) -> str | None:
     """Return the field, or None if the whole line or file is at fault."""
-    return None if line.field in ("line", "file") else _OPTION.sub(_field_name, line.field)
-
-
-def _field_name(option: re.Match[str]) -> str:
-    return option[1].replace("-", "_")
+    return None if line.field in ("line", "file") else name_fields(line.field)
 
 
 def _error(code: str, message: str, param: str | None, line: int | None) -> dict[str, Any]:

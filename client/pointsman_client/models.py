@@ -70,6 +70,8 @@ class BatchInfo(Frozen):
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: InvalidLines | None = None
+    warnings: list[str] = []
+    """What is wrong with the options, each with the fix. Empty until the batch is validated."""
     metadata: dict[str, Any] | None = None
 
     @property

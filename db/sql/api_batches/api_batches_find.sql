@@ -3,7 +3,7 @@
 SELECT w.tenant, w.public_id, b.id, coalesce(a.status, 'accepted') AS status, a.input_file_id,
        coalesce(a.endpoint, b.endpoint) AS endpoint, coalesce(a.completion_window, '24h') AS completion_window,
        coalesce(a.metadata, b.metadata) AS metadata, a.errors, a.output_file_id, a.error_file_id, a.usage,
-       a.public_id IS NOT NULL AS adopted,
+       b.plan -> 'warnings' AS warnings, a.public_id IS NOT NULL AS adopted,
        coalesce(a.created_at, b.created_at) AS created_at, coalesce(a.accepted_at, b.created_at) AS accepted_at,
        coalesce(b.expires_at, a.created_at + make_interval(secs => a.window_s)) AS expires_at,
        coalesce(a.cancelling_at, b.cancelled_at) AS cancelling_at, b.paused_at, b.pause_code,

@@ -25,6 +25,7 @@ BATCH = ApiBatch(
     error_file_id=None,
     usage=None,
     counts=Counts(3),
+    warnings=None,
     adopted=True,
     created_at=T,
     accepted_at=T,
