@@ -52,6 +52,8 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
             "high_usd": round(forecast.pilot_high_usd, 9),
             "grade_cost_usd": round(forecast.grade_usd, 9),
             "rest": None if forecast.rest is None else forecast.rest._asdict(),
+            "hoped_usd": round(forecast.hoped_usd, 9),
+            "hoped_by": forecast.hoped_by,
             "cannot_pay": forecast.cannot_pay,
         },
         "skipped_pilot": None if forecast.skipped is None else forecast.skipped._asdict(),

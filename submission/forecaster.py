@@ -167,19 +167,21 @@ class Forecaster:
 
         spec, rest, total, queries = self.spec.pilot, piloted.rest, piloted.total, piloted.pilot_queries
         default_usd = default.cost_usd.expected
-        if spec is None or rest is None or spec.max_queries is not None or default_usd > rest.least_usd:
+        if spec is None or rest is None or spec.max_queries is not None or default_usd > piloted.hoped_usd:
             return piloted
-        query_usd, rest_usd = piloted.pilot_usd / queries, (rest.least_usd - piloted.pilot_usd) / (total - queries)
-        saved_usd = max(rest.alone_usd, default_usd) / total - rest_usd
+        query_usd, rest_usd = piloted.pilot_usd / queries, (piloted.hoped_usd - piloted.pilot_usd) / (total - queries)
+        saved_usd, more_usd = max(rest.alone_usd, default_usd) / total - rest_usd, query_usd - rest_usd
+        target = QualityTarget(spec.floor, spec.confidence)
+        enough = least_batch(target, saved_usd / more_usd) if more_usd > 0 else None
         skipped = SkippedPilot(
             queries=queries,
             cost_usd=piloted.pilot_usd,
             grade_cost_usd=piloted.grade_usd,
-            least_tier=rest.least_tier,
-            least_usd=rest.least_usd,
+            hoped_by=piloted.hoped_by,
+            hoped_usd=piloted.hoped_usd,
             top_usd=rest.alone_usd,
             default_usd=default_usd,
-            pays_from=least_batch(QualityTarget(spec.floor, spec.confidence), saved_usd / (query_usd - rest_usd)),
+            pays_from=enough if enough is not None and enough > total else None,
         )
         return replace(default, skipped=skipped)
 

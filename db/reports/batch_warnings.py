@@ -43,12 +43,10 @@ def no_gain(skipped: Mapping[str, Any]) -> str:
     """Return why a batch has no pilot, with the fix, from ``skipped_pilot`` of its plan."""
     enough = skipped["pays_from"]
     larger = (
-        "no quality floor, as no number of queries is enough at these prices"
-        if enough is None
-        else f"about {_rounded_up(enough):,} such queries or more in one batch"
+        "no quality floor" if enough is None else f"about {_rounded_up(enough):,} such queries or more in one batch"
     )
     return (
-        f"no pilot: one of {skipped['queries']:,} queries{_costs(skipped, skipped)}, while the top tier alone costs "
+        f"no pilot: one of {skipped['queries']:,} queries{_costs(skipped)}, while the top tier alone costs "
         f"${skipped['top_usd']:.6f}. The default policy routes the batch for ${skipped['default_usd']:.6f}, without a "
         f"certified floor. fix: {larger}{_cheaper_judge(skipped)}, or a pilot anyway (--pilot N)"
     )
@@ -59,17 +57,17 @@ def _saves_nothing(plan: Mapping[str, Any]) -> str | None:
     if not pilot["cannot_pay"]:
         return None
     return (
-        f"with {plan['total']:,} queries this floor saves nothing: the pilot{_costs(pilot, pilot['rest'])}, while the "
+        f"with {plan['total']:,} queries this floor saves nothing: the pilot{_costs(pilot)}, while the "
         f"top tier alone costs ${pilot['rest']['alone_usd']:.6f}. fix: more queries in one batch"
         f"{_cheaper_judge(pilot)}, a smaller pilot (--pilot N), or no quality floor"
     )
 
 
-def _costs(pilot: Mapping[str, Any], rest: Mapping[str, Any]) -> str:
+def _costs(pilot: Mapping[str, Any]) -> str:
     graded = " with its grading" if pilot["grade_cost_usd"] > 0 else ""
     return (
-        f"{graded} is forecast to cost ${pilot['cost_usd']:.6f}, and the batch ${rest['least_usd']:.6f} even with the "
-        f"rest by {rest['least_tier']} alone"
+        f"{graded} is forecast to cost ${pilot['cost_usd']:.6f}, and the batch ${pilot['hoped_usd']:.6f} with the rest "
+        f"{pilot['hoped_by']}"
     )
 
 

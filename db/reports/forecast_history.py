@@ -9,6 +9,8 @@ from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.reports import run_report
+from db.reports.batch_progress import find_batch
+from db.reports.batch_stats import costs_by_router
 from db.worker_registry import WorkerRegistry
 from routing.answer_lengths import AnswerLengths, LengthGroup, LengthRecord
 from routing.fleet import Fleet
@@ -116,11 +118,14 @@ async def _policy_costs(
 
     ``calls`` are rows of ``forecast_calls``, ``alike`` the batches of the same file.
     """
-    summed = [
-        row for row in batches if row.rest_cost_ratio and all(_is_price_kept(row, tier, fleet) for tier in fleet.ladder)
-    ]
-    if not summed or floor is None:
+    kept = [row for row in batches if row.has_policy and all(_is_price_kept(row, tier, fleet) for tier in fleet.ladder)]
+    if not kept or floor is None:
         return []
+    ratios: dict[int, float] = {}
+    for row in kept:
+        if ratio := row.rest_cost_ratio if row.is_summed else await _rest_cost_ratio(engine, row):
+            ratios[row.id] = ratio
+    summed = [row for row in kept if row.id in ratios]
     sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}
     cut = {row.batch_id for row in await run_report(engine, "forecast_cut_batches", **sample)}
     workloads: dict[int, set[str]] = defaultdict(set)
@@ -128,7 +133,7 @@ async def _policy_costs(
         workloads[call.batch_id].add(call.workload)
     return [
         PolicyCost(
-            row.rest_cost_ratio,
+            ratios[row.id],
             is_same_floor=row.floor == floor,
             is_same_file=row.id in alike,
             workloads=frozenset(workloads[row.id] - {""}),
@@ -136,6 +141,17 @@ async def _policy_costs(
         for row in summed
         if row.id not in cut
     ]
+
+
+async def _rest_cost_ratio(engine: AsyncEngine, row: Row[Any]) -> float | None:
+    """Return the cost of a batch's queries beyond its pilot over their baseline, before the feeder has summed it: the
+    feeder stops with the command that a batch is run by."""
+    batch = await find_batch(engine, row.public_id)
+    if batch is None:
+        return None
+    rest = [costs for costs in await costs_by_router(engine, batch) if costs["router"] != "pilot"]
+    baseline_usd = sum(float(costs["baseline_usd"]) for costs in rest)
+    return sum(float(costs["cost_usd"]) for costs in rest) / baseline_usd if baseline_usd else None
 
 
 async def _grades(

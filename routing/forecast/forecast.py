@@ -121,13 +121,19 @@ def forecast(
         alone_usd = replace(course, ways=alone).sum(course.usd)
         rest = _rest_bounds(fleet, lowest_usd=least_cost.expected, top_usd=cost.expected, alone_usd=alone_usd)
         alike = _alike(past.policy_costs, decisions)
+    cost_usd = _between(cost, least_cost, alike, pilot_usd=pilot_usd)
+    hoped_usd, hoped_by = 0.0, ""
+    if rest is not None:
+        hoped_usd, hoped_by = rest.least_usd, f"by {rest.least_tier} alone"
+        if alike.is_same_kind:
+            hoped_usd, hoped_by = cost_usd.expected, f"as in {alike.basis}"
     finish_s, estimated_s, bound_by = _duration(course, least, tiers)
     return Forecast(
         total=total,
         sampled=len(ways),
         tiers=tuple(tier for tier in tiers if tier.calls > 0),
         escalated=course.sum(course.escalates),
-        cost_usd=replace(_between(cost, least_cost, alike, pilot_usd=pilot_usd), unmeasured=unmeasured),
+        cost_usd=replace(cost_usd, unmeasured=unmeasured),
         baseline_usd=course.baseline(),
         finish_s=finish_s,
         estimated_s=estimated_s,
@@ -139,9 +145,11 @@ def forecast(
         pilot_high_usd=pilot_cost.high,
         grade_usd=grade_usd,
         rest=rest,
+        hoped_usd=hoped_usd,
+        hoped_by=hoped_by,
         cannot_pay=rest is not None
         and not unmeasured
-        and rest.alone_usd <= rest.least_usd - (0.0 if estimator.is_grading_measured else grade_usd),
+        and 0.0 < rest.alone_usd <= hoped_usd - (0.0 if estimator.is_grading_measured else grade_usd),
         answer_lengths=past.lengths.of_shapes(decision.case.query.shape for decision in decisions),
     )
 
@@ -348,9 +356,16 @@ class _AlikePolicies(NamedTuple):
     ratios: Sequence[float]
     words: str
     spread: float
+    is_same_kind: bool
+    """Whether they are of this floor, and of this file or its workloads."""
+
+    @property
+    def basis(self) -> str:
+        """The evidence in words."""
+        return f"{len(self.ratios):,} earlier {'batch' if len(self.ratios) == 1 else 'batches'} {self.words}"
 
 
-_NO_POLICIES: Final = _AlikePolicies((), "", 0.0)
+_NO_POLICIES: Final = _AlikePolicies((), "", 0.0, is_same_kind=False)
 
 
 def _alike(costs: Sequence[PolicyCost], decisions: Sequence[Decision]) -> _AlikePolicies:
@@ -359,18 +374,19 @@ def _alike(costs: Sequence[PolicyCost], decisions: Sequence[Decision]) -> _Alike
     workloads = {query.workload_or_template for query in queries} - {""}
     at_floor = [cost for cost in costs if cost.is_same_floor]
     groups = (
-        ([cost for cost in at_floor if cost.is_same_file], "of this file and floor", 0.0),
+        ([cost for cost in at_floor if cost.is_same_file], "of this file and floor", 0.0, True),
         (
             [cost for cost in at_floor if cost.workloads & workloads],
             "of these workloads and this floor",
             OTHER_FILE_SPREAD,
+            True,
         ),
-        (at_floor, "of other files and this floor", OTHER_FILE_SPREAD),
-        (costs, "of other floors", OTHER_FILE_SPREAD),
+        (at_floor, "of other files and this floor", OTHER_FILE_SPREAD, False),
+        (costs, "of other floors", OTHER_FILE_SPREAD, False),
     )
-    for some, words, spread in groups:
+    for some, words, spread, is_same_kind in groups:
         if some:
-            return _AlikePolicies([cost.ratio for cost in some], words, spread)
+            return _AlikePolicies([cost.ratio for cost in some], words, spread, is_same_kind)
     return _NO_POLICIES
 
 
@@ -417,7 +433,7 @@ def _basis(
     return {
         **({"doubts": doubts, "lengths": past.lengths.basis} if has_text else {}),
         **({"reasoning": reasoned} if reasoned else {}),
-        **({"savings": f"{len(alike.ratios):,} earlier batches {alike.words}"} if alike.ratios else {}),
+        **({"savings": alike.basis} if alike.ratios else {}),
         "latencies": f"{calls:,} earlier calls" if calls else "assumed",
         "queue": f"{waiting:,} earlier queries" if waiting else "empty",
     }

@@ -119,15 +119,17 @@ class SkippedPilot(NamedTuple):
     """The cost of these queries and their grades."""
     grade_cost_usd: float
     """The cost of their grades."""
-    least_tier: str
-    least_usd: float
-    """The cost of the batch with the pilot, and with the rest by ``least_tier`` alone."""
+    hoped_by: str
+    """What the cost of the rest assumes: the lowest tier alone, or the policies of earlier pilots."""
+    hoped_usd: float
+    """The cost of the batch with the pilot and that rest."""
     top_usd: float
     """Its cost without a pilot, if the top tier answers it."""
     default_usd: float
     """Its cost by the default policy."""
     pays_from: int | None
-    """Approximate number of such queries in one batch from which this floor may save. None if no number suffices."""
+    """Approximate number of such queries in one batch from which this floor may save. None if no number suffices, or
+    if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,14 @@ class Forecast:
     """None without a pilot, and where the batch ends with it. ``cost_usd`` then reaches from the low end of the least
     to the high end of the most, and expects the middle of the two; where earlier batches had a pilot, it is by what
     their policies cost, within these bounds."""
+    hoped_usd: float = 0.0
+    """The cost that history lets hope for: with the rest by what policies of this file or workload and floor cost, or,
+    if there are none, with the cheaper of the bounds in ``rest``."""
+    hoped_by: str = ""
+    """What ``hoped_usd`` assumes of the rest, in words."""
     cannot_pay: bool = False
-    """Whether history shows that the batch costs at least as much with its pilot, and with the rest by the cheaper of
-    the two tiers, as by the top tier alone. False while a tier, or the judge, was asked too little to know."""
+    """Whether history shows that the batch costs at least as much with a pilot (``hoped_usd``) as by the top tier
+    alone. False while a tier, or the judge, was asked too little to know."""
     skipped: SkippedPilot | None = None
     """The pilot that is not made because it cannot pay. The other figures are those without it."""
     answer_lengths: Sequence[Sequence[Any]] = ()

@@ -302,6 +302,7 @@ def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
             " SELECT id, 0.9, 0.95, 1, 0, 'decided', now() FROM batches",
         )
         await as_owner(bench, "DELETE FROM workload_sums")
+        await as_owner(bench, "UPDATE batches SET summed_at = now()")
         await as_owner(
             bench,
             "INSERT INTO workload_sums (batch_id, workload, router, version, tier, answers, cost_usd, baseline_usd)"

@@ -212,7 +212,6 @@ def test_a_batch_whose_pilot_cannot_pay_by_todays_prices_goes_by_the_default_pol
                 assert batch.plan is not None
                 assert batch.plan["skipped_pilot"] == forecast["skipped_pilot"], "dry run and submission decide alike"
                 await decided(context)
-                await sum_workloads(bench.engine)
                 figures = await account(batch, context)
                 assert figures.progress.done == 400
                 assert figures.quality is not None
@@ -225,7 +224,7 @@ def test_a_batch_whose_pilot_cannot_pay_by_todays_prices_goes_by_the_default_pol
         assert lost.certificate is not None
         assert lost.certificate["skipped_pilot"] == plan["skipped_pilot"]
         assert [lost.certificate["reason"]] == pilot_warnings(plan, None)
-        assert figures.cost_usd <= 1.05 * plan["skipped_pilot"]["top_usd"] < plan["skipped_pilot"]["least_usd"]
+        assert figures.cost_usd <= 1.05 * plan["skipped_pilot"]["top_usd"] < plan["skipped_pilot"]["hoped_usd"]
         await seal_ended(bench.engine)
         batch = await find_batch(bench.engine, figures.progress.public_id)
         assert batch is not None
@@ -235,6 +234,9 @@ def test_a_batch_whose_pilot_cannot_pay_by_todays_prices_goes_by_the_default_pol
         assert "at 400 queries this floor cannot save" in pilot_warnings(plan, None)[0]
         past = await load_history(bench.engine, close, tenant="default", total=400, floor=0.9)
         assert len(past.policy_costs) == 2, "no pilot, no policy"
+        assert await sum_workloads(bench.engine) == 3
+        summed = await load_history(bench.engine, close, tenant="default", total=400, floor=0.9)
+        assert [one.ratio for one in summed.policy_costs] == pytest.approx([one.ratio for one in past.policy_costs])
         _, paid, plan = await run(cheap)
         assert (paid.pilot_queries > 0, plan["skipped_pilot"]) == (True, None)
         past = await load_history(bench.engine, cheap, tenant="default", total=400, floor=0.9)

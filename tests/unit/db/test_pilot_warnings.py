@@ -54,13 +54,13 @@ def test_no_floor_is_said_to_save_nothing_that_may_save_or_is_a_trial_or_of_unkn
     ("pays_from", "grade_usd", "fix"),
     [
         (3_312, 0.05, "fix: about 3,400 such queries or more in one batch, a cheaper judge, or a pilot anyway (--p"),
-        (None, 0.0, "fix: no quality floor, as no number of queries is enough at these prices, or a pilot anyway"),
+        (None, 0.0, "fix: no quality floor, or a pilot anyway (--pilot N)"),
     ],
 )
 def test_a_skipped_pilot_is_said_with_its_figures_and_the_fix(
     pays_from: int | None, grade_usd: float, fix: str
 ) -> None:
-    skipped = SkippedPilot(172, 0.3, grade_usd, "small", 0.4, 0.35, 0.349, pays_from)
+    skipped = SkippedPilot(172, 0.3, grade_usd, "by small alone", 0.4, 0.35, 0.349, pays_from)
     plan = forecast_as_json(replace(predict("large"), skipped=skipped))
     (warning,) = pilot_warnings(plan, None)
     assert "one of 172 queries" in warning

@@ -23,6 +23,7 @@ from routing.forecast.forecast_types import (
 )
 from routing.outcome import Usage
 from routing.policy.routing_case import Decision, RoutingContext
+from routing.price import Price
 from routing.query import Query
 from tests.fleets import small_fleet
 
@@ -276,6 +277,8 @@ def test_a_floor_cannot_pay_if_its_pilot_and_the_cheapest_rest_cost_what_the_top
     assert short.rest is not None
     assert short.rest.least_usd < short.rest.alone_usd
     assert not short.cannot_pay
+    free = {name: replace(model, price=Price(0.0, 0.0, 0.0, version="test")) for name, model in FLEET.models.items()}
+    assert not predict(*["large"] * 10, past=long, pilot=pilot, fleet=replace(FLEET, models=free)).cannot_pay
     trial = predict(*["large"] * 10, past=long, pilot=replace(pilot, stops=True))
     assert not trial.cannot_pay, "the user asks for the pilot alone"
     unmeasured = replace(JUDGED, lengths=known(small=400.0, large=20.0))
@@ -284,6 +287,28 @@ def test_a_floor_cannot_pay_if_its_pilot_and_the_cheapest_rest_cost_what_the_top
     mixed = forecast(pinned, total=1000, fleet=FLEET, past=long, load=LOAD, pilot=replace(pilot, queries=150))
     assert mixed.rest is not None
     assert mixed.rest.alone_usd == pytest.approx(lost.rest.alone_usd), "pinned queries cost the same either way"
+
+
+def test_what_policies_of_such_batches_cost_shows_whether_a_floor_can_pay() -> None:
+    past = replace(JUDGED, lengths=known(small=20.0, medium=20.0, large=20.0))
+
+    def told(pilot: int, *costs: PolicyCost) -> Forecast:
+        asked = ExpectedPilot(pilot, stops=False, judge=None)
+        return predict(*["large"] * 10, past=replace(past, policy_costs=costs), pilot=asked)
+
+    assert not told(300).cannot_pay
+    lost = told(300, *policies(1.0) * 9)
+    assert (lost.cannot_pay, lost.hoped_usd, lost.hoped_by) == (
+        True,
+        lost.cost_usd.expected,
+        "as in 9 earlier batches of this file and floor",
+    )
+    assert told(300, *policies(1.0, same_file=False) * 9).cannot_pay, "of the workload"
+    assert not told(300, *policies(1.0, same_file=False, workload="other") * 9).cannot_pay
+    assert not told(300, *policies(1.0, same_floor=False) * 9).cannot_pay
+    assert not told(300, *policies(0.3) * 9).cannot_pay
+    cheap = told(30, *policies(1.0))
+    assert not cheap.cannot_pay, "the pilot costs little, and one that certified nothing may have had bad luck"
 
 
 def test_the_first_guess_of_what_a_judge_costs_says_nothing_of_whether_a_floor_can_pay() -> None:
@@ -327,7 +352,7 @@ def test_a_floors_cost_is_learned_from_the_policies_of_the_most_similar_batches(
         "12 earlier batches of these workloads and this floor",
         "12 earlier batches of other files and this floor",
     ]
-    assert told(*policies(0.4, same_floor=False)).basis["savings"] == "1 earlier batches of other floors"
+    assert told(*policies(0.4, same_floor=False)).basis["savings"] == "1 earlier batch of other floors"
     assert predict("large", past=replace(JUDGED, policy_costs=same)) == predict("large"), "without a floor"
 
 
