@@ -179,6 +179,7 @@ CREATE INDEX ix_queries_queued ON queries (stage) WHERE state = 'queued';
 CREATE INDEX ix_queries_running ON queries (lease_until) WHERE state = 'running';
 CREATE INDEX ix_queries_held ON queries (batch_id, needs_usd, id) WHERE state = 'held';
 CREATE INDEX ix_queries_held_for ON queries (held_for, needs_usd, id) WHERE state = 'held' AND held_for IS NOT NULL;
+CREATE INDEX ix_queries_released ON queries (moved_at) WHERE needs_usd IS NOT NULL AND state IN ('ready', 'queued');
 CREATE INDEX ix_queries_pilot ON queries (batch_id) WHERE pilot;
 -- Not by states: such an index would also serve `state = 'ready'`, and behind a long history, where the planner takes
 -- all of these for empty, a search for the few queries of one stage would read it from end to end.

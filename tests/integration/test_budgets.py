@@ -86,6 +86,35 @@ def test_settling_frees_what_a_call_did_not_cost_and_held_queries_return(on_benc
     on_bench(story)
 
 
+def test_released_queries_count_until_they_are_claimed_but_no_longer_than_a_minute(on_bench: OnBench) -> None:
+    """Each look released as much as was left, ten times a second, until all was; the claims held it again."""
+
+    async def story(bench: LedgerHarness) -> None:
+        held = await at_small(bench, 6, cap_usd=1.0)
+        await bench.rows("UPDATE queries SET state = 'held', needs_usd = 0.5")
+        assert await bench.ledger.release_held() == 2
+        assert await bench.ledger.release_held() == 0
+        freed = [id_ for id_ in held if (await bench.row(id_)).state == "ready"]
+        assert len(await claim_all(bench, freed[:1])) == 1
+        assert await bench.ledger.release_held() == 0, "one is reserved, and one still waits"
+        await bench.rows("UPDATE queries SET moved_at = now() - interval '2 minutes' WHERE state = 'ready'")
+        assert await bench.ledger.release_held() == 1, "no worker takes it: what is left goes to another"
+
+    on_bench(story)
+
+
+def test_released_queries_count_in_the_budget_of_the_day(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await bench.rows_as_owner("INSERT INTO tenants (name, day_usd) VALUES ('default', 1.0)")
+        for _ in range(2):
+            await bench.submit(4)
+        await bench.rows("UPDATE queries SET state = 'held', needs_usd = 0.5")
+        assert await bench.ledger.release_held() == 2
+        assert await bench.ledger.release_held() == 0
+
+    on_bench(story)
+
+
 def test_rivals_never_share_the_same_room(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         ids = await at_small(bench, 40, cap_usd=5.0)

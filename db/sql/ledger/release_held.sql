@@ -25,6 +25,13 @@ faults AS (
     CROSS JOIN LATERAL (SELECT coalesce(f.deployment <> ALL(CAST(:deployments AS text[])), false) AS is_gone,
                                f.tried_at < now() - make_interval(secs => :probe_s) AS is_due) AS x
 ),
+-- What was released within a minute and is not claimed yet: no budget holds its reservation before. Else each look
+-- would release as much again, until all is, and the claims would hold it again, with two decisions each.
+released AS MATERIALIZED (
+    SELECT q.batch_id, b.tenant, q.needs_usd
+    FROM queries AS q JOIN batches AS b ON b.id = q.batch_id
+    WHERE q.needs_usd IS NOT NULL AND q.state IN ('ready', 'queued') AND q.moved_at > now() - interval '1 minute'
+),
 room AS (
     SELECT h.id, h.tenant, own.left_usd AS own_usd, day.left_usd AS day_usd,
            coalesce(least(own.left_usd, day.left_usd), 'Infinity') AS left_usd,
@@ -32,11 +39,17 @@ room AS (
            1 + 10000 / count(*) OVER (PARTITION BY h.tenant) AS most
     FROM held AS h
     LEFT JOIN LATERAL (
-        SELECT g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd, g.cap_usd - g.settled_usd AS unspent_usd
+        SELECT g.cap_usd - g.reserved_usd - g.settled_usd - coalesce(
+                   (SELECT sum(r.needs_usd) FROM released AS r
+                    WHERE r.batch_id = h.id AND r.needs_usd <= g.cap_usd - g.settled_usd), 0) AS left_usd,
+               g.cap_usd - g.settled_usd AS unspent_usd
         FROM budgets AS g WHERE g.batch_id = h.id
     ) AS own ON true
     LEFT JOIN LATERAL (
-        SELECT g.cap_usd - g.reserved_usd - g.settled_usd AS left_usd, g.cap_usd - g.settled_usd AS unspent_usd
+        SELECT g.cap_usd - g.reserved_usd - g.settled_usd - coalesce(
+                   (SELECT sum(r.needs_usd) FROM released AS r
+                    WHERE r.tenant = h.tenant AND r.needs_usd <= g.cap_usd - g.settled_usd), 0) AS left_usd,
+               g.cap_usd - g.settled_usd AS unspent_usd
         FROM budgets AS g WHERE g.tenant = h.tenant AND g.day = CAST(now() AT TIME ZONE 'UTC' AS date)
     ) AS day ON true
 ),
