@@ -91,3 +91,16 @@ def test_its_defaults_and_its_limit(jane: str) -> None:
     finally:
         for session in sessions:
             session.close()
+
+
+def test_its_messages_fill_no_disk_and_wake_nothing(jane: str) -> None:
+    """Eight gigabytes of them, kept for a session that listens and never reads. No session of ours listens."""
+    if os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
+        pytest.skip("a Postgres of one's own has a limit of its own")
+    with psycopg.connect(jane) as idle, psycopg.connect(jane, autocommit=True) as session:
+        idle.execute("LISTEN anything")
+        idle.commit()
+        idle.execute("SELECT 1")  # its transaction stays open: what comes is kept for it
+        flood = "SELECT pg_notify('anything', repeat('x', 7900) || n) FROM generate_series(1, 2000) AS n"
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="NOTIFY"):
+            session.execute(flood)

@@ -42,6 +42,7 @@ checkpoint_timeout = 15min
 shared_buffers = 256MB
 effective_cache_size = 1GB
 work_mem = 16MB
+max_notify_queue_pages = 64                # no process listens; an auditor's messages could fill 8 GB of the disk
 maintenance_work_mem = 128MB
 random_page_cost = 1.1
 jit = off                                  # statements here are short and many
