@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from submission.input_line import input_error
@@ -13,6 +14,13 @@ _BUFFER_BYTES = 1024 * 1024
 
 ROWS_DECODED = 100
 """Rows of a Parquet file that are decoded at a time. A dictionary can turn a few bytes into rows of a megabyte each."""
+
+
+DECODED_BYTES = 64 * 1024**2
+"""Maximum bytes of texts that are decoded at a time, except for a single row."""
+
+MOST_UNPACKED = 100
+"""A column that unpacks to more than `DECODED_BYTES` must have at least one stored byte for so many."""
 
 
 class ArrowTable:
@@ -51,29 +59,36 @@ class ArrowTable:
         names = [name for name in self.columns() if columns is None or name in columns]
         for stream in self._streams:
             with _as_input_error():
-                schema, source = self._open(stream)
+                schema, source = self._open(stream, names)
                 if missing := [name for name in names if name not in schema.names]:
                     raise input_error(
                         "columns", f"a file has no column {missing[0][:80]!r}", "Give files of one schema"
                     )
-                yield from self._slices(source, names)
+                yield from self._slices(source, names, schema)
 
-    def _open(self, stream: BinaryIO) -> tuple[Any, Any]:
+    def _open(self, stream: BinaryIO, names: Collection[str] = ()) -> tuple[Any, Any]:
+        """Return the schema of a file and its reader, which keeps dictionaries of ``names`` that could be a bomb."""
         stream.seek(0)
         if self._form is TableFormat.PARQUET:
             parquet = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-            return parquet.schema_arrow, parquet
+            schema = parquet.schema_arrow
+            if packed := _check_sizes(parquet.metadata, schema, names):
+                stream.seek(0)
+                parquet = pq.ParquetFile(
+                    stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, read_dictionary=sorted(packed)
+                )
+            return schema, parquet
         is_file = stream.read(6) == b"ARROW1"
         stream.seek(0)
         reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
         return reader.schema, reader
 
-    def _slices(self, source: Any, names: Sequence[str]) -> Iterator[Any]:
+    def _slices(self, source: Any, names: Sequence[str], schema: Any) -> Iterator[Any]:
         if self._form is TableFormat.PARQUET:
             if names:
                 for batch in source.iter_batches(batch_size=ROWS_DECODED, columns=list(names), use_threads=False):
                     batch.validate(full=True)
-                    yield batch
+                    yield from _decoded(batch, schema)
             return
         is_file = isinstance(source, pa.ipc.RecordBatchFileReader)
         found = (source.get_batch(place) for place in range(source.num_record_batches)) if is_file else source
@@ -82,6 +97,64 @@ class ArrowTable:
             chosen.validate(full=True)  # pyarrow reads where the file's offsets point, also outside of it
             for start in range(0, chosen.num_rows, ROWS_PER_BATCH):
                 yield chosen.slice(start, ROWS_PER_BATCH)
+
+
+def _check_sizes(metadata: Any, schema: Any, names: Collection[str]) -> set[str]:
+    """Return the text columns whose dictionaries could make rows of more than `DECODED_BYTES`.
+
+    Raises InvalidInput for a column of ``names`` that unpacks to far more than the file has.
+    """
+    packed: set[str] = set()
+    for group in range(metadata.num_row_groups):
+        for place in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(place)
+            name = chunk.path_in_schema
+            if name.partition(".")[0] not in names and name not in names:
+                continue
+            size, stored = chunk.total_uncompressed_size, chunk.total_compressed_size
+            if metadata.schema.column(place).max_repetition_level:
+                size = max(size, 8 * chunk.num_values)  # a run of equal entries of a list takes a few bytes
+            if size > DECODED_BYTES and size > MOST_UNPACKED * stored:
+                raise input_error(
+                    "columns",
+                    f"column {name[:80]!r} unpacks from {stored:,} to {size:,} bytes in one row group",
+                    "Write the file without this column, or with smaller row groups and less compression",
+                )
+            is_text = name in schema.names and _is_text(schema.field(name).type)
+            if is_text and chunk.dictionary_page_offset is not None and size * ROWS_DECODED > DECODED_BYTES:
+                packed.add(name)
+    return packed
+
+
+def _is_text(kind: Any) -> bool:
+    types = pa.types
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+
+
+def _decoded(batch: Any, schema: Any) -> Iterator[Any]:
+    """Yield ``batch`` with the types of ``schema``, in slices of at most `DECODED_BYTES` of texts from dictionaries."""
+    kept = [
+        column for column in batch.columns if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type)
+    ]
+    sizes = [0] * batch.num_rows
+    for column in kept:
+        lengths = pc.take(pc.binary_length(column.dictionary), column.indices).to_pylist()
+        sizes = [size + (length or 0) for size, length in zip(sizes, lengths, strict=True)]
+    start = total = 0
+    for row, size in enumerate(sizes):
+        if row > start and total + size > DECODED_BYTES:
+            yield _as_in(schema, batch.slice(start, row - start))
+            start, total = row, 0
+        total += size
+    yield _as_in(schema, batch.slice(start))
+
+
+def _as_in(schema: Any, batch: Any) -> Any:
+    columns = [
+        column if column.type == schema.field(name).type else column.dictionary_decode().cast(schema.field(name).type)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 class _as_input_error:

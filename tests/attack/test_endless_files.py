@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from endpoints.endpoint import Endpoint
 from routing.fleet import Fleet
+from submission.arrow_table import DECODED_BYTES, ArrowTable
 from submission.input_line import InputLimits, InvalidInput, RejectedLine
 from submission.input_queries import read_upload
 from submission.row_query import RowMapping
@@ -139,6 +141,43 @@ def test_offsets_of_an_arrow_file_lead_to_nothing_outside_of_it() -> None:
     table = open_table([io.BytesIO(arrow_file(column).replace(honest, forged))], TableFormat.ARROW, limits=LIMITS)
     with pytest.raises(InvalidInput, match="cannot be read"):
         list(table.rows())
+
+
+def parquet_file(column: Any) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"a": column, "b": pa.array([1] * len(column))}), stream, compression="zstd")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.array(["x" * 80_000_000]), pa.array([[0] * 10_000_000])],
+    ids=["text", "list"],
+)
+def test_a_small_parquet_file_that_unpacks_to_much_is_refused_before_it_is_read(column: Any) -> None:
+    """A file of a few kilobytes took two gigabytes."""
+    content = parquet_file(column)
+    assert len(content) < 20_000
+    table = open_table([io.BytesIO(content)], TableFormat.PARQUET, limits=LIMITS)
+    with pytest.raises(InvalidInput, match=r"column 'a.*unpacks") as refused:
+        list(table.rows())
+    assert "row groups" in refused.value.rejections[0].fix
+    assert list(table.rows(["b"])) == [(1, {"b": 1})], "other columns are not affected"
+
+
+@pytest.mark.parametrize("stores_type", [False, True])
+def test_long_values_of_a_dictionary_are_decoded_some_rows_at_a_time(stores_type: bool) -> None:
+    """A hundred rows had as many copies of one stored value."""
+    text = "x" * 900_000
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 149 + [None], pa.int32()), pa.array([text]))
+    content = parquet_file(column if stores_type else column.dictionary_decode())
+    assert len(content) < 20_000
+    table = ArrowTable([io.BytesIO(content)], TableFormat.PARQUET)
+    rows = [batch.num_rows for batch in table.batches()]
+    assert sum(rows) == 150
+    assert max(rows) * len(text) <= DECODED_BYTES
+    assert {batch.schema.field("a").type for batch in table.batches()} == {table.schema.field("a").type}
+    assert [cells["a"] for _, cells in table.rows()] == [text] * 149 + [None]
 
 
 @pytest.mark.parametrize(
