@@ -69,7 +69,10 @@ class DashboardSnapshot:
     quality: RecentQuality | None = None
     overspent: Mapping[str, int] = field(default_factory=dict)
     """Open batches that have cost more than their ``budget`` or their ``forecast``."""
-    labels: Sequence[Row[Any]] = ()
+    labels: Mapping[str, Sequence[Row[Any]]] = field(default_factory=dict)
+    """By tenant: its labels by tier."""
+    fleet_labels: Sequence[Row[Any]] = ()
+    """The newest labels of all tenants by tier."""
     router: Mapping[str, Any] = field(default_factory=dict)
     drifts: Sequence[FeatureDrift] = ()
     """The newest decisions of all tenants, compared with the first ones under the serving router."""
@@ -94,6 +97,7 @@ class DashboardCollector:
         self._open: Sequence[Row[Any]] = ()
         self._open_due = 0.0
         self._quality = alru_cache(ttl=_SLOW_S, maxsize=1000)(self._read_quality)
+        self._labels = alru_cache(ttl=_SLOW_S, maxsize=1000)(self._read_labels)
         self._waves = alru_cache(ttl=_SLOW_S, maxsize=1000)(self._read_waves)
         self._slow = alru_cache(ttl=_SLOW_S)(self._read_slow)
         self._drifts = alru_cache(ttl=_DRIFT_S)(self._read_drift)
@@ -115,10 +119,11 @@ class DashboardCollector:
             seen.unanswered = await self._unanswered(seen.batches)
             found = {row.id: await self._quality(row.id) for row in seen.batches if row.has_floor}
             seen.qualities = {id_: quality for id_, quality in found.items() if quality is not None}
+            seen.labels = {tenant: await self._labels(tenant) for tenant in sorted(tenants)}
             seen.waves = {row.id: await self._waves(row.id) for row in seen.batches if row.has_deadline}
         if window:
             await self.window.refresh()
-        seen.labels, seen.router, seen.quality, seen.overspent = await self._slow()
+        seen.fleet_labels, seen.router, seen.quality, seen.overspent = await self._slow()
         seen.drifts = await self._drifts()
         seen.deployments = await self._deployments()
         self.seen = seen
@@ -165,13 +170,16 @@ class DashboardCollector:
     async def _read_slow(self) -> tuple[Sequence[Row[Any]], Mapping[str, Any], RecentQuality, Mapping[str, int]]:
         """Read labels and the serving router, which change by hand, and floors and overspending, which change within
         minutes."""
-        labels = await run_report(self._engine, "dashboard_labels")
+        labels = await run_report(self._engine, "fleet_labels")
         router, quality = await router_card(self._engine, self.fleet), await recent_quality(self._engine)
         (overspent,) = await run_report(self._engine, "dashboard_overspent")
         return labels, router, quality, overspent._asdict()
 
     async def _read_quality(self, batch_id: int) -> QualityFigures | None:
         return await batch_quality(self._engine, batch_id, priced=False)
+
+    async def _read_labels(self, tenant: str) -> Sequence[Row[Any]]:
+        return await run_report(self._engine, "dashboard_labels", tenant=tenant)
 
     async def _read_waves(self, batch_id: int) -> WaveFigures:
         waves = await run_report(self._engine, "dashboard_waves", batch_id=batch_id, rows=WAVES)

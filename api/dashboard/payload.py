@@ -273,7 +273,7 @@ def _cost(counters: DashboardCounters, fleet: Fleet) -> dict[str, Any]:
 
 def _labels(figures: DashboardCollector, tenant: str) -> dict[str, Any] | None:
     """Return labels and mean grades, from 0 (wrong) to 1 (right). None without labels."""
-    rows = {row.tier: row for row in figures.seen.labels if row.tenant == tenant}
+    rows = {row.tier: row for row in figures.seen.labels.get(tenant, ())}
     if not rows:
         return None
     total = sum(row.total for row in rows.values())

@@ -166,11 +166,9 @@ class FleetMetrics(Collector):
         yield router_drift
         grade = GaugeMetricFamily("pointsman_label_grade", "Mean grade, 0 to 1, of labeled answers.", labels=("tier",))
         labels = GaugeMetricFamily("pointsman_labels", "Labeled answers among the newest labels.", labels=("tier",))
-        for tier in sorted({row.tier for row in seen.labels}):
-            rows = [row for row in seen.labels if row.tier == tier]
-            total = sum(row.total for row in rows)
-            labels.add_metric((self._word("tier", tier),), total)
-            grade.add_metric((self._word("tier", tier),), sum(row.total * row.grade for row in rows) / total)
+        for row in sorted(seen.fleet_labels, key=lambda row: row.tier):
+            labels.add_metric((self._word("tier", row.tier),), row.total)
+            grade.add_metric((self._word("tier", row.tier),), row.grade)
         yield from (grade, labels)
         yield from self._floors()
         evaluation = seen.router.get("evaluation") or {}

@@ -30,7 +30,8 @@ async def create_key(request: Request, body: KeyCreate) -> Response:
     try:
         key = await tenants.create_key(tenant=tenant, name=body.name, role=body.role, most=MOST_KEYS)
     except TooManyKeys:
-        raise quota_reached(f"The tenant has {MOST_KEYS} valid keys", MOST_KEYS, "Revoke some.") from None
+        what = f"The tenant has {MOST_KEYS} valid keys, or made {10 * MOST_KEYS} in a day or {100 * MOST_KEYS} in all"
+        raise quota_reached(what, MOST_KEYS, "Revoke some, or ask the operator for `pointsman keys create`.") from None
     return json_response({"object": "key", "id": key_id(key), "name": body.name, "role": body.role, "key": key})
 
 

@@ -30,6 +30,9 @@ LONGEST_GATHER_S: Final = 30.0
 WAVE_GAP_S: Final = 5.0
 """Minimum seconds between two waves of the same batch and tier that are not full."""
 
+PLANNING_S: Final = 1.0
+"""After so many seconds of a round, no more plans are made in it: a tenant may have a thousand batches."""
+
 REVIEW_EVERY_S: Final = 10.0
 """Seconds between two reviews of the open provider batches."""
 
@@ -62,7 +65,10 @@ class WaveStarter:
             batches = ProviderBatches(context.engine)
             rows = await batches.waiting(list(tiers), simulated=context.fleet.simulated)
             waiting = {name: {row.tenant for row in rows if row.tier == name} for name in tiers}
-            for row in rows:
+            until = time.monotonic() + PLANNING_S
+            for place, row in enumerate(rows):
+                if place and time.monotonic() > until:
+                    break  # tenants take turns in each round, and a plan is kept for some rounds
                 await self._start(row, tiers[row.tier], waiting[row.tier], batches, context.fleet)
             await self._review(tiers, batches, context.fleet)
 
@@ -116,7 +122,11 @@ class WaveStarter:
         if now < self.reviewed_at + REVIEW_EVERY_S:
             return
         self.reviewed_at = now
-        for row in await batches.under_way(simulated=fleet.simulated):
+        rows = await batches.under_way(simulated=fleet.simulated)
+        until = time.monotonic() + PLANNING_S
+        for row in rows:
+            if time.monotonic() > until:
+                return
             if row.tier not in tiers or Lane.BATCH not in lane_deployment(fleet, row.tier).lanes:
                 continue
             plan = await self.plans.of(row.batch_id, batches, fleet)

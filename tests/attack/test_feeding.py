@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -19,7 +20,9 @@ from tasks import celery_tasks
 from tasks.celery_tasks import WorkerState, decide_pilot_task, step_provider_batch_task
 from tasks.feeder import feeder as feeding
 from tasks.feeder.feeder import Feeder
+from tasks.lanes import lane_maintenance
 from tasks.lanes.lane_maintenance import WaveStarter
+from tasks.lanes.lane_plans import LanePlans
 from tasks.pilot import pilot_maintenance
 from tasks.pilot.pilot_maintenance import advance_pilots
 from tasks.worker_context import EventLoopThread, WorkerContext
@@ -214,6 +217,33 @@ def test_tenants_together_have_no_more_steps_at_once_than_twice_the_places(on_be
             assert len(await ProviderBatches(bench.engine).take_due(lease_s=60.0, simulated=None)) == most
 
     on_bench(story)
+
+
+def test_a_round_plans_a_bounded_time_whatever_a_neighbor_has(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan takes 25 ms: those of a thousand batches held up all waves and polls of others for as many seconds."""
+    monkeypatch.setattr(lane_maintenance, "PLANNING_S", 0.05)
+    plan_of = LanePlans.of
+
+    async def slow(self: LanePlans, *args: Any) -> Any:
+        await asyncio.sleep(0.1)
+        return await plan_of(self, *args)
+
+    monkeypatch.setattr(LanePlans, "of", slow)
+
+    async def story() -> None:
+        fleet = batching_fleet("http://127.0.0.1:9")
+        async with opened(database_url, fleet) as bench, worker_context_of(bench, fleet) as context:
+            for _ in range(3):
+                await hand_in(lines(1), soon(24), context)
+            await bench.rows("UPDATE queries SET stage = 'small', due_at = now() + interval '20 h'")
+            waves = WaveStarter(gather_s=0.0)
+            for begun in (1, 2, 3):
+                await waves.begin(context)
+                assert len(await bench.rows("SELECT id FROM provider_batches")) == begun
+
+    asyncio.run(story())
 
 
 def test_a_worker_without_a_place_hands_pilots_and_provider_batches_back(

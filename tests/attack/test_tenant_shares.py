@@ -23,6 +23,7 @@ from sqlalchemy import event
 from api import middleware, state
 from api.background import deliver_webhooks, finalize_batch
 from api.dashboard import collector, rolling_window
+from api.dashboard.collector import DashboardCollector
 from api.dashboard.rolling_window import RollingWindow
 from api.tenant_shares import TenantShares
 from db import ledger
@@ -32,10 +33,10 @@ from db.engine import transaction
 from db.leader_election import LOCK, LeaderElection
 from db.ledger_types import DecisionRecord
 from db.pilots import Pilots
-from db.reports import report, results, run_report
+from db.reports import forecast_history, report, results, run_report
 from db.spend import sum_spend
 from db.sql import statement
-from db.tenants import MOST_KEYS, Role
+from db.tenants import MOST_KEYS, Role, Tenants, TooManyKeys
 from db.webhook_store import WebhookStore
 from routing.answer_lengths import COLD_CAP
 from routing.lifecycle import ROUTE
@@ -71,6 +72,76 @@ def test_a_tenant_has_no_more_keys_than_can_be_listed(served: Served) -> None:
         assert statuses == [200, 429]
         listed = client.get("/v1/pointsman/keys").json()["data"]
         assert [key["revoked_at"] for key in listed] == [None] * MOST_KEYS
+
+
+def test_keys_that_were_revoked_are_bounded_in_all(on_bench: OnBench) -> None:
+    """Ten thousand a day, made and revoked, filled the table for ever."""
+
+    async def story(bench: LedgerHarness) -> None:
+        tenants = Tenants(bench.engine)
+        await bench.rows(
+            "INSERT INTO api_keys (id, tenant, name, hash, role) SELECT lpad(to_hex(n), 12, '0'), 'a', 'x', '', 'admin'"
+            " FROM generate_series(1, 199) AS n"
+        )
+        await bench.rows_as_owner("UPDATE api_keys SET revoked_at = now(), created_at = now() - interval '1 year'")
+        await tenants.create_key(tenant="a", name="x", most=2)
+        with pytest.raises(TooManyKeys):
+            await tenants.create_key(tenant="a", name="x", most=2)
+        await tenants.create_key(tenant="b", name="x", most=2)
+        await tenants.create_key(tenant="a", name="x")  # the operator, by the command line
+
+    on_bench(story)
+
+
+def test_a_neighbors_many_labels_leave_a_tenant_the_grades_of_its_own(on_bench: OnBench) -> None:
+    """Of the newest labels of all tenants none was the other's."""
+
+    async def story(bench: LedgerHarness) -> None:
+        (own,), (neighbors,) = await bench.submit(1, tenant="own"), await bench.submit(1, tenant="neighbor")
+        for id_, count, grade in ((own, 1, 1.0), (neighbors, 20_001, 0.0)):
+            await bench.rows(
+                "INSERT INTO labels (query_id, batch_id, tier, grade, source, said_by)"
+                " SELECT id, batch_id, 'small', :grade, 'web', 'x' FROM queries, generate_series(1, :count)"
+                " WHERE id = :id",
+                id=id_,
+                count=count,
+                grade=grade,
+            )
+        figures = DashboardCollector(bench.engine, bench.fleet, redis=None, key_prefix="")
+        await figures.look(["own", "neighbor"])
+        graded = {
+            tenant: [(row.tier, row.total, row.grade) for row in rows] for tenant, rows in figures.seen.labels.items()
+        }
+        assert graded == {"own": [("small", 1, 1.0)], "neighbor": [("small", 1, 0.0)]}
+
+    on_bench(story)
+
+
+def test_a_count_of_a_neighbors_open_queries_serves_many_dry_runs(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millions of them took each dry run seconds, and only two run at once."""
+    asked: list[str] = []
+
+    async def noting(engine: Any, name: str, **params: object) -> Any:
+        asked.append(name)
+        return await run_report(engine, name, **params)
+
+    monkeypatch.setattr(forecast_history, "run_report", noting)
+
+    async def story(bench: LedgerHarness) -> None:
+        await bench.submit(3)
+        for long_s, counts in ((-1.0, 1), (60.0, 2)):
+            monkeypatch.setattr(forecast_history, "_LONG_S", long_s)
+            monkeypatch.setattr(forecast_history, "_counted_open", {})
+            for _ in range(2):
+                load = await forecast_history.load_queues(bench.engine, bench.fleet, otherwise={})
+                assert load.open == {ROUTE: 3}
+            assert asked == ["queue_depths"] * counts
+            asked.clear()
+
+    monkeypatch.setattr(forecast_history, "_OPEN_REST", 100_000.0)
+    on_bench(story)
 
 
 def test_an_idempotency_key_that_is_computed_to_be_the_lock_of_the_feeders_waits_for_nobody(on_bench: OnBench) -> None:

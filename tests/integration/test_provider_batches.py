@@ -373,7 +373,7 @@ def test_a_tenants_backlog_leaves_tokens_of_a_batch_lane_to_others(on_bench: OnB
 def test_tenants_take_turns_at_waves(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         for tenant in ("greedy", "greedy", "greedy", "other"):
-            await bench.submit(1, tenant=tenant)
+            await bench.submit(1, tenant=tenant, priority=100 if tenant == "greedy" else 0)
         await bench.rows("UPDATE queries SET stage = 'small', due_at = now() + interval '1 hour'")
         await as_owner(bench, "UPDATE batches SET deadline = now() + id * interval '1 hour'")
         waiting = await ProviderBatches(bench.engine).waiting(["small"], simulated=None)

@@ -19,5 +19,5 @@ CROSS JOIN LATERAL (
 WHERE b.ended_at IS NULL AND b.cancelled_at IS NULL AND b.paused_at IS NULL AND b.deadline IS NOT NULL
   AND b.simulated = coalesce(CAST(:simulated AS boolean), b.simulated)
   AND w.queries > 0
-ORDER BY b.priority DESC,
-         row_number() OVER (PARTITION BY b.priority, b.tenant ORDER BY b.deadline, b.id, s.tier), b.deadline, b.id
+ORDER BY row_number() OVER (PARTITION BY b.tenant ORDER BY b.priority DESC, b.deadline, b.id, s.tier), b.priority DESC,
+         b.deadline, b.id

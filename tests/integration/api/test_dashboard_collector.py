@@ -267,7 +267,7 @@ def test_labels_tell_how_right_the_answers_of_each_tier_were(served: Served, cli
                 )
 
     served.play(label)
-    served.app.state.service.figures._slow.cache_clear()
+    served.app.state.service.figures._labels.cache_clear()
     assert public_id
     told = figures(client)["router"]["labels"]
     assert told == {"total": 2, "grade": 0.75, "tiers": {"small": {"total": 2, "grade": 0.75}}}

@@ -114,7 +114,15 @@ def test_a_label_by_doubt_stays_out_of_learning_and_figures_until_it_is_asked_fo
             [row async for row in labelled_log(bench.engine, batch_ids=None, all_labels=all_)] for all_ in (False, True)
         ]
         sources = [row.source for row in await bench.rows("SELECT source FROM labels ORDER BY id")]
-        graded = [(row.total, row.grade) for row in await run_report(bench.engine, "dashboard_labels")]
+        graded, *others = [
+            [(row.total, row.grade) for row in await run_report(bench.engine, name, **of)]
+            for name, of in (
+                ("dashboard_labels", {"tenant": "default"}),
+                ("fleet_labels", {}),
+                ("dashboard_labels", {"tenant": "other"}),
+            )
+        ]
+        assert others == [graded, []]
         return (
             sources,
             [[row.grade for row in rows] for rows in logs],
