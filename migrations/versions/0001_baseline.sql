@@ -759,7 +759,7 @@ CREATE TABLE stages (
     depth_window integer NOT NULL,
     rate_per_s double precision NOT NULL DEFAULT 0,
     updated_at timestamptz NOT NULL DEFAULT now()
-);
+) WITH (autovacuum_enabled = off);  -- its few rows are updated in place, and each vacuum would have all moves planned anew
 COMMENT ON COLUMN stages.depth_window IS 'how many queries may be in the broker';
 COMMENT ON COLUMN stages.rate_per_s IS 'claims per second, smoothed';
 GRANT SELECT, INSERT, UPDATE ON stages TO pointsman_app;

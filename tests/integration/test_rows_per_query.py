@@ -93,6 +93,25 @@ def test_behind_a_long_history_a_window_is_filled_from_its_own_stage(on_bench: O
     on_bench(story)
 
 
+def test_a_look_that_finds_nothing_plans_no_statement_over_many_tables(
+    on_bench: OnBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        await bench.submit(1)
+        ran = []
+
+        async def named(name: str, **_: object) -> list[Any]:
+            ran.append(name)
+            return []
+
+        monkeypatch.setattr(bench.ledger, "_named", named)
+        assert await bench.ledger.release_held(deployments=["d"]) == 0
+        assert await bench.ledger.share_answers() == 0
+        assert ran == []
+
+    on_bench(story)
+
+
 FRESH = 1_000
 WRITTEN = (
     "INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest,"
