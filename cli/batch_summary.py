@@ -268,7 +268,7 @@ def _quality(figures: BatchFigures) -> str:
     if quality.standing == "departed":
         return f"{floor}: {departed(quality.departures)}; {pilot}"
     measured, low = 100 * (quality.measured or 0.0), 100 * (quality.interval or (0.0, 1.0))[0]
-    audits = f", {plural(quality.audits, 'audit')}" if quality.audits else ""
+    audits = f"; {plural(quality.audits, 'audit')}" if quality.audits else ""
     policy = plain(quality.policy or "")
     text = f"{floor}: certified ({policy}); measured {measured:.1f} %, at least {low:.1f} %; {pilot}{audits}"
     if figures.progress.cancelled and (saving := certificate.get("net_saving")) is not None:

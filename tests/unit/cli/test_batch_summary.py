@@ -376,6 +376,12 @@ def test_a_policy_names_its_tier_and_the_workload_with_the_lowest_quality_is_nam
     )
 
 
+def test_audits_are_named_apart_from_what_the_certificate_does_not_cover() -> None:
+    stated = dict(CERTIFIED.certificate or {}, tiers=["small", "giant"], unanswered=1, sample_ids=[1, 2])
+    text = shown(replace(FIGURES, quality=replace(CERTIFIED, certificate=stated, audits=6)))
+    assert "the certificate does not cover such queries; 6 audits\n" in text
+
+
 def test_queries_that_a_budget_keeps_from_the_policy_leave_no_promise() -> None:
     departed = replace(CERTIFIED, departures=1)
     assert (CERTIFIED.standing, CERTIFIED.interval) == ("certified", (0.92, 1.0))
