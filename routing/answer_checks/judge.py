@@ -61,6 +61,11 @@ def is_misshapen(verdict: Verdict) -> bool:
     return not _SHAPE_FAULTS.isdisjoint(codes) and ReasonCode.REFUSAL not in codes
 
 
+def is_empty(verdict: Verdict) -> bool:
+    """Whether the answer was rejected because it has no text."""
+    return not verdict.usable and any(code_of(reason) == ReasonCode.EMPTY for reason in verdict.reasons)
+
+
 class Scorer(Protocol):
     """A trained scorer of answers. It is built outside ``routing/`` and passed in."""
 

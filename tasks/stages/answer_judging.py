@@ -10,7 +10,7 @@ from db.call_result import SentCall
 from db.ledger_types import QueuedQuery
 from routing.answer_checks.confidence import Confidence, calibrated
 from routing.answer_checks.confidence_policy import LOGPROB_SOURCES, PAID_SOURCES, ConfidenceSource
-from routing.answer_checks.judge import Verdict, confidence_of, is_misshapen, judge, passes_validators
+from routing.answer_checks.judge import Verdict, confidence_of, is_empty, is_misshapen, judge, passes_validators
 from routing.answer_checks.repair import ASK_TOKENS, REPAIR, repair_body, repair_pays
 from routing.answer_checks.shape_correction import Correction, corrected
 from routing.answer_lengths import COLD_CAP
@@ -80,7 +80,7 @@ class AnswerJudging:
         if (whole := await self._ask_with_room(sent, completion)) is not None:
             sent, completion = whole
         completion, verdict = await self._verdict_in_shape(sent, completion, is_top=is_top)
-        if is_misshapen(verdict):
+        if is_misshapen(verdict) or (is_empty(verdict) and (is_top or self.query.is_pinned)):
             again = await self._repair(sent, completion, verdict, is_top=is_top)
             if again is not None:
                 was, (sent, completion) = verdict, again
@@ -134,13 +134,18 @@ class AnswerJudging:
     async def _repair(
         self, sent: SentCall, completion: Completion, verdict: Verdict, *, is_top: bool
     ) -> tuple[SentCall, Completion] | None:
-        """Return the repair call and its answer from the same model. None if it is not asked or does not answer."""
+        """Return the repair call and its answer from the same model. None if it is not asked or does not answer.
+
+        After an empty answer, the question is asked again as it was: there is no answer to write in another form.
+        """
         query, model = self.query, sent.model
         if not self.context.fleet.shape.repair or completion.finish_reason != "stop":
             return None
         if not (is_top or query.is_pinned or await self._repair_pays(model, completion)):
             return None
-        body = repair_body(self.queued.body, completion.text, reasons=verdict.reasons, expects=query.expects)
+        body = self.queued.body
+        if not is_empty(verdict):
+            body = repair_body(body, completion.text, reasons=verdict.reasons, expects=query.expects)
         if not fits(read_body(body), model):
             return None
         source = self.context.fleet.confidence_of(model).source

@@ -174,3 +174,20 @@ def test_repairs_stay_within_the_budget(on_bench: OnBench, simulator: SimulatorP
             assert watch.samples > 0
 
     on_bench(story)
+
+
+@pytest.mark.parametrize(("first", "done"), [(1, 1), (2, 0)], ids=["empty once", "empty twice"])
+def test_an_empty_answer_of_the_top_tier_is_asked_for_once_more(
+    on_bench: OnBench, simulator: SimulatorProcess, first: int, done: int
+) -> None:
+    simulator.control(strengths={"gpt-5.2": 1.0}, faults=[{"kind": "empty", "model": "gpt-5.2", "first": first}])
+
+    async def story(bench: LedgerHarness) -> None:
+        async with worker_context_of(bench, fleet_of(simulator.url, ShapePolicy())) as context:
+            batch = await hand_in([line(1, "Why is the sky blue?", {"tier": "large"})], BatchSpec(source="test"), context)
+            await work_off(context)
+            progress = (await account(batch, context)).progress
+            assert (progress.done, progress.failed) == (done, 1 - done)
+        assert await purposes(bench) == {("large", "answer"): 1, ("large", "repair"): 1}
+
+    on_bench(story)
