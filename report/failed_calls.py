@@ -14,6 +14,7 @@ _NOT_TAKEN: Final = (
     "cap_field). Otherwise remove the field from the lines"
 )
 _RARE: Final = "fix: none if it is rare; otherwise add another model to the tier"
+_OTHER: Final = '; failover_on = ["{}"] of the provider lets other providers answer'
 
 FIXES: Final[Mapping[FailureKind, str]] = {
     _K.NEVER_SENT: "not billed. fix: none if a limit delayed the call; otherwise run `pointsman doctor --probe`",
@@ -21,17 +22,18 @@ FIXES: Final[Mapping[FailureKind, str]] = {
     _K.RATE_LIMITED: "not billed. fix: set requests_per_min or tokens_per_min to what the account allows",
     _K.OVERLOADED: f"not billed. {_RARE}",
     _K.SERVER_ERROR: f"not billed. {_RARE}",
-    _K.AUTH: "fix: check the provider's key and its permissions",
-    _K.BILLING: "fix: add credit to the account",
+    _K.AUTH: f"fix: check the provider's key and its permissions{_OTHER.format('auth')}",
+    _K.BILLING: f"fix: add credit to the account{_OTHER.format('auth')}",
     _K.NOT_FOUND: "fix: check base_url and the model's name",
     _K.UNSUPPORTED: _NOT_TAKEN,
     _K.TOO_LARGE: "fix: shorten the lines, or correct context_tokens",
     _K.REJECTED: _NOT_TAKEN,
     _K.MALFORMED: _NOT_TAKEN,
-    _K.SAFETY: "billed only as far as the provider reports it. fix: reword the lines, or pin them to another model",
+    _K.SAFETY: "billed only as far as the provider reports it. fix: reword the lines, or pin them to another model"
+    f"{_OTHER.format('safety')}",
     _K.UNKNOWN: f"counted at the maximum cost. {_RARE}",
-    _K.BROKEN_BODY: f"billed. {_RARE}",
-    _K.BROKEN_OFF: f"billed. {_RARE}",
+    _K.BROKEN_BODY: f"counted at the maximum cost, unless the answer states its usage. {_RARE}",
+    _K.BROKEN_OFF: f"counted at the maximum cost, unless the answer states its usage. {_RARE}",
     _K.NOT_RUN: "not billed. fix: none, because the queries are sent again",
 }
 

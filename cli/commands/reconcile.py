@@ -40,7 +40,9 @@ class UsageLine:
     """The maximum rounding of a figure in the export."""
     calls: int = 0
     uncertain: int = 0
-    """The cost of calls without a known outcome: their reservations in the ledger."""
+    """The number of calls without a confirmed cost."""
+    uncertain_usd: Decimal = Decimal(0)
+    """Their reservations, which the ledger counts."""
 
     def share(self, figure: str) -> float | None:
         """Return the ledger's deviation from the export as a share, or None if the export has no such figure."""
@@ -129,6 +131,7 @@ def compare(export: Sequence[BilledUsage], ledger: Iterable[Row[Any]]) -> list[U
                 found.ledger[figure] += Decimal(getattr(row, figure))
             found.calls += row.calls
             found.uncertain += row.uncertain
+            found.uncertain_usd += Decimal(row.uncertain_usd)
     for each in lines.values():
         for figure in said - each.export.keys():
             each.export[figure] = Decimal(0)
@@ -163,6 +166,7 @@ def _as_json(line: UsageLine) -> dict[str, Any]:
         "model": line.model,
         "calls": line.calls,
         "uncertain_calls": line.uncertain,
+        "uncertain_usd": float(line.uncertain_usd),
         "ledger": figures(line.ledger),
         "export": figures(line.export),
         "difference": {name: round(line.share(name) or 0.0, 6) for name in line.export},
@@ -192,7 +196,10 @@ def _show(lines: Sequence[UsageLine], providers: set[str]) -> None:
     out.print(grid)
     for line in lines:
         if line.uncertain:
-            said = f"calls without a known outcome: {line.uncertain:,}. The ledger counts them at their maximum cost."
+            said = (
+                f"calls without a confirmed cost (unknown outcome, broken answer): {line.uncertain:,}. The ledger counts "
+                f"them at their maximum cost, ${line.uncertain_usd:.6f}."
+            )
             out.print(f"{line.day} {plain(line.model)}: {said}", style="dim")
     whose = ", ".join(sorted(map(plain, providers))) or "no provider of the ledger has these models"
     found = f"{counts[True]:,} of {plural(len(lines), 'line')}"

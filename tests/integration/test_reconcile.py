@@ -12,7 +12,7 @@ from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 TODAY = datetime.now(UTC).date().isoformat()
 
-# Two snapshots of one model; a call whose outcome is unknown; another provider; simulated calls.
+# Two snapshots of one model; a call whose outcome is unknown, and a broken answer; another provider; simulated calls.
 FILL = """
 INSERT INTO price_lists (digest, content) VALUES ('p', '{}');
 INSERT INTO batches (id, public_id, source, total, first_query_id, last_query_id, fleet, fleet_digest, price_list,
@@ -23,6 +23,8 @@ INSERT INTO calls (id, batch_id, epoch, purpose, tier, deployment, provider, mod
     (1, 1, 1, 'answer', 's', 'd', 'openai', 'gpt-4.1', 'gpt-4.1-2025-04-14', 1, 'v', 'ok', 1000, 100, 0.0028, now()),
     (2, 1, 1, 'verify', 's', 'd', 'openai', 'gpt-4.1', NULL, 1, 'v', 'ok', 500, 50, 0.0014, now()),
     (3, 1, 1, 'answer', 's', 'd', 'openai', 'gpt-5-nano', NULL, 0.5, 'v', 'unknown', 0, 0, 0.5, now()),
+    (6, 1, 1, 'answer', 's', 'd', 'openai', 'gpt-5-nano', NULL, 0.25, 'v', 'broken_body', 0, 0, 0.25, now()),
+    (7, 1, 1, 'answer', 's', 'd', 'openai', 'gpt-5-nano', NULL, 0.25, 'v', 'rate_limited', 0, 0, 0, now()),
     (4, 1, 1, 'answer', 's', 'd', 'anthropic', 'claude-opus-4-5', NULL, 1, 'v', 'ok', 10, 10, 0.9, now()),
     (5, 2, 1, 'answer', 's', 'd', 'openai', 'gpt-4.1', NULL, 1, 'v', 'ok', 9000, 9000, 9, now());
 """
@@ -50,11 +52,12 @@ def against(command: Any, on_bench: OnBench, tmp_path: Path) -> Any:
 
 
 def test_what_agrees_within_a_percent_is_well(against: Any) -> None:
-    done = against(HEAD + TRUE + f"{TODAY},gpt-5-nano,0,0,0.4999\n")
+    done = against(HEAD + TRUE + f"{TODAY},gpt-5-nano,0,0,0.7499\n")
     assert done.exit_code == 0, done.output
     assert "Differences of more than 1 %: 0 of 2 lines (openai)." in done.stdout
-    assert "calls without a known outcome: 1." in done.stdout
-    rounded = against("day,model,cost\n" + f"{TODAY},gpt-4.1,0.00\n{TODAY},gpt-5-nano,0.50\n")
+    assert "(unknown outcome, broken answer): 2." in done.stdout
+    assert "$0.750000." in done.stdout
+    rounded = against("day,model,cost\n" + f"{TODAY},gpt-4.1,0.00\n{TODAY},gpt-5-nano,0.75\n")
     assert rounded.exit_code == 0, "what a figure of two decimals cannot show is not a difference"
 
 
@@ -68,14 +71,14 @@ def test_what_differs_is_named_by_model_day_and_figure(against: Any) -> None:
     assert first["difference"]["cost_usd"] == pytest.approx(-0.5)
     assert first["ledger"] == {"input_tokens": 1500, "output_tokens": 150, "cost_usd": 0.0042}
     # The account has another model in the ledger, of which the export knows nothing.
-    assert (second["model"], second["differs"], second["uncertain_calls"]) == ("gpt-5-nano", ["cost_usd"], 1)
+    assert (second["model"], second["differs"], second["uncertain_calls"]) == ("gpt-5-nano", ["cost_usd"], 2)
     shown = against(HEAD + f"{TODAY},gpt-4.1,1500,150,0.0084\n")
     assert "-50.00 %" in shown.stdout
     assert ": 2 of 2 lines" in shown.stdout
 
 
 def test_an_export_without_models_is_held_against_the_provider_as_a_whole(against: Any) -> None:
-    text = f"start_time_iso,amount_value,amount_currency,line_item\n{TODAY}T00:00:00+00:00,0.5042,usd,\n"
+    text = f"start_time_iso,amount_value,amount_currency,line_item\n{TODAY}T00:00:00+00:00,0.7542,usd,\n"
     asked = against(text)
     assert isinstance(asked.exception, CommandError)
     assert "--provider anthropic | openai" in (asked.exception.hint or "")
