@@ -27,6 +27,7 @@ _ENDING_S: Final = 5.0
 _HELD_S: Final = 10.0
 _OUTAGE_S: Final = 120.0
 _SMOOTHING_S: Final = 5.0
+_QUIET_S: Final = 10.0
 _POLLING_SHARE: Final = 0.05
 """Polls take at most this share of the time, because polling a large batch loads Postgres."""
 
@@ -58,6 +59,7 @@ class ProgressRate:
     _finished: int = 0
     _since: float | None = field(default=None)
     _at: float | None = field(default=None)
+    _finished_at: float | None = field(default=None)
 
     def note(self, finished: int, now: float) -> None:
         """Record ``finished`` queries at ``now``, in seconds of a monotonic clock."""
@@ -68,13 +70,16 @@ class ProgressRate:
             self.per_s = newest if self.per_s == 0.0 else self.per_s + weight * (newest - self.per_s)
         if self._since is None:
             self._since = now
+        if self._finished_at is None or finished > self._finished:
+            self._finished_at = now
         self._finished, self._at = finished, now
 
     def left_s(self, remaining: int) -> float | None:
         """Return the seconds until ``remaining`` queries are finished. None in the first seconds, when the rate is
-        unreliable."""
-        if self._since is not None and self._at is not None and self._at - self._since < _SMOOTHING_S:
-            return None
+        unreliable, and if no query finished for `_QUIET_S`: the rate then only fades."""
+        if self._at is not None and self._since is not None and self._finished_at is not None:
+            if self._at - self._since < _SMOOTHING_S or self._at - self._finished_at >= _QUIET_S:
+                return None
         return remaining / self.per_s if self.per_s > 0 else None
 
 

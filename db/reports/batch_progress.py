@@ -76,6 +76,10 @@ class Progress:
     ``reason``."""
     unserved: Sequence[str] = ()
     """Stages whose queries no living worker takes."""
+    lost: int = 0
+    """How many queries a dead worker holds until their leases end."""
+    lost_until: datetime | None = None
+    """When the last of these leases ends."""
     batched: int = 0
     """How many queries are in provider batches."""
     paused_at: datetime | None = None
@@ -101,6 +105,11 @@ class Progress:
             f"{datetime.fromisoformat(wait['until']).astimezone(UTC):%H:%M:%S} UTC ({wait['reason'] or 'due later'})"
             for stage, wait in self.put_off.items()
         ]
+        if self.lost_until is not None:
+            found.append(
+                f"{self.lost:,} waiting for the lease of a dead worker, until "
+                f"{self.lost_until.astimezone(UTC):%H:%M:%S} UTC"
+            )
         for_account = sum(int(fault["queries"]) for fault in self.held_for.values())
         if self.held_for_account is not None:
             found.append(self.held_for_account)

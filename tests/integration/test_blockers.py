@@ -90,6 +90,24 @@ def test_a_tier_that_no_worker_serves_and_a_budget_without_room_are_named(on_ben
     on_bench(story)
 
 
+def test_a_query_of_a_dead_worker_is_named_until_its_lease_ends(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        registry = WorkerRegistry(bench.engine)
+        worker = await registry.register(name="w", role=f"{ROUTE} small", host="h", pid=1, slots=1)
+        bench.ledger = Ledger(bench.engine, worker_id=worker, lease_s=60.0)
+        await bench.send(await bench.at_tier())
+        (batch,) = await bench.rows("SELECT id FROM batches")
+        assert (await batch_progress(bench.engine, batch.id)).blockers == []
+        await bench.rows("UPDATE workers SET seen_at = now() - interval '7 s'")
+        progress = await batch_progress(bench.engine, batch.id)
+        (said,) = progress.blockers
+        assert said.startswith("1 waiting for the lease of a dead worker, until ")
+        assert progress.lost_until is not None
+        assert 50 < (progress.lost_until - datetime.now(UTC)).total_seconds() < 61
+
+    on_bench(story)
+
+
 def test_a_cancel_counts_what_the_feeder_cancels_meanwhile(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         await bench.submit(300)

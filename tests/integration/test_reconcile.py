@@ -85,7 +85,7 @@ def test_an_export_without_models_is_held_against_the_provider_as_a_whole(agains
     done = against(text, "--provider", "openai", "--json")
     assert done.exit_code == 0, done.output
     (line,) = json.loads(done.stdout)["lines"]
-    assert (line["model"], line["calls"], line["export"]) == ("all models", 3, {"cost_usd": 0.5042})
+    assert (line["model"], line["calls"], line["export"]) == ("all models", 5, {"cost_usd": 0.7542})
 
 
 def test_a_bad_row_is_named_and_ends_with_2(against: Any) -> None:

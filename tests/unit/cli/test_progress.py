@@ -60,6 +60,17 @@ def test_the_pace_follows_the_last_seconds() -> None:
     assert rate.per_s == pytest.approx(10.0, abs=0.1)
 
 
+def test_the_time_left_is_unknown_while_nothing_finishes() -> None:
+    rate = ProgressRate()
+    for second in range(20):
+        rate.note(10 * second, float(second))
+    for second in range(20, 60):
+        rate.note(190, float(second))
+        assert (rate.left_s(100) is None) == (second >= 29), "a provider is down, and the rate fades toward 0"
+    rate.note(200, 60.0)
+    assert rate.left_s(100) is not None
+
+
 def test_the_line_tells_tiers_escalated_cost_pace_and_time_left() -> None:
     line = "small 360 · large 40 · escalated 30 · failed 2 · $0.0123 (simulated)"
     assert progress_line(PROGRESS, ProgressRate(per_s=100.0)) == f"{line} · 100 queries/s now · ETA 0:06"
@@ -109,6 +120,10 @@ def test_what_is_held_is_not_waited_for() -> None:
         ),
         ({"held": 1}, "1 held for lack of budget"),
         ({"after_pilot": 20}, "20 waiting for the pilot's decision"),
+        (
+            {"lost": 1, "lost_until": datetime(2026, 1, 1, 10, 3, tzinfo=UTC)},
+            "1 waiting for the lease of a dead worker, until 10:03:00 UTC",
+        ),
         ({"unserved": ["large"]}, "no worker serves large (`pointsman up` starts workers)"),
     ],
 )

@@ -1,7 +1,7 @@
 -- The progress of a batch: counts by state and tier, and the cost so far. A sampled query climbs every tier on purpose:
 -- it is not escalated.
 -- Reservations of open calls are apart: they are the worst case, many times the cost. `put_off` has what was released for
--- a later time, by stage, with the reason of one of them; `unserved` the stages whose queries no living worker takes.
+-- a later time, by stage, with the reason of one of them; `unserved` the stages whose queries no living worker takes; `lost` the queries of dead workers, whose leases still run.
 WITH q AS MATERIALIZED (
     SELECT q.state, q.stage, q.tier, count(*) AS n, count(*) FILTER (WHERE q.due_at = 'infinity') AS later,
            count(*) FILTER (WHERE q.escalations > 0 AND NOT q.pilot) AS escalated,
@@ -52,6 +52,14 @@ put_off AS (
         WHERE d.query_id = w.query_id AND d.kind = 'release' ORDER BY d.id DESC LIMIT 1
     ) AS d ON true
 ),
+lost AS (
+    SELECT count(*) AS lost, max(q.lease_until) AS lost_until
+    FROM batches AS b
+    JOIN queries AS q ON q.id BETWEEN b.first_query_id AND b.last_query_id AND q.batch_id = b.id
+    JOIN workers AS w ON w.id = q.worker_id
+    WHERE b.id = :batch_id AND q.state = 'running'
+      AND (w.stopped_at IS NOT NULL OR w.seen_at < now() - make_interval(secs => :seen_within_s))
+),
 unserved AS (
     SELECT coalesce(array_agg(DISTINCT q.stage), '{}') AS unserved
     FROM q
@@ -83,7 +91,8 @@ SELECT b.public_id, b.source, b.total, b.simulated, b.created_at, b.cancelled_at
        counted.*, spent.*,
        coalesce(tiers.by_tier, '{}') AS by_tier, coalesce(stages.open_by_stage, '{}') AS open_by_stage,
        (SELECT p.state FROM pilots AS p WHERE p.batch_id = b.id) AS pilot_state,
-       coalesce(accounts.held_for, '{}') AS held_for, coalesce(put_off.put_off, '{}') AS put_off, unserved.unserved
+       coalesce(accounts.held_for, '{}') AS held_for, coalesce(put_off.put_off, '{}') AS put_off, unserved.unserved,
+       lost.lost, lost.lost_until
 FROM batches AS b
 LEFT JOIN budgets AS g ON g.batch_id = b.id
 CROSS JOIN counted
@@ -91,6 +100,7 @@ CROSS JOIN tiers
 CROSS JOIN stages
 CROSS JOIN accounts
 CROSS JOIN put_off
+CROSS JOIN lost
 CROSS JOIN unserved
 CROSS JOIN spent
 WHERE b.id = :batch_id
