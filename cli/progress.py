@@ -77,9 +77,10 @@ class ProgressRate:
     def left_s(self, remaining: int) -> float | None:
         """Return the seconds until ``remaining`` queries are finished. None in the first seconds, when the rate is
         unreliable, and if no query finished for `_QUIET_S`: the rate then only fades."""
-        if self._at is not None and self._since is not None and self._finished_at is not None:
-            if self._at - self._since < _SMOOTHING_S or self._at - self._finished_at >= _QUIET_S:
-                return None
+        if self._since is not None and self._at is not None and self._at - self._since < _SMOOTHING_S:
+            return None
+        if self._finished_at is not None and self._at is not None and self._at - self._finished_at >= _QUIET_S:
+            return None
         return remaining / self.per_s if self.per_s > 0 else None
 
 

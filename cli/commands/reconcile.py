@@ -197,8 +197,8 @@ def _show(lines: Sequence[UsageLine], providers: set[str]) -> None:
     for line in lines:
         if line.uncertain:
             said = (
-                f"calls without a confirmed cost (unknown outcome, broken answer): {line.uncertain:,}. The ledger counts "
-                f"them at their maximum cost, ${line.uncertain_usd:.6f}."
+                f"calls without a confirmed cost (unknown outcome, broken answer): {line.uncertain:,}. The ledger "
+                f"counts them at their maximum cost, ${line.uncertain_usd:.6f}."
             )
             out.print(f"{line.day} {plain(line.model)}: {said}", style="dim")
     whose = ", ".join(sorted(map(plain, providers))) or "no provider of the ledger has these models"

@@ -184,7 +184,8 @@ def test_an_empty_answer_of_the_top_tier_is_asked_for_once_more(
 
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, fleet_of(simulator.url, ShapePolicy())) as context:
-            batch = await hand_in([line(1, "Why is the sky blue?", {"tier": "large"})], BatchSpec(source="test"), context)
+            pinned = line(1, "Why is the sky blue?", {"tier": "large"})
+            batch = await hand_in([pinned], BatchSpec(source="test"), context)
             await work_off(context)
             progress = (await account(batch, context)).progress
             assert (progress.done, progress.failed) == (done, 1 - done)
