@@ -231,7 +231,7 @@ def test_a_batch_whose_pilot_cannot_pay_by_todays_prices_goes_by_the_default_pol
         assert not (await verify(bench.engine, batch.id)).findings
         _, forced, plan = await run(close, most=60)
         assert (forced.pilot_queries, plan["skipped_pilot"]) == (60, None), "the user asks for it"
-        assert "at 400 queries this floor cannot save" in pilot_warnings(plan, None)[0]
+        assert "with 400 queries this floor saves nothing" in pilot_warnings(plan, None)[0]
         past = await load_history(bench.engine, close, tenant="default", total=400, floor=0.9)
         assert len(past.policy_costs) == 2, "no pilot, no policy"
         assert await sum_workloads(bench.engine) == 3
