@@ -80,7 +80,7 @@ class Change(Config):
     """The keys of ``POST /control``: those of `Config`, of which each one present replaces that part, and these."""
 
     refuse_for_s: float | None = None
-    """Stop listening for so many seconds: connections are refused, open ones are reset."""
+    """The seconds for which the simulator stops listening. New connections are refused, and open ones are reset."""
     reset: bool = False
     """Set the counts of ``/stats`` to zero."""
 

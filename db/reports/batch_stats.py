@@ -145,8 +145,8 @@ class BaselineLengths:
     own: int = 0
     """Answers counted by the tokens of the baseline's own answer."""
     pairs: int = 0
-    """Answers counted by the delivered answer, scaled by how much longer the baseline's answers to other queries of
-    the batch are."""
+    """Answers counted by the tokens of the delivered answer times a ratio: how much longer the baseline's answers to
+    other queries of the batch are."""
     earlier_batches: int = 0
     """Answers counted by the baseline's answers to similar queries in earlier batches."""
     assumed: int = 0
