@@ -14,7 +14,7 @@ from db.audit_seals import AuditReport, verify
 from db.auditor_login import InvalidLoginName, add_auditor
 
 app = typer.Typer()
-audit = typer.Typer(help="Verify the routing log, and create logins for auditors.", no_args_is_help=True)
+audit = typer.Typer(help="Verify the routing log; create auditors' logins.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 
 _SHOWN = 20

@@ -34,7 +34,7 @@ def drift(
     ] = "7d",
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the newest routing decisions with the first ones.
+    """Compare the newest routing with the first.
 
     The reference is the first decisions since the router was promoted. The command compares each feature by its
     population stability index, and exits with 1 if one has shifted.
