@@ -471,17 +471,17 @@ def test_a_read_of_all_that_a_tenant_has_ends_in_time_with_what_to_do(
 
 
 def test_neighbors_that_read_much_leave_connections_to_others(few_served: Served) -> None:
-    """Four of them, with four slow reads each, had all connections."""
-    keys = [few_served.key(f"greedy-{n}") for n in range(4) for _ in range(4)]
+    """Six of them, with four slow reads each, had all connections."""
+    keys = [few_served.key(f"greedy-{n}") for n in range(6) for _ in range(4)]
     other, turns = few_served.key("other"), iter(keys)
 
     def read_slowly() -> None:
         with few_served.client(next(turns)) as client, suppress(httpx.HTTPError):
             client.get("/v1/pointsman/spend")
 
-    with few_served.client(other) as client, locked(few_served, "spend_daily") as tables, many(16, read_slowly):
+    with few_served.client(other) as client, locked(few_served, "spend_daily") as tables, many(24, read_slowly):
         time.sleep(1.0)
-        with within(15.0, "a list of webhooks beside 16 slow reads of four neighbors"):
+        with within(15.0, "a list of webhooks beside 24 slow reads of six neighbors"):
             assert client.get("/v1/webhook_endpoints").status_code == 200
         tables.set()
 
