@@ -1,5 +1,6 @@
 """A batch carries its plan; the next one learns from what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -298,8 +299,8 @@ def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
         await as_owner(bench, f"UPDATE batches SET plan = plan || '{rest}'")
         await as_owner(
             bench,
-            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, decided_at)"
-            " SELECT id, 0.9, 0.95, 1, 0, 'decided', now() FROM batches",
+            "INSERT INTO pilots (batch_id, floor, confidence, seed, audit_share, state, decided_at, certificate)"
+            " SELECT id, 0.9, 0.95, 1, 0, 'decided', now(), '{\"grader\": {}}' FROM batches",
         )
         await as_owner(bench, "DELETE FROM workload_sums")
         await as_owner(bench, "UPDATE batches SET summed_at = now()")
@@ -310,7 +311,7 @@ def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
             " FROM batches",
         )
 
-        async def learned(**batch: Any) -> object:
+        async def learned(**batch: Any) -> Sequence[PolicyCost]:
             past = await load_history(bench.engine, bench.fleet, tenant="default", total=4, **batch)
             return past.policy_costs
 
@@ -319,6 +320,14 @@ def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
         assert await learned(source="test", floor=0.95) == [PolicyCost(0.2, False, True, none)]
         assert await learned(source="other", floor=0.9) == [PolicyCost(0.2, True, False, none)]
         assert await learned(source="test") == [], "no floor is asked for"
+        await as_owner(bench, "UPDATE batches SET summed_at = ended_at - interval '1 second'")
+        (ended,) = await learned(source="test", floor=0.9)
+        assert ended.ratio != 0.2, "it was summed when its pilot was decided, before the rest was answered"
+        await as_owner(bench, "UPDATE batches SET summed_at = now()")
+        await as_owner(bench, "ALTER TABLE pilots DISABLE TRIGGER keep_certificate")
+        await as_owner(bench, 'UPDATE pilots SET certificate = \'{"outcome": "top_tier"}\'')
+        assert await learned(source="test", floor=0.9) == [], "its judge failed: it says nothing of a pilot"
+        await as_owner(bench, "UPDATE pilots SET certificate = '{\"grader\": {}}'")
         lowered = "UPDATE decisions SET codes = ARRAY['lowered'] WHERE move = 'advance' AND query_id = %s"
         (query,) = await bench.rows("SELECT min(id) AS id FROM queries")
         await as_owner(bench, lowered % query.id)

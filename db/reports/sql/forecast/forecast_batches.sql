@@ -2,8 +2,9 @@
 -- forecast, of embeddings if it `embeds`, else of answers. The tenant's own come first: else a neighbor with many small
 -- batches would be all that there is to go by.
 --
--- `has_policy` is of a batch whose pilot decided: one that had none, as too small for it, went by the default policy. Until
--- its costs are summed, `rest_cost_ratio` is null.
+-- `has_policy` is of a batch whose pilot decided on graded answers. One that had none, as too small for it, went by the
+-- default policy, and one whose judge failed, or was not paid, went to the top tier: neither shows what a pilot brings.
+-- Unless the batch `is_summed`, `rest_cost_ratio` is null, or of the queries that had ended when it was summed before.
 --
 -- `sample` has a batch's part of `queries`, one query from each of as many equal stretches: lines of a kind often stand
 -- together, or in turns; and as many of its pilot, which is a small part of a large batch.
@@ -23,8 +24,8 @@ others AS MATERIALIZED (
 ),
 newest AS MATERIALIZED (SELECT id FROM own UNION ALL SELECT id FROM others)
 SELECT b.id, b.tenant, b.source, b.plan, b.total, l.content AS price_list, p.floor,
-       b.public_id, b.summed_at IS NOT NULL AS is_summed,
-       p.batch_id IS NOT NULL AND p.policy ->> 'kind' IS DISTINCT FROM 'default' AS has_policy,
+       b.public_id, coalesce(b.summed_at > b.ended_at, false) AS is_summed,
+       coalesce(p.certificate ? 'grader', false) AS has_policy,
        (SELECT sum(cost_usd) / nullif(sum(baseline_usd), 0) FROM workload_sums WHERE batch_id = p.batch_id AND router <> 'pilot')
            ::double precision AS rest_cost_ratio,
        extract(epoch FROM b.ended_at - b.created_at)::double precision AS wall_s,
