@@ -188,6 +188,15 @@ def make_engine(
     return engine
 
 
+def connect_blocking(url: str, session: Mapping[str, str]) -> psycopg.Connection[Any]:
+    """A connection in autocommit for code without an event loop; ``session`` are its settings. Raises psycopg.Error."""
+    return psycopg.connect(
+        sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
+        autocommit=True,
+        **connect_options(url, session),
+    )
+
+
 class PooledLoginError(RuntimeError):
     """The login lacks settings that a connection through PgBouncer cannot make; the message has the statements."""
 

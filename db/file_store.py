@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 from sqlalchemy import Row
 
-from db.engine import APP_ROLE, connect_options, fetch, sqlalchemy_url
+from db.engine import APP_ROLE, connect_blocking, fetch
 from db.rows import from_row
 from db.sql import Statements, statement
 from routing.fleet import TenantQuotas
@@ -149,11 +149,7 @@ class StoredFile(io.RawIOBase):
 
     def __init__(self, url: str, file_id: str) -> None:
         try:
-            self._connection = psycopg.connect(
-                sqlalchemy_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
-                autocommit=True,
-                **connect_options(url, {"role": APP_ROLE}),
-            )
+            self._connection = connect_blocking(url, {"role": APP_ROLE})
         except psycopg.Error as error:
             raise _unread(error) from None
         self._file_id = file_id

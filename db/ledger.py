@@ -270,8 +270,15 @@ class Ledger:
         ``as_of`` is a moment when Postgres answered: a statement that was running while Postgres stood still would find
         every lease expired.
         """
-        rows = await self._named("rescue", as_of=as_of, lease_s=self._lease_s, max_crashes=MAX_CRASHES)
+        rows = await self._named("rescue", as_of=as_of, dead=None, lease_s=self._lease_s, max_crashes=MAX_CRASHES)
         return int(rows[0].rescued), int(rows[0].buried)
+
+    async def rescue_from(self, workers: Sequence[int]) -> int:
+        """Queries of ``workers`` whose processes have ended → ready, unless lost before. Returns how many."""
+        rows = await self._named(
+            "rescue", as_of=None, dead=list(workers), lease_s=self._lease_s, max_crashes=MAX_CRASHES
+        )
+        return int(rows[0].rescued)
 
     async def settle_abandoned_calls(self) -> None:
         """Charge calls that have no result after two leases at their reservation."""

@@ -3,14 +3,30 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+import psycopg
 from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from db.engine import APP_ROLE, connect_blocking
 from db.sql import Statements
 
 ALIVE_S: Final = 6.0
 """Seconds without a heartbeat after which a worker counts as gone. A worker sends a heartbeat every
 third of this time."""
+
+
+def report_deaths(url: str, workers: Sequence[int]) -> bool:
+    """Record that the processes of these ``workers`` have ended, for a supervisor that has waited for them.
+
+    It needs no event loop, and blocks for some seconds at most. Return False if Postgres does not record it now: until
+    it does, the queries of these workers wait for their leases.
+    """
+    try:
+        with connect_blocking(url, {"role": APP_ROLE, "statement_timeout": "5s"}) as connection:
+            connection.execute("UPDATE workers SET died_at = now() WHERE id = ANY(%s)", [list(workers)])
+    except psycopg.Error:
+        return False
+    return True
 
 
 class WorkerRegistry(Statements):
@@ -56,13 +72,18 @@ class WorkerRegistry(Statements):
         await self._query("UPDATE workers SET stopped_at = now(), in_flight = 0 WHERE id = :id", id=worker_id)
 
     async def prune_stale(self) -> list[str]:
-        """Marks workers without a heartbeat for `ALIVE_S` as stopped; returns their names, each once."""
+        """Marks workers without a heartbeat for `ALIVE_S`, and dead ones, as stopped; returns each name once."""
         rows = await self._query(
-            "UPDATE workers SET stopped_at = now(), in_flight = 0"
-            " WHERE stopped_at IS NULL AND seen_at < now() - make_interval(secs => :s) RETURNING name",
+            "UPDATE workers SET stopped_at = now(), in_flight = 0 WHERE stopped_at IS NULL"
+            " AND (died_at IS NOT NULL OR seen_at < now() - make_interval(secs => :s)) RETURNING name",
             s=ALIVE_S,
         )
         return [row.name for row in rows]
+
+    async def died(self, *, within_s: float) -> list[int]:
+        """The ids of workers whose supervisor reported their death in the last ``within_s``."""
+        rows = await self._query("SELECT id FROM workers WHERE died_at > now() - make_interval(secs => :s)", s=within_s)
+        return [row.id for row in rows]
 
     async def alive(self) -> Sequence[Row[Any]]:
         """Workers seen within `ALIVE_S`: id, name, role, slots, in_flight, seen_at."""

@@ -73,7 +73,7 @@ async def _feed(settings: Settings, fleet: Fleet, *, name: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, context.stopping.set)
     background = [asyncio.create_task(keep_progress()), asyncio.create_task(context.beat(registry))]
     deadline = asyncio.create_task(enforce_stop(context))
-    announce_ready()
+    announce_ready(context.ledger.worker_id)
     try:
         await Feeder(context, registry, sentinel).run()
     finally:

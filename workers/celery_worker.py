@@ -72,7 +72,7 @@ def run_celery_worker(settings: Settings, fleet: Fleet, *, name: str, roles: Seq
 
     @worker_ready.connect(weak=False)
     def report_ready(**_: object) -> None:
-        announce_ready()
+        announce_ready(context.ledger.worker_id)
 
     @worker_shutting_down.connect(weak=False)
     def stop_claiming(**_: object) -> None:

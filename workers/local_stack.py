@@ -158,6 +158,7 @@ class LocalStack:
         self._parts: list[SupervisedProcess] = []
         self._forks = ForkServer(FORKED, log=settings.home / "logs" / "fork-server.log") if IS_SUPPORTED else None
         self._services = Services(settings)
+        self._dead_workers: set[int] = set()
         self._exits = ExitStack()
         self._ports = PortAllocator()
 
@@ -219,6 +220,19 @@ class LocalStack:
                     self._tell(message)
         except SupervisedProcessError as error:
             raise StackError(str(error)) from error
+        self._report_deaths()
+
+    def _report_deaths(self) -> None:
+        """Record which workers are dead, so that their queries do not wait for their leases.
+
+        While Postgres is away, the next check tries again.
+        """
+        if not self._dead_workers:
+            return
+        from db.worker_registry import report_deaths  # SQLAlchemy: most stacks end without a dead worker
+
+        if report_deaths(self.settings.database_url, sorted(self._dead_workers)):
+            self._dead_workers.clear()
 
     @property
     def processes(self) -> Mapping[str, int]:
@@ -319,7 +333,8 @@ class LocalStack:
         forks: ForkServer | None = None,
     ) -> SupervisedProcess:
         log = self.settings.home / "logs" / f"{name}.log"
-        return SupervisedProcess(name, arguments, environ, log, is_ready, progress, forks)
+        on_death = self._dead_workers.add
+        return SupervisedProcess(name, arguments, environ, log, is_ready, progress, forks, on_death)
 
     def _launch(self, parts: Sequence[SupervisedProcess], deadline: float) -> None:
         """Start all, and then wait for each, because most of the time is spent on their imports."""
@@ -349,7 +364,8 @@ class LocalStack:
         killed = stop_parts([part for part in self._parts if part not in others], grace_s=_STOP_S)
         killed += stop_parts(others, grace_s=5.0)
         for name in killed:
-            self._tell(f"{name} did not stop in time and was killed. Its queries continue when their leases expire")
+            self._tell(f"{name} did not stop in time and was killed. Its queries continue when workers run again")
+        self._report_deaths()
         (self.settings.home / STACK_FILE).unlink(missing_ok=True)
 
     def _terminate_as_exit(self) -> Callable[[], None]:

@@ -21,18 +21,26 @@ def tune_gc() -> None:
 
 
 READY_FILE: Final = "POINTSMAN_READY_FILE"
-"""The environment variable with the path of the ready file. The file exists once the process takes work, and its
-modification time is the last progress of the event loop."""
+"""The environment variable with the path of the ready file. The file exists once the process takes work. Its
+modification time is the last progress of the event loop, and it holds a worker's id in the registry."""
 PROGRESS_S: Final = 5.0
 STALE_S: Final = 60.0
 """An event loop without progress for this many seconds is considered hung: its process is ended and restarted."""
 
 
-def announce_ready() -> None:
+def announce_ready(worker_id: int | None = None) -> None:
     """Create the ready file if the parent process named one."""
     name = os.environ.get(READY_FILE)
     if name:
-        Path(name).touch()
+        Path(name).write_text("" if worker_id is None else str(worker_id))
+
+
+def announced_worker(ready_file: Path) -> int | None:
+    """Return the id with which the process of this ready file is in the registry, or None."""
+    try:
+        return int(ready_file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 async def keep_progress() -> None:

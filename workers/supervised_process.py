@@ -11,7 +11,7 @@ from typing import Final
 from settings import ROOT
 from workers.child_process import spawn, tail
 from workers.fork_server import ForkedProcess, ForkServer, ForkServerError
-from workers.process_setup import STALE_S
+from workers.process_setup import STALE_S, announced_worker
 
 _BACKOFF_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_AFTER_S: Final = 30.0
@@ -38,6 +38,8 @@ class SupervisedProcess:
     """The file that its event loop touches while it makes progress (see `workers.process_setup`)."""
     forks: ForkServer | None = field(default=None, repr=False)
     """The fork server that starts it, or None for a separate interpreter."""
+    on_death: Callable[[int], None] = field(default=lambda worker_id: None, repr=False)
+    """Called with the id of a worker whose process has ended without being asked to, or was killed."""
     process: subprocess.Popen[bytes] | ForkedProcess | None = field(default=None, init=False, repr=False)
     crashes: int = field(default=0, init=False)
     _started: float = field(default=0.0, init=False, repr=False)
@@ -93,9 +95,15 @@ class SupervisedProcess:
                 return None
             self.process.kill()
             return f"{self.name} made no progress for {STALE_S:g} s and was killed"
+        self.report_death()
         if now - self._started > _STABLE_AFTER_S:
             self.crashes = 0
         return self._restart_later(now, f"{self.name} has ended (exit code {self.process.returncode})")
+
+    def report_death(self) -> None:
+        """Call ``on_death`` for its process, which has ended, if that is a worker that was ready."""
+        if self.progress is not None and (worker_id := announced_worker(self.progress)) is not None:
+            self.on_death(worker_id)
 
     def _restart_later(self, now: float, what: str) -> str:
         """Plan the next start, after a growing delay. Return ``what`` happened. Raises SupervisedProcessError."""
@@ -138,6 +146,7 @@ def stop_parts(parts: Sequence[SupervisedProcess], *, grace_s: float) -> list[st
             if part.process is not None and part.process.poll() is None:
                 part.process.kill()
                 part.process.wait()
+                part.report_death()
 
 
 def _ends(process: subprocess.Popen[bytes] | ForkedProcess, deadline: float) -> bool:

@@ -751,10 +751,12 @@ CREATE TABLE workers (
     started_at timestamptz NOT NULL DEFAULT now(),
     seen_at timestamptz NOT NULL DEFAULT now(),
     stopped_at timestamptz,
+    died_at timestamptz,
     in_flight integer NOT NULL DEFAULT 0,
     slots integer NOT NULL DEFAULT 0,
     router text
 );
+COMMENT ON COLUMN workers.died_at IS 'when its supervisor saw that its process had ended without stopping in order';
 COMMENT ON COLUMN workers.router IS 'name and version of the trained router that the worker uses';
 GRANT SELECT, INSERT, UPDATE ON workers TO pointsman_app;
 

@@ -240,6 +240,10 @@ class Feeder:
             if rescued or buried:
                 log.warning("rescued", queries=rescued, buried=buried)
             await ledger.settle_abandoned_calls()
+        # Not in the round of the report alone: Postgres may still commit what the process sent before its end.
+        dead = await self.presence.died(within_s=self.context.fleet.timing.lease_s)
+        if dead and (rescued := await ledger.rescue_from(dead)):
+            log.warning("rescued_from_dead_workers", queries=rescued)
         if time.monotonic() >= self.lost_at:
             self.lost_at = time.monotonic() + LOST_EVERY_S
             await self._return_lost()

@@ -133,6 +133,27 @@ def test_three_lost_workers_bury_a_query(on_bench: OnBench) -> None:
     on_bench(story)
 
 
+def test_a_dead_workers_queries_do_not_wait_for_their_leases(on_bench: OnBench) -> None:
+    """Nor for Postgres to be as old as a lease. A query that was lost before does: it may be what kills workers."""
+
+    async def story(bench: LedgerHarness) -> None:
+        first, others, again = [await bench.at_tier() for _ in range(3)]
+        patient = Ledger(bench.engine, worker_id=7, lease_s=1e8)
+        await bench.rows("UPDATE queries SET crashes = 1 WHERE id = :id", id=again)
+        for ledger, query_id in ((patient, first), (bench.ledger, others), (patient, again)):
+            assert await ledger.claim(("small", query_id, None)) is not None
+        assert await patient.rescue(as_of=await patient.clock()) == (0, 0)
+        assert await patient.rescue_from([7]) == 1
+        assert await patient.rescue_from([7]) == 0
+        states = {query_id: (await bench.row(query_id)).state for query_id in (first, others, again)}
+        assert states == {first: "ready", others: "running", again: "running"}
+        (decision,) = await bench.rows("SELECT codes, reasons FROM decisions WHERE kind = 'rescue'")
+        assert decision.codes == ["worker_ended"]
+        assert decision.reasons == ["the process of the worker that held it has ended (1 of 3)"]
+
+    on_bench(story)
+
+
 def test_no_lease_expires_while_postgres_is_younger_than_a_lease(on_bench: OnBench) -> None:
     async def story(bench: LedgerHarness) -> None:
         query_id = await bench.at_tier()

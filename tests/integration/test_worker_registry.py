@@ -1,6 +1,8 @@
 """The rows of running workers."""
 
-from db.worker_registry import WorkerRegistry
+import asyncio
+
+from db.worker_registry import WorkerRegistry, report_deaths
 from tests.integration.ledger_fixtures import LedgerHarness, OnBench
 
 
@@ -16,5 +18,25 @@ def test_a_worker_that_a_failover_has_forgotten_is_known_again_by_its_next_heart
         # Nobody else's is made up.
         await registry.heartbeat(worker_id + 1000, in_flight=0)
         assert not [row for row in await registry.alive() if row.id == worker_id + 1000]
+
+    on_bench(story)
+
+
+def test_a_worker_whose_death_is_reported_vanishes_once_and_whatever_it_sent_last(on_bench: OnBench) -> None:
+    async def story(bench: LedgerHarness) -> None:
+        registry = WorkerRegistry(bench.engine)
+        dead, other = [
+            await registry.register(name=name, role="small", host="one", pid=7, slots=16) for name in ("dead", "other")
+        ]
+        url = bench.engine.url.render_as_string(hide_password=False)
+        assert await asyncio.to_thread(report_deaths, url, [dead])
+        await registry.heartbeat(dead, in_flight=1)  # Postgres got it before the process ended
+        assert await registry.prune_stale() == ["dead"]
+        assert await registry.prune_stale() == []
+        assert await registry.died(within_s=60) == [dead]
+        assert [row.id for row in await registry.alive() if row.id in (dead, other)] == [other]
+        await bench.rows("UPDATE workers SET died_at = died_at - interval '2 min' WHERE id = :id", id=dead)
+        assert await registry.died(within_s=60) == []
+        assert not await asyncio.to_thread(report_deaths, "postgresql://127.0.0.1:1/none", [dead])
 
     on_bench(story)

@@ -1,9 +1,12 @@
--- Expired leases: back to ready, or dead after too many crashes. Idle until Postgres has been up for one lease: no
--- worker could renew or finish while it was unavailable.
+-- Expired leases, or where :dead is given those of these workers: back to ready, or dead after too many crashes. No
+-- lease counts as expired until Postgres has been up for one lease: no worker could renew or finish while it was
+-- unavailable. Of a dead worker, a query that was lost before waits for its lease: if it kills its workers, it does not
+-- kill the next one within seconds.
 WITH expired AS (
     SELECT id FROM queries
-    WHERE state = 'running' AND lease_until < :as_of
-      AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
+    WHERE state = 'running' AND lease_until < coalesce(CAST(:as_of AS timestamptz), 'infinity')
+      AND (CAST(:dead AS bigint[]) IS NULL AND pg_postmaster_start_time() < now() - make_interval(secs => :lease_s)
+           OR worker_id = ANY(CAST(:dead AS bigint[])) AND crashes = 0)
     ORDER BY id
     LIMIT 10000
     FOR UPDATE SKIP LOCKED
@@ -23,8 +26,10 @@ logged AS (
                            reasons)
     SELECT batch_id, id, epoch, 'rescue', CASE state WHEN 'dead' THEN 'bury' ELSE 'rescue' END,
            stage, stage, state, 'feeder',
-           ARRAY['lease_expired'],
-           ARRAY['lease expired: the worker that held it was lost (' || crashes || ' of ' || :max_crashes || ')']
+           ARRAY[CASE WHEN CAST(:dead AS bigint[]) IS NULL THEN 'lease_expired' ELSE 'worker_ended' END],
+           ARRAY[CASE WHEN CAST(:dead AS bigint[]) IS NULL THEN 'lease expired: the worker that held it was lost ('
+                      ELSE 'the process of the worker that held it has ended (' END
+                 || crashes || ' of ' || :max_crashes || ')']
     FROM rescued
 )
 SELECT count(*) FILTER (WHERE state = 'ready') AS rescued, count(*) FILTER (WHERE state = 'dead') AS buried

@@ -83,6 +83,29 @@ def test_a_child_whose_event_loop_hangs_is_killed_and_restarted(
     assert child.process.pid != hung
 
 
+WORKER = READY_AND_WAIT.replace(".touch()", ".write_text('17')")
+
+
+def test_a_worker_that_ends_by_itself_or_is_killed_is_reported(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
+    """By the id that it announced itself: a process id may be another process's by now."""
+    died: list[int] = []
+    child = part(WORKER, tmp_path, parts)
+    child.progress, child.on_death = tmp_path / "ready", died.append
+    child.start()
+    child.await_ready(soon())
+    while child.progress.read_text() != "17":
+        time.sleep(0.01)
+    assert child.process is not None
+    child.process.kill()
+    child.process.wait(30)
+    assert "it restarts" in str(child.check(time.monotonic()))
+    assert died == [17]
+    assert child.check(time.monotonic()) == "child restarted"
+    child.await_ready(soon())
+    stop_parts([child], grace_s=60)
+    assert died == [17]
+
+
 def test_a_child_that_makes_progress_is_left_alone(tmp_path: Path, parts: list[SupervisedProcess]) -> None:
     ready = tmp_path / "ready"
     child = part(READY_AND_WAIT, tmp_path, parts)
