@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["FLOWER_READ_ONLY"] = "true"
     if options.address in _LOOPBACK:
         _answer_local_programs_only()
+    else:
+        _protect_metrics()
     _keep_progress()
     # Else Celery takes BROKER_URL of the environment: without the password's file, and without sentinels.
     broker = ["--broker", app.conf.broker_url]
@@ -64,6 +66,17 @@ def _keep_progress() -> None:
         await keep_progress()
 
     IOLoop.current().add_callback(progress)
+
+
+def _protect_metrics() -> None:
+    """Require the password for ``/metrics``, which Flower leaves open: it names workers and tasks.
+
+    ``/healthcheck`` stays open: it only answers OK.
+    """
+    from flower.views.monitor import Metrics
+    from tornado.web import authenticated
+
+    Metrics.get = authenticated(Metrics.get)
 
 
 def _answer_local_programs_only() -> None:

@@ -1,8 +1,10 @@
 """Everything on one machine under one supervisor: it starts, heals, stops, and leaves nothing behind."""
 
+import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ import pytest
 from routing.fleet import Fleet
 from settings import ROOT, Settings
 from tests.command_line import in_process
+from workers.child_process import spawn, stop
 from workers.embedded.services import services_up
 from workers.local_stack import LocalStack, StackError, StackRunning, default_roles, stack_down, stack_pid
 
@@ -202,6 +205,37 @@ def test_flower_does_not_open_itself_to_others_without_a_password(settings: Sett
         2,
         "flower: a password is required on this address. fix: set FLOWER_BASIC_AUTH=user:password\n",
     )
+
+
+def test_flower_tells_only_its_health_without_the_password(settings: Settings, tmp_path: Path) -> None:
+    """Its metrics name workers and tasks, and were open to anyone who reached the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.2", 0))
+        port = free.getsockname()[1]
+    environ = {**os.environ, **settings.child_environ(), "FLOWER_BASIC_AUTH": "me:secret"}
+    arguments = ["-m", "workers.flower", "--address", "127.0.0.2", "--port", str(port)]
+    process = spawn([sys.executable, *arguments], log=tmp_path / "flower.log", environ=environ, cwd=ROOT)
+
+    def status(page: str, password: str | None = None) -> int:
+        request = urllib.request.Request(f"http://127.0.0.2:{port}{page}")
+        if password is not None:
+            request.add_header("Authorization", f"Basic {base64.b64encode(f'me:{password}'.encode()).decode()}")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as reply:
+                return int(reply.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0  # it starts
+
+    try:
+        until(lambda: status("/healthcheck") == 200)
+        pages = ("/metrics", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks")
+        assert {page: status(page) for page in pages} == dict.fromkeys(pages, 401)
+        assert status("/metrics", "guessed") == 401
+        assert status("/metrics", "secret") == 200
+    finally:
+        stop(process)
 
 
 def test_a_worker_that_does_not_start_ends_the_stack_with_the_reason(settings: Settings, shipped_fleet: Fleet) -> None:
