@@ -213,6 +213,19 @@ def test_an_empty_page_says_what_to_do_and_that_the_fleet_is_simulated(stage: St
     assert "no labels yet" in stage.text("#router") or "labeled" in stage.text("#router")
 
 
+@pytest.mark.parametrize("page", ["batch.html", "workload.html"])
+def test_an_address_with_a_broken_escape_names_nothing_and_stops_nothing(stage: Stage, page: str) -> None:
+    stage.driver.get(f"{stage.url}/{page}#%")
+    stage.until(lambda: stage.text("#of"), patience_s=30)
+    # As of any name that does not exist.
+    shown = stage.text("#of")
+    stage.driver.get(f"{stage.url}/{page}#none")
+    stage.until(lambda: stage.text("#of") and "none" in stage.driver.current_url)
+    assert shown == stage.text("#of").replace("none", "%")
+    stage.driver.get(stage.url)
+    stage.until(stage.is_live)
+
+
 def test_the_page_follows_a_run_without_being_loaded_again(stage: Stage, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (ROOT / "examples" / "queries.jsonl").read_text().splitlines() if line]
     file = tmp_path / "live.jsonl"

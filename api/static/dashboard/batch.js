@@ -1,6 +1,6 @@
 // One batch, named by the fragment of the address: its report, read again every few seconds while it is open.
 import { actions } from "./actions.js";
-import { byId, draw, h, redraw, table } from "./dom.js";
+import { byId, draw, h, named, redraw, table } from "./dom.js";
 import { NONE, count, duration, latency, money, percent } from "./format.js";
 import { asked } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
@@ -10,7 +10,7 @@ import { showTimeline } from "./timeline.js";
 
 const EVERY_MS = 3000;
 const FOUND = 50;
-const id = decodeURIComponent(location.hash.slice(1));
+const id = named();
 let ladder = [];
 let searches = 0;
 const fact = (name, ...content) => [h("dt", {}, name), h("dd", {}, content)];

@@ -5,6 +5,16 @@ export const h = (name, attributes = {}, ...children) => build(document.createEl
 export const s = (name, attributes = {}, ...children) => build(document.createElementNS(SVG, name), attributes, children);
 export const byId = (id) => document.getElementById(id);
 
+// The name in the fragment of the address. A malformed escape stays as it is: then nothing has this name.
+export function named() {
+  const fragment = location.hash.slice(1);
+  try {
+    return decodeURIComponent(fragment);
+  } catch {
+    return fragment;
+  }
+}
+
 function build(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;

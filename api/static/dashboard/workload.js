@@ -1,5 +1,5 @@
 // One workload over all batches of the tenant, named by the fragment of the address.
-import { byId, draw, h, redraw, table } from "./dom.js";
+import { byId, draw, h, named, redraw, table } from "./dom.js";
 import { NONE, count, day, money, percent, words } from "./format.js";
 import { asked, key } from "./key.js";
 import { keyForm, openKeyForm } from "./key_form.js";
@@ -9,7 +9,7 @@ import { promote, rollBack, serves } from "./routers.js";
 
 const EVERY_MS = 60000;
 const PARTS = ["spend", "versions", "undo", "grades"];
-const name = decodeURIComponent(location.hash.slice(1));
+const name = named();
 let last = null;
 let registered = null; // what serves, for an admin of the fleet
 const empty = (words) => h("p", { class: "empty" }, words);
