@@ -1,9 +1,9 @@
 """When a deployment is not called for a while, and how it returns.
 
-While the breaker is closed, all calls are made. It opens if half of the recent calls failed, or if the p95 is three
-times its usual value. While it is open, no call is made until a time that doubles with each consecutive opening. Then
-it is half open, and one call, the probe, decides. This module has only the rule. `health` keeps the figures, in Redis
-for all workers or in this process.
+While the breaker is closed, all calls are made. It opens if half of the recent calls failed, if many in a row met a
+broken connection or server, or if the p95 is three times its usual value. While it is open, no call is made until a
+time that doubles with each consecutive opening. Then it is half open, and one call, the probe, decides. This module has
+only the rule. `health` keeps the figures, in Redis for all workers or in this process.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from providers.provider_errors import OVERSIZED
-from routing.outcome import Completion, FailureKind, Outcome
+from providers.transport.failures import Cause
+from routing.outcome import Completion, Failure, FailureKind, Outcome
 
 HALF_LIFE_S: Final = 5.0
 """An event this many seconds old counts half as much as a new one."""
@@ -20,6 +21,12 @@ MIN_CALLS: Final = 10.0
 """With fewer recent calls nothing is concluded. They fade, so a trickle never has so many."""
 
 FAILED_SHARE: Final = 0.5
+
+FAILED_IN_A_ROW: Final = 10
+"""So many failures of the connection or the server, with no call between them that went well, open the breaker. At 40
+calls per second, half of the recent calls are 145, and each may count at its maximum cost. If calls fail at random with
+probability p, a given call completes such a row with probability p**10: 1e-10 at 10 %."""
+
 SLOW_SHARE: Final = 0.05
 """If more than 5 % of the calls are above a bound, the p95 is above that bound."""
 
@@ -36,6 +43,11 @@ LONGEST_REST_S: Final = 60.0
 
 NEW_BASELINE_FACTOR: Final = 2.0
 """A successful but slow probe doubles the usual latency, so that a provider that stays slow returns eventually."""
+
+
+_IN_A_ROW: Final = frozenset(
+    {FailureKind.NEVER_SENT, FailureKind.OVERLOADED, FailureKind.SERVER_ERROR, FailureKind.UNKNOWN}
+)
 
 
 class CircuitState(StrEnum):
@@ -62,6 +74,8 @@ class Recent:
     calls: float = 0.0
     failed: float = 0.0
     slow: float = 0.0
+    failed_in_a_row: int = 0
+    """Failures of the connection or the server since the last call that went well. These do not fade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,11 @@ class BreakerTransition:
 
 def trip(breaker: Breaker, recent: Recent) -> BreakerTransition | None:
     """Return the opening of a closed breaker if the recent calls are bad enough."""
-    if breaker.circuit is not CircuitState.CLOSED or recent.calls < MIN_CALLS:
+    if breaker.circuit is not CircuitState.CLOSED:
+        return None
+    if recent.failed_in_a_row >= FAILED_IN_A_ROW:
+        return _opening(breaker, "failures")
+    if recent.calls < MIN_CALLS:
         return None
     if recent.failed >= FAILED_SHARE * recent.calls:
         return _opening(breaker, "failures")
@@ -165,6 +183,16 @@ def health_of(outcome: Outcome | None) -> Health:
             return Health.SILENT if outcome.kind is FailureKind.UNSUPPORTED and not outcome.status else Health.WELL
         case _:
             assert_never(outcome.kind)
+
+
+def counts_in_a_row(outcome: Outcome | None) -> bool:
+    """Whether the connection or the server failed. A deadline does not count, because a long answer can exceed it."""
+    return (
+        isinstance(outcome, Failure)
+        and outcome.kind in _IN_A_ROW
+        and outcome.cause != Cause.DEADLINE
+        and health_of(outcome) is Health.FAILED
+    )
 
 
 def is_slow(latency_ms: float, baseline_ms: float | None) -> bool:

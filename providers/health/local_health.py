@@ -21,6 +21,8 @@ class OutcomeCounts:
     calls: int = 0
     failed: int = 0
     slow: int = 0
+    failed_in_a_row: int = 0
+    """Failures of the connection or the server after the last call that went well, of these calls."""
     p95_ms: float | None = None
 
     def __bool__(self) -> bool:
@@ -139,7 +141,8 @@ class LocalHealth:
 
     def _add(self, page: _DeploymentHealth, tally: OutcomeCounts, *, now: float) -> None:
         had = _faded(page.recent, now - page.at)
-        page.recent = Recent(had.calls + tally.calls, had.failed + tally.failed, had.slow + tally.slow)
+        in_a_row = tally.failed_in_a_row + (had.failed_in_a_row if tally.calls == tally.failed else 0)
+        page.recent = Recent(had.calls + tally.calls, had.failed + tally.failed, had.slow + tally.slow, in_a_row)
         page.at = now
         if tally.p95_ms is not None:
             had_ms = page.baseline_ms
@@ -157,4 +160,4 @@ class LocalHealth:
 
 def _faded(recent: Recent, elapsed_s: float) -> Recent:
     fade = 0.5 ** (elapsed_s / HALF_LIFE_S)
-    return Recent(recent.calls * fade, recent.failed * fade, recent.slow * fade)
+    return Recent(recent.calls * fade, recent.failed * fade, recent.slow * fade, recent.failed_in_a_row)

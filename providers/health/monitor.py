@@ -12,11 +12,13 @@ from typing import Final, TypeVar
 import structlog
 
 from providers.health.circuit_breaker import (
+    FAILED_IN_A_ROW,
     Breaker,
     BreakerTransition,
     CircuitState,
     Health,
     after_probe,
+    counts_in_a_row,
     health_of,
     is_slow,
     trip,
@@ -56,6 +58,9 @@ class _Watched:
             return
         self.tally.calls += 1
         self.tally.failed += health is Health.FAILED
+        self.tally.failed_in_a_row = (
+            0 if health is Health.WELL else self.tally.failed_in_a_row + counts_in_a_row(outcome)
+        )
         self.tally.slow += slow
         if isinstance(outcome, Completion) and not slow:
             self.latencies_ms.append(outcome.latency_ms)
@@ -129,6 +134,8 @@ class HealthMonitor:
         watched = self._all[name]
         slow = isinstance(outcome, Completion) and is_slow(outcome.latency_ms, watched.reading.baseline_ms)
         watched.count(health_of(outcome), outcome, slow=slow)
+        if watched.tally.failed_in_a_row == FAILED_IN_A_ROW:
+            self._due_at = float("-inf")  # enough to open the breaker: each further call may cost its maximum
         return slow
 
     async def refresh(self, *, now_due: bool = False) -> None:

@@ -32,7 +32,8 @@ class SharedHealth:
         for deployment in self.deployments:
             keys += self._keys(deployment)
             tally = tallies.get(deployment, _NOTHING)
-            args += [tally.calls, tally.failed, tally.slow, "" if tally.p95_ms is None else tally.p95_ms]
+            args += [tally.calls, tally.failed, tally.slow, tally.failed_in_a_row]
+            args.append("" if tally.p95_ms is None else tally.p95_ms)
         keys += [self._rest_key(name) for name in self.deployments] + [f"{self.prefix}workers"]
         workers, readings, rests = await _SCRIPT.run(self.redis, keys, args)
         return HealthReport(
@@ -64,9 +65,9 @@ class SharedHealth:
 
 
 def _reading(said: Sequence[bytes | str]) -> HealthSnapshot:
-    calls, failed, slow, baseline, open_ms, streak, version, probing_ms = map(float, said)
+    calls, failed, slow, in_a_row, baseline, open_ms, streak, version, probing_ms = map(float, said)
     return HealthSnapshot(
-        recent=Recent(calls, failed, slow),
+        recent=Recent(calls, failed, slow, int(in_a_row)),
         breaker=Breaker(None if open_ms < 0 else open_ms / 1000, int(streak), int(version)),
         baseline_ms=baseline or None,
         probing_s=probing_ms / 1000,

@@ -312,6 +312,27 @@ def test_failures_of_several_workers_open_one_breaker_for_all(redis_url: str) ->
     run(story)
 
 
+def test_a_row_of_failures_over_several_workers_opens_after_any_number_of_good_calls(redis_url: str) -> None:
+    async def story() -> None:
+        the_fleet = fleet()
+        model = the_fleet.models["a"]
+        async with workers(redis_url, the_fleet, 3) as gates:
+            for outcome, times in ((WELL, 100), (DEAD, 3), (WELL, 1), (DEAD, 3)):
+                for gate in gates:
+                    await fail(gate, model, times=times, outcome=outcome)
+                    await asyncio.sleep(0.3)
+                    await gate.resting([model])  # publishes
+            assert {gate.circuits()["a"] for gate in gates} == {CircuitState.CLOSED}
+            await fail(gates[0], model, times=1)
+
+            async def all_see_it() -> bool:
+                return all([(await gate.resting([model])).get("a", 0) > 0 for gate in gates])
+
+            await until(all_see_it)
+
+    run(story)
+
+
 async def half_open(redis_url: str, gates: Sequence[AdmissionController], model: Model) -> None:
     """Opens the breaker of ``model`` and lets its rest be over."""
     await fail(gates[0], model, times=30)

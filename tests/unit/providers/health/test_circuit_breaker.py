@@ -11,13 +11,14 @@ from providers.health.circuit_breaker import (
     Health,
     Recent,
     after_probe,
+    counts_in_a_row,
     health_of,
     is_slow,
     trip,
 )
 from providers.health.local_health import LocalHealth, OutcomeCounts
 from providers.health.monitor import HealthMonitor
-from routing.outcome import Completion, Failure, FailureKind, Usage
+from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
 
 CLOSED, OPEN, HALF_OPEN = Breaker(), Breaker(3.0, 1, 1), Breaker(0.0, 1, 1)
 
@@ -33,6 +34,9 @@ CLOSED, OPEN, HALF_OPEN = Breaker(), Breaker(3.0, 1, 1), Breaker(0.0, 1, 1)
         (Recent(100, 0, 8), "slowness"),
         (Recent(160, 0, 8), None),  # 5 %: the p95 is just what it was
         (Recent(1000, 0, 51), "slowness"),
+        (Recent(290, 9, 0, 9), None),
+        (Recent(290, 10, 0, 10), "failures"),
+        (Recent(2, 2, 0, 10), "failures"),  # a trickle
     ],
 )
 def test_a_closed_breaker_opens_on_failures_or_on_slowness(recent: Recent, reason: str | None) -> None:
@@ -103,6 +107,41 @@ def test_a_failure_says_something_of_the_deployment_or_not(
     kind: FailureKind, retry_after_s: float | None, health: Health
 ) -> None:
     assert health_of(Failure(kind, "", retry_after_s=retry_after_s)) is health
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counts"),
+    [
+        (Failure(FailureKind.UNKNOWN, "", cause="connection_closed"), True),
+        (Failure(FailureKind.UNKNOWN, "", cause="deadline"), False),  # the answer may just be long
+        (Failure(FailureKind.NEVER_SENT, ""), True),
+        (Failure(FailureKind.SERVER_ERROR, "", status=500), True),
+        (Failure(FailureKind.OVERLOADED, "", status=503), True),
+        (Failure(FailureKind.OVERLOADED, "", status=529), False),
+        (Failure(FailureKind.RATE_LIMITED, "", status=429), False),
+        (Failure(FailureKind.MALFORMED, "", status=400), False),
+        (Failure(FailureKind.TOO_LARGE, "", status=413), False),
+        (Failure(FailureKind.NOT_FOUND, "", status=404), False),
+        (Completion("", "stop", Usage(), {}, 1.0, "m"), False),
+        (None, False),
+    ],
+)
+def test_a_row_is_of_failures_of_the_connection_or_the_server(outcome: Outcome | None, counts: bool) -> None:
+    assert counts_in_a_row(outcome) is counts
+
+
+def test_a_call_that_went_well_ends_the_row_of_all_workers_and_an_old_row_does_not_fade() -> None:
+    clock = Clock()
+    book = LocalHealth(["a"], clock)
+    row = OutcomeCounts(calls=4, failed=4, failed_in_a_row=4)
+    asyncio.run(book.tell({"a": row}))
+    clock.now += 60
+    reading = asyncio.run(book.tell({"a": row})).readings["a"]
+    assert reading.recent.failed_in_a_row == 8
+    mixed = OutcomeCounts(calls=9, failed=8, failed_in_a_row=2)
+    assert asyncio.run(book.tell({"a": mixed})).readings["a"].recent.failed_in_a_row == 2
+    assert asyncio.run(book.move("a", BreakerTransition(5.0, 1), version=0))
+    assert asyncio.run(book.tell({})).readings["a"].recent == Recent()
 
 
 def test_a_completion_is_well_and_nothing_is_silent() -> None:

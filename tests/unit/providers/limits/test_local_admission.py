@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any, TypeVar
 
 import pytest
 
-from providers.health.circuit_breaker import CircuitState
+from providers.health.circuit_breaker import FAILED_IN_A_ROW, CircuitState
 from providers.limits.admission_control import GRANT_TTL_S, AdmissionController, Denied, Grant
 from routing.fleet import Fleet, Model, Protocol, Provider, Tier
 from routing.outcome import Completion, Failure, FailureKind, Outcome, Usage
@@ -18,6 +19,7 @@ T = TypeVar("T")
 WELL = Completion("four", "stop", Usage(50, 50), {}, 100.0, "m")
 SLOW = WELL._replace(latency_ms=5000.0)
 DEAD = Failure(FailureKind.NEVER_SENT, "refused")
+CLOSED = Failure(FailureKind.UNKNOWN, "closed", cause="connection_closed")
 OVERLOADED = Failure(FailureKind.OVERLOADED, "529", status=529)
 
 
@@ -82,8 +84,8 @@ def test_a_model_without_limits_is_always_granted() -> None:
 def test_failures_open_a_probe_decides_and_success_closes() -> None:
     async def story() -> None:
         bench = Bench()
-        assert await bench.call(DEAD, times=30) == 30
-        assert await bench.rest_s() == pytest.approx(5.0)
+        assert await bench.call(DEAD, times=30) == FAILED_IN_A_ROW
+        assert await bench.rest_s() == pytest.approx(4.75)
         assert isinstance(await bench.reserve(), Denied)
         bench.clock.now += 5.0
         assert await bench.rest_s() == 0
@@ -94,6 +96,32 @@ def test_failures_open_a_probe_decides_and_success_closes() -> None:
         await bench.gate.settle(probe, outcome=WELL)
         assert bench.gate.circuits() == {"a": CircuitState.CLOSED}
         assert await bench.call(WELL, times=20) == 20
+
+    run(story)
+
+
+def test_an_outage_opens_after_a_short_row_of_failures_whatever_went_well_before() -> None:
+    async def story() -> None:
+        bench = Bench()
+        assert await bench.call(WELL, times=2000, every_s=0.025) == 2000
+        assert await bench.call(CLOSED, times=200) == FAILED_IN_A_ROW
+        assert await bench.rest_s() == pytest.approx(4.75)
+
+    run(story)
+
+
+def test_a_row_of_failures_does_not_open_for_limits_nor_where_one_call_in_ten_fails() -> None:
+    async def story() -> None:
+        bench = Bench()
+        await bench.call(WELL, times=200, every_s=0.025)
+        for _ in range(5 * FAILED_IN_A_ROW):
+            await bench.call(Failure(FailureKind.RATE_LIMITED, "429", status=429, retry_after_s=0.1))
+            bench.clock.now += 0.5
+        assert bench.gate.circuits() == {"a": CircuitState.CLOSED}
+        chance = Random(7)
+        for _ in range(10_000):
+            await bench.call(CLOSED if chance.random() < 0.1 else WELL, every_s=0.025)
+        assert bench.gate.circuits() == {"a": CircuitState.CLOSED}
 
     run(story)
 
