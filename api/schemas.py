@@ -26,7 +26,7 @@ WHOLE = BeforeValidator(lambda value: int(value) if type(value) is float and val
 WINDOW_PATTERN = r"^(?:(?:[1-9]|[12][0-9]|30)d|[1-9][0-9]{0,2}h|[1-9][0-9]{0,3}m)$"
 """Up to 30 days, 999 hours or 9999 minutes."""
 PATTERN_HINTS: Final[Mapping[str, str]] = {
-    "completion_window": "use a duration such as 24h: a number of m, h or d, up to 9999m, 999h or 30d",
+    "completion_window": "use a duration such as 24h: a number followed by m, h or d, up to 9999m, 999h or 30d",
     "url": "use a URL that begins with https://",
 }
 """The message for a field that does not match its pattern, which replaces the regular expression."""
@@ -193,8 +193,8 @@ class BatchOptions(ApiModel):
     )
     grader: Annotated[GraderChoice, Field(strict=False)] | None = Field(
         default=None,
-        description="Grader of the sample. Default: by the shape of its answers, and the fleet's judge for free text. "
-        "Needs quality.",
+        description="Grader of the sample. Default: the shape of its answers decides; the fleet's judge grades free "
+        "text. Needs quality.",
     )
     rows: RowOptions | None = Field(
         default=None, description="The meaning of the file's columns. Default: the file is JSON lines."
@@ -219,7 +219,7 @@ class BatchCreate(ApiModel):
     input_file_id: Words
     endpoint: Annotated[Words, Field(json_schema_extra={"enum": list(Endpoint)})]
     completion_window: Annotated[
-        str, Field(pattern=WINDOW_PATTERN, description="The time limit: 24h, or another number of m, h or d")
+        str, Field(pattern=WINDOW_PATTERN, description="The time limit, such as 24h: a number followed by m, h or d")
     ]
     metadata: Annotated[dict[Name, Words], BeforeValidator(_refuse_many_keys), Field(max_length=16)] | None = None
     output_expires_after: ExpiresAfter | None = None

@@ -25,8 +25,8 @@ GraderOption = Annotated[
     GraderChoice | None,
     typer.Option(
         "--grader",
-        help="Grader of the pilot's answers. Default: by their shape, and the fleet's judge for free text. Needs "
-        "--quality.",
+        help="Grader of the pilot's answers. Default: their shape decides; the fleet's judge grades free text. "
+        "Needs --quality.",
     ),
 ]
 

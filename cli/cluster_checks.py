@@ -67,7 +67,7 @@ def _primary(host: str, row: Row[Any]) -> Iterator[CheckResult]:
     elif row.is_synchronous:
         yield ok("postgres", f"{host} accepts writes; followed by {row.followers}, synchronously")
     else:
-        found = f"{host} accepts writes; followed by {row.followers}, which may miss the last moments of writes"
+        found = f"{host} accepts writes; followed by {row.followers}, which may miss the latest writes"
         yield warn("postgres", found, "Set synchronous_standby_names, or run `pointsman reconcile` after a failover.")
     if not row.is_archived:
         fix = "Set archive_mode and take base backups. Restoring a dump loses everything written after it."
@@ -124,7 +124,13 @@ async def _sentinels(addresses: tuple[tuple[str, int], ...], name: str) -> list[
         named.add(shown := ":".join(map(str, primary)))
         results.append(ok("sentinel", f"{host}:{port} names {shown}"))
     if len(named) > 1:
-        results.append(fail("sentinel", "they name different primaries", "Wait for a minute; then reset the minority."))
+        results.append(
+            fail(
+                "sentinel",
+                "they name different primaries",
+                "Wait for a minute; then run SENTINEL RESET on the minority.",
+            )
+        )
     return results
 
 

@@ -195,7 +195,7 @@ def _held(progress: Progress, commands: LaterCommands) -> QueriesHeld:
         )
     else:
         message = f"{queries(progress.held)} held because the budget of {name} is exhausted."
-        fix = f"`pointsman budget {name}` shows the shortfall, and its option --raise-to USD releases them."
+        fix = f"`pointsman budget {name}` shows the shortfall; with --raise-to USD, it releases the queries."
     return QueriesHeld(
         message,
         hint=f"{fix}\n`{commands.run}` then waits for the end.\n"

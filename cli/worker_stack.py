@@ -70,8 +70,8 @@ def refuse_other_fleet(settings: Settings, fleet: Fleet) -> None:
     served = other_fleet(settings, fleet)
     if served is not None:
         raise UsageError(
-            f"The workers of process {stack_pid(settings)} serve the fleet {served}. That is not {fleet.name!r}, the "
-            f"fleet that {settings.fleet_path} now defines.",
+            f"The workers of process {stack_pid(settings)} serve the fleet {served}. "
+            f"{settings.fleet_path} defines a different fleet, {fleet.name!r}.",
             hint=STOP_THEM,
         )
 

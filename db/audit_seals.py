@@ -137,7 +137,7 @@ async def verify(engine: AsyncEngine, batch_id: int) -> AuditReport:
         if was_whole:
             added.append(SealFinding(ADDED, id_, row.custom_id))
     if batch.ends_oddly:
-        findings.append(SealFinding("the batch ends at a time that cannot be"))
+        findings.append(SealFinding("the batch's end is before its creation or in the future, so it is false"))
     if not purged and await fetch(engine, _UNDECIDED, id=batch_id):
         findings.append(SealFinding("the certificate is in no decision"))
     return AuditReport(
@@ -160,7 +160,7 @@ def _compare(seal_row: Row[Any], found: Mapping[int, Row[Any]], *, may_be_gone: 
         elif row.hash != seal_row.row_hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]:
             findings.append(SealFinding("was changed", id_, row.custom_id))
         elif row.custom_id is None:
-            findings.append(SealFinding("names no query: the query's row in prompts is gone", id_))
+            findings.append(SealFinding("cannot name its query: the query's row in prompts is gone", id_))
     findings += [
         SealFinding("was added among sealed ones", id_, row.custom_id)
         for id_, row in found.items()

@@ -220,7 +220,7 @@ def lane_problems(path: tuple[str, str], lanes: Sequence[Lane], *, kind: Protoco
     if Lane.STANDARD not in lanes:
         yield Problem(
             where,
-            "lacks standard, which serves the queries that the other lanes do not answer in time.",
+            "does not include standard, which serves the queries that the other lanes do not answer in time.",
             'Add "standard".',
         )
     if len(set(lanes)) < len(lanes):

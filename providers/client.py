@@ -227,7 +227,7 @@ class ProviderClient:
         values = encode({"": list(body.values())}).decode()
         is_own = param not in values and not speaks_of_refusal(values)
         if is_own and self._connections[model.provider].adapter.learn(model, param, sent):
-            cap = f'none is needed; cap_field = "{OTHER_CAP[param]}" in the fleet file saves the refusals'
+            cap = f'none is needed; cap_field = "{OTHER_CAP[param]}" in the fleet file avoids the refusals'
             self._learn_refused(model, frozenset({param}), fix=cap)
             return body
         is_sampling = param in SAMPLING_FIELDS and _is_unsupported(failure)
@@ -332,7 +332,7 @@ class ProviderClient:
         received.payload = prepared.payload
         content = encode(prepared.payload)
         if url.host not in self._hosts:
-            return Failure(FailureKind.NEVER_SENT, "its host is none of the fleet's", cause="foreign host")
+            return Failure(FailureKind.NEVER_SENT, "its host is not in the fleet", cause="foreign host")
         key = connection.key()
         if isinstance(key, Failure):
             return key
@@ -417,7 +417,7 @@ class ProviderClient:
             answer = decode(await read_body(reply, cap=adapter.provider.max_response_bytes))
         except InvalidResponse as error:
             if kind is None and headers.get("content-type", "").startswith("text/html"):
-                why = "a web page in place of an answer; fix: check base_url, and what stands between"
+                why = "a web page in place of an answer; fix: check base_url, and proxies on the way"
                 return Failure(FailureKind.NOT_FOUND, why, cause="web_page")
             if kind is None:
                 raise InvalidResponse(str(error), cause=error.cause) from error

@@ -124,7 +124,7 @@ _INSTRUCTED: Final = frozenset({"tools", "functions", "response_format"})
 """Fields that the provider renders into the prompt with text of its own, which costs extra tokens."""
 
 UNBOUNDED: Final[Mapping[str, str]] = {
-    "web_search_options": "a search is billed separately, and its pages are read as prompt",
+    "web_search_options": "a search is billed separately, and the pages it finds are billed as prompt tokens",
     "search_parameters": "a search is billed per source",
     "plugins": "a plug-in is billed in addition to the tokens",
     "models": "a model outside the fleet may answer, at its own price",
@@ -134,9 +134,9 @@ UNBOUNDED: Final[Mapping[str, str]] = {
     "best_of": "several completions are billed for one answer",
     "speed": "a faster mode is billed at a multiple of the price",
     "inference_geo": "a region may be billed at a multiple of the price",
-    "enable_search": "a search is billed in addition to the tokens, and its pages are read as prompt",
+    "enable_search": "a search is billed in addition to the tokens, and the pages it finds are billed as prompt tokens",
     "background": "the call continues after its answer",
-    "mcp_servers": "a server's results are read as prompt, as often as the model requests",
+    "mcp_servers": "a server's results are billed as prompt tokens, as often as the model requests them",
     "container": "the provider's own tools are billed in addition to the tokens",
 }
 """Keys of a body with a cost that cannot be bounded in advance, and the reason."""

@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, help="one JSON line per received call")
     parser.add_argument("--replay", type=Path, help="JSONL of recorded answers, given out verbatim")
     parser.add_argument("--config", type=Path, help="JSON: latency, faults, strengths, prices, limits")
-    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when stdin does: the parent is gone")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when stdin closes: the parent ended")
     return parser
 
 

@@ -62,7 +62,7 @@ class Server:
         if not _is_loopback(transport):
             return _json(403, {"error": {"message": "/control accepts loopback addresses only"}})
         if _is_of_web_page(head):
-            return _json(403, {"error": {"message": "/control accepts programs only, no web pages"}})
+            return _json(403, {"error": {"message": "/control refuses requests of web pages"}})
         if head.method == "POST":
             try:
                 change, replaced = read_change(body)

@@ -344,7 +344,7 @@ class LineReader:
             raise LineError("method", "must be POST", 'Use "method": "POST"')
         url = fields.get("url")
         if url not in _ENDPOINTS:
-            raise LineError("url", f"no endpoint that can be batched{quoted(url)}", f"Use {' or '.join(_ENDPOINTS)}")
+            raise LineError("url", f"is not an endpoint for batches{quoted(url)}", f"Use {' or '.join(_ENDPOINTS)}")
         if self._endpoint is None:
             self._endpoint = Endpoint.CHAT if self._seen else Endpoint(url)
             self._other = None if self._endpoint is Endpoint.CHAT else self._endpoint
@@ -385,7 +385,7 @@ class LineReader:
         embeds = self._other is Endpoint.EMBEDDINGS
         if tier is not None and (tier == self._fleet.embedding_tier) is not embeds:
             wrong = (
-                "names a model that answers chat completions, and no embeddings"
+                "names a model that answers chat completions, not embeddings"
                 if embeds
                 else ("names a model that only answers embeddings")
             )

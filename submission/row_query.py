@@ -132,7 +132,7 @@ class RowQueries:
         try:
             return cell_json(cells if self._is_ready else self._line(cells, number))
         except (orjson.JSONEncodeError, RecursionError):
-            what = "is nested too deeply, or has text that is not Unicode, or a number that JSON lacks"
+            what = "is nested too deeply, or has text that is not Unicode, or an integer of more than 64 bits"
             raise LineError(self._table.unit, what, "Correct it, or write it as text") from None
 
     def _line(self, cells: Cells, number: int) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _require_plain(parsed: nodes.Node, depth: int = 0) -> None:
     """Raise InvalidInput if an untrusted template does more than name columns."""
     for node in parsed.iter_child_nodes():
         if not _is_plain(node):
-            what = f"a {type(node).__name__.lower()} in line {node.lineno}: over HTTP a template only names columns"
+            what = f"a {type(node).__name__.lower()} in line {node.lineno}: over HTTP a template may only name columns"
             raise input_error("--prompt", what, f"Use text, {{{{column}}}} and the filters {', '.join(_FILTERS)}")
         if depth > _DEEPEST:
             raise _too_deep()

@@ -57,7 +57,7 @@ def _valid_roles(roles: Sequence[str], fleet: Fleet) -> list[str]:
     known = [ROUTE, *fleet.tiers, FALLBACK, INGEST, FEEDER]
     for role in roles:
         if role not in known:
-            raise ValueError(f"no stage {role!r} in this fleet; it has {', '.join(known)}")
+            raise ValueError(f"no stage {role!r} in this fleet, which has {', '.join(known)}")
     if FEEDER in roles and len(roles) > 1:
         raise ValueError("the feeder needs its own process: start it without other stages")
     return list(dict.fromkeys(roles))

@@ -94,7 +94,7 @@ def _answer_local_programs_only() -> None:
             is_local_program(handler.request.headers)
             and is_own_user(connection.getsockname(), connection.getpeername())
         ):
-            raise HTTPError(403, "This Flower answers only programs of its own user, and its own pages")
+            raise HTTPError(403, "This Flower answers only programs of its own user and requests from its own pages")
 
     BaseHandler.prepare = prepare
     BaseApiHandler.prepare = prepare

@@ -95,7 +95,7 @@ def other_fleet(settings: Settings, fleet: Fleet) -> str | None:
     if all(addresses[key] == wanted[key] for key in ("stack_fleet", "stack_calls", "stack_fleet_digest")):
         return None
     served = f"{addresses['stack_fleet']!r} ({addresses['stack_calls']})"
-    return f"{served} as {addresses['stack_fleet_file']} was when they started"
+    return f"{served}, which {addresses['stack_fleet_file']} defined when the workers started"
 
 
 def _describe_fleet(settings: Settings, fleet: Fleet) -> dict[str, str]:

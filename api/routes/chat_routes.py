@@ -76,7 +76,7 @@ async def create_chat_completion(request: Request, idempotency_key: IdempotencyK
     Endpoint.RESPONSES, responses=JSON_OBJECT, openapi_extra=_request_body("input", {"anyOf": [_TEXT, _OBJECTS]})
 )
 async def create_response(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    """Answer one query in the form of the Responses API. Unsupported fields are refused by name.
+    """Answer one query in the form of the Responses API. An unsupported field is refused, and the error names it.
 
     It is the same as a chat completion, with the same limits, and nothing is stored for a later request.
     """
@@ -85,7 +85,10 @@ async def create_response(request: Request, idempotency_key: IdempotencyKey = No
 
 @router.post(Endpoint.MESSAGES, responses=JSON_OBJECT, openapi_extra=_request_body("messages", _OBJECTS))
 async def create_message(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
-    """Answer one query in the form of Anthropic's Messages API. Unsupported fields are refused by name."""
+    """Answer one query in the form of Anthropic's Messages API.
+
+    An unsupported field is refused, and the error names it.
+    """
     return await _answered(request, Endpoint.MESSAGES, idempotency_key)
 
 

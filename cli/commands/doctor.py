@@ -303,7 +303,7 @@ def _workers(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
         )
         return
     if (other := other_fleet(settings, fleet)) is not None:
-        yield warn("workers", f"process {stack_pid(settings)} serves the fleet {other}, not this one", STOP_THEM)
+        yield warn("workers", f"process {stack_pid(settings)} serves the fleet {other}, and not this one", STOP_THEM)
     served = {role for row in rows for role in str(row.role).split()}
     for row in rows:
         slots = f", {row.in_flight} of {row.slots} slots busy" if row.slots else ""  # feeder and route have none

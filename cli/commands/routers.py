@@ -101,7 +101,8 @@ def evaluate(
         log_evaluation.redecide_log(span, router=router, fleet_path=fleet, as_json=as_json)
     elif router is not None:
         raise UsageError(
-            "--from-log evaluates the routers that made the logged decisions.", hint="Use --replay with --router."
+            "--from-log takes no --router: it evaluates the routers that made the logged decisions.",
+            hint="Omit --router, or use --replay instead of --from-log.",
         )
     else:
         log_evaluation.evaluate_log(span, fleet_path=fleet, as_json=as_json)

@@ -562,7 +562,7 @@ CREATE INDEX ix_decisions_budget ON decisions (batch_id) WHERE codes && ARRAY['l
 CREATE INDEX ix_decisions_at ON decisions USING brin (at) WITH (pages_per_range = 16, autosummarize = on);
 COMMENT ON COLUMN decisions.kind IS 'route, judge, embed, fallback, release, rescue, hold, cancel, …';
 COMMENT ON COLUMN decisions.router IS 'who decided: gate, classifier, llm, pin, endpoint, judge, ladder, feeder, user';
-COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons; programs use only these';
+COMMENT ON COLUMN decisions.codes IS 'the code of each reason, in the order of reasons, for programs';
 COMMENT ON COLUMN decisions.reasons IS 'the text of each reason, for people';
 GRANT SELECT,
     INSERT (batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, tier, router, score, confidence,

@@ -193,7 +193,7 @@ def _part(part: object, where: str) -> Part:
             case _:
                 raise UnsupportedParameter(where, "this protocol has no such part")
     except (KeyError, TypeError) as error:
-        raise UnsupportedParameter(where, "it lacks the data of its type") from error
+        raise UnsupportedParameter(where, "it does not have the data that its type needs") from error
 
 
 def _string(value: object) -> str:

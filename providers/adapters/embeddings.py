@@ -20,12 +20,12 @@ def read_embeddings(answer: Mapping[str, Any], model: Model, usage: Usage | None
     """Return the vectors in a list of embeddings, in the order of their input. Raises InvalidResponse."""
     vectors = json_fields.as_list(answer.get("data"))
     if not vectors or not all(isinstance(each, dict) and _is_vector(each.get("embedding")) for each in vectors):
-        raise InvalidResponse("a list of embeddings without a vector each", usage=usage)
+        raise InvalidResponse("a list of embeddings, not all with a vector", usage=usage)
     in_order = list(range(len(vectors)))
     places = [place if (said := each.get("index")) is None else said for place, each in enumerate(vectors)]
     if places != in_order:
         if not all(type(place) is int for place in places) or sorted(places) != in_order:
-            raise InvalidResponse("embeddings whose indexes are not those of their input", usage=usage)
+            raise InvalidResponse("embeddings whose indexes do not match the inputs", usage=usage)
         answer = {**answer, "data": [each for _, each in sorted(zip(places, vectors, strict=True), key=itemgetter(0))]}
     return Completion(
         text="",

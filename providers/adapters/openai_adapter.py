@@ -104,7 +104,7 @@ class OpenAICompatible:
 
     def _prepare_embeddings(self, body: Mapping[str, Any], model: Model) -> Prepared:
         if "input" not in body:
-            raise UnsupportedParameter("messages", "an embedding model answers no chat completion")
+            raise UnsupportedParameter("messages", "an embedding model cannot answer a chat completion")
         self._refuse_unknown(body, EMBEDDING_FIELDS)
         return Prepared({**body, "model": model.model})
 

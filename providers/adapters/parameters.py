@@ -1,7 +1,7 @@
 """The treatment of each field of a chat request in each protocol: the one matrix, as data.
 
 The adapters look up the treatment here, docs/providers.md is generated from it, and a test sends every row. A field
-without a row is sent if the provider's ``extra_fields`` name it, and otherwise refused by name.
+without a row is sent if the provider's ``extra_fields`` name it, and otherwise refused.
 """
 
 import difflib
@@ -21,7 +21,7 @@ class Treatment(StrEnum):
     """Sent in the protocol's own terms, which may depend on the model. Losses are noted."""
     DROP = "left out, with a note"
     """The field hardly changes the answer, or is a hint. It is left out, and the result says so."""
-    REFUSE = "refused by name"
+    REFUSE = "refused"
     """The field changes the request. Another deployment is tried, or the line is refused at submission."""
 
 
@@ -162,9 +162,9 @@ PARTS: Final[Mapping[str, Mapping[Protocol, Handling]]] = {
     ),
     "image as data": _row(_PASS, _translate("a base64 source"), _translate("inlineData")),
     "sound": _row(
-        _translate("sent if a price of audio is known, otherwise refused by name"),
+        _translate("sent if a price of audio is known, otherwise refused"),
         _refuse("Anthropic accepts only pictures and PDF documents"),
-        _translate("inlineData if a price of audio is known, otherwise refused by name"),
+        _translate("inlineData if a price of audio is known, otherwise refused"),
     ),
     "file as data": _row(_PASS, _translate("a PDF document"), _translate("inlineData")),
 }
@@ -186,8 +186,8 @@ KNOWN_FIELDS: Final = ENVELOPE | PARAMETERS.keys()
 SAMPLING_FIELDS: Final = frozenset(
     {"temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs"}
 )
-"""Fields that are left out, with a note, at a deployment that refuses them by name, because an answer without them is
-still an answer."""
+"""Fields that are left out, with a note, at a deployment that names them in a refusal, because an answer without them
+is still an answer."""
 
 
 OLD_CAP: Final = "max_tokens"

@@ -77,7 +77,7 @@ class GoogleBatches(ProviderBatchApi):
             reply = await self._http.ask("POST", self._http.beside("upload", "/files"), about, headers=start)
             url = self._http.named(reply.headers.get("x-goog-upload-url", ""))
             if url is None:
-                raise broken_reply("no address for the upload on the provider's host")
+                raise broken_reply("the reply has no upload address on the provider's host")
             send = {
                 "content-type": "application/octet-stream",
                 "x-goog-upload-offset": "0",

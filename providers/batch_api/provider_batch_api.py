@@ -151,7 +151,7 @@ class ProviderBatchApi(ABC):
             if following is None or (oldest is not None and oldest < attempt.sent_at - self.clock_skew_s):
                 return
             cursor = following
-        raise broken_reply("a listing without end")
+        raise broken_reply("the listing does not end")
 
     async def _page_after(
         self, path: str, cursor: Mapping[str, str], *, after: str
@@ -160,7 +160,7 @@ class ProviderBatchApi(ABC):
         reply = await self._http.ask("GET", self._http.url(path, limit=str(_PAGE), **cursor))
         said = json_fields.as_dict(reply.body)
         if not isinstance(listed := said.get("data"), list):
-            raise broken_reply("no listing of batches")  # which does not say "empty"
+            raise broken_reply("the reply has no list of batches")  # which does not say "empty"
         page = [self._read(each) for each in listed]
         return page, {after: page[-1].id} if page and said.get("has_more") is True else None
 

@@ -113,7 +113,7 @@ def _encoded(schema: Mapping[str, Any]) -> bytes:
     try:
         encoded = orjson.dumps(schema)
     except TypeError:
-        raise UnusableSchema("nested too deeply, or not of JSON values") from None
+        raise UnusableSchema("nested too deeply, or has a value that JSON does not have") from None
     if len(encoded) > MAX_SCHEMA_BYTES:
         raise UnusableSchema(f"larger than {MAX_SCHEMA_BYTES} bytes")
     return encoded
@@ -214,7 +214,7 @@ class Schema:
 
 def _branches(kind: Any) -> str:
     kept = sum(not errors for errors in kind.context)
-    return f"{f'{kept}, not 1,' if kept else 'none'} of its {kind.name}"
+    return f"matches {kept} schemas in {kind.name}, not 1" if kept else f"matches no schema in {kind.name}"
 
 
 def _too_many(kind: Any) -> str:
@@ -362,7 +362,7 @@ class _Graph:
             elif isinstance(target, Mapping) and key in target:
                 target = target[key]
             else:
-                raise UnusableSchema("a $ref to what is not in it")
+                raise UnusableSchema("a $ref to a place that it does not have")
         return target
 
     def _in_order(self) -> list[int]:

@@ -99,6 +99,6 @@ def _too_expensive(case: RoutingCase, tiers: Sequence[str], left_usd: float) -> 
         (price, tier) for tier in tiers if (price := reservation_usd(case.query, case.room.get(tier, ()))) is not None
     ]
     if not least:
-        return ("the query fits the context of no tier",)
+        return ("the query does not fit the context of any tier",)
     price, tier = min(least)
     return (OVER_BUDGET, f"max_cost_usd has ${left_usd:.6f} left, but the cheapest call ({tier}) reserves ${price:.6f}")

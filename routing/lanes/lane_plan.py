@@ -121,12 +121,12 @@ class LanePlan:
         again_usd = offer.cancel_usd + self._repeat_usd(tier) + self._hours_usd(tier, CANCEL_S)
         if wait.loss > at_once.loss + again_usd:
             text = (
-                f"cancel after {_words(age_s)}: {ends}; a new wave costs ${at_once.usd:.6f} a query and ends sooner, "
-                f"the wait costs ${wait.usd:.6f}"
+                f"cancel after {_words(age_s)}: {ends}; a new wave costs ${at_once.usd:.6f} per query and ends "
+                f"sooner, the wait costs ${wait.usd:.6f}"
             )
             return BatchReview(False, age_s, at_once.late, Reason(ReasonCode.UNLIKELY, text))
         text = f"keep waiting after {_words(age_s)}: {ends}; "
-        text += f"waiting costs ${wait.usd:.6f} a query, a new wave ${at_once.usd:.6f}"
+        text += f"waiting costs ${wait.usd:.6f} per query, a new wave ${at_once.usd:.6f}"
         return BatchReview(True, age_s + steps * self._step_s, wait.late, Reason(ReasonCode.CHEAPEST_LANE, text))
 
     def gather_s(self, tier: str) -> float:
@@ -244,7 +244,8 @@ class LanePlan:
         standard_usd, found = self.standard_usd(tier), best.prospect
         saved = 1.0 - found.usd / standard_usd if standard_usd else 0.0
         odds = f"the probability of missing the deadline is {_percent(found.late)} ({_percent(self._alpha)} is allowed)"
-        parts = [f"{best.lane}: ${found.usd:.6f} a query with its climbs, {100 * saved:.0f} % below standard; {odds}"]
+        price = f"${found.usd:.6f} per query including its climbs, {100 * saved:.0f} % below standard"
+        parts = [f"{best.lane}: {price}; {odds}"]
         if best.lane is Lane.BATCH:
             ends = 1.0 - float(self._survival(tier, 0.0)[best.give_up])
             parts.append(f"{100 * ends:.0f} % of provider batches end within {_words(best.give_up * self._step_s)}")

@@ -152,7 +152,7 @@ def _above(
             stops.append(short)
         elif staying and not _takes_over(tier, staying, fleet):
             stops.append(
-                f"{tier} is asked after {', '.join(sorted(staying))} only if failover_on of its provider has it"
+                f"{tier} is asked after {', '.join(sorted(staying))} only if failover_on of its provider includes it"
             )
         else:
             return tier, tuple(stops)

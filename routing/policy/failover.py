@@ -114,7 +114,7 @@ def _final_reason(
             kind, provider = attempt.outcome.kind, _provider_of(attempt, deployments, providers)
             if kind in ACCOUNT or provider is None or len(deployments) < 2:
                 return failed_at(attempt)
-            return f"another model of the tier is asked after {kind} only if failover_on of {provider.name} has it"
+            return f"another model of the tier is asked after {kind} only if failover_on of {provider.name} includes it"
     if _times(FailureKind.UNKNOWN, history) >= MAX_UNKNOWN:
         return "two calls have an unknown outcome"
     # What cannot be expressed was not sent and costs nothing, and a limit costs time alone: they do not count.

@@ -161,7 +161,7 @@ class RoutingContext:
         if case.room:
             return list(case.room)[-1], (why,)
         roomiest = max(self.deployments, key=lambda tier: max(model.context_tokens for model in self.deployments[tier]))
-        return roomiest, (why, "the query fits no tier, so the tier with the largest context is asked")
+        return roomiest, (why, "the query does not fit any tier, so the tier with the largest context is asked")
 
     def preferred(self, case: RoutingCase, tier: str) -> str | None:
         """Return the deployment for the query's category, or the first with room if the tier's first deployment has

@@ -100,7 +100,7 @@ def test_a_listing_without_end_is_ended(kind: Protocol, monkeypatch: pytest.Monk
         assert asked < 100, "it asks on for ever"
         return httpx.Response(200, json=LISTINGS[kind])
 
-    with pytest.raises(BatchCallFailed, match="without end"):
+    with pytest.raises(BatchCallFailed, match="does not end"):
         asyncio.run(api_at(kind, handler).find(CreateAttempt("ours", 3, SENT_AT - 10)))
 
 

@@ -117,7 +117,7 @@ def test_an_edited_fleet_of_the_same_name_is_not_served_by_workers_that_run(
     ended = in_process(*command, "--fleet", edited, environ={"POINTSMAN_HOME": str(stack.settings.home)})
     said = " ".join((ended.stdout + ended.stderr).decode().split())
     assert f"process {os.getpid()} serve" in said
-    assert f"as {stack.settings.fleet_path.absolute()} was when they started" in said
+    assert f", which {stack.settings.fleet_path.absolute()} defined when the workers started" in said
     assert "Stop them with `pointsman down`" in said
     assert (ended.returncode == 2) is (command[0] == "submit"), said
 

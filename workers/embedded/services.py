@@ -215,7 +215,7 @@ def _joined(settings: Settings, found: dict[str, str]) -> Settings:
     joined = settings.joined_with(found)
     if joined.database is None or joined.broker is None:
         raise ServicesError(
-            f"The running services of {settings.home} lack one that is needed now. Run `pointsman down`, then try "
-            "again."
+            f"The running services of {settings.home} do not include one that is needed now. Run `pointsman "
+            "down`, then try again."
         )
     return joined

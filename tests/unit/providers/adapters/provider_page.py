@@ -35,17 +35,18 @@ The table says what each adapter does with each field of a chat request:
 - *Pass*: the adapter sends the field as it is.
 - *Translate*: it sends the field in the protocol's own terms.
 - *Left out, with a note*: it does not send the field, and the result's `reasons` say so.
-- *Refused by name*: the query goes to another deployment. If no permitted deployment takes the field, Pointsman
-  refuses the line before it submits anything.
+- *Refused*: the query goes to another deployment. If no permitted deployment takes the field, Pointsman
+  refuses the line before it submits anything, and the error names the field.
 
 A field that is not in the table goes to an OpenAI-compatible server only if its provider lists the field in
-`extra_fields` (`"*"` lists all). Every other adapter refuses it by name.
+`extra_fields` (`"*"` lists all). Every other adapter refuses it.
 
-A server may itself refuse a sampling field by name (OpenAI: `unsupported_parameter`, `unsupported_value`). Sampling
-fields are {_named(SAMPLING_FIELDS)}. The call is then sent again without the field, and the result has a note. The
-refusal costs nothing, and later calls to that deployment omit the field from the start. If the refused call was a
-line of a provider batch, the refusal does not count as an attempt: the query joins another provider batch without the
-field. A value out of range, such as a temperature of 3, stays refused.
+A server may itself refuse a sampling field and name it in the error (OpenAI: `unsupported_parameter`,
+`unsupported_value`). Sampling fields are {_named(SAMPLING_FIELDS)}. The call is then sent
+again without the field, and the result has a note. The refusal costs nothing, and later calls to that deployment omit
+the field from the start. If the refused call was a line of a provider batch, the refusal does not count as an attempt:
+the query joins another provider batch without the field. A value out of range, such as a temperature of 3,
+stays refused.
 """
 
 _ERRORS: Final = """\
@@ -80,7 +81,7 @@ _BILLING: Final = f"""\
 - The service tier that the answer names decides the price. If the answer names a service tier that the line did not
   ask for and that has no price, the call counts {UNKNOWN_TIER_FACTOR:g} times the list price, so it is never priced
   too low. An unpriced flex or batch tier counts at the list price. A line that *asks* for audio or for a service tier
-  without a price is refused by name. Fix: add `price.audio_input_usd_per_mtok`, `price.audio_output_usd_per_mtok` or
+  without a price is refused. Fix: add `price.audio_input_usd_per_mtok`, `price.audio_output_usd_per_mtok` or
   `price.service_tiers.NAME` to the model in the fleet file.
 - If the provider states the cost of a call (OpenRouter, Perplexity, LiteLLM's header), the ledger counts that cost
   and also stores the price table's figure. A difference above {DIFFERENCE:.0%} is logged (`cost_differs`), noted

@@ -87,7 +87,7 @@ def test_a_200_that_is_no_listing_does_not_say_that_nothing_was_created(kind: Pr
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"error": f"Unexpected endpoint or method. ({request.method})"})
 
-    with pytest.raises(BatchCallFailed, match="no listing of batches"):
+    with pytest.raises(BatchCallFailed, match="no list of batches"):
         asyncio.run(api_at(kind, handler).find(CreateAttempt("ours", 3, SENT_AT)))
 
 
@@ -121,7 +121,7 @@ def test_an_upload_goes_to_no_address_on_another_host() -> None:
 
         await api_at(Protocol.GOOGLE, handler).upload(lines())
 
-    with pytest.raises(BatchCallFailed, match="no address"):
+    with pytest.raises(BatchCallFailed, match="no upload address"):
         asyncio.run(upload())
 
 

@@ -150,7 +150,7 @@ def test_a_fleet_without_lanes_is_bought_at_standard() -> None:
 def test_the_reason_names_price_probability_and_what_was_not_chosen() -> None:
     reason = LanePlan(ladder(flex=True), left_s=2 * HOUR_S).choose("large").reason
     for words in (
-        "a query with its climbs",
+        "per query including its climbs",
         "below standard",
         "the probability of missing the deadline is",
         "standard costs $0.004000",

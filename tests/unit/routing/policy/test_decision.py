@@ -156,7 +156,7 @@ def test_tools_go_beside_the_ladder_and_up_where_there_is_nothing_beside_it(flee
 def test_a_query_too_long_for_everything_goes_to_the_roomiest_tier_and_says_so(fleet: Fleet) -> None:
     decision = one(Query("word " * 500_000), fleet)
     assert decision.tier == "special"
-    assert "the query fits no tier, so the tier with the largest context is asked" in decision.reasons
+    assert "the query does not fit any tier, so the tier with the largest context is asked" in decision.reasons
 
 
 def test_the_reasons_tell_which_tiers_had_no_room(fleet: Fleet) -> None:

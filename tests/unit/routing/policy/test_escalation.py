@@ -124,7 +124,7 @@ def test_a_history_without_an_attempt_has_nothing_to_go_by(fleet: Fleet) -> None
 def test_a_failure_that_would_only_repeat_does_not_climb(fleet: Fleet, kind: str) -> None:
     step = next_step([failed("small", kind, "no deployment is left")], query=ASKED, fleet=fleet)
     assert isinstance(step, TiersExhausted)
-    assert f"medium is asked after {kind} only if failover_on of its provider has it" in step.reasons
+    assert f"medium is asked after {kind} only if failover_on of its provider includes it" in step.reasons
     after_an_answer = [unsure("small", call_id=7), failed("medium", kind)]
     assert isinstance(next_step(after_an_answer, query=ASKED, fleet=fleet), Accept)
 

@@ -94,7 +94,7 @@ def test_alone_it_is_tried_again_later_and_later(kind: FailureKind) -> None:
 
 def test_a_refusal_by_a_models_safety_says_when_another_model_is_asked() -> None:
     step = ask(failed((FIRST, K.SAFETY)))
-    text = "another model of the tier is asked after safety only if failover_on of one has it"
+    text = "another model of the tier is asked after safety only if failover_on of one includes it"
     assert step == NoDeploymentLeft(text)
     assert ask(failed((FIRST, K.SAFETY)), FIRST) == NoDeploymentLeft(failed_at(failed((FIRST, K.SAFETY))[0]))
 
