@@ -20,6 +20,9 @@ from routing.outcome import Usage
 from routing.price_list import ListedModel, PriceList
 from routing.reason import REJECTS_NOTHING
 
+MOST_UNSUMMED: Final = 100_000
+"""Queries of batches that the feeder has not summed, whose calls a forecast reads all, the newest batches first."""
+
 BATCHES: Final = 20
 QUERIES: Final = 3000
 """Maximum sampled queries over all batches: enough for a mean per batch, and read quickly even if batches are large."""
@@ -123,8 +126,16 @@ async def _policy_costs(
     if not kept or floor is None:
         return []
     ratios: dict[int, float] = {}
+    left = MOST_UNSUMMED
     for row in kept:
-        if ratio := row.rest_cost_ratio if row.is_summed else await _rest_cost_ratio(engine, row):
+        if row.is_summed:
+            ratio = row.rest_cost_ratio
+        elif row.total <= left:
+            left -= row.total
+            ratio = await _rest_cost_ratio(engine, row)
+        else:
+            continue
+        if ratio:
             ratios[row.id] = ratio
     summed = [row for row in kept if row.id in ratios]
     sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}

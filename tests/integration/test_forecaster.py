@@ -290,7 +290,7 @@ def test_each_further_batch_of_a_file_narrows_its_forecast(on_bench: OnBench, se
 
 
 def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
-    on_bench: OnBench, settings: Settings
+    on_bench: OnBench, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(bench: LedgerHarness) -> None:
         await planned(bench, settings)
@@ -323,6 +323,8 @@ def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
         await as_owner(bench, "UPDATE batches SET summed_at = ended_at - interval '1 second'")
         (ended,) = await learned(source="test", floor=0.9)
         assert ended.ratio != 0.2, "it was summed when its pilot was decided, before the rest was answered"
+        monkeypatch.setattr(forecast_history, "MOST_UNSUMMED", 3)
+        assert await learned(source="test", floor=0.9) == [], "to sum large batches takes longer than the forecast may"
         await as_owner(bench, "UPDATE batches SET summed_at = now()")
         await as_owner(bench, "ALTER TABLE pilots DISABLE TRIGGER keep_certificate")
         await as_owner(bench, 'UPDATE pilots SET certificate = \'{"outcome": "top_tier"}\'')
