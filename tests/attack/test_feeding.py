@@ -246,6 +246,24 @@ def test_a_round_plans_a_bounded_time_whatever_a_neighbor_has(
     asyncio.run(story())
 
 
+def test_the_review_that_ends_early_comes_to_each_tenant(on_bench: OnBench) -> None:
+    """The first batches of all tenants stood in one order in each round: those of the last tenants had no review."""
+
+    async def story(bench: LedgerHarness) -> None:
+        for tenant in range(4):
+            await bench.submit(1, tenant=f"tenant-{tenant}")
+        await bench.rows_as_owner("UPDATE batches SET deadline = now() + interval '1 day'")
+        await bench.rows_as_owner(
+            "INSERT INTO provider_batches (batch_id, tier, deployment, provider, model, marker, reason, max_queries,"
+            " state, remote_id)"
+            " SELECT id, 'small', 'd', 'p', 'm', 'm' || id, 'x', 1, 'submitted', 'r' || id FROM batches"
+        )
+        looks = [await ProviderBatches(bench.engine).under_way(simulated=None) for _ in range(20)]
+        assert len({rows[0].batch_id for rows in looks}) > 1
+
+    on_bench(story)
+
+
 def test_a_worker_without_a_place_hands_pilots_and_provider_batches_back(
     database_url: str, shipped_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
