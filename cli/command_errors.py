@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """The command line or an input file is invalid."""
     OVER_BUDGET = 3
     """A dry run expects a cost over the budget, or the budget left queries of a batch unanswered."""
+    ACCOUNT_REFUSED = 4
+    """A provider refuses its account: queries of a batch are held until that is fixed, and then continue."""
     INTERRUPTED = 130
 
 

@@ -24,8 +24,8 @@ app = typer.Typer(
 def pointsman(is_version: version.VersionOption = False) -> None:
     """Route high-volume batches of LLM queries to the cheapest tier that answers them well.
 
-    Exit codes: 0 done, 1 failed, 2 invalid options or input, 3 a dry run expects more than the budget, 130
-    interrupted.
+    Exit codes: 0 done, 1 failed, 2 invalid options or input, 3 a dry run expects more than the budget, 4 a
+    provider refuses its account, 130 interrupted.
     """
 
 

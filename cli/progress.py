@@ -21,6 +21,11 @@ from db.statement_errors import is_transient
 LEAST_USD: Final = 0.00005
 """Shown as $0.0001."""
 
+ACCOUNT_FIX: Final = (
+    "Fix: set a valid key where the workers run and restart them, or add credit to the account. The queries then "
+    "continue by themselves within 30 s."
+)
+
 _POLL_S: Final = 0.25
 _LINE_S: Final = 5.0
 _ENDING_S: Final = 5.0
@@ -189,10 +194,7 @@ def _held(progress: Progress, commands: LaterCommands) -> QueriesHeld:
     name = progress.public_id
     if progress.held_for_account:
         message = f"{progress.held_for_account}."
-        fix = (
-            "Fix: set a valid key where the workers run and restart them, or add credit to the account. The "
-            "queries then continue within 30 s, and none of them has failed."
-        )
+        fix = f"{name} is still open, and none of these queries has failed. {ACCOUNT_FIX}"
     else:
         message = f"{queries(progress.held)} held because the budget of {name} is exhausted."
         fix = f"`pointsman budget {name}` shows the shortfall; with --raise-to USD, it releases the queries."
@@ -200,7 +202,7 @@ def _held(progress: Progress, commands: LaterCommands) -> QueriesHeld:
         message,
         hint=f"{fix}\n`{commands.run}` then waits for the end.\n"
         f"`{commands.results}` writes the answers, `pointsman cancel {name}` cancels the rest.",
-        code=ExitCode.FAILURE if progress.held_for_account else ExitCode.OVER_BUDGET,
+        code=ExitCode.ACCOUNT_REFUSED if progress.held_for_account else ExitCode.OVER_BUDGET,
     )
 
 

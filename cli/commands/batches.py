@@ -77,8 +77,8 @@ def submit(
     """Submit FILE for workers that run now or later.
 
     `pointsman up` starts workers. Without --wait the exit code is 0 once the batch is submitted. With --wait it is 0 if
-    at least one query is answered (the summary counts the others), 1 if none is answered, and 3 if the budget left some
-    unanswered.
+    at least one query is answered (the summary counts the others), 1 if none is answered, 3 if the budget left some
+    unanswered, and 4 if a provider refuses its account (its queries are held, and continue after the fix).
     """
     check_name(tenant)
     if (output is not None or into_table is not None) and not wait:

@@ -15,9 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from cli.check_result import CheckResult, CheckStatus, fail, ok, warn
 from cli.cluster_checks import SEEN_S, cluster_checks
 from cli.command_errors import ExitCode, describe_error
-from cli.console import emit, out, plain
+from cli.console import emit, out, plain, queries
 from cli.open_services import fleet_label, open_database, read_settings, report_rows
 from cli.param_types import FleetOption, JsonOption
+from cli.progress import ACCOUNT_FIX
 from cli.worker_stack import STOP_THEM
 from fleet_config import SIMULATOR, check_fleet
 from providers.transport.reachable import accepts_connections
@@ -99,6 +100,7 @@ def _checks(settings: Settings, *, start: bool, probe: bool, cluster: bool) -> I
             yield from _router(settings, fleet)
             yield from _providers(settings, fleet, probe=probe)
             yield from _resting(settings, fleet)
+        yield from _accounts(settings)
 
 
 def _traces(environ: Mapping[str, str]) -> CheckResult:
@@ -219,6 +221,20 @@ def _resting(settings: Settings, fleet: Fleet) -> Iterator[CheckResult]:
                 "calls the provider."
             )
             yield warn("deployment", f"{where}: circuit breaker {state.circuit.value.replace('_', ' ')}{probed}", fix)
+
+
+def _accounts(settings: Settings) -> Iterator[CheckResult]:
+    """Return the accounts that providers refuse, for which queries are held."""
+    if settings.database is None:
+        return
+    try:
+        rows = report_rows(settings, "refused_accounts")
+    except DBAPIError:
+        return  # the check of Postgres reports it
+    for row in rows:
+        why = f" ({row.reason})" if row.reason else ""
+        found = f"{row.provider or row.deployment} refuses it{why}; held for it: {queries(row.queries)}"
+        yield fail("account", found, ACCOUNT_FIX)
 
 
 _FIXED: Final = {

@@ -78,7 +78,8 @@ def run(
 
     Exit codes: 0 if every query has ended and at least one is answered (the summary counts the others); 1 if none is
     answered or the command failed; 2 for invalid input or options; 3 if the budget left some unanswered (available
-    answers are written); 130 on Ctrl-C, after which the batch can be continued.
+    answers are written); 4 if a provider refuses its account (its queries are held, and continue after the fix); 130 on
+    Ctrl-C, after which the batch can be continued.
     """
     if batch is not None and table.query_sql is not None:
         raise UsageError("--batch continues a batch, --query-sql starts a new one.", hint="Give one of them.")

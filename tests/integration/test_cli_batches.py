@@ -141,7 +141,7 @@ def test_a_batch_of_another_fleet_is_not_waited_for_in_vain(command: Any, here: 
     assert isinstance(refused.exception, CommandError)
     assert refused.exception.code == ExitCode.USAGE
     said = f"{refused.exception.message} {refused.exception.hint}"
-    assert f"{batch} belongs to the fleet 'earnest' and is for real calls; workers of 'simulated'" in said
+    assert f"{batch} belongs to the fleet 'earnest' and is for real calls. Workers of 'simulated'" in said
     assert f"`pointsman run --batch {batch} --fleet FILE`" in said
     assert "starting" not in refused.stderr
     assert json.loads(command("cancel", batch, "--json").stdout)["cancelled"] == 1
@@ -202,6 +202,25 @@ def test_doctor_reports_batches_that_these_workers_do_not_take(command: Any, her
     assert "earnest" not in command("doctor").stdout
     on_bench(story)
     assert "1 open of the fleet 'earnest' need real calls, but this fleet simulates" in command("doctor").stdout
+
+
+def test_doctor_names_the_account_for_which_queries_are_held(command: Any, here: Path, on_bench: OnBench) -> None:
+    (here / "q.txt").write_text("Hi\nYou\n")
+    command("submit", "q.txt")
+
+    async def story(bench: LedgerHarness) -> None:
+        await bench.rows("UPDATE queries SET state = 'held', held_for = 'nano', needs_usd = 0.01")
+        await bench.rows(
+            "INSERT INTO account_faults (deployment, provider, reason)"
+            " VALUES ('nano', 'openai', 'auth at nano (status 401 invalid_api_key)')"
+        )
+
+    assert "refuses it" not in command("doctor").stdout
+    on_bench(story)
+    done = command("doctor")
+    assert "openai refuses it (auth at nano (status 401 invalid_api_key)); held for it: 2 queries" in done.stdout
+    assert "set a valid key where the workers run and restart them" in done.stdout
+    assert done.exit_code == 1
 
 
 def test_a_dry_run_names_the_option_that_it_refuses(command: Any, here: Path) -> None:

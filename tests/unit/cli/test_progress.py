@@ -182,8 +182,10 @@ def test_waiting_stops_with_the_cause_where_an_account_is_refused(monkeypatch: p
         CommandError, match=r"100 queries are held because .*openai: auth at gpt-5 \(status 401 invalid_api_key\)"
     ) as told:
         _wait(held)
-    assert "none of them has failed" in (told.value.hint or "")
-    assert told.value.code == ExitCode.FAILURE
+    hint = told.value.hint or ""
+    assert "batch_a is still open, and none of these queries has failed. Fix: set a valid key" in hint
+    assert "`pointsman run --batch batch_a` then waits for the end." in hint
+    assert told.value.code == 4, "not that of a failure: the batch goes on after the fix"
 
 
 def test_waiting_stops_where_all_that_is_left_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
