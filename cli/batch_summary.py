@@ -337,8 +337,10 @@ def _within(figure: Mapping[str, Any], name: str) -> str:
     """Say whether the actual figure is within its range; "" while this is not known."""
     if figure["within"] is None:
         return ""
-    where = "within" if figure["within"] else "below" if figure["actual"] < figure["low"] else "above"
-    return f"; actual {name} {where} its range"
+    held_s = figure.get("held_s", 0.0)
+    where = "within" if figure["within"] else "below" if figure["actual"] - held_s < figure["low"] else "above"
+    waited = f" without the {duration(held_s)} in which it was held" if held_s >= 1 else ""
+    return f"; actual {name}{waited} {where} its range"
 
 
 def _deviation(actual: float, expected: float) -> str:

@@ -239,6 +239,9 @@ class BatchFigures:
     """Calls for embeddings. Calls and cost include them. A saving does not, because no other model gives the same
     vectors."""
     embed_cost_usd: float = 0.0
+    held_s: float = 0.0
+    """Seconds in which the batch only waited for a budget or an account, if it took longer than its forecast's range;
+    else 0."""
 
     @property
     def saving_usd(self) -> float:
@@ -328,6 +331,9 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         climbs = await run_report(engine, "batch_escalations", batch_id=batch.id)
     departed = await run_report(engine, "departures", batch_ids=[batch.id])
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
+    held_s = 0.0
+    if batch.plan is not None and progress.wall_s > batch.plan["wall_s"]["high"]:
+        held_s = (await run_report(engine, "batch_held_time", batch_id=batch.id))[0].held_s
     failing: Sequence[Row[Any]] = ()
     if costs.failed_calls:
         failing = await run_report(engine, "batch_failed_calls", batch_id=batch.id)
@@ -364,6 +370,7 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         followers={row.tier: row.queries for row in not_paid},
         not_paid_usd=usd(sum(row.usd for row in not_paid)),
         embed_cost_usd=usd(costs.embed_usd),
+        held_s=held_s,
         baseline_lengths=_lengths(costs.baselines, ratios, _TOP),
         **_range(costs.baselines, ratios, prices.top),
         unconfirmed_usd=usd(costs.unconfirmed_usd),

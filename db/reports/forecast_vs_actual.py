@@ -13,7 +13,8 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     where a budget left queries without an answer, which the forecast counts. Who answers the rest of a pilot is not
     predicted: there ``expected`` of the escalated and of each tier is None, and ``rest`` has the bounds of the expected
     cost. An expected cost with ``unmeasured`` tiers is a guess. Forecast costs are those of all queries, also
-    where they are above the batch's budget.
+    where they are above the batch's budget. The actual time is compared without its ``held_s``, which depends on when a
+    user raises a budget or restores an account.
     """
     plan = figures.plan
     if plan is None:
@@ -27,7 +28,11 @@ def forecast_vs_actual(figures: BatchFigures) -> dict[str, Any] | None:
     return {
         "rest": rest,
         "cost_usd": _beside(plan["cost_usd"], figures.cost_usd, is_whole=is_whole),
-        "wall_s": _beside(plan["wall_s"], round(progress.wall_s, 3), is_whole=is_whole),
+        "wall_s": {
+            **_beside(plan["wall_s"], progress.wall_s - figures.held_s, is_whole=is_whole),
+            "actual": round(progress.wall_s, 3),
+            "held_s": round(figures.held_s, 3),
+        },
         "baseline_cost_usd": _beside(plan["baseline_cost_usd"], figures.baseline_cost_usd, is_whole=is_whole),
         "escalated": {"expected": plan["escalated"] if rest is None else None, "actual": progress.escalated},
         "by_tier": {

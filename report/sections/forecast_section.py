@@ -43,6 +43,11 @@ def forecast(report: BatchReport) -> Section:
             f"The expected cost was {usd(rest['least_usd'])} if {plain(rest['least_tier'])} answered the rest, and "
             f"{usd(rest['most_usd'])} if {plain(rest['most_tier'])} did."
         )
+    if (held_s := forecast["wall_s"]["held_s"]) >= 1:
+        paragraphs.append(
+            f"In {seconds(held_s)} of the actual time, the batch only waited for a budget or an account. They are not "
+            "compared with the range."
+        )
     rows = [
         [
             name,

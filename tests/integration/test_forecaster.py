@@ -67,6 +67,33 @@ def test_the_plan_is_stored_and_told_beside_what_came_of_it(on_bench: OnBench, s
     on_bench(story)
 
 
+def test_the_time_in_which_a_batch_was_held_is_not_compared_with_the_forecast(
+    on_bench: OnBench, settings: Settings
+) -> None:
+    """The forecast was called wrong because the user took three minutes to raise the budget."""
+
+    async def story(bench: LedgerHarness) -> None:
+        submitted = await planned(bench, settings)
+        await bench.rows_as_owner(
+            "INSERT INTO decisions (at, batch_id, query_id, epoch, kind, move, from_stage, to_stage, to_state, reasons)"
+            " SELECT now() - interval '1 hour', batch_id, id, 0, 'budget', 'hold', stage, stage, 'held', '{}'"
+            " FROM queries"
+        )
+        await bench.rows_as_owner("UPDATE batches SET created_at = now() - interval '1 hour'")
+        await bench.rows("UPDATE queries SET state = 'held', needs_usd = 0.01")
+        assert await bench.ledger.release_held() == 4
+        await answer_all(bench)
+        batch = await find_batch(bench.engine, submitted.public_id)
+        assert batch is not None
+        figures = await batch_figures(bench.engine, batch)
+        wall = batch_as_json(figures)["plan_against_actual"]["wall_s"]
+        assert wall["actual"] >= 3600
+        assert 3599 < wall["held_s"] <= wall["actual"]
+        assert wall["within"] is (wall["low"] <= wall["actual"] - wall["held_s"] <= wall["high"])
+
+    on_bench(story)
+
+
 @pytest.mark.parametrize("turns", ["id <= (SELECT min(id) + 5 FROM queries)", "mod(id, 2) = 0"])
 def test_the_history_of_a_batch_is_of_all_its_parts(
     on_bench: OnBench, settings: Settings, monkeypatch: pytest.MonkeyPatch, turns: str

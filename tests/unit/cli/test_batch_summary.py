@@ -267,6 +267,8 @@ def test_the_forecast_of_a_floor_is_a_range_and_the_actual_cost_is_compared_with
     assert f"Forecast   {bounds} (range $0.050000–1.400000); actual cost {said} its range; {wall}\n" in text
     slow = replace(FIGURES, plan=plan, cost_usd=cost_usd, progress=replace(FIGURES.progress, wall_s=36.0))
     assert f"actual cost {said} its range; time 0:09 (range 0:04–0:20); actual time above its range\n" in shown(slow)
+    held = "actual time without the 0:25 in which it was held within its range\n"
+    assert held in shown(replace(slow, held_s=25.0)), "no forecast knows when a budget is raised"
     assert "; actual" not in shown(replace(FIGURES, plan=plan, cost_usd=cost_usd, over_budget=3)), "a part is not asked"
     guess = plan | {"cost_usd": cost | {"unmeasured": ["small", "giant"]}}
     text = shown(replace(FIGURES, plan=guess, cost_usd=cost_usd))
