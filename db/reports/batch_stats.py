@@ -332,7 +332,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
     departed = await run_report(engine, "departures", batch_ids=[batch.id])
     not_paid = await run_report(engine, "batch_not_paid", batch_id=batch.id)
     held_s = 0.0
-    if batch.plan is not None and progress.wall_s > batch.plan["wall_s"]["high"]:
+    planned = (batch.plan or {}).get("wall_s")
+    if planned is not None and progress.wall_s > planned["high"]:
         held_s = (await run_report(engine, "batch_held_time", batch_id=batch.id))[0].held_s
     failing: Sequence[Row[Any]] = ()
     if costs.failed_calls:
