@@ -13,7 +13,7 @@ from cli.command_errors import ExitCode
 from cli.console import plain, plural, table
 from cli.progress import QueriesHeld, duration
 from db.reports.batch_quality import QualityFigures, departed, lowest_workloads, outside_certificate
-from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, LaneFigures
+from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
 from db.reports.batch_warnings import batch_warnings
 from db.reports.forecast_vs_actual import forecast_vs_actual
 from report.failed_calls import failures_by_cause
@@ -189,7 +189,7 @@ def _calls(figures: BatchFigures) -> str:
 def _cost(figures: BatchFigures) -> str:
     text = f"${figures.cost_usd:.6f}"
     if figures.unconfirmed_usd > _TINY_USD:
-        text += f", ${figures.unconfirmed_usd:.6f} of it {UNCONFIRMED}"
+        text += f", ${figures.unconfirmed_usd:.6f} of it {figures.unconfirmed_words}"
     text += f", with ${figures.router_cost_usd:.6f} for routing{_router_share(figures)}"
     if figures.unanswered_usd > _TINY_USD:
         text += f" and ${figures.unanswered_usd:.6f} for queries without an answer"
@@ -199,11 +199,11 @@ def _cost(figures: BatchFigures) -> str:
 def _baseline(figures: BatchFigures) -> str:
     if figures.embed_calls:
         return f"none: {NO_BASELINE}"
-    text = f"${figures.baseline_cost_usd:.6f}"
+    text = f"${figures.expected_baseline_usd:.6f}"
     if figures.baseline_is_guess:
         text = _not_known([figures.top_tier])
-    if figures.baseline_range_usd is not None:
-        low, high = figures.baseline_range_usd
+    if (between := figures.expected_baseline_range_usd) is not None:
+        low, high = between
         text += f" (range ${low:.6f}–{high:.6f})"
     text += f" if {figures.baseline_model} had answered {figures.answered_words}"
     if figures.progress.done:
@@ -302,8 +302,10 @@ def _forecast(comparison: Mapping[str, Any], cap_usd: float | None) -> str:
         actual = _within(cost, "cost")
     else:
         is_whole = cost["within"] is not None
-        deviation = _deviation(cost["actual"], cost["expected"]) if is_whole and cost["expected"] else ""
+        deviation = _deviation(cost["usual"], cost["expected"]) if is_whole and cost["expected"] else ""
         actual = f"; actual cost {deviation}" if deviation else ""
+    if actual and cost["unconfirmed"] > _TINY_USD:
+        actual += f", with ${cost['unconfirmed']:.6f} of unconfirmed calls at their usual cost"
     wall_range = f"range {duration(wall['low'])}–{duration(wall['high'])}"
     found = f"{known}{actual}; time {duration(wall['expected'])} ({wall_range}){_within(wall, 'time')}"
     if rest is not None:
@@ -338,7 +340,8 @@ def _within(figure: Mapping[str, Any], name: str) -> str:
     if figure["within"] is None:
         return ""
     held_s = figure.get("held_s", 0.0)
-    where = "within" if figure["within"] else "below" if figure["actual"] - held_s < figure["low"] else "above"
+    compared = figure.get("usual", figure["actual"] - held_s)
+    where = "within" if figure["within"] else "below" if compared < figure["low"] else "above"
     waited = f" without the {duration(held_s)} in which it was held" if held_s >= 1 else ""
     return f"; actual {name}{waited} {where} its range"
 

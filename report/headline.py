@@ -7,7 +7,7 @@ from typing import Final
 
 from db.reports.batch_quality import QualityFigures, departed
 from db.reports.batch_report import BatchReport, labelled_right
-from db.reports.batch_stats import NO_BASELINE, UNCONFIRMED, BatchFigures, SecondBaseline
+from db.reports.batch_stats import NO_BASELINE, BatchFigures, SecondBaseline
 from db.reports.batch_warnings import batch_warnings
 from report.formatting import percent, percent_of, plain, quality_interval, seconds, usd
 
@@ -104,8 +104,8 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
         yield Card("Baseline", "none", NO_BASELINE)
         return
     note = f"if {figures.baseline_model} had answered {figures.answered_words}; {figures.baseline_lengths.words}"
-    if figures.baseline_range_usd is not None:
-        note += f"; {' to '.join(map(usd, figures.baseline_range_usd))}"
+    if figures.expected_baseline_range_usd is not None:
+        note += f"; {' to '.join(map(usd, figures.expected_baseline_range_usd))}"
     if figures.unanswered_usd:
         note += f"; with {usd(figures.unanswered_baseline_usd)} for the calls of other queries"
     saving, between = figures.saving_usd, figures.saving_range or ()
@@ -113,7 +113,7 @@ def _baselines(figures: BatchFigures) -> Iterator[Card]:
         yield Card("Baseline", "not known", f"{figures.top_tier} has given too few answers; {note}")
         yield Card("Saving", "not known", " to ".join(map(percent, between)))
     else:
-        yield Card("Baseline", usd(figures.baseline_cost_usd), note)
+        yield Card("Baseline", usd(figures.expected_baseline_usd), note)
         name = "Saving" if saving >= 0 else "Extra cost"
         shares = between if saving >= 0 else [-share for share in reversed(between)]
         amounts = filter(None, (usd(abs(saving)), " to ".join(map(percent, shares))))
@@ -125,7 +125,7 @@ def _of_cost(figures: BatchFigures) -> str:
     text = f"with {usd(figures.router_cost_usd)} for routing"
     if figures.unanswered_usd:
         text += f" and {usd(figures.unanswered_usd)} for queries without an answer"
-    return f"{text}; {usd(figures.unconfirmed_usd)} is {UNCONFIRMED}" if figures.unconfirmed_usd else text
+    return f"{text}; {usd(figures.unconfirmed_usd)} is {figures.unconfirmed_words}" if figures.unconfirmed_usd else text
 
 
 def _not_paid(figures: BatchFigures) -> Iterator[Card]:

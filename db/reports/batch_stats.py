@@ -30,6 +30,9 @@ UNCONFIRMED: Final = "the maximum cost of calls without a confirmed cost"
 LEAST_RANGE: Final = 0.01
 """Minimum width of a saving's range that is shown. Unconfirmed calls alone cause smaller ranges."""
 
+MANY_TIMES: Final = 10.0
+"""A call with a maximum of so many times its usual cost has a far too large cap: the prompt alone does not vary so."""
+
 _TOP: Final = "top"
 _SECOND: Final = "second"
 
@@ -231,6 +234,11 @@ class BatchFigures:
     """The part of the cost that no provider has confirmed: the worst case of those calls."""
     unconfirmed_baseline_usd: float = 0.0
     """The part of the baseline that belongs to unconfirmed calls of the top tier."""
+    unconfirmed_usual_usd: float = 0.0
+    """The usual cost of the unconfirmed calls: the mean of complete calls of their model and purpose. At most the worst
+    case, which also counts if the batch has no such call."""
+    unconfirmed_usual_baseline_usd: float = 0.0
+    """The same for those in the baseline."""
     unanswered_usd: float = 0.0
     """The part of the cost that belongs to queries without an answer, so far or for good."""
     unanswered_baseline_usd: float = 0.0
@@ -244,14 +252,45 @@ class BatchFigures:
     else 0."""
 
     @property
+    def expected_cost_usd(self) -> float:
+        """The cost with unconfirmed calls at their usual cost, not at the maximum that the ledger holds."""
+        return round(self.cost_usd - self.unconfirmed_usd + self.unconfirmed_usual_usd, 9)
+
+    @property
+    def expected_baseline_usd(self) -> float:
+        """The baseline with unconfirmed calls at their usual cost."""
+        return round(self.baseline_cost_usd - self.unconfirmed_baseline_usd + self.unconfirmed_usual_baseline_usd, 9)
+
+    @property
+    def expected_baseline_range_usd(self) -> tuple[float, float] | None:
+        """The baseline's range, with unconfirmed calls billed or not; None where neither makes it uncertain by
+        `LEAST_RANGE`."""
+        low, high = self.baseline_range_usd or (self.baseline_cost_usd, self.baseline_cost_usd)
+        low = round(low - self.unconfirmed_baseline_usd, 9)
+        is_narrow = self.baseline_range_usd is None and high - low < LEAST_RANGE * high
+        return None if is_narrow or high == low else (max(low, 0.0), high)
+
+    @property
     def saving_usd(self) -> float:
-        """Baseline less the cost of chat; negative where that is more than the top tier alone would have cost."""
-        return round(self.baseline_cost_usd - (self.cost_usd - self.embed_cost_usd), 9)
+        """Baseline less the cost of chat, both with unconfirmed calls at their usual cost; negative where that is more
+        than the top tier alone would have cost."""
+        return round(self.expected_baseline_usd - (self.expected_cost_usd - self.embed_cost_usd), 9)
 
     @property
     def saving_share(self) -> float | None:
         """The saving as a share of the baseline, None without a baseline or an answer."""
-        return self.saving_usd / self.baseline_cost_usd if self.baseline_cost_usd and self.progress.done else None
+        baseline_usd = self.expected_baseline_usd
+        return self.saving_usd / baseline_usd if baseline_usd and self.progress.done else None
+
+    @property
+    def unconfirmed_words(self) -> str:
+        """For people: what `unconfirmed_usd` is, and the fix where the cap of the answers makes it many times too
+        high."""
+        if not 0 < self.unconfirmed_usual_usd < self.unconfirmed_usd:
+            return UNCONFIRMED
+        is_far_off = self.unconfirmed_usd >= MANY_TIMES * self.unconfirmed_usual_usd
+        fix = "; fix: lower max_output_tokens of the models" if is_far_off else ""
+        return f"{UNCONFIRMED} (usually ${self.unconfirmed_usual_usd:.6f}{fix})"
 
     @property
     def saving_range(self) -> tuple[float, float] | None:
@@ -376,6 +415,8 @@ async def batch_figures(engine: AsyncEngine, batch: Batch, *, baseline: ListedMo
         **_range(costs.baselines, ratios, prices.top),
         unconfirmed_usd=usd(costs.unconfirmed_usd),
         unconfirmed_baseline_usd=usd(sum(part["unconfirmed_usd"] for part in costs.baselines if part["name"] == _TOP)),
+        unconfirmed_usual_usd=usd(costs.unconfirmed_usual_usd),
+        unconfirmed_usual_baseline_usd=usd(sum(part["usual_usd"] for part in costs.baselines if part["name"] == _TOP)),
         second_baseline=None
         if second is None
         else _second(second, baseline_usd[_SECOND], usd(costs.cost_usd), _lengths(costs.baselines, ratios, _SECOND)),

@@ -1,5 +1,8 @@
 """The forecast at submission, compared with the actual figures."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from db.reports.batch_report import BatchReport
 from report.document import Section, Table
 from report.formatting import plain, seconds, usd
@@ -53,13 +56,20 @@ def forecast(report: BatchReport) -> Section:
             name,
             "not known" if figure.get("unmeasured") else shown(figure["expected"]),
             f"{shown(figure['low'])} to {shown(figure['high'])}" if "low" in figure else "–",
-            shown(figure["actual"]),
+            _actual(figure, shown),
             {True: "yes", False: "no"}.get(figure.get("within"), "–"),
         ]
         for name, (figure, shown) in compared.items()
     ]
     columns = ["figure", "expected", "range", "actual", "within"]
     return Section("forecast", title, paragraphs, tables=[Table(title, columns, rows, frozenset({"figure"}))])
+
+
+def _actual(figure: Mapping[str, Any], shown: Callable[[float], str]) -> str:
+    unconfirmed = figure.get("unconfirmed")
+    if not unconfirmed:
+        return shown(figure["actual"])
+    return f"{shown(figure['usual'])} ({shown(unconfirmed)} of unconfirmed calls at their usual cost)"
 
 
 def _count(value: float) -> str:

@@ -172,6 +172,8 @@ def test_the_baseline_prices_answered_queries_at_the_top_tier(ask_of: Ask) -> No
     assert figures.router_share_of_saving == pytest.approx(0.00001 / figures.saving_usd)
 
 
+USUAL_MINI = (0.0001 + 0.0002 + 0.00003) / 3
+
 LOST = """
 INSERT INTO calls (id, batch_id, query_id, epoch, purpose, tier, deployment, provider, model, reserved_usd,
                    price_version, outcome, cost_usd, finished_at)
@@ -179,7 +181,7 @@ VALUES (8, 1, {query_id}, 1, 'answer', 'small', 'mini', 'sim', 'mini-wire', 0.3,
 """
 
 
-@pytest.mark.parametrize(("query_id", "lost_usd"), [(13, 0.3), (15, 0.0)])
+@pytest.mark.parametrize(("query_id", "lost_usd"), [(13, USUAL_MINI), (15, 0.0)])
 def test_what_unanswered_queries_cost_below_the_top_is_lost_if_they_came_there(
     ask_of: Ask, database_url: str, query_id: int, lost_usd: float
 ) -> None:
@@ -191,7 +193,8 @@ def test_what_unanswered_queries_cost_below_the_top_is_lost_if_they_came_there(
     assert figures.saving_usd == pytest.approx(before.saving_usd - lost_usd)
     assert figures.baseline_lengths == before.baseline_lengths
     assert figures.unconfirmed_usd == pytest.approx(0.05 + 0.3)
-    assert figures.unconfirmed_baseline_usd == pytest.approx(0.05 + 0.3 - lost_usd)
+    assert figures.unconfirmed_baseline_usd == pytest.approx(0.05 + (0.3 if query_id == 15 else 0))
+    assert figures.unconfirmed_usual_usd == pytest.approx(before.unconfirmed_usual_usd + USUAL_MINI)
 
 
 def test_a_failed_call_to_the_top_tier_is_part_of_what_an_answer_costs_there(ask_of: Ask, database_url: str) -> None:

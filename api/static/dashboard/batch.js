@@ -36,7 +36,7 @@ function sum(report) {
     h("dl", { class: "facts", id: "facts" },
       fact("queries", `${count(report.completed)} done, ${count(report.failed)} failed, ${count(report.cancelled)} cancelled, ${count(report.open)} open of ${count(report.total)}`),
       fact("cost", h("b", {}, money(report.cost_usd)), ` in ${count(report.calls)} calls`),
-      fact("top tier alone", report.embeddings.calls ? "does not return embeddings" : [report.baseline_is_guess ? "not known until it has answered" : money(report.baseline_cost_usd), report.baseline_range_usd ? `, ${report.baseline_range_usd.map(money).join(" to ")}` : "",
+      fact("top tier alone", report.embeddings.calls ? "does not return embeddings" : [report.baseline_is_guess ? "not known until it has answered" : money(report.baseline_cost_usd - report.unconfirmed.baseline_usd + report.unconfirmed.usual_baseline_usd), report.baseline_range_usd ? `, ${report.baseline_range_usd.map(money).join(" to ")}` : "",
         saving(report)]),
       fact("budget", own ? `${money(own.left_usd)} left of ${money(own.cap_usd)}` : "none", budget.held ? `; ${count(budget.held)} queries held` : ""),
       fact("quality", report.quality_floor === null ? "no floor" : `${report.certificate?.outcome === "top_tier" ? "answered by the top tier alone" : measured === null ? "not measured yet" : measure(measured, interval)}, floor ${percent(report.quality_floor, 0)}${report.quality_departures ? `: not promised, because ${count(report.quality_departures)} queries departed from the policy to stay within the budget` : ""}`),

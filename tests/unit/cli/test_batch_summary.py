@@ -111,13 +111,42 @@ def test_what_queries_without_an_answer_cost_is_in_cost_and_baseline() -> None:
 
 
 def test_what_no_provider_confirmed_is_named_and_makes_the_saving_a_range_where_it_matters() -> None:
-    text = shown(replace(FIGURES, unconfirmed_usd=0.12, unconfirmed_baseline_usd=0.1))
-    assert "Cost       $0.200000, $0.120000 of it the maximum cost of calls without a confirmed cost, with" in text
-    assert "Saving     $0.800000 (80.0 %), range 80.0 to 91.1 %" in text
+    lost = replace(
+        FIGURES,
+        unconfirmed_usd=0.12,
+        unconfirmed_usual_usd=0.004,
+        unconfirmed_baseline_usd=0.1,
+        unconfirmed_usual_baseline_usd=0.002,
+    )
+    text = shown(lost)
+    assert (
+        "Cost       $0.200000, $0.120000 of it the maximum cost of calls without a confirmed cost (usually $0.004000; "
+        "fix: lower max_output_tokens of the models), with" in text
+    )
+    assert "Baseline   $0.902000 (range $0.900000–1.000000) if" in text
+    assert "Saving     $0.818000 (90.7 %), range 80.0 to 91.1 %" in text
+    assert "(usually $0.040000), with" in shown(replace(lost, unconfirmed_usual_usd=0.04))
     assert "range" not in shown(replace(FIGURES, unconfirmed_usd=0.005)), "less than a hundredth of the baseline"
-    ranged = replace(FIGURES, unconfirmed_usd=0.12, unconfirmed_baseline_usd=0.1, baseline_range_usd=(0.8, 1.25))
-    assert "Saving     $0.800000 (80.0 %), range 75.0 to 93.0 %" in shown(ranged)
-    assert batch_as_json(ranged)["unconfirmed"] == {"cost_usd": 0.12, "baseline_usd": 0.1}
+    ranged = replace(lost, baseline_range_usd=(0.8, 1.25))
+    assert "Baseline   $0.902000 (range $0.700000–1.250000) if" in shown(ranged)
+    assert "Saving     $0.818000 (90.7 %), range 75.0 to 93.0 %" in shown(ranged)
+    assert batch_as_json(ranged)["unconfirmed"] == {
+        "cost_usd": 0.12,
+        "baseline_usd": 0.1,
+        "usual_cost_usd": 0.004,
+        "usual_baseline_usd": 0.002,
+    }
+
+
+def test_a_batch_that_is_dear_only_by_the_maximum_of_lost_calls_shows_its_saving_and_its_forecast_held() -> None:
+    interval = {"expected": 0.5, "low": 0.4, "high": 0.6, "unmeasured": []}
+    plan = {"cost_usd": interval, "wall_s": interval, "baseline_cost_usd": interval, "escalated": 90.0, "by_tier": {}}
+    lost = replace(FIGURES, plan=plan, cost_usd=1.6, unconfirmed_usd=1.1, unconfirmed_usual_usd=0.02)
+    text = shown(lost)
+    assert "Saving     $0.480000 (48.0 %), range -60.0 to 50.0 %" in text
+    assert "actual cost 4.0 % higher, with $1.100000 of unconfirmed calls at their usual cost; time" in text
+    cost = batch_as_json(lost)["plan_against_actual"]["cost_usd"]
+    assert (cost["actual"], cost["usual"], cost["unconfirmed"], cost["within"]) == (1.6, 0.52, 1.1, True)
 
 
 def test_the_report_is_plain_about_simulation() -> None:

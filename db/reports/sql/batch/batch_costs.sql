@@ -6,7 +6,8 @@
 -- (`ratios` and `offsets`, by the tier of the answer: see length_ratios.py). A query without an
 -- answer, yet or for good, counts with what its calls there cost, or if it never came there, with what it cost: it saves
 -- nothing, and what other tiers cost before is lost (`unanswered_usd` is of all its calls). `unconfirmed_usd` is what of
--- the cost, and of a baseline, no provider confirmed: the worst case of calls without an outcome or of an unknown one. A follower adds nothing: the
+-- the cost, and of a baseline, no provider confirmed: the worst case of calls without an outcome or of an unknown one, and
+-- `usual_usd` the same at the mean cost of complete calls of their model and purpose, if it has any. A follower adds nothing: the
 -- saving of not asking it is not a merit of the routing. Nor do embeddings, which no model of a baseline answers.
 --
 -- `estimated_usd` is the part of a baseline by such ratios, of the answers alone.
@@ -33,13 +34,22 @@ longer AS (
                 CAST(:offsets AS double precision[]))
          AS l (name, tier, workload, shape, ratio, beside)
 ),
+usual AS MATERIALIZED (
+    SELECT model, purpose, avg(cost_usd) AS usd
+    FROM calls
+    WHERE batch_id = :batch_id AND outcome = 'ok'
+    GROUP BY model, purpose
+),
 c AS MATERIALIZED (
     SELECT id, query_id, purpose, tier, model, outcome, lane, coalesce(cost_usd, reserved_usd) AS cost_usd, latency_ms,
+           CASE WHEN outcome IS DISTINCT FROM 'ok' AND coalesce(cost_usd, reserved_usd) = reserved_usd
+                THEN least(reserved_usd, usual.usd) ELSE 0 END AS usual_usd,
            CASE WHEN outcome IS DISTINCT FROM 'ok' AND coalesce(cost_usd, reserved_usd) = reserved_usd THEN reserved_usd ELSE 0 END
                AS unconfirmed_usd,
            coalesce(prompt_tokens, 0) AS prompt_tokens, coalesce(cached_tokens, 0) AS cached_tokens,
            coalesce(completion_tokens, 0) AS completion_tokens, coalesce(reasoning_tokens, 0) AS reasoning_tokens
     FROM calls
+    LEFT JOIN usual USING (model, purpose)
     WHERE batch_id = :batch_id
 ),
 noted AS (  -- only where `noted`, or a ratio is of a workload
@@ -54,26 +64,26 @@ noted AS (  -- only where `noted`, or a ratio is of a workload
 -- What is known of each query is put together by sorting, not by joins: before the tables are analyzed, and where it
 -- cannot know that most rows match, the planner takes joins for small that take the square of the rows.
 part AS (
-    SELECT c.query_id, c.id, c.purpose, c.tier, c.model, c.outcome, c.lane, c.cost_usd, c.unconfirmed_usd,
+    SELECT c.query_id, c.id, c.purpose, c.tier, c.model, c.outcome, c.lane, c.cost_usd, c.unconfirmed_usd, c.usual_usd,
            c.prompt_tokens, c.cached_tokens, c.completion_tokens, c.reasoning_tokens, CAST(NULL AS bigint) AS answer, CAST(NULL AS text) AS state,
            CAST(NULL AS text) AS workload, CAST(NULL AS text) AS shape, CAST(NULL AS text) AS named, CAST(NULL AS text) AS router,
            CAST(NULL AS text) AS version, CAST(NULL AS text) AS p_ok
     FROM c
     WHERE c.query_id IS NOT NULL AND c.purpose <> 'embed'
     UNION ALL
-    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL,
+    SELECT a.query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.call_id, NULL, NULL, NULL, NULL,
            NULL, NULL, NULL
     FROM answers AS a
     WHERE a.query_id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
       AND a.query_id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
     UNION ALL
-    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL,
+    SELECT q.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, q.state, NULL, NULL, NULL, NULL,
            NULL, NULL
     FROM queries AS q
     WHERE q.batch_id = :batch_id AND q.id >= (SELECT first_query_id FROM batches WHERE id = :batch_id)
       AND q.id <= (SELECT last_query_id FROM batches WHERE id = :batch_id)
     UNION ALL
-    SELECT query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, workload, shape,
+    SELECT query_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, workload, shape,
            CASE WHEN workload LIKE 'prompt-%' AND count(*) OVER (PARTITION BY workload) = 1 THEN '' ELSE workload END,
            router, version, p_ok
     FROM noted
@@ -81,7 +91,7 @@ part AS (
 known AS (
     SELECT *, max(tier) FILTER (WHERE id = taken) OVER q AS taken_tier, max(purpose) FILTER (WHERE id = taken) OVER q AS taken_by
     FROM (
-        SELECT query_id, id, purpose, tier, model, outcome, lane, cost_usd, unconfirmed_usd, prompt_tokens, cached_tokens,
+        SELECT query_id, id, purpose, tier, model, outcome, lane, cost_usd, unconfirmed_usd, usual_usd, prompt_tokens, cached_tokens,
                completion_tokens, reasoning_tokens, CASE WHEN max(state) OVER q = 'done' THEN max(answer) OVER q END AS taken,
                max(workload) OVER q AS workload, max(shape) OVER q AS shape, max(named) OVER q AS named, max(router) OVER q AS router,
                max(version) OVER q AS version, max(p_ok) OVER q AS p_ok
@@ -107,6 +117,8 @@ asked AS (  -- each query with a call, at each baseline; `tier` is that of its a
            sum(k.cost_usd) FILTER (WHERE there.is_so) AS there_usd,
            sum(k.unconfirmed_usd) FILTER (WHERE there.is_so AND k.lane IS NULL) AS unconfirmed_called_usd,
            sum(k.unconfirmed_usd) FILTER (WHERE there.is_so) AS unconfirmed_there_usd, sum(k.unconfirmed_usd) AS unconfirmed_usd,
+           sum(k.usual_usd) FILTER (WHERE there.is_so AND k.lane IS NULL) AS usual_called_usd,
+           sum(k.usual_usd) FILTER (WHERE there.is_so) AS usual_there_usd, sum(k.usual_usd) AS usual_usd,
            sum(k.cost_usd) AS spent_usd, max(k.workload) AS workload, max(k.shape) AS shape, max(k.named) AS named,
            max(k.router) AS router, max(k.version) AS version, CAST(max(k.p_ok) AS jsonb) AS p_ok
     FROM known AS k
@@ -126,6 +138,8 @@ priced AS (
            CASE WHEN a.called_usd IS NULL AND NOT a.is_own THEN said.usd END AS estimated_usd,
            CASE WHEN a.tier IS NULL THEN coalesce(a.unconfirmed_there_usd, a.unconfirmed_usd)
                 WHEN a.called_usd IS NOT NULL THEN a.unconfirmed_called_usd ELSE 0 END AS unconfirmed_usd,
+           CASE WHEN a.tier IS NULL THEN coalesce(a.usual_there_usd, a.usual_usd)
+                WHEN a.called_usd IS NOT NULL THEN a.usual_called_usd ELSE 0 END AS usual_usd,
            a.spent_usd, a.named AS workload, a.router, a.version,
            a.p_ok ?& CAST(:ladder AS text[]) AND a.p_ok ? a.tier AS measured,
            CAST(a.p_ok ->> a.name AS double precision) AS p_there, CAST(a.p_ok ->> a.tier AS double precision) AS p_here
@@ -145,6 +159,7 @@ baseline AS (
     SELECT name, tier, is_own, by_workload, count(tier) AS answers, sum(usd) AS usd,
            coalesce(sum(spent_usd) FILTER (WHERE tier IS NULL), 0) AS unanswered_usd,
            coalesce(sum(estimated_usd), 0) AS estimated_usd, coalesce(sum(unconfirmed_usd), 0) AS unconfirmed_usd,
+           coalesce(sum(usual_usd), 0) AS usual_usd,
            count(*) FILTER (WHERE measured) AS measured, coalesce(sum(usd) FILTER (WHERE measured), 0) AS measured_usd,
            coalesce(sum(spent_usd) FILTER (WHERE measured), 0) AS spent_usd,
            coalesce(sum(p_there) FILTER (WHERE measured), 0) AS well,
@@ -182,7 +197,7 @@ spent AS (
            count(*) FILTER (WHERE outcome IS NULL) AS open_calls,
            count(*) FILTER (WHERE outcome <> 'ok') AS failed_calls,
            count(*) FILTER (WHERE outcome = ANY(CAST(:unsent AS text[]))) AS unsent_calls,
-           sum(cost_usd) AS usd, sum(unconfirmed_usd) AS unconfirmed_usd,
+           sum(cost_usd) AS usd, sum(unconfirmed_usd) AS unconfirmed_usd, sum(usual_usd) AS usual_usd,
            sum(cost_usd) FILTER (WHERE purpose = 'route') AS router_usd,
            count(*) FILTER (WHERE purpose = 'embed') AS embed_calls,
            coalesce(sum(cost_usd) FILTER (WHERE purpose = 'embed'), 0) AS embed_usd,
@@ -192,7 +207,8 @@ spent AS (
     FROM c
 )
 SELECT s.calls, s.open_calls, s.failed_calls, s.unsent_calls, s.embed_calls, s.embed_usd,
-       coalesce(s.usd, 0) AS cost_usd, coalesce(s.unconfirmed_usd, 0) AS unconfirmed_usd, coalesce(s.router_usd, 0) AS router_cost_usd,
+       coalesce(s.usd, 0) AS cost_usd, coalesce(s.unconfirmed_usd, 0) AS unconfirmed_usd, coalesce(s.usual_usd, 0) AS unconfirmed_usual_usd,
+       coalesce(s.router_usd, 0) AS router_cost_usd,
        coalesce((SELECT jsonb_agg(to_jsonb(b)) FROM baseline AS b), '[]') AS baselines,
        coalesce((SELECT jsonb_agg(to_jsonb(r)) FROM routed AS r), '[]') AS routed,
        coalesce(s.prompt_tokens, 0)::bigint AS prompt_tokens,
