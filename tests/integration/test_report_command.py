@@ -384,7 +384,9 @@ def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_
         connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
     report = load()
     rows = {row[0]: row[1:] for row in Page(page(report)).tables["Forecast and actual"]}
-    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(report.figures.cost_usd), "yes"]
+    usual, unconfirmed = usd(report.figures.expected_cost_usd), usd(report.figures.unconfirmed_usd)
+    actual = f"{usual} ({unconfirmed} of unconfirmed calls at their usual cost)"
+    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", actual, "yes"]
     assert rows["time"][-1] == "no"
     assert rows["baseline"][:2] == ["not known", "$0.0500 to $0.3000"]
     assert rows["answers of small"] == ["2", "–", "2", "–"]
@@ -393,7 +395,7 @@ def test_a_forecast_stands_beside_the_actual_figures(load: LoadReport, database_
     with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("UPDATE batches SET plan = %s WHERE id = 1", [json.dumps(plan)])
     rows = {row[0]: row[1:] for row in Page(page(load())).tables["Forecast and actual"]}
-    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", usd(report.figures.cost_usd), "yes"]
+    assert rows["cost"] == ["$0.0600", "$0.0100 to $0.1000", actual, "yes"]
     assert list(rows) == ["figure", "cost", "time", "baseline"], "who answers the rest has no forecast"
 
 
