@@ -191,6 +191,7 @@ def test_a_request_whose_client_has_left_before_its_turn_is_not_carried_out(
         for _ in range(4):
             turns.enter_context(connection := connected(served))
             connection.sendall(head("POST", "/v1/batches", greedy, length=10))
+        wait_until(lambda: service.requests._open["greedy"] == 4)
         with ExitStack() as opened:
             for _ in range(10):
                 opened.enter_context(connection := connected(served))
