@@ -33,6 +33,10 @@ NO_FILE: Final = frozenset({"stdin", "api", "celery"})
 LEAST_PROMPT_RATIO: Final = 0.1
 """The lowest ratio of a prompt's cost: that of a prompt that was cached as a whole."""
 
+MOST_LOST: Final = 0.05
+"""Maximum share of a batch's cost that is not confirmed, for the batch to show what its policy costs: an outage shows
+that of lost calls, each counted at its maximum."""
+
 ALIKE: Final = 10
 """Maximum factor between the sizes of two batches with comparable times."""
 
@@ -118,7 +122,8 @@ async def _policy_costs(
     *,
     floor: float | None,
 ) -> Sequence[PolicyCost]:
-    """Of those of ``batches`` whose pilot decided on answers at today's prices, and whose policy no budget cut short.
+    """Of those of ``batches`` whose pilot decided on answers at today's prices, whose policy no budget cut short, and
+    of whose cost at most `MOST_LOST` is not confirmed.
 
     ``calls`` are rows of ``forecast_calls``, ``alike`` the batches of the same file.
     """
@@ -138,7 +143,8 @@ async def _policy_costs(
         if ratio:
             ratios[row.id] = ratio
     summed = [row for row in kept if row.id in ratios]
-    sample = {"batch_ids": [row.id for row in summed], "query_ids": [id_ for row in summed for id_ in row.sample]}
+    query_ids = [id_ for row in summed for id_ in row.sample]
+    sample = {"batch_ids": [row.id for row in summed], "query_ids": query_ids, "lost": MOST_LOST}
     cut = {row.batch_id for row in await run_report(engine, "forecast_cut_batches", **sample)}
     workloads: dict[int, set[str]] = defaultdict(set)
     for call in calls:

@@ -361,6 +361,10 @@ def test_what_policies_of_earlier_batches_cost_is_learned_without_their_pilots(
         (query,) = await bench.rows("SELECT min(id) AS id FROM queries")
         await as_owner(bench, lowered % query.id)
         assert await learned(source="test", floor=0.9) == [], "a budget lowered queries of it"
+        await as_owner(bench, "UPDATE decisions SET codes = '{}'")
+        assert len(await learned(source="test", floor=0.9)) == 1
+        await as_owner(bench, "UPDATE calls SET outcome = 'unknown', cost_usd = reserved_usd WHERE purpose = 'answer'")
+        assert await learned(source="test", floor=0.9) == [], "an outage, not its policy, cost that"
 
     on_bench(story)
 
