@@ -139,6 +139,8 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
         lines.append(("Pilot", _pilot(report, within)))
     elif forecast["skipped_pilot"] is not None:
         lines.append(("Pilot", "none, because it would cost more than it could save (see the warning)"))
+    elif forecast["too_small"] is not None:
+        lines.append(("Pilot", "none, because the batch is too small (see the warning)"))
     if forecast["over_cap"]:
         lines.append(
             (

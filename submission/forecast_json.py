@@ -56,6 +56,7 @@ def forecast_as_json(forecast: Forecast) -> dict[str, Any]:
             "hoped_by": forecast.hoped_by,
             "cannot_pay": forecast.cannot_pay,
         },
+        "too_small": forecast.too_small or None,
         "skipped_pilot": None if forecast.skipped is None else forecast.skipped._asdict(),
     }
 

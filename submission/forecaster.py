@@ -146,14 +146,16 @@ class Forecaster:
             return nothing(seen)
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
-        pilot = None if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
+        pilot, too_small = (
+            (None, "") if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
+        )
         result = None
         if pilot is not None:
             result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
         if result is None or result.cannot_pay:
             default = self._by_default(affordable, history, load, total=total)
             result = default if result is None else self._worth_it(result, default)
-        return replace(result, over_cap=seen - total)
+        return replace(result, over_cap=seen - total, too_small=too_small)
 
     def _worth_it(self, piloted: Forecast, default: Forecast) -> Forecast:
         """Return ``piloted`` if the user asks for that pilot, or if the ``default`` policy costs more, else ``default``
@@ -211,8 +213,8 @@ class Forecaster:
             share_usd *= SHRINK * cap_usd / result.cost_usd.expected
         return result
 
-    def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> ExpectedPilot | None:
-        """Return the pilot, or None if the batch is too small for one, or one tier answers.
+    def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> tuple[ExpectedPilot | None, str]:
+        """Return the pilot; or None, with the reason if the batch is too small for one. None if only one tier answers.
 
         A judge is assumed unless the lines state an expected answer.
         """
@@ -222,15 +224,17 @@ class Forecaster:
         from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, plan_pilot
 
         if len(self.fleet.ladder) < 2:
-            return None
+            return None, ""
         free = round(total * sum(decision.case.pin is None for decision in decisions) / len(decisions))
         most = min(free, LARGEST_SAMPLE, spec.max_queries or free)
-        queries = plan_pilot(QualityTarget(spec.floor, spec.confidence), free, most=most).size
-        queries = queries or (most if spec.stops else 0)
+        planned = plan_pilot(QualityTarget(spec.floor, spec.confidence), free, most=most)
+        queries = planned.size or (most if spec.stops else 0)
+        if not queries:
+            return None, planned.reason
         expects = [decision.case.query.expects for decision in decisions]
         free_text = spec.grader is None and choose_grader((), expects=expects) is GraderKind.JUDGE
         judged = (free_text or spec.grader is GraderChoice.JUDGE) and self.fleet.judges
-        return ExpectedPilot(queries, spec.stops, self.fleet.judges[0] if judged else None) if queries else None
+        return ExpectedPilot(queries, spec.stops, self.fleet.judges[0] if judged else None), ""
 
     def _decide(self, predictor: Predictor | None, lines: Sequence[InputLine]) -> list[Decision]:
         queries, budgets = zip(*map(_read, lines), strict=True)

@@ -33,6 +33,11 @@ def pilot_warnings(plan: Mapping[str, Any] | None, cap_usd: float | None) -> lis
         return []
     if (skipped := plan.get("skipped_pilot")) is not None:
         return [no_gain(skipped)]
+    if (reason := plan.get("too_small")) is not None:
+        return [
+            f"no pilot: {reason}. The default policy routes the batch, without a certified floor. fix: more queries in "
+            "one batch, a lower floor, or no quality floor"
+        ]
     if plan["pilot"] is None:
         return []
     found = (_saves_nothing(plan), None if cap_usd is None else _strains_budget(plan, cap_usd))

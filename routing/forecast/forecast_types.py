@@ -215,6 +215,8 @@ class Forecast:
     alone. False while a tier, or the judge, was asked too little to know."""
     skipped: SkippedPilot | None = None
     """The pilot that is not made because it cannot pay. The other figures are those without it."""
+    too_small: str = ""
+    """Why the batch is too small for the pilot that is asked for. Empty if it is not."""
     answer_lengths: Sequence[Sequence[Any]] = ()
     """The evidence on answer lengths for its shapes, in the form that `AnswerLengths.from_json` reads."""
 

@@ -167,11 +167,13 @@ def test_the_dashboard_and_the_report_count_the_same_lengths_of_the_top_tiers_an
     on_bench(story)
 
 
-def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench, simulator: SimulatorProcess) -> None:
+def test_a_batch_that_is_too_small_goes_by_the_default_policy(
+    on_bench: OnBench, simulator: SimulatorProcess, settings: Settings
+) -> None:
     async def story(bench: LedgerHarness) -> None:
         async with worker_context_of(bench, simulated_fleet(simulator.url)) as context:
             spec = BatchSpec(source="test", pilot=PilotSpec(floor=0.95, audit_share=1.0))
-            batch = await hand_in(lines(30), spec, context)
+            batch = await hand_in(lines(30), spec, context, settings=settings)
             await decided(context)
             await advance_pilots(context)
             assert await bench.rows("SELECT 1 FROM audits") == []
@@ -180,6 +182,10 @@ def test_a_batch_that_is_too_small_goes_by_the_default_policy(on_bench: OnBench,
             assert quality.certificate is not None
             assert (quality.certificate["outcome"], quality.pilot_queries) == ("too_small", 0)
             assert (await account(batch, context)).progress.done == 30
+            assert batch.plan is not None
+            (warning,) = batch.plan["warnings"]
+            assert batch.plan["too_small"] in quality.certificate["reason"], "known before, and for the same reason"
+            assert warning.startswith(f"no pilot: {batch.plan['too_small']}. The default policy routes the batch")
 
     on_bench(story)
 

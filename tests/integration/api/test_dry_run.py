@@ -110,9 +110,10 @@ def test_a_dry_run_without_its_router_or_during_a_stop_fails_with_the_cause(
 
 def test_a_warning_of_the_options_is_in_the_dry_run_and_in_the_batch_object(client: httpx.Client) -> None:
     lines, options = [line(f"a{n}") for n in range(30)], {"quality": 0.9, "grader": "exact"}
-    (warning,) = dry_run(client, lines, **options).json()["warnings"]
+    warning, too_small = dry_run(client, lines, **options).json()["warnings"]
     assert "for answers of more than a few words use grader judge" in warning, "an option is a field here"
+    assert too_small.startswith("no pilot: a floor of 0.9 needs at least ")
     batch = create(client, upload(client, lines)["id"], pointsman=options)
     assert batch["warnings"] == [], "it is being validated"
-    assert until(client, batch["id"], "in_progress")["warnings"] == [warning]
+    assert until(client, batch["id"], "in_progress")["warnings"] == [warning, too_small]
     assert dry_run(client, lines).json()["warnings"] == []
