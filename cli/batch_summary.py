@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.command_errors import ExitCode
-from cli.console import plain, plural, table
+from cli.console import plain, plural, queries, table
 from cli.progress import QueriesHeld, duration
 from db.reports.batch_quality import QualityFigures, departed, lowest_workloads, outside_certificate
 from db.reports.batch_stats import NO_BASELINE, BatchFigures, LaneFigures
@@ -163,13 +163,13 @@ def lane_line(lane: LaneFigures) -> str:
     of = f" in {plural(lane.provider_batches, 'provider batch', 'provider batches')}" if lane.provider_batches else ""
     still = f", {lane.open_calls:,} without a result yet" if lane.open_calls else ""
     share = f" ({100 * lane.saving_usd / lane.list_usd:.1f} % of its list price)" if lane.list_usd else ""
-    return f"{lane.lane}: {lane.calls:,} calls{of}{still}; ${lane.saving_usd:.6f} saved{share}"
+    return f"{lane.lane}: {plural(lane.calls, 'call')}{of}{still}; ${lane.saving_usd:.6f} saved{share}"
 
 
 def not_paid(figures: BatchFigures) -> str:
     """Return what the queries that share another query's answer would have cost."""
     return (
-        f"${figures.not_paid_usd:.6f} for {figures.not_paid_queries:,} queries that share the answer of an "
+        f"${figures.not_paid_usd:.6f} for {queries(figures.not_paid_queries)} that share the answer of an "
         "identical query; neither the cost nor the baseline counts them"
     )
 

@@ -132,7 +132,7 @@ def _show(report: dict[str, Any], *, as_json: bool) -> None:
             f"{duration(wall['expected'])}, {within} {duration(wall['low'])} to {duration(wall['high'])};"
             f" limited by {forecast['bound_by']}",
         ),
-        ("Escalated", f"{forecast['escalated']:,.0f} queries" if rest is None else "known after the pilot"),
+        ("Escalated", queries(round(forecast["escalated"])) if rest is None else "known after the pilot"),
         ("Basis", "; ".join(f"{name}: {text}" for name, text in forecast["basis"].items())),
     ]
     if pilot is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import emit, out
+from cli.console import emit, out, plural
 from cli.open_services import open_database, read_settings, running_services
 from cli.param_types import JsonOption, parse_duration
 from db.batch_purge import Purged
@@ -44,7 +44,8 @@ def purge(
         emit({"before": before.isoformat(), "dry_run": dry_run, **asdict(purged)})
         return
     verb = "Would delete" if dry_run else "Deleted"
-    out.print(f"{verb} prompts and answers of {purged.batches:,} batches that ended before {before:%Y-%m-%d}.")
+    batches = plural(purged.batches, "batch", "batches")
+    out.print(f"{verb} prompts and answers of {batches} that ended before {before:%Y-%m-%d}.")
     if purged.partitions:
         out.print(f"{verb} the months {', '.join(purged.partitions)} of the log.")
     if purged.files:

@@ -7,7 +7,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cli.command_errors import CommandError, ExitCode
-from cli.console import emit, out, plain, table
+from cli.console import emit, out, plain, plural, table
 from cli.open_services import read_settings, with_database
 from cli.param_types import JsonOption
 from db.spend import MAX_DAYS, SpendBy, spend, sum_spend
@@ -56,7 +56,7 @@ def _show(found: Mapping[str, Any]) -> None:
         figures = (f"{row[name]:,}" for name in _FIGURES)
         grid.add_row(plain(_name(row, found["by"])), *figures, usd(row["cost_usd"]), f"{share:.1%}")
     out.print(grid)
-    out.print(f"{found['calls']:,} calls, {usd(found['cost_usd'])}, {found['from']} to {found['to']} (UTC)")
+    out.print(f"{plural(found['calls'], 'call')}, {usd(found['cost_usd'])}, {found['from']} to {found['to']} (UTC)")
 
 
 def _name(row: Mapping[str, Any], by: str) -> str:

@@ -16,7 +16,7 @@ def test_spend_is_summed_and_shown_at_once(command: Any, on_bench: OnBench) -> N
     on_bench(story)
     shown = command("spend")
     assert shown.exit_code == 0, shown.output
-    assert "4 calls, $1.40" in shown.stdout
+    assert "6 calls, $1.65" in shown.stdout
     told = json.loads(command("spend", "--simulated", "--json").stdout)
     assert [(day["day"], day["calls"], day["cost_usd"], day["tiers"]) for day in told["data"]] == [
         (TODAY, 1, 9.0, {"s": 9.0})
