@@ -1,5 +1,6 @@
 """When the feeder looks at a stage again that had nothing due, and what it renews."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_limit_of_a_tenant_is_renewed_where_no_api_runs(on_bench: OnBench) -> 
             at_once = [tuple(row) for row in await bench.rows(today)]
             assert [row for row in at_once if row[0] == "own"] == limits, "before anything is published"
             assert feeder.renewing.task is not None
-            await feeder.renewing.task
+            await asyncio.gather(*(each.task for each in feeder.periodic if each.task is not None))
         assert [tuple(row) for row in await bench.rows(today)] == [("idle", 20), ("idle", 20), *limits]
 
     on_bench(story)

@@ -310,7 +310,7 @@ def test_a_report_names_another_model_once_with_its_count_and_no_snapshot(
         told = [text for text in models(report).paragraphs if "a model other than" in text]
         assert len(told) == 1
         assert told[0].startswith(
-            "2 answers of gpt-4.1 name a model other than gpt-4.1: gpt-4o (2). Their quality is that of"
+            "Answers of gpt-4.1 that name a model other than gpt-4.1: 2 (gpt-4o (2)). Their quality is that of"
         )
 
     on_bench(story)

@@ -57,6 +57,10 @@ the error body's code, then phrases that many servers share, then the HTTP statu
 counts as that error and costs nothing. Pointsman stores the code, the field and the status with the call; `results`,
 `explain`, the report, the API and the log show them. It does not store the error's prose, which may quote a prompt.
 
+A deployment's circuit breaker opens for 5 seconds, and for longer each time up to a minute, if half of its recent calls
+failed, if ten calls in a row failed by the connection or with a server error, or if the p95 of its latency tripled.
+Then one call tests it. Rate limits, errors of the account or the request, and single deadlines do not count in a row.
+
 After an error of the model (a parameter, the context, a size), the query goes to the next deployment, then to the
 next tier. An error of the account (a revoked key, no credit) holds the deployment's queries, so none of them fails
 because of it. Every 30 seconds one query is released to try again. Once a call succeeds, all held queries continue.
