@@ -1,10 +1,11 @@
 """Shared prefixes of a batch's prompts, and when a provider's prompt cache makes them cheaper."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from routing.fleet import CachedBy, Model
 from routing.outcome import Usage
@@ -91,11 +92,11 @@ def _prefixes(body: Mapping[str, Any], *, seed: bytes, least_tokens: int) -> lis
         return []  # some providers put it in front of what stands before it
     running = blake2b(seed, digest_size=16)
     beside = {name: value for name, value in body.items() if name not in _BESIDE_THE_PROMPT}
-    running.update(json.dumps(beside, sort_keys=True).encode())
+    running.update(orjson.dumps(beside, option=orjson.OPT_SORT_KEYS))
     found = []
     chars = 0
     for place, message in enumerate(messages, start=1):
-        running.update(json.dumps(message, sort_keys=True).encode())
+        running.update(orjson.dumps(message, option=orjson.OPT_SORT_KEYS))
         chars += _chars(message.get("content"))
         if chars >= least_chars:
             found.append(SharedPrefix(running.digest(), place, round(chars / CHARS_PER_TOKEN)))
