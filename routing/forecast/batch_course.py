@@ -206,7 +206,7 @@ class BatchCourse:
         for rung, asked, _ in self._asked(way):
             usd = rung.usd
             mean += asked * usd
-            # Whoever is asked here was asked at every rung below.
+            # A query that is asked here was asked at every rung below.
             second += asked * usd * (usd * (1.0 + ANSWER_SPREAD**2) + 2.0 * below)
             below += usd
         return second - mean * mean
