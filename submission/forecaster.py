@@ -25,7 +25,7 @@ from routing.forecast.forecast_types import (
     SkippedPilot,
     nothing,
 )
-from routing.pilot import GraderChoice, PilotSpec
+from routing.pilot import GraderChoice
 from routing.policy.decision import Predictor, decide
 from routing.policy.routing_case import Decision, RoutingContext
 from routing.query import Query, read_line
@@ -146,9 +146,7 @@ class Forecaster:
             return nothing(seen)
         count = len(affordable)
         total = max(count, round(seen * count / len(decisions)))
-        pilot, too_small = (
-            (None, "") if self.spec.pilot is None else self._pilot(self.spec.pilot, affordable, total=total)
-        )
+        pilot, too_small = self._pilot(affordable, total=total)
         result = None
         if pilot is not None:
             result = forecast(affordable, total=total, fleet=self.fleet, past=history, load=load, pilot=pilot)
@@ -213,18 +211,20 @@ class Forecaster:
             share_usd *= SHRINK * cap_usd / result.cost_usd.expected
         return result
 
-    def _pilot(self, spec: PilotSpec, decisions: Sequence[Decision], *, total: int) -> tuple[ExpectedPilot | None, str]:
-        """Return the pilot; or None, with the reason if the batch is too small for one. None if only one tier answers.
+    def _pilot(self, decisions: Sequence[Decision], *, total: int) -> tuple[ExpectedPilot | None, str]:
+        """Return the pilot; or None, with the reason if the batch is too small for one.
 
-        A judge is assumed unless the lines state an expected answer.
+        There is none without a quality floor, or if only one tier answers. A judge is assumed unless the lines state an
+        expected answer.
         """
+        spec = self.spec.pilot
+        if spec is None or len(self.fleet.ladder) < 2:
+            return None, ""
         from evaluation.graders.grader_choice import choose_grader
         from evaluation.graders.text_graders import GraderKind
         from evaluation.quality_floor.certification import QualityTarget
         from evaluation.quality_floor.pilot_size import LARGEST_SAMPLE, plan_pilot
 
-        if len(self.fleet.ladder) < 2:
-            return None, ""
         free = round(total * sum(decision.case.pin is None for decision in decisions) / len(decisions))
         most = min(free, LARGEST_SAMPLE, spec.max_queries or free)
         planned = plan_pilot(QualityTarget(spec.floor, spec.confidence), free, most=most)
